@@ -1,0 +1,88 @@
+//! HTTP/1.1 messages as bytes: heads, body framing, chunked bodies.
+//!
+//! This layer reads and writes one message of one connection. It has no clock, no descriptor and no idea of a
+//! proxy. It never repairs: whatever two readers could split differently is refused, as soon as it can be known.
+//!
+//! | step | item |
+//! |---|---|
+//! | bytes to head | [`RequestHeadReader`], [`ResponseHeadReader`] |
+//! | head to body framing | [`request_framing`], [`response_framing`] |
+//! | chunked body to data | [`ChunkedDecoder`] |
+//! | data to chunked body | [`ChunkHeader`], [`CHUNK_END`], [`encode_last_chunk`] |
+//! | head to bytes | [`RequestHead::encode`], [`ResponseHead::encode`] |
+//!
+//! Heads are read twice: by a scanner that sees every byte once, however it arrives, and knows our rules; then by
+//! httparse, once, when the end of the head is there. Both must agree.
+
+#![forbid(unsafe_code)]
+
+mod chunked;
+mod fields;
+mod framing;
+mod head;
+mod scan;
+mod syntax;
+mod target;
+mod trailers;
+
+#[cfg(test)]
+mod tests;
+
+pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_last_chunk};
+pub use fields::{FieldLine, Fields};
+pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
+pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
+pub use target::{Authority, HostPolicy, RequestTarget, TargetForm};
+
+/// The version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0: no chunked bodies, no interim responses, no switch of protocols.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+impl Version {
+    /// The version as it stands in a start line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// A status code from 100 to 599 (RFC 9110, section 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StatusCode(u16);
+
+impl StatusCode {
+    /// 101, the interim response that ends HTTP on the connection.
+    pub const SWITCHING_PROTOCOLS: Self = Self(101);
+
+    /// Accepts a code in range.
+    #[must_use]
+    pub const fn new(code: u16) -> Option<Self> {
+        if code >= 100 && code <= 599 { Some(Self(code)) } else { None }
+    }
+
+    /// The code as a number.
+    #[must_use]
+    pub const fn as_u16(self) -> u16 {
+        self.0
+    }
+
+    /// Whether this is 1xx. A final response follows, except after 101.
+    #[must_use]
+    pub const fn is_interim(self) -> bool {
+        self.0 < 200
+    }
+
+    /// Whether this is 2xx.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.0 >= 200 && self.0 < 300
+    }
+}

@@ -1,0 +1,352 @@
+//! The strictness pass: sees each byte of a head once, in order, however it arrives.
+//!
+//! It decides about lines and bytes: where a line ends, which byte may stand where, how long everything may be.
+//! Each verdict depends on the bytes up to it and on nothing else, so that cutting the input elsewhere cannot
+//! change it, and it comes with the first byte that makes the head unacceptable.
+
+#![forbid(unsafe_code)]
+
+use super::syntax::{is_target_byte, is_token_byte, is_value_byte};
+use crate::error::{Fault, LimitError, ParseError, PeerError};
+use crate::limits::METHOD_BYTES;
+
+/// The bounds on one head.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadBounds {
+    /// Bytes in all.
+    pub(crate) head: usize,
+    /// Bytes of a request line.
+    pub(crate) line: usize,
+    /// Field lines.
+    pub(crate) fields: usize,
+}
+
+/// Where a head that passed is, and how many fields it has.
+pub(crate) struct HeadSpan {
+    /// Where the start line begins, behind an empty line.
+    pub(crate) start: usize,
+    /// Where the body, or the next message, begins.
+    pub(crate) end: usize,
+    /// How many field lines there are.
+    pub(crate) fields: usize,
+}
+
+/// The scan of one head, from its first byte to the empty line behind its fields.
+pub(crate) struct HeadScanner {
+    bounds: HeadBounds,
+    part: HeadPart,
+}
+
+enum HeadPart {
+    StartLine(LineScanner),
+    Fields { start: usize, scanner: FieldScanner },
+}
+
+impl HeadScanner {
+    /// A scanner at the first byte of a request.
+    pub(crate) const fn request(bounds: HeadBounds) -> Self {
+        Self { bounds, part: HeadPart::StartLine(LineScanner::new(LineState::RequestStart)) }
+    }
+
+    /// A scanner at the first byte of a response.
+    pub(crate) const fn response(bounds: HeadBounds) -> Self {
+        let state = LineState::ResponseVersion { matched: 0 };
+        Self { bounds, part: HeadPart::StartLine(LineScanner::new(state)) }
+    }
+
+    /// Looks at what is new in `input`, which holds all bytes since the first.
+    pub(crate) fn scan(&mut self, input: &[u8]) -> Result<Option<HeadSpan>, ParseError> {
+        loop {
+            match &mut self.part {
+                HeadPart::StartLine(line) => match line.scan(input, self.bounds)? {
+                    Progress::More => return Ok(None),
+                    Progress::Ended { end } => {
+                        let scanner = FieldScanner::head(end, self.bounds);
+                        self.part = HeadPart::Fields { start: line.start, scanner };
+                    }
+                },
+                HeadPart::Fields { start, scanner } => {
+                    let unseen = input.get(scanner.pos..).unwrap_or_default();
+                    return match scanner.scan(unseen)? {
+                        Progress::More => Ok(None),
+                        Progress::Ended { end } => {
+                            Ok(Some(HeadSpan { start: *start, end, fields: scanner.lines }))
+                        }
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// What a look at some bytes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// All of them were seen, and the end was not among them.
+    More,
+    /// The part ends before the byte at this position.
+    Ended { end: usize },
+}
+
+/// The scan of field lines, in a head or a trailer section, up to and with the empty line.
+pub(crate) struct FieldScanner {
+    state: FieldState,
+    pos: usize,
+    bound: usize,
+    too_long: LimitError,
+    lines: usize,
+    max_lines: usize,
+    too_many: LimitError,
+}
+
+#[derive(Clone, Copy)]
+enum FieldState {
+    LineStart,
+    Name,
+    Value,
+    LineLf,
+    EndLf,
+}
+
+impl FieldScanner {
+    /// A scanner for the fields of a head whose start line ended at `pos`.
+    const fn head(pos: usize, bounds: HeadBounds) -> Self {
+        Self {
+            state: FieldState::LineStart,
+            pos,
+            bound: bounds.head,
+            too_long: LimitError::Head,
+            lines: 0,
+            max_lines: bounds.fields,
+            too_many: LimitError::Fields,
+        }
+    }
+
+    /// A scanner for a trailer section of at most `bytes` bytes and `lines` lines.
+    pub(crate) const fn trailer(bytes: usize, lines: usize) -> Self {
+        Self {
+            state: FieldState::LineStart,
+            pos: 0,
+            bound: bytes,
+            too_long: LimitError::Trailer,
+            lines: 0,
+            max_lines: lines,
+            too_many: LimitError::TrailerFields,
+        }
+    }
+
+    /// How many field lines have begun.
+    pub(crate) const fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Looks at bytes that follow those of the last call; positions go on counting.
+    pub(crate) fn scan(&mut self, unseen: &[u8]) -> Result<Progress, ParseError> {
+        let base = self.pos;
+        let unseen = &unseen[..unseen.len().min(self.bound.saturating_sub(base))];
+        loop {
+            let rest = &unseen[self.pos - base..];
+            self.pos += match self.state {
+                FieldState::Name => run(rest, is_token_byte),
+                FieldState::Value => run(rest, is_value_byte),
+                FieldState::LineStart | FieldState::LineLf | FieldState::EndLf => 0,
+            };
+            if self.pos >= self.bound {
+                return Err(fault_at(self.too_long, self.bound));
+            }
+            let Some(&byte) = unseen.get(self.pos - base) else { return Ok(Progress::More) };
+            let next = self.next(byte).map_err(|fault| fault_at(fault, self.pos))?;
+            self.pos += 1;
+            match next {
+                Some(state) => self.state = state,
+                None => return Ok(Progress::Ended { end: self.pos }),
+            }
+        }
+    }
+
+    /// The state behind `byte`; none behind the end of the section.
+    fn next(&mut self, byte: u8) -> Result<Option<FieldState>, Fault> {
+        let next = match (self.state, byte) {
+            (FieldState::LineLf, b'\n') => FieldState::LineStart,
+            (FieldState::EndLf, b'\n') => return Ok(None),
+            (FieldState::LineLf | FieldState::EndLf, _) => return Err(PeerError::BareCr.into()),
+            (_, b'\n') => return Err(PeerError::BareLf.into()),
+            (FieldState::LineStart, b'\r') => FieldState::EndLf,
+            (FieldState::LineStart, b' ' | b'\t') if self.lines == 0 => {
+                return Err(PeerError::BlankBeforeFields.into());
+            }
+            (FieldState::LineStart, b' ' | b'\t') => return Err(PeerError::ObsoleteFold.into()),
+            (FieldState::LineStart, b':') => return Err(PeerError::FieldNameEmpty.into()),
+            (FieldState::LineStart, _) if !is_token_byte(byte) => return Err(PeerError::FieldNameByte.into()),
+            (FieldState::LineStart, _) if self.lines == self.max_lines => return Err(self.too_many.into()),
+            (FieldState::LineStart, _) => {
+                self.lines += 1;
+                FieldState::Name
+            }
+            // A name's token bytes never come here: they are skipped in one run.
+            (FieldState::Name, b':') => FieldState::Value,
+            (FieldState::Name, b'\r') => return Err(PeerError::FieldColon.into()),
+            (FieldState::Name, b' ' | b'\t') => return Err(PeerError::FieldNameBlank.into()),
+            (FieldState::Name, _) => return Err(PeerError::FieldNameByte.into()),
+            (FieldState::Value, b'\r') => FieldState::LineLf,
+            (FieldState::Value, _) => return Err(PeerError::FieldValueByte.into()),
+        };
+        Ok(Some(next))
+    }
+}
+
+/// The scan of a start line, up to and with its CR LF.
+struct LineScanner {
+    state: LineState,
+    start: usize,
+    pos: usize,
+}
+
+#[derive(Clone, Copy)]
+enum LineState {
+    RequestStart,
+    EmptyLineLf,
+    SecondStart,
+    Method,
+    TargetStart,
+    Target,
+    RequestVersion { matched: usize },
+    ResponseVersion { matched: usize },
+    Status { digits: u8 },
+    Reason,
+    Lf,
+}
+
+const VERSION_STEM: &[u8] = b"HTTP/1.";
+const VERSION_BYTES: usize = VERSION_STEM.len() + 1;
+
+/// How much of the version stem says that this is a version at all, and not a stray word.
+const VERSION_NAME_BYTES: usize = 5;
+
+impl LineScanner {
+    const fn new(state: LineState) -> Self {
+        Self { state, start: 0, pos: 0 }
+    }
+
+    fn scan(&mut self, input: &[u8], bounds: HeadBounds) -> Result<Progress, ParseError> {
+        let input = &input[..input.len().min(bounds.head)];
+        loop {
+            let rest = input.get(self.pos..).unwrap_or_default();
+            self.pos += match self.state {
+                LineState::Target => run(rest, is_target_byte),
+                LineState::Reason => run(rest, is_value_byte),
+                _ => 0,
+            };
+            self.check_bounds(bounds)?;
+            let Some(&byte) = input.get(self.pos) else { return Ok(Progress::More) };
+            let next = self.next(byte).map_err(|error| fault_at(error, self.pos))?;
+            self.pos += 1;
+            match next {
+                Some(state) => self.state = state,
+                None => return Ok(Progress::Ended { end: self.pos }),
+            }
+        }
+    }
+
+    fn check_bounds(&self, bounds: HeadBounds) -> Result<(), ParseError> {
+        let in_request_line = matches!(
+            self.state,
+            LineState::Method | LineState::TargetStart | LineState::Target | LineState::RequestVersion { .. }
+        );
+        if in_request_line && self.pos - self.start > bounds.line {
+            return Err(fault_at(LimitError::RequestLine, self.start + bounds.line));
+        }
+        if self.pos >= bounds.head {
+            let limit = if in_request_line { LimitError::RequestLine } else { LimitError::Head };
+            return Err(fault_at(limit, bounds.head));
+        }
+        Ok(())
+    }
+
+    /// The state behind `byte`; none behind the end of the line.
+    fn next(&mut self, byte: u8) -> Result<Option<LineState>, PeerError> {
+        let next = match (self.state, byte) {
+            (LineState::EmptyLineLf, b'\n') => LineState::SecondStart,
+            (LineState::Lf, b'\n') => return Ok(None),
+            (LineState::EmptyLineLf | LineState::Lf, _) => return Err(PeerError::BareCr),
+            (_, b'\n') => return Err(PeerError::BareLf),
+            (LineState::RequestStart, b'\r') => LineState::EmptyLineLf,
+            (LineState::SecondStart, b'\r') => return Err(PeerError::ExtraEmptyLine),
+            (LineState::RequestStart | LineState::SecondStart, _) => {
+                self.start = self.pos;
+                method_byte(byte)?
+            }
+            (LineState::Method, b' ') => LineState::TargetStart,
+            (LineState::Method, b'\r') => return Err(PeerError::RequestLineShort),
+            (LineState::Method, _) if self.pos - self.start == METHOD_BYTES => {
+                return Err(PeerError::MethodTooLong);
+            }
+            (LineState::Method, _) => method_byte(byte)?,
+            (LineState::Target, b' ') => LineState::RequestVersion { matched: 0 },
+            (LineState::TargetStart | LineState::Target, b'\r') => return Err(PeerError::RequestLineShort),
+            (LineState::TargetStart | LineState::Target, b' ' | b'\t') => {
+                return Err(PeerError::RequestLineBlank);
+            }
+            (LineState::TargetStart, _) if is_target_byte(byte) => LineState::Target,
+            (LineState::TargetStart | LineState::Target, _) => return Err(PeerError::TargetByte),
+            (LineState::RequestVersion { matched: VERSION_BYTES }, b'\r') => LineState::Lf,
+            (LineState::RequestVersion { matched: 0 }, b'\r')
+            | (LineState::RequestVersion { matched: 0 | VERSION_BYTES }, b' ' | b'\t') => {
+                return Err(PeerError::RequestLineBlank);
+            }
+            (LineState::RequestVersion { matched }, _) if is_version_byte(matched, byte) => {
+                LineState::RequestVersion { matched: matched + 1 }
+            }
+            (LineState::RequestVersion { matched }, _) if is_stray_word(matched, byte) => {
+                return Err(PeerError::RequestLineBlank);
+            }
+            (LineState::ResponseVersion { matched: VERSION_BYTES }, b' ') => LineState::Status { digits: 0 },
+            (LineState::ResponseVersion { matched }, _) if is_version_byte(matched, byte) => {
+                LineState::ResponseVersion { matched: matched + 1 }
+            }
+            (LineState::RequestVersion { .. } | LineState::ResponseVersion { .. }, _) => {
+                return Err(PeerError::UnsupportedVersion);
+            }
+            (LineState::Status { digits: 0 }, b'1'..=b'5') => LineState::Status { digits: 1 },
+            (LineState::Status { digits: digits @ (1 | 2) }, b'0'..=b'9') => {
+                LineState::Status { digits: digits + 1 }
+            }
+            (LineState::Status { digits: 3 }, b' ') => LineState::Reason,
+            (LineState::Status { digits: 3 }, b'\r') => return Err(PeerError::ReasonSpace),
+            (LineState::Status { .. }, _) => return Err(PeerError::StatusCode),
+            // The bytes of a reason never come here: they are skipped in one run.
+            (LineState::Reason, b'\r') => LineState::Lf,
+            (LineState::Reason, _) => return Err(PeerError::ReasonByte),
+        };
+        Ok(Some(next))
+    }
+}
+
+fn method_byte(byte: u8) -> Result<LineState, PeerError> {
+    match byte {
+        b' ' | b'\t' => Err(PeerError::RequestLineBlank),
+        _ if is_token_byte(byte) => Ok(LineState::Method),
+        _ => Err(PeerError::MethodByte),
+    }
+}
+
+fn is_version_byte(matched: usize, byte: u8) -> bool {
+    match VERSION_STEM.get(matched) {
+        Some(&expected) => byte == expected,
+        None => matched < VERSION_BYTES && (byte == b'0' || byte == b'1'),
+    }
+}
+
+/// Whether the third part of a request line is no version in any spelling, so that the space was one too many.
+fn is_stray_word(matched: usize, byte: u8) -> bool {
+    matched < VERSION_NAME_BYTES && !byte.eq_ignore_ascii_case(&VERSION_STEM[matched])
+}
+
+/// How many bytes at the front are of a class.
+fn run(bytes: &[u8], class: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|&byte| !class(byte)).unwrap_or(bytes.len())
+}
+
+fn fault_at(fault: impl Into<Fault>, at: usize) -> ParseError {
+    ParseError { fault: fault.into(), at: at as u64 }
+}

@@ -1,0 +1,72 @@
+//! Which trailer fields may go on (RFC 9110, section 6.5.1).
+//!
+//! A receiver may merge trailers into the head. What decides there about framing, routing, identity or the meaning
+//! of the message must therefore not come in this late, behind every check.
+
+#![forbid(unsafe_code)]
+
+use super::fields::{FieldLine, Fields};
+
+const FORBIDDEN: &[&str] = &[
+    // framing
+    "Content-Length",
+    "Transfer-Encoding",
+    "Trailer",
+    // routing
+    "Host",
+    "Forwarded",
+    "Via",
+    "X-Real-IP",
+    // hop-by-hop and switching
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "TE",
+    "Upgrade",
+    "HTTP2-Settings",
+    // authentication and state
+    "Authorization",
+    "Authentication-Info",
+    "Cookie",
+    "Set-Cookie",
+    "WWW-Authenticate",
+    // how the message is to be handled
+    "Age",
+    "Cache-Control",
+    "Content-Encoding",
+    "Content-Range",
+    "Content-Type",
+    "Date",
+    "Expect",
+    "Expires",
+    "Location",
+    "Max-Forwards",
+    "Pragma",
+    "Range",
+    "Retry-After",
+    "Vary",
+    "Warning",
+];
+
+/// `X-Registry-` is Docker's way to carry credentials.
+const FORBIDDEN_FAMILIES: &[&str] =
+    &["If-", "Proxy-", "Sec-", "X-Forwarded-", "X-Client-", "X-SSL-", "X-Registry-"];
+
+/// Leaves the trailers that decide nothing.
+pub(super) fn drop_forbidden(trailers: &mut Fields) {
+    trailers.retain(|line| !is_forbidden(line));
+}
+
+fn is_forbidden(line: &FieldLine) -> bool {
+    let name = line.name();
+    FORBIDDEN.iter().any(|other| is_alias(name, other))
+        || FORBIDDEN_FAMILIES
+            .iter()
+            .any(|family| name.get(..family.len()).is_some_and(|front| is_alias(front, family)))
+}
+
+/// Whether two names are the same to a reader that ignores case and takes `_` for `-`, as CGI does.
+fn is_alias(name: &[u8], other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().zip(other.bytes()).all(|(&a, b)| fold(a) == fold(b))
+}

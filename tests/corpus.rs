@@ -1,0 +1,405 @@
+//! Replays the cases in `tests/corpus/*.md`: whole, byte by byte, cut at every offset, and with foreign bytes
+//! behind, which have to come back untouched. `tests/corpus/README.md` has the format.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use dockline::error::{ParseError, PeerError, Side};
+use dockline::h1::{
+    BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, RequestHeadReader, RequestKind,
+    ResponseHeadReader, request_framing, response_framing,
+};
+use dockline::limits::Limits;
+
+/// What stands behind a message in the fourth delivery: neither HTTP nor text.
+const FOREIGN: &[u8] = b"\x00\xff GET /foreign HTTP/1.1\r\n\n0\r\n\r\n";
+
+#[test]
+fn every_case_reads_the_same_in_every_delivery() {
+    let mut count = 0;
+    for (file, text) in corpus_files() {
+        let cases = parse_cases(&text).unwrap_or_else(|problem| panic!("{file}: {problem}"));
+        assert!(!cases.is_empty(), "{file} has no case");
+        for case in cases {
+            check(&file, &case);
+            count += 1;
+        }
+    }
+    assert!(count >= 70, "only {count} cases were found");
+}
+
+/// A gate that cannot fail is none: a case with a wrong log is noticed, in each of its lines.
+#[test]
+fn a_wrong_log_is_noticed() {
+    let case = |log: &str| Case {
+        title: String::new(),
+        role: Role::Request(HostPolicy::Strict),
+        wire: b"POST / HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\nokX".to_vec(),
+        log: log.to_owned(),
+    };
+    let right = "request POST / HTTP/1.1\nfield Host: d\nfield Content-Length: 2\nbody length 2\ndata ok\nend\nrest X\n";
+    check("right", &case(right));
+    for line in right.lines() {
+        let wrong = case(&right.replace(line, ""));
+        assert_ne!(replay(&wrong, &[&wrong.wire]).log, wrong.log, "without {line}");
+    }
+}
+
+#[test]
+fn malformed_cases_are_noticed() {
+    for text in [
+        "## No marker\n```http\nx\n```\n```log\nend\n```\n",
+        "## Unknown role\n<!-- role=proxy -->\n```http\nx\n```\n```log\nend\n```\n",
+        "## Unknown option\n<!-- role=request host=opaque -->\n```http\nx\n```\n```log\nend\n```\n",
+        "## No log\n<!-- role=request -->\n```http\nx\n```\n",
+        "## Open block\n<!-- role=request -->\n```http\nx\n```\n```log\nend\n",
+        "## Unknown escape\n<!-- role=request -->\n```http\n\\q\n```\n```log\nend\n```\n",
+        "## Two logs\n<!-- role=request -->\n```http\nx\n```\n```log\nend\n```\n```log\nend\n```\n",
+    ] {
+        assert!(parse_cases(text).is_err(), "{text}");
+    }
+}
+
+struct Case {
+    title: String,
+    role: Role,
+    wire: Vec<u8>,
+    log: String,
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Request(HostPolicy),
+    Response(RequestKind),
+}
+
+impl Role {
+    fn side(self) -> Side {
+        match self {
+            Self::Request(_) => Side::Downstream,
+            Self::Response(_) => Side::Upstream,
+        }
+    }
+}
+
+fn check(file: &str, case: &Case) {
+    let name = format!("{file}: {}", case.title);
+    let whole = replay(case, &[&case.wire]);
+    assert_eq!(whole.log, case.log, "{name}");
+    let bytes: Vec<_> = case.wire.chunks(1).collect();
+    assert_eq!(replay(case, &bytes).log, case.log, "{name}, byte by byte");
+    for cut in 0..=case.wire.len() {
+        let (front, back) = case.wire.split_at(cut);
+        assert_eq!(replay(case, &[front, back]).log, case.log, "{name}, cut at {cut}");
+    }
+    if whole.has_end {
+        let rest = [whole.rest.as_slice(), FOREIGN].concat();
+        for pieces in [&[&case.wire[..], FOREIGN][..], &[&[&case.wire[..], FOREIGN].concat()]] {
+            assert_eq!(replay(case, pieces).rest, rest, "{name}, with bytes behind");
+        }
+    }
+}
+
+struct Replayed {
+    log: String,
+    /// What did not belong to the message.
+    rest: Vec<u8>,
+    /// Whether the message ended in itself.
+    has_end: bool,
+}
+
+enum Part {
+    RequestHead(RequestHeadReader),
+    ResponseHead(ResponseHeadReader, RequestKind),
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    UntilClose,
+    Ended,
+}
+
+/// A reader of one message that keeps what it could not use yet, as a connection does.
+struct Replay {
+    part: Part,
+    pending: Vec<u8>,
+    log: String,
+    data: Vec<u8>,
+}
+
+fn replay(case: &Case, pieces: &[&[u8]]) -> Replayed {
+    let limits = Limits::default();
+    let part = match case.role {
+        Role::Request(hosts) => Part::RequestHead(RequestHeadReader::new(&limits, hosts)),
+        Role::Response(request) => Part::ResponseHead(ResponseHeadReader::new(&limits), request),
+    };
+    let mut replay = Replay { part, pending: Vec::new(), log: String::new(), data: Vec::new() };
+    for piece in pieces {
+        replay.pending.extend_from_slice(piece);
+        if let Err(refusal) = replay.drain() {
+            replay.flush_data();
+            let (error, at) = match refusal {
+                Refusal::Syntax(error) => {
+                    let kind = match error.fault {
+                        dockline::error::Fault::Peer(peer) => format!("{peer:?}"),
+                        dockline::error::Fault::Limit(limit) => format!("{limit:?}"),
+                    };
+                    ((kind, error.status_hint(case.role.side())), format!(" at={}", error.at))
+                }
+                Refusal::Framing(error) => {
+                    ((format!("{error:?}"), error.status_hint(case.role.side())), String::new())
+                }
+            };
+            let (kind, status) = error;
+            replay.log(format_args!("error {kind}{at} status={status}"));
+            return Replayed { log: replay.log, rest: Vec::new(), has_end: false };
+        }
+    }
+    replay.flush_data();
+    let has_end = match replay.part {
+        Part::Ended => true,
+        Part::UntilClose => {
+            replay.log(format_args!("open"));
+            false
+        }
+        _ => {
+            replay.log(format_args!("incomplete"));
+            false
+        }
+    };
+    if has_end {
+        replay.log(format_args!("end"));
+        if !replay.pending.is_empty() {
+            let rest = show(&replay.pending);
+            replay.log(format_args!("rest {rest}"));
+        }
+    }
+    Replayed { log: replay.log, rest: replay.pending, has_end }
+}
+
+enum Refusal {
+    Syntax(ParseError),
+    Framing(PeerError),
+}
+
+impl Replay {
+    fn log(&mut self, line: std::fmt::Arguments<'_>) {
+        // Blanks at the end of a line would not be seen in a corpus file.
+        writeln!(self.log, "{}", line.to_string().trim_end()).unwrap();
+    }
+
+    fn flush_data(&mut self) {
+        if !self.data.is_empty() {
+            let data = show(&std::mem::take(&mut self.data));
+            self.log(format_args!("data {data}"));
+        }
+    }
+
+    fn log_fields(&mut self, kind: &str, fields: &Fields) {
+        for line in fields.iter() {
+            let (name, value) = (show(line.name()), show(line.value()));
+            self.log(format_args!("{kind} {name}: {value}"));
+        }
+    }
+
+    fn begin_body(&mut self, framing: Result<BodyFraming, PeerError>) -> Result<(), Refusal> {
+        match framing.map_err(Refusal::Framing)? {
+            BodyFraming::Empty => {
+                self.log(format_args!("body empty"));
+                self.part = Part::Ended;
+            }
+            BodyFraming::Length(length) => {
+                self.log(format_args!("body length {length}"));
+                self.part = if length == 0 { Part::Ended } else { Part::Length(length) };
+            }
+            BodyFraming::Chunked => {
+                self.log(format_args!("body chunked"));
+                self.part = Part::Chunked(ChunkedDecoder::new(&Limits::default()));
+            }
+            BodyFraming::CloseDelimited => {
+                self.log(format_args!("body until close"));
+                self.part = Part::UntilClose;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads as much as possible of what is pending.
+    fn drain(&mut self) -> Result<(), Refusal> {
+        loop {
+            match &mut self.part {
+                Part::RequestHead(reader) => {
+                    let Some((head, used)) = reader.read(&self.pending).map_err(Refusal::Syntax)? else {
+                        return Ok(());
+                    };
+                    self.pending.drain(..used);
+                    let (method, target) = (show(head.method()), show(head.target().as_bytes()));
+                    self.log(format_args!("request {method} {target} {}", head.version.as_str()));
+                    self.log_fields("field", &head.fields);
+                    self.begin_body(request_framing(head.version, &head.fields))?;
+                }
+                Part::ResponseHead(reader, request) => {
+                    let request = *request;
+                    let Some((head, used)) = reader.read(&self.pending).map_err(Refusal::Syntax)? else {
+                        return Ok(());
+                    };
+                    self.pending.drain(..used);
+                    let (status, reason) = (head.status(), show(head.reason()));
+                    self.log(format_args!("response {} {} {reason}", head.version.as_str(), status.as_u16()));
+                    self.log_fields("field", &head.fields);
+                    self.begin_body(response_framing(request, head.version, status, &head.fields))?;
+                }
+                Part::Length(left) => {
+                    let taken = self.pending.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    self.data.extend(self.pending.drain(..taken));
+                    *left -= taken as u64;
+                    if *left > 0 {
+                        return Ok(());
+                    }
+                    self.flush_data();
+                    self.part = Part::Ended;
+                }
+                Part::Chunked(decoder) => {
+                    let (used, event) = decoder.step(&self.pending).map_err(Refusal::Syntax)?;
+                    match event {
+                        ChunkEvent::NeedMore => {
+                            self.pending.drain(..used);
+                            return Ok(());
+                        }
+                        ChunkEvent::Data(range) => self.data.extend_from_slice(&self.pending[range]),
+                        ChunkEvent::Trailers(trailers) => {
+                            self.flush_data();
+                            self.log_fields("trailer", &trailers);
+                        }
+                        ChunkEvent::End => {
+                            self.flush_data();
+                            self.part = Part::Ended;
+                        }
+                    }
+                    self.pending.drain(..used);
+                }
+                Part::UntilClose => {
+                    self.data.append(&mut self.pending);
+                    return Ok(());
+                }
+                Part::Ended => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Bytes as one line of visible text, in the escapes of the corpus.
+fn show(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        match byte {
+            b'\r' => text.push_str("\\r"),
+            b'\n' => text.push_str("\\n"),
+            b'\t' => text.push_str("\\t"),
+            b'\\' => text.push_str("\\\\"),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => write!(text, "\\x{byte:02x}").unwrap(),
+        }
+    }
+    text
+}
+
+fn corpus_files() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".md") && name != "README.md" {
+            files.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Takes a file apart: `## title`, a comment with options, an `http` block, a `log` block, and prose anywhere.
+fn parse_cases(text: &str) -> Result<Vec<Case>, String> {
+    let mut cases = Vec::new();
+    for section in text.split("\n## ").skip(usize::from(!text.starts_with("## "))) {
+        let (title, body) = section.split_once('\n').ok_or("a title without a case")?;
+        let title = title.trim_start_matches("## ").to_owned();
+        let case = parse_case(&title, body).map_err(|problem| format!("{title}: {problem}"))?;
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+fn parse_case(title: &str, body: &str) -> Result<Case, String> {
+    let mut role = None;
+    let mut wire = None;
+    let mut log = None;
+    let mut lines = body.lines();
+    while let Some(line) = lines.next() {
+        if let Some(options) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
+            if role.replace(parse_role(options)?).is_some() {
+                return Err("two option lines".to_owned());
+            }
+        } else if let Some(kind) = line.strip_prefix("```") {
+            let mut block = Vec::new();
+            loop {
+                match lines.next().ok_or("an open block")? {
+                    "```" => break,
+                    line => block.push(line),
+                }
+            }
+            let is_second = match kind {
+                "http" => wire.replace(parse_wire(&block)?).is_some(),
+                "log" => log.replace(block.iter().map(|line| format!("{line}\n")).collect()).is_some(),
+                other => return Err(format!("a block of unknown kind {other:?}")),
+            };
+            if is_second {
+                return Err(format!("two {kind} blocks"));
+            }
+        }
+    }
+    let (role, wire) = (role.ok_or("no option line")?, wire.ok_or("no http block")?);
+    Ok(Case { title: title.to_owned(), role, wire, log: log.ok_or("no log block")? })
+}
+
+fn parse_role(options: &str) -> Result<Role, String> {
+    match options.split(' ').collect::<Vec<_>>()[..] {
+        ["role=request"] => Ok(Role::Request(HostPolicy::Strict)),
+        ["role=request", "host=docker"] => Ok(Role::Request(HostPolicy::Opaque)),
+        ["role=response"] => Ok(Role::Response(RequestKind::Ordinary)),
+        ["role=response", "to=HEAD"] => Ok(Role::Response(RequestKind::Head)),
+        ["role=response", "to=CONNECT"] => Ok(Role::Response(RequestKind::Connect)),
+        _ => Err(format!("unknown options {options:?}")),
+    }
+}
+
+fn parse_wire(lines: &[&str]) -> Result<Vec<u8>, String> {
+    let mut wire = Vec::new();
+    for line in lines {
+        let (line, end) = match line.strip_suffix("\\c") {
+            Some(line) => (line, &b""[..]),
+            None => (*line, &b"\r\n"[..]),
+        };
+        let mut bytes = line.bytes();
+        while let Some(byte) = bytes.next() {
+            let escape = if byte == b'\\' { bytes.next() } else { None };
+            wire.push(match (byte, escape) {
+                (b'\\', Some(b'r')) => b'\r',
+                (b'\\', Some(b'n')) => b'\n',
+                (b'\\', Some(b't')) => b'\t',
+                (b'\\', Some(b'\\')) => b'\\',
+                (b'\\', Some(b'x')) => {
+                    let digits = [bytes.next(), bytes.next()].map(|digit| char::from(digit.unwrap_or(b'?')));
+                    let text: String = digits.into_iter().collect();
+                    u8::from_str_radix(&text, 16).map_err(|_| format!("\\x{text} is no byte"))?
+                }
+                (b'\\', other) => return Err(format!("unknown escape {other:?}")),
+                (byte, _) => byte,
+            });
+        }
+        wire.extend_from_slice(end);
+    }
+    Ok(wire)
+}
