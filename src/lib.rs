@@ -12,8 +12,10 @@
 //! | module | what it is | needs |
 //! |---|---|---|
 //! | [`h1`] | heads, framing, chunked bodies; strict | bytes, httparse |
+//! | [`proxy`] | the hijack decision | – |
 #![deny(unsafe_code)]
 
 pub mod error;
 pub mod h1;
 pub mod limits;
+pub mod proxy;

@@ -1,0 +1,240 @@
+#![forbid(unsafe_code)]
+//! The hijack decision: when a connection stops being HTTP.
+//!
+//! Two pure functions. [`plan`] looks at a request before it is sent upstream, [`decide`] at the head
+//! that comes back. Nothing is inferred from a `Content-Type` alone: Docker's `logs` carries the same
+//! types on ordinary responses. `docs/HIJACK.md` has the rule with its reasons.
+
+use super::endpoint::Endpoint;
+
+/// The HTTP version that the client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HttpVersion {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+    /// HTTP/3
+    Http3,
+}
+
+/// What the decision needs to know of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestFacts<'a> {
+    /// The method, as sent; methods are case-sensitive (RFC 9110, section 9.1).
+    pub method: &'a [u8],
+    /// The request target, as sent.
+    pub target: &'a [u8],
+    /// A path below which the daemon is served; empty if it is served at the root.
+    pub base: &'a [u8],
+    /// What the client speaks.
+    pub version: HttpVersion,
+    /// The value of `Upgrade`; several fields are joined by commas.
+    pub upgrade: Option<&'a [u8]>,
+    /// The value of `Connection`; several fields are joined by commas.
+    pub connection: Option<&'a [u8]>,
+    /// Whether the host offers CONNECT.
+    pub allow_connect: bool,
+}
+
+/// What kind of exchange a request starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// One message, one answer.
+    Ordinary,
+    /// The same, but long silence is normal, before the answer and within it.
+    Followed,
+    /// It may turn into a tunnel. What the client sends behind it is held until [`decide`] has spoken.
+    Switch,
+}
+
+/// Why a request is not to be sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// CONNECT, and the host does not offer it. The connection is closed after the answer (RFC 9931).
+    Connect,
+    /// The operation takes the connection over, which only HTTP/1 has to give.
+    NeedsHttp1,
+}
+
+impl Refusal {
+    /// The status to answer with.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Connect => 405,
+            Self::NeedsHttp1 => 501,
+        }
+    }
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestPlan {
+    /// The kind of exchange.
+    pub kind: RequestKind,
+    /// Whether the client's `Upgrade` goes on, with `Connection: Upgrade` as the only token (Podman
+    /// compares the whole value). If not, neither is sent: to add them would change the daemon's answer.
+    pub send_upgrade: bool,
+    /// Whether the declared body is to be read whole before the request is sent, head and body at once:
+    /// the daemon takes bytes of a body that come late for the stream's (docs/HIJACK.md).
+    pub whole_body_first: bool,
+    /// Answer so instead of sending it on.
+    pub refusal: Option<Refusal>,
+}
+
+/// What the decision needs to know of a response head.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseFacts<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The value of `Content-Type`.
+    pub content_type: Option<&'a [u8]>,
+    /// The value of `Upgrade`.
+    pub upgrade: Option<&'a [u8]>,
+    /// Whether there is a `Content-Length`.
+    pub has_length: bool,
+    /// Whether there is a `Transfer-Encoding`.
+    pub has_transfer_encoding: bool,
+}
+
+/// How a connection was taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HijackKind {
+    /// 101, which the request asked for (RFC 9110, section 7.8).
+    Upgrade,
+    /// Docker's bare 200: a stream type and no framing, on `attach` or `exec start`.
+    RawStream,
+    /// 2xx in answer to CONNECT (RFC 9110, section 9.3.6).
+    Connect,
+}
+
+/// What a response head means for the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// An ordinary final response. Held client bytes must not reach the upstream any more.
+    Message,
+    /// 1xx: pass it on and wait for the next head.
+    Interim,
+    /// From the blank line on, both directions are raw bytes.
+    Tunnel(HijackKind),
+    /// A switch that nobody asked for, or no response at all: drop the upstream and answer 502.
+    Refuse,
+}
+
+/// Decides how a request is sent on.
+#[must_use]
+pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
+    let ordinary = RequestPlan {
+        kind: RequestKind::Ordinary,
+        send_upgrade: false,
+        whole_body_first: false,
+        refusal: None,
+    };
+    if request.method == b"CONNECT" {
+        return if request.allow_connect {
+            RequestPlan { kind: RequestKind::Switch, ..ordinary }
+        } else {
+            RequestPlan { refusal: Some(Refusal::Connect), ..ordinary }
+        };
+    }
+    let endpoint = request.endpoint();
+    let takes_over = !matches!(endpoint, Endpoint::Followed | Endpoint::Other);
+    if takes_over && request.version > HttpVersion::Http11 {
+        return RequestPlan { refusal: Some(Refusal::NeedsHttp1), ..ordinary };
+    }
+    let send_upgrade = may_upgrade(request, endpoint);
+    if send_upgrade || matches!(endpoint, Endpoint::Attach | Endpoint::ExecStart) {
+        return RequestPlan {
+            kind: RequestKind::Switch,
+            send_upgrade,
+            whole_body_first: true,
+            refusal: None,
+        };
+    }
+    let kind = if endpoint == Endpoint::Followed { RequestKind::Followed } else { RequestKind::Ordinary };
+    RequestPlan { kind, ..ordinary }
+}
+
+/// Decides what a response head means, given the request that was sent as [`plan`] said.
+#[must_use]
+pub fn decide(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Decision {
+    let plan = plan(request);
+    match response.status {
+        101 if plan.send_upgrade && agrees(request, response) => Decision::Tunnel(HijackKind::Upgrade),
+        101 => Decision::Refuse,
+        100..=199 => Decision::Interim,
+        200..=299 if request.method == b"CONNECT" && request.allow_connect => {
+            Decision::Tunnel(HijackKind::Connect)
+        }
+        200 if plan.kind == RequestKind::Switch && is_raw_stream(request, response) => {
+            Decision::Tunnel(HijackKind::RawStream)
+        }
+        200..=599 => Decision::Message,
+        _ => Decision::Refuse,
+    }
+}
+
+impl RequestFacts<'_> {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::of(self.method, self.target, self.base)
+    }
+}
+
+/// Whether `Upgrade` goes on to the upstream.
+///
+/// Docker's own operations may ask for anything: the daemon looks only for the field, or checks it by
+/// itself. Anywhere else only a websocket is let through: `h2c` would open a pipe that nobody looks into.
+fn may_upgrade(request: &RequestFacts<'_>, endpoint: Endpoint) -> bool {
+    let Some(upgrade) = request.upgrade else { return false };
+    let asked =
+        request.connection.is_some_and(|value| tokens(value).any(|t| t.eq_ignore_ascii_case(b"upgrade")));
+    if !asked || request.version > HttpVersion::Http11 {
+        return false;
+    }
+    match endpoint {
+        Endpoint::Attach | Endpoint::ExecStart | Endpoint::AttachWebSocket | Endpoint::BuildKit => true,
+        Endpoint::Followed | Endpoint::Other => {
+            request.version == HttpVersion::Http11
+                && tokens(upgrade).count() > 0
+                && tokens(upgrade).all(|token| token.eq_ignore_ascii_case(b"websocket"))
+        }
+    }
+}
+
+/// Whether a 101 names what was offered. `attach` and `exec start` are exempt: dockerd ignores what was
+/// offered and always says `tcp`.
+fn agrees(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
+    if matches!(request.endpoint(), Endpoint::Attach | Endpoint::ExecStart) {
+        return true;
+    }
+    let offered = request.upgrade.unwrap_or_default();
+    let mut chosen = tokens(response.upgrade.unwrap_or_default()).peekable();
+    chosen.peek().is_some()
+        && chosen.all(|token| tokens(offered).any(|offer| offer.eq_ignore_ascii_case(token)))
+}
+
+/// Docker's bare 200. Each clause keeps something else out: the operation keeps out `logs`, the missing
+/// framing a detached exec and what an intermediary has re-framed, the type an intermediary's error page.
+fn is_raw_stream(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
+    let media_type = response
+        .content_type
+        .map(|value| value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii())
+        .unwrap_or_default();
+    matches!(request.endpoint(), Endpoint::Attach | Endpoint::ExecStart)
+        && !response.has_length
+        && !response.has_transfer_encoding
+        && (media_type.eq_ignore_ascii_case(b"application/vnd.docker.raw-stream")
+            || media_type.eq_ignore_ascii_case(b"application/vnd.docker.multiplexed-stream"))
+}
+
+/// The elements of a comma-separated list (RFC 9110, section 5.6.1).
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+#[path = "hijack_tests.rs"]
+mod tests;
