@@ -1,0 +1,77 @@
+#![forbid(unsafe_code)]
+//! What a relay does its I/O on.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::sys;
+
+/// One side of a relay: a non-blocking byte stream.
+///
+/// Errors: [`io::ErrorKind::WouldBlock`] is "not now"; on a write [`io::ErrorKind::BrokenPipe`] is "the
+/// peer takes no more, but may still send"; everything else is a failed connection.
+pub trait Transport {
+    /// Reads into `buf`, which is never empty. `Ok(0)` is the end of the stream: FIN, or close_notify.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes some of `buf`, which is never empty; never answers `Ok(0)`.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize>;
+
+    /// Half-closes: FIN, or close_notify. Called once, after the last byte was taken; again only after
+    /// `WouldBlock`.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// The socket below, to be asked whether the peer is gone and to be told how to close; `None` if
+    /// there is none.
+    fn socket(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Whether the bytes of this stream are those of [`Transport::socket`], so that splice(2) may move them.
+    fn is_plain(&self) -> bool;
+}
+
+/// A plain socket: TCP or Unix. Owned or borrowed, as `F` is.
+#[derive(Debug)]
+pub struct Socket<F>(F);
+
+impl<F: AsFd> Socket<F> {
+    /// A relay side of a non-blocking stream socket.
+    pub fn new(socket: F) -> Self {
+        Self(socket)
+    }
+
+    /// Gives the socket back.
+    pub fn into_inner(self) -> F {
+        self.0
+    }
+}
+
+impl<F: AsFd> Transport for Socket<F> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        sys::recv(self.0.as_fd(), buf)
+    }
+
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        sys::send(self.0.as_fd(), buf)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        sys::shutdown_write(self.0.as_fd())
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn is_plain(&self) -> bool {
+        true
+    }
+}

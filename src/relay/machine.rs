@@ -1,0 +1,467 @@
+#![forbid(unsafe_code)]
+//! [`RelayMachine`]: two [`HalfPipe`]s, what each side is ready for, and the deadlines.
+
+use std::time::{Duration, Instant};
+
+use super::half::HalfPipe;
+use super::outcome::{CloseReason, DirectionStats, RelayStats};
+use crate::error::Side;
+
+/// How long bytes that were read before a reset may take to reach the other side.
+const RESET_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the machine asks whether the last bytes before an abortive close have left.
+const ABORT_POLL: Duration = Duration::from_millis(20);
+/// How long to wait after the kernel had no memory for a write.
+const STARVED_PAUSE: Duration = Duration::from_millis(10);
+
+/// The time limits of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// Ends the relay after so long without a byte in either direction. `None`, the default, lets a
+    /// silent tunnel live: an attached container may say nothing for days.
+    pub idle: Option<Duration>,
+    /// How long to wait, without progress towards the upstream, for the downstream's end after the
+    /// upstream's was passed on. Five seconds by default. `None` waits for ever.
+    pub linger: Option<Duration>,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self { idle: None, linger: Some(Duration::from_secs(5)) }
+    }
+}
+
+/// What a poller saw of one side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Reading may succeed.
+    pub read: bool,
+    /// Writing may succeed.
+    pub write: bool,
+    /// The peer shut its writing side or the connection failed: until a read would block, a short
+    /// read does not prove that nothing is left, because no further edge will come.
+    pub hup: bool,
+}
+
+impl Readiness {
+    /// Everything at once: what a host that cannot tell says.
+    pub const ALL: Self = Self { read: true, write: true, hup: true };
+}
+
+/// What to wait for on one side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Tell the machine when the side becomes readable.
+    pub read: bool,
+    /// Tell the machine when the side becomes writable.
+    pub write: bool,
+}
+
+/// What to do next for one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Read the source; then report `handle_filled`, `handle_read_blocked`, `handle_eof` or `handle_reset`.
+    Read,
+    /// As [`Step::Read`], and throw the bytes away: the target refused them.
+    Discard,
+    /// Write buffered bytes; then report `handle_delivered`, `handle_write_blocked`,
+    /// `handle_write_starved` or `handle_write_refused`.
+    Write,
+    /// Shut the target for writing; then report `handle_shut`, `handle_write_blocked` or `handle_write_refused`.
+    ShutWrite,
+    /// The source was reset: arrange that the target sees an unclean end. Unless `forced`, first see
+    /// that the kernel has sent what it was given. Then report `handle_aborted` or `handle_abort_pending`.
+    Abort {
+        /// The patience for that is over.
+        forced: bool,
+    },
+    /// Nothing until readiness or a deadline.
+    Wait,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Port {
+    readable: bool,
+    writable: bool,
+    /// A short read does not prove that the side is dry (see [`Readiness::hup`]).
+    unproven: bool,
+}
+
+impl Port {
+    /// Everything is worth one try, and what the poller said before the relay existed is unknown.
+    const FRESH: Self = Self { readable: true, writable: true, unproven: true };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    half: HalfPipe,
+    stats: DirectionStats,
+}
+
+impl Flow {
+    const FRESH: Self =
+        Self { half: HalfPipe::Open { buffered: 0 }, stats: DirectionStats { received: 0, delivered: 0 } };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Breakage {
+    side: Side,
+    since: Instant,
+    impatient: bool,
+    /// When to ask again whether the last bytes have left; `None`: now.
+    ask_at: Option<Instant>,
+}
+
+/// The state of one relay. See the [module](super) for how to drive it.
+#[derive(Debug, Clone)]
+pub struct RelayMachine {
+    config: RelayConfig,
+    downstream: Port,
+    upstream: Port,
+    up: Flow,
+    down: Flow,
+    last_activity: Instant,
+    /// Since when only the downstream's end is missing: the upstream's end was passed on then, or a
+    /// byte from the downstream was delivered since.
+    lingering_since: Option<Instant>,
+    breakage: Option<Breakage>,
+    /// A write to the upstream failed with a reset, which the kernel reports only once: the end of
+    /// file that follows it is not a clean one.
+    upstream_was_reset: bool,
+    starved_until: Option<Instant>,
+    drain_at: Option<Instant>,
+    first_closer: Option<Side>,
+    close_reason: Option<CloseReason>,
+}
+
+impl RelayMachine {
+    /// A relay between two open streams. Both sides count as ready for everything until proven otherwise.
+    #[must_use]
+    pub fn new(config: RelayConfig, now: Instant) -> Self {
+        Self {
+            config,
+            downstream: Port::FRESH,
+            upstream: Port::FRESH,
+            up: Flow::FRESH,
+            down: Flow::FRESH,
+            last_activity: now,
+            lingering_since: None,
+            breakage: None,
+            upstream_was_reset: false,
+            starved_until: None,
+            drain_at: None,
+            first_closer: None,
+            close_reason: None,
+        }
+    }
+
+    /// What to do next for the direction that starts at `from`.
+    #[must_use]
+    pub fn next(&self, from: Side) -> Step {
+        if self.close_reason.is_some() {
+            return Step::Wait;
+        }
+        let writable = self.port(from.other()).writable && self.starved_until.is_none();
+        match self.flow(from).half {
+            HalfPipe::Open { buffered: 0 } if self.port(from).readable => Step::Read,
+            HalfPipe::Discarding if self.port(from).readable => Step::Discard,
+            HalfPipe::Open { buffered: 1.. } | HalfPipe::Ending { buffered: 1.. } if writable => Step::Write,
+            HalfPipe::Ending { buffered: 0 } if writable => Step::ShutWrite,
+            HalfPipe::Breaking { buffered } => self.next_of_broken(buffered, writable),
+            _ => Step::Wait,
+        }
+    }
+
+    fn next_of_broken(&self, buffered: u64, writable: bool) -> Step {
+        match self.breakage {
+            Some(Breakage { impatient: true, .. }) => Step::Abort { forced: true },
+            _ if buffered > 0 => {
+                if writable {
+                    Step::Write
+                } else {
+                    Step::Wait
+                }
+            }
+            Some(Breakage { ask_at: Some(_), .. }) => Step::Wait,
+            _ => Step::Abort { forced: false },
+        }
+    }
+
+    /// Whether events of a side would go unseen, because its bytes cannot be forwarded now or its end
+    /// was read. A peer that vanished is then found only by asking the socket.
+    #[must_use]
+    pub fn is_deaf_to(&self, side: Side) -> bool {
+        let half = self.flow(side).half;
+        !half.takes_input() || half.buffered() > 0
+    }
+
+    /// Bytes of the direction that starts at `from` that were read and not yet delivered. Falls to zero
+    /// when the target refuses them: the owner drops what it holds then.
+    #[must_use]
+    pub fn buffered(&self, from: Side) -> u64 {
+        self.flow(from).half.buffered()
+    }
+
+    /// Whether `side` has not been shut for writing.
+    #[must_use]
+    pub fn may_write(&self, side: Side) -> bool {
+        !self.flow(side.other()).half.is_over()
+    }
+
+    /// The poller saw something on a side.
+    pub fn handle_ready(&mut self, side: Side, ready: Readiness) {
+        let port = self.port_mut(side);
+        port.readable |= ready.read || ready.hup;
+        port.writable |= ready.write;
+        port.unproven |= ready.hup;
+    }
+
+    /// `n` bytes were read from `from`; `short` if there was room for more.
+    pub fn handle_filled(&mut self, from: Side, n: usize, short: bool, now: Instant) {
+        if short && !self.port(from).unproven {
+            self.port_mut(from).readable = false;
+        }
+        let flow = self.flow_mut(from);
+        flow.stats.received = flow.stats.received.saturating_add(n as u64);
+        flow.half = flow.half.filled(n as u64);
+        if flow.half != HalfPipe::Discarding {
+            self.last_activity = now;
+        }
+    }
+
+    /// Reading from `from` would block.
+    pub fn handle_read_blocked(&mut self, from: Side) {
+        let port = self.port_mut(from);
+        port.readable = false;
+        port.unproven = false;
+    }
+
+    /// `from` sends no more.
+    pub fn handle_eof(&mut self, from: Side, now: Instant) {
+        if from == Side::Upstream && self.upstream_was_reset {
+            self.handle_reset(from, now);
+            return;
+        }
+        self.first_closer.get_or_insert(from);
+        let flow = self.flow_mut(from);
+        flow.half = flow.half.source_eof();
+        self.settle();
+    }
+
+    /// The connection of `side` failed: a reset, or a peer that no longer answers.
+    ///
+    /// What was read from it before is still delivered, within a second; then the other side is told
+    /// by an abortive close, never by a clean end.
+    pub fn handle_reset(&mut self, side: Side, now: Instant) {
+        if self.close_reason.is_some() {
+            return;
+        }
+        self.first_closer.get_or_insert(side);
+        let half = self.flow(side).half;
+        if side == Side::Upstream && matches!(half, HalfPipe::Ending { .. } | HalfPipe::Shut) {
+            // All that the upstream had to say is known and whole; it only takes no more input.
+            self.up.half = self.up.half.target_refused();
+            self.settle();
+            return;
+        }
+        self.flow_mut(side.other()).half = HalfPipe::Dead;
+        self.flow_mut(side).half = half.source_reset();
+        self.breakage.get_or_insert(Breakage { side, since: now, impatient: false, ask_at: None });
+        self.settle();
+    }
+
+    /// The target of `from` took `n` bytes.
+    pub fn handle_delivered(&mut self, from: Side, n: usize, now: Instant) {
+        let flow = self.flow_mut(from);
+        flow.stats.delivered = flow.stats.delivered.saturating_add(n as u64);
+        flow.half = flow.half.delivered(n as u64);
+        self.last_activity = now;
+        if from == Side::Downstream
+            && let Some(since) = &mut self.lingering_since
+        {
+            *since = now;
+        }
+    }
+
+    /// The target of `from` takes nothing now.
+    pub fn handle_write_blocked(&mut self, from: Side) {
+        self.port_mut(from.other()).writable = false;
+    }
+
+    /// The kernel had no memory to take bytes for the target of `from`; no event will tell when it has.
+    pub fn handle_write_starved(&mut self, now: Instant) {
+        self.starved_until = Some(now + STARVED_PAUSE);
+    }
+
+    /// The target of `from` will never take anything again; `reset` if its connection failed, rather
+    /// than that it only stopped reading.
+    pub fn handle_write_refused(&mut self, from: Side, reset: bool, now: Instant) {
+        match from.other() {
+            Side::Downstream => self.handle_reset(Side::Downstream, now),
+            Side::Upstream => {
+                // A daemon that stopped reading stdin may still have all its output to send.
+                self.upstream_was_reset |= reset;
+                self.first_closer.get_or_insert(Side::Upstream);
+                self.up.half = self.up.half.target_refused();
+                self.settle();
+            }
+        }
+    }
+
+    /// The target of `from` was shut for writing.
+    pub fn handle_shut(&mut self, from: Side, now: Instant) {
+        if self.flow(from).half == (HalfPipe::Ending { buffered: 0 }) {
+            self.flow_mut(from).half = HalfPipe::Shut;
+            if from == Side::Upstream {
+                self.lingering_since = Some(now);
+            }
+            self.settle();
+        }
+    }
+
+    /// The target of `from` will see an unclean end.
+    pub fn handle_aborted(&mut self, from: Side) {
+        self.flow_mut(from).half = HalfPipe::Dead;
+        self.settle();
+    }
+
+    /// Bytes that the kernel took for the target of a reset direction have not left yet.
+    pub fn handle_abort_pending(&mut self, now: Instant) {
+        if let Some(breakage) = &mut self.breakage {
+            breakage.ask_at = Some(now + ABORT_POLL);
+        }
+    }
+
+    /// When [`RelayMachine::handle_timeout`] wants to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.close_reason.is_some() {
+            return None;
+        }
+        let broken = self.breakage.filter(|b| !b.impatient).map(|b| {
+            let patience = b.since + RESET_PATIENCE;
+            b.ask_at.map_or(patience, |ask_at| ask_at.min(patience))
+        });
+        [self.idle_at(), self.linger_at(), self.drain_at, self.starved_until, broken]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Acts on the deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.close_reason.is_some() {
+            return;
+        }
+        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if passed(self.starved_until) {
+            self.starved_until = None;
+        }
+        if let Some(breakage) = &mut self.breakage {
+            breakage.impatient |= breakage.since + RESET_PATIENCE <= now;
+            if passed(breakage.ask_at) {
+                breakage.ask_at = None;
+            }
+        }
+        if passed(self.drain_at) {
+            self.close_reason = Some(CloseReason::Drain);
+        } else if passed(self.linger_at()) {
+            self.close_reason = Some(CloseReason::Linger);
+        } else if passed(self.idle_at()) {
+            self.close_reason = Some(CloseReason::Idle);
+        }
+    }
+
+    /// Ends the relay at `at`, if it has not ended by then; an earlier limit stays.
+    pub fn drain(&mut self, at: Instant) {
+        self.drain_at = Some(self.drain_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Ends the relay now.
+    pub fn kill(&mut self) {
+        self.close_reason.get_or_insert(CloseReason::Killed);
+    }
+
+    /// What to wait for on a side.
+    #[must_use]
+    pub fn interest(&self, side: Side) -> Interest {
+        if self.close_reason.is_some() {
+            return Interest::default();
+        }
+        let port = self.port(side);
+        let outgoing = self.flow(side.other()).half;
+        let wants_to_write = outgoing.buffered() > 0 || matches!(outgoing, HalfPipe::Ending { .. });
+        Interest {
+            read: !port.readable && !self.is_deaf_to(side),
+            write: wants_to_write && !port.writable && self.starved_until.is_none(),
+        }
+    }
+
+    /// Why the relay ended; `None` while it runs.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.close_reason
+    }
+
+    /// Whether `side` has to be closed abortively at the end, because its stream was cut.
+    #[must_use]
+    pub fn must_abort(&self, side: Side) -> bool {
+        self.close_reason.is_some_and(CloseReason::is_cut) && self.flow(side.other()).half != HalfPipe::Shut
+    }
+
+    /// Counts, times and reasons so far.
+    #[must_use]
+    pub fn stats(&self) -> RelayStats {
+        RelayStats {
+            up: self.up.stats,
+            down: self.down.stats,
+            last_activity: self.last_activity,
+            first_closer: self.first_closer,
+            close_reason: self.close_reason,
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.close_reason.is_none() && self.up.half.is_over() && self.down.half.is_over() {
+            let reason = self.breakage.map_or(CloseReason::Eof, |b| CloseReason::reset_of(b.side));
+            self.close_reason = Some(reason);
+        }
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        self.config.idle.and_then(|idle| self.last_activity.checked_add(idle))
+    }
+
+    fn linger_at(&self) -> Option<Instant> {
+        let since = self.lingering_since?;
+        since.checked_add(self.config.linger?)
+    }
+
+    fn port(&self, side: Side) -> &Port {
+        match side {
+            Side::Downstream => &self.downstream,
+            Side::Upstream => &self.upstream,
+        }
+    }
+
+    fn port_mut(&mut self, side: Side) -> &mut Port {
+        match side {
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+
+    fn flow(&self, from: Side) -> &Flow {
+        match from {
+            Side::Downstream => &self.up,
+            Side::Upstream => &self.down,
+        }
+    }
+
+    fn flow_mut(&mut self, from: Side) -> &mut Flow {
+        match from {
+            Side::Downstream => &mut self.up,
+            Side::Upstream => &mut self.down,
+        }
+    }
+}

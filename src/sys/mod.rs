@@ -1,0 +1,38 @@
+//! System calls behind safe functions. Together with `ffi` the only place for `unsafe`.
+//!
+//! Linux only: splice(2) has no portable cousin, and neither has the daemon that this crate serves.
+#![allow(unsafe_code, reason = "one system call per block; nothing else of the crate but ffi may")]
+
+mod pipe;
+mod sigpipe;
+mod socket;
+
+pub(crate) use pipe::{Pipe, splice};
+pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
+pub(crate) use socket::{
+    Keepalive, Protocol, has_failed, is_nonblocking, recv, send, set_keepalive, set_nodelay,
+    set_reset_on_close, shutdown_write, stream_protocol, unsent,
+};
+
+use std::io;
+
+/// The result of a call that returns -1 and sets errno.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same for calls that return a length; `EINTR` is retried, it is no answer.
+fn check_len(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        let result = call();
+        match usize::try_from(result) {
+            Ok(n) => return Ok(n),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

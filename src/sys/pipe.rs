@@ -1,0 +1,68 @@
+//! Pipes and splice(2).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use super::{check, check_len};
+
+/// Both ends of a pipe. Closed on drop.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    capacity: usize,
+}
+
+impl Pipe {
+    /// A non-blocking, close-on-exec pipe of `capacity` bytes, or as many as the kernel grants:
+    /// it refuses large pipes to users that own many (`fs.pipe-user-pages-soft`).
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+        let mut ends = [-1; 2];
+        // SAFETY: `ends` has room for the two descriptors that the kernel writes.
+        check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
+        let [reader, writer] = ends;
+        // SAFETY: pipe2 has just made this descriptor and nobody else owns it.
+        let reader = unsafe { OwnedFd::from_raw_fd(reader) };
+        // SAFETY: as above.
+        let writer = unsafe { OwnedFd::from_raw_fd(writer) };
+        let wanted = libc::c_int::try_from(capacity).unwrap_or(libc::c_int::MAX);
+        // SAFETY: F_SETPIPE_SZ takes an integer and touches no memory of ours.
+        let granted = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, wanted) };
+        let capacity = match usize::try_from(granted) {
+            Ok(granted) => granted,
+            Err(_) => {
+                // SAFETY: F_GETPIPE_SZ takes no argument and touches no memory of ours.
+                let present = check(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
+                usize::try_from(present).unwrap_or(0)
+            }
+        };
+        Ok(Self { reader, writer, capacity })
+    }
+
+    pub(crate) fn reader(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    pub(crate) fn writer(&self) -> BorrowedFd<'_> {
+        self.writer.as_fd()
+    }
+
+    /// Bytes that the pipe was made to hold; it may be full with less, when they lie in many small pieces.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+/// Moves up to `len` bytes between a socket and a pipe, in either direction. `Ok(0)` is the end of
+/// `from`. `WouldBlock` does not tell which end was not ready: the caller knows by what the pipe holds.
+pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    check_len(|| {
+        // SAFETY: both descriptors are open because they are borrowed, and with null offsets the
+        // kernel reads and writes no memory of ours.
+        unsafe {
+            libc::splice(from.as_raw_fd(), ptr::null_mut(), to.as_raw_fd(), ptr::null_mut(), len, flags)
+        }
+    })
+}
