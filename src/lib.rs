@@ -15,6 +15,7 @@
 //! | [`proxy`] | the hijack decision | – |
 //! | [`relay`] | two directions of bytes as a state machine | – |
 //! | [`drive`] | that machine on real sockets, driven by the host | libc, feature `drive` |
+//! | `ffi` | the C ABI | feature `ffi` |
 //!
 //! The words for the two connections are nginx's: [`Side::Downstream`](error::Side) is the client's,
 //! [`Side::Upstream`](error::Side) the daemon's.
@@ -74,5 +75,7 @@ pub mod relay;
 
 #[cfg(feature = "drive")]
 pub mod drive;
+#[cfg(feature = "ffi")]
+pub mod ffi;
 #[cfg(feature = "drive")]
 mod sys;

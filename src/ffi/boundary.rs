@@ -1,0 +1,102 @@
+//! The one place where C calls become Rust calls: panics stop here, and handles are checked here.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::status::{DOCKLINE_OK, Failure, dockline_status};
+
+/// Runs a call that needs no handle.
+pub(super) fn boundary(call: impl FnOnce() -> Result<(), Failure>) -> dockline_status {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(())) => DOCKLINE_OK,
+        Ok(Err(failure)) => failure.status(),
+        Err(_) => Failure::Panic.status(),
+    }
+}
+
+/// What a handle type is recognised by.
+pub(super) trait Kind {
+    /// A number that no other type and no ordinary memory has.
+    const MAGIC: u64;
+}
+
+/// The inside of every handle: a value that one call at a time may use.
+pub(super) struct Guarded<T> {
+    magic: AtomicU64,
+    busy: AtomicBool,
+    poisoned: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+impl<T: Kind> Guarded<T> {
+    /// Moves a value behind a pointer that C can hold.
+    pub(super) fn into_c(value: T) -> *mut Self {
+        Box::into_raw(Box::new(Self {
+            magic: AtomicU64::new(T::MAGIC),
+            busy: AtomicBool::new(false),
+            poisoned: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }))
+    }
+
+    /// Runs a call on the value behind a handle. A panic poisons the handle.
+    ///
+    /// # Safety
+    /// `handle` is NULL or points to readable memory of a live object of the library.
+    pub(super) unsafe fn enter(
+        handle: *const Self,
+        call: impl FnOnce(&mut T) -> Result<(), Failure>,
+    ) -> dockline_status {
+        // SAFETY: the caller's promise.
+        let handle = match unsafe { Self::look(handle) } {
+            Ok(handle) => handle,
+            Err(failure) => return failure.status(),
+        };
+        if handle.poisoned.load(Ordering::Relaxed) {
+            return Failure::Poisoned.status();
+        }
+        if handle.busy.swap(true, Ordering::Acquire) {
+            return Failure::Busy.status();
+        }
+        // SAFETY: `busy` was clear and is ours now, so nobody else holds a reference to the value.
+        let value = unsafe { &mut *handle.value.get() };
+        let status = boundary(|| call(value));
+        if status == Failure::Panic.status() {
+            handle.poisoned.store(true, Ordering::Relaxed);
+        }
+        handle.busy.store(false, Ordering::Release);
+        status
+    }
+
+    /// Frees a handle. One that is in use, as inside its own callback, is left alone: leaked, not freed
+    /// under the caller's feet.
+    ///
+    /// # Safety
+    /// As [`Guarded::enter`], and the handle is not used again.
+    pub(super) unsafe fn free(handle: *mut Self) {
+        // SAFETY: the caller's promise.
+        let Ok(found) = (unsafe { Self::look(handle) }) else { return };
+        if found.busy.swap(true, Ordering::Acquire) {
+            return;
+        }
+        found.magic.store(0, Ordering::Relaxed);
+        // SAFETY: `into_c` made it of a box; the cleared magic keeps a second call from getting here.
+        let owned = unsafe { Box::from_raw(handle) };
+        // A panic while dropping must not cross into C either.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(owned)));
+    }
+
+    /// # Safety
+    /// As [`Guarded::enter`].
+    unsafe fn look<'a>(handle: *const Self) -> Result<&'a Self, Failure> {
+        let handle = NonNull::new(handle.cast_mut()).ok_or(Failure::Null)?;
+        if !handle.is_aligned() {
+            return Err(Failure::Handle);
+        }
+        // SAFETY: the caller's promise; atomics and cells allow others to look as well.
+        let handle = unsafe { handle.as_ref() };
+        if handle.magic.load(Ordering::Relaxed) == T::MAGIC { Ok(handle) } else { Err(Failure::Handle) }
+    }
+}

@@ -1,0 +1,256 @@
+//! The hijack decision for C.
+
+use super::boundary::boundary;
+use super::status::{Failure, dockline_status};
+use super::types::{CStruct, bytes_from_c, optional_bytes_from_c, struct_from_c, struct_out};
+use crate::proxy::hijack::{
+    self, Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, ResponseFacts,
+};
+
+/// HTTP/1.0
+pub const DOCKLINE_HTTP_10: u32 = 10;
+/// HTTP/1.1
+pub const DOCKLINE_HTTP_11: u32 = 11;
+/// HTTP/2
+pub const DOCKLINE_HTTP_20: u32 = 20;
+/// HTTP/3
+pub const DOCKLINE_HTTP_30: u32 = 30;
+
+/// Request flag: the host offers CONNECT. Without it CONNECT is refused.
+pub const DOCKLINE_ALLOW_CONNECT: u32 = 1;
+
+/// What the decision needs to know of a request. Text is borrowed for the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_request_facts {
+    /// The method, as sent.
+    pub method: *const u8,
+    /// Bytes of method.
+    pub method_len: usize,
+    /// The request target, as sent, with or without its query.
+    pub target: *const u8,
+    /// Bytes of target.
+    pub target_len: usize,
+    /// A path below which the daemon is served, such as "/docker"; NULL if it is served at the root.
+    pub base: *const u8,
+    /// Bytes of base.
+    pub base_len: usize,
+    /// The value of Upgrade, several fields joined by commas; NULL if there is none.
+    pub upgrade: *const u8,
+    /// Bytes of upgrade.
+    pub upgrade_len: usize,
+    /// The value of Connection, several fields joined by commas; NULL if there is none.
+    pub connection: *const u8,
+    /// Bytes of connection.
+    pub connection_len: usize,
+    /// What the client speaks: DOCKLINE_HTTP_*.
+    pub version: u32,
+    /// DOCKLINE_ALLOW_CONNECT, or 0.
+    pub flags: u32,
+}
+
+// SAFETY: pointers and integers only.
+unsafe impl CStruct for dockline_request_facts {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// One message, one answer.
+pub const DOCKLINE_REQUEST_ORDINARY: i32 = 0;
+/// The same, but long silence is normal, before the answer and within it: no read timeout.
+pub const DOCKLINE_REQUEST_FOLLOWED: i32 = 1;
+/// It may turn into a tunnel: what the client sends behind it is held until the response head decides,
+/// and the upstream connection is never used for another request.
+pub const DOCKLINE_REQUEST_SWITCH: i32 = 2;
+
+/// What to do with a request.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_request_plan {
+    /// DOCKLINE_REQUEST_*
+    pub kind: i32,
+    /// 1: send the client's Upgrade value and "Connection: Upgrade". 0: send neither.
+    pub send_upgrade: i32,
+    /// 1: read the declared body whole, then send head and body at once.
+    pub whole_body_first: i32,
+    /// 0, or the status to refuse the request with: 501 for an operation that takes the connection over,
+    /// asked for over HTTP/2 or 3; 405 for CONNECT (close the connection after it).
+    pub refuse_status: i32,
+}
+
+// SAFETY: integers only.
+unsafe impl CStruct for dockline_request_plan {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Response flag: there is a Content-Length.
+pub const DOCKLINE_RESPONSE_HAS_LENGTH: u32 = 1;
+/// Response flag: there is a Transfer-Encoding.
+pub const DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING: u32 = 2;
+
+/// What the decision needs to know of a response head. Text is borrowed for the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_response_facts {
+    /// The value of Content-Type; NULL if there is none.
+    pub content_type: *const u8,
+    /// Bytes of content_type.
+    pub content_type_len: usize,
+    /// The value of Upgrade; NULL if there is none.
+    pub upgrade: *const u8,
+    /// Bytes of upgrade.
+    pub upgrade_len: usize,
+    /// The status code.
+    pub status: u32,
+    /// DOCKLINE_RESPONSE_*
+    pub flags: u32,
+}
+
+// SAFETY: pointers and integers only.
+unsafe impl CStruct for dockline_response_facts {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// An ordinary final response. Held client bytes must not reach the upstream any more.
+pub const DOCKLINE_DECISION_MESSAGE: i32 = 0;
+/// 1xx: pass it on and wait for the next head.
+pub const DOCKLINE_DECISION_INTERIM: i32 = 1;
+/// 101 that was asked for: from the blank line on, both directions are raw bytes.
+pub const DOCKLINE_DECISION_TUNNEL_UPGRADE: i32 = 2;
+/// Docker's bare 200: the same.
+pub const DOCKLINE_DECISION_TUNNEL_RAW: i32 = 3;
+/// 2xx in answer to CONNECT: the same.
+pub const DOCKLINE_DECISION_TUNNEL_CONNECT: i32 = 4;
+/// A switch that nobody asked for, or no response at all: drop the upstream and answer 502.
+pub const DOCKLINE_DECISION_REFUSE: i32 = 5;
+
+/// Decides how a request is sent on. Pure: any thread, no state.
+///
+/// @param facts      the request as the client sent it
+/// @param facts_size sizeof(dockline_request_facts)
+/// @param out        set on success
+/// @param out_size   sizeof(dockline_request_plan)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE
+/// @since 0.1
+///
+/// # Safety
+/// The pointers are NULL or point to as many bytes as the sizes say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_request_plan_make(
+    facts: *const dockline_request_facts,
+    facts_size: usize,
+    out: *mut dockline_request_plan,
+    out_size: usize,
+) -> dockline_status {
+    boundary(|| {
+        let out = struct_out(out, out_size)?;
+        // SAFETY: the caller's promise about `facts`.
+        let facts = unsafe { struct_from_c(facts, facts_size) }?;
+        // SAFETY: the caller's promise about the text in it.
+        let request = unsafe { request_from_c(&facts) }?;
+        let plan = hijack::plan(&request);
+        let plan = dockline_request_plan {
+            kind: match plan.kind {
+                RequestKind::Ordinary => DOCKLINE_REQUEST_ORDINARY,
+                RequestKind::Followed => DOCKLINE_REQUEST_FOLLOWED,
+                RequestKind::Switch => DOCKLINE_REQUEST_SWITCH,
+            },
+            send_upgrade: plan.send_upgrade.into(),
+            whole_body_first: plan.whole_body_first.into(),
+            refuse_status: plan.refusal.map_or(0, |refusal| refusal.status().into()),
+        };
+        // SAFETY: the caller's promise about `out`.
+        unsafe { out.write(&plan) };
+        Ok(())
+    })
+}
+
+/// Decides what a response head means for the connection. Pure: any thread, no state.
+///
+/// @param request       the request as the client sent it, which was sent on as its plan says
+/// @param request_size  sizeof(dockline_request_facts)
+/// @param response      the response head as the upstream sent it
+/// @param response_size sizeof(dockline_response_facts)
+/// @param out_decision  set on success: DOCKLINE_DECISION_*
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE
+/// @since 0.1
+///
+/// # Safety
+/// The pointers are NULL or point to as many bytes as the sizes say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_hijack_decide(
+    request: *const dockline_request_facts,
+    request_size: usize,
+    response: *const dockline_response_facts,
+    response_size: usize,
+    out_decision: *mut i32,
+) -> dockline_status {
+    boundary(|| {
+        if out_decision.is_null() {
+            return Err(Failure::Null);
+        }
+        // SAFETY: the caller's promise about `request`.
+        let request = unsafe { struct_from_c(request, request_size) }?;
+        // SAFETY: the caller's promise about `response`.
+        let response = unsafe { struct_from_c(response, response_size) }?;
+        // SAFETY: the caller's promise about the text in it.
+        let request = unsafe { request_from_c(&request) }?;
+        // SAFETY: as above.
+        let response = unsafe { response_from_c(&response) }?;
+        let decision = match hijack::decide(&request, &response) {
+            Decision::Message => DOCKLINE_DECISION_MESSAGE,
+            Decision::Interim => DOCKLINE_DECISION_INTERIM,
+            Decision::Tunnel(HijackKind::Upgrade) => DOCKLINE_DECISION_TUNNEL_UPGRADE,
+            Decision::Tunnel(HijackKind::RawStream) => DOCKLINE_DECISION_TUNNEL_RAW,
+            Decision::Tunnel(HijackKind::Connect) => DOCKLINE_DECISION_TUNNEL_CONNECT,
+            Decision::Refuse => DOCKLINE_DECISION_REFUSE,
+        };
+        // SAFETY: not NULL, and the caller's promise.
+        unsafe { out_decision.write(decision) };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// The text pointers are NULL or point to as many bytes as their lengths say, for `'a`.
+unsafe fn request_from_c<'a>(facts: &dockline_request_facts) -> Result<RequestFacts<'a>, Failure> {
+    if facts.flags & !DOCKLINE_ALLOW_CONNECT != 0 {
+        return Err(Failure::Value);
+    }
+    Ok(RequestFacts {
+        // SAFETY: the caller's promise.
+        method: unsafe { bytes_from_c(facts.method, facts.method_len) }?,
+        // SAFETY: the caller's promise.
+        target: unsafe { bytes_from_c(facts.target, facts.target_len) }?,
+        // SAFETY: the caller's promise.
+        base: unsafe { bytes_from_c(facts.base, facts.base_len) }?,
+        version: match facts.version {
+            DOCKLINE_HTTP_10 => HttpVersion::Http10,
+            DOCKLINE_HTTP_11 => HttpVersion::Http11,
+            DOCKLINE_HTTP_20 => HttpVersion::Http2,
+            DOCKLINE_HTTP_30 => HttpVersion::Http3,
+            _ => return Err(Failure::Value),
+        },
+        // SAFETY: the caller's promise.
+        upgrade: unsafe { optional_bytes_from_c(facts.upgrade, facts.upgrade_len) }?,
+        // SAFETY: the caller's promise.
+        connection: unsafe { optional_bytes_from_c(facts.connection, facts.connection_len) }?,
+        allow_connect: facts.flags & DOCKLINE_ALLOW_CONNECT != 0,
+    })
+}
+
+/// # Safety
+/// As [`request_from_c`].
+unsafe fn response_from_c<'a>(facts: &dockline_response_facts) -> Result<ResponseFacts<'a>, Failure> {
+    if facts.flags & !(DOCKLINE_RESPONSE_HAS_LENGTH | DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING) != 0 {
+        return Err(Failure::Value);
+    }
+    Ok(ResponseFacts {
+        status: u16::try_from(facts.status).map_err(|_| Failure::Value)?,
+        // SAFETY: the caller's promise.
+        content_type: unsafe { optional_bytes_from_c(facts.content_type, facts.content_type_len) }?,
+        // SAFETY: the caller's promise.
+        upgrade: unsafe { optional_bytes_from_c(facts.upgrade, facts.upgrade_len) }?,
+        has_length: facts.flags & DOCKLINE_RESPONSE_HAS_LENGTH != 0,
+        has_transfer_encoding: facts.flags & DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING != 0,
+    })
+}

@@ -1,0 +1,120 @@
+//! The committed header and ledger are those of the code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+#![cfg(feature = "ffi")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn generated_header() -> String {
+    let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
+    let bindings = cbindgen::Builder::new().with_crate(root()).with_config(config).generate().unwrap();
+    let mut header = Vec::new();
+    bindings.write(&mut header);
+    without_rust_sections(&String::from_utf8(header).unwrap())
+}
+
+/// `# Safety` sections speak to Rust callers; in C they would repeat the parameters.
+fn without_rust_sections(header: &str) -> String {
+    let mut out = String::new();
+    let mut skipping = false;
+    for line in header.lines() {
+        if line.trim() == "* # Safety" {
+            skipping = true;
+            // The blank comment line above it goes, too.
+            if out.ends_with(" *\n") {
+                out.truncate(out.len() - " *\n".len());
+            }
+        } else if line.trim() == "*/" {
+            skipping = false;
+        }
+        if !skipping {
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[test]
+fn header_is_up_to_date() {
+    let path = root().join("include/dockline.h");
+    let generated = generated_header();
+    if std::env::var_os("DOCKLINE_UPDATE_HEADER").is_some() {
+        fs::write(&path, &generated).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == generated,
+        "include/dockline.h is not what src/ffi says; run `make header` and commit it with the change"
+    );
+}
+
+/// Names of the ledger: `name since [retired]` a line.
+fn ledger() -> BTreeSet<String> {
+    fs::read_to_string(root().join("include/dockline.symbols"))
+        .unwrap()
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .filter(|line| line.split_whitespace().nth(2).is_none())
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .collect()
+}
+
+/// Every `dockline_*` and `DOCKLINE_*` that the header defines.
+fn defined_names(header: &str) -> BTreeSet<String> {
+    let code: Vec<&str> = header.lines().filter(|line| !line.trim_start().starts_with(['*', '/'])).collect();
+    code.join("\n")
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| {
+            (word.starts_with("dockline_") || word.starts_with("DOCKLINE_")) && *word != "DOCKLINE_H"
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn ledger_lists_what_the_header_defines() {
+    let header = fs::read_to_string(root().join("include/dockline.h")).unwrap();
+    let (ledger, defined) = (ledger(), defined_names(&header));
+    let missing: Vec<_> = defined.difference(&ledger).collect();
+    let stale: Vec<_> = ledger.difference(&defined).collect();
+    assert!(missing.is_empty(), "not in include/dockline.symbols: {missing:?}");
+    assert!(stale.is_empty(), "in include/dockline.symbols, but gone (retire them instead): {stale:?}");
+}
+
+/// An export that forgets the boundary lets a panic abort the host. The few that return static text or a
+/// number cannot panic.
+#[test]
+fn every_export_goes_through_the_boundary() {
+    const CANNOT_PANIC: &[&str] = &[
+        "dockline_abi_version",
+        "dockline_version_string",
+        "dockline_status_name",
+        "dockline_status_text",
+        "dockline_close_reason_name",
+    ];
+    let mut exports = 0;
+    for entry in fs::read_dir(root().join("src/ffi")).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for part in source.split("#[unsafe(no_mangle)]").skip(1) {
+            let name = part.split("fn ").nth(1).unwrap().split('(').next().unwrap();
+            let body = part.split("\n}").next().unwrap();
+            exports += 1;
+            let guarded = [
+                "boundary(",
+                "Guarded::enter(",
+                "Guarded::<WorkerHandle>::free(",
+                "Guarded::<RelayHandle>::free(",
+            ]
+            .iter()
+            .any(|call| body.contains(call));
+            assert!(guarded || CANNOT_PANIC.contains(&name), "{name} has no panic boundary");
+        }
+    }
+    assert!(exports > 10, "found only {exports} exports: has the layout of src/ffi changed?");
+}

@@ -1,0 +1,83 @@
+//! The rules of docs/ARCHITECTURE.md that the compiler does not keep: who may import whom, and where
+//! `unsafe` may be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A layer and the layers that it may use.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("error", &["limits"]),
+    ("limits", &[]),
+    ("h1", &["error", "limits"]),
+    ("proxy", &["h1", "error", "limits"]),
+    ("relay", &["error", "limits"]),
+    ("sys", &[]),
+    ("drive", &["relay", "sys", "error", "limits"]),
+    ("ffi", &["drive", "proxy", "relay", "error", "limits"]),
+];
+
+fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<(String, String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&src, &mut paths);
+    assert!(paths.len() > 20);
+    paths
+        .iter()
+        .map(|path| {
+            let name = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+            let layer = name.split(['/', '.']).next().unwrap().to_owned();
+            (name, layer, fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn imports_point_down() {
+    for (name, layer, text) in all_sources() {
+        if layer == "lib" {
+            continue;
+        }
+        let (_, allowed) =
+            LAYERS.iter().find(|(known, _)| *known == layer).unwrap_or_else(|| panic!("{name}"));
+        // Documentation may point anywhere.
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for used in code.flat_map(|line| line.split("crate::").skip(1)) {
+            let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            assert!(used == layer || allowed.contains(&used), "src/{name} imports crate::{used}");
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_in_sys_and_ffi_only() {
+    for (name, layer, text) in all_sources() {
+        let fenced = layer == "sys" || layer == "ffi";
+        let has = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
+        assert!(fenced || !has, "src/{name} has unsafe code");
+        let pure = ["error", "limits", "h1", "proxy", "relay", "drive"].contains(&layer.as_str());
+        assert!(
+            !pure || text.contains("#![forbid(unsafe_code)]") || name.contains("test"),
+            "src/{name}: forbid unsafe_code"
+        );
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for (name, _, text) in all_sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 800, "src/{name} has {lines} lines: split it by state, direction or purpose");
+    }
+}
