@@ -301,7 +301,9 @@ fn relay_slow_reader_mem() {
             assert!(held <= pipe.max(SCRATCH_BYTES as u64), "{held} bytes held");
             let pumps = bed.pumps;
             bed.run(Some(Duration::from_millis(50)));
-            assert!(bed.pumps - pumps <= 2, "a blocked tunnel spins");
+            let more = bed.pumps - pumps;
+            // The kernel may still shift some bytes between its own buffers; a spin makes thousands.
+            assert!(more <= 50, "a blocked tunnel spins: {more} pumps {kinds:?} {splice}");
             // The reader comes back and gets everything.
             daemon.shutdown(Shutdown::Write).unwrap();
             let reader = thread::spawn(|| read_all(client));

@@ -81,7 +81,7 @@ fn up_101_both_ways() {
 #[test]
 fn up_hijack_200() {
     for version in ["", " HTTP/1.0"] {
-        for kind in [RAW, MUX, "Application/VND.docker.Raw-Stream; charset=x"] {
+        for kind in [RAW, MUX, "Application/VND.docker.Raw-Stream;charset=x"] {
             assert_eq!(decided(&format!("{ATTACH}{version}"), &format!("200; CT {kind}")), RAW_STREAM);
             assert_eq!(decided(&format!("{EXEC}{version}"), &format!("200; CT {kind}")), RAW_STREAM);
         }
