@@ -1,0 +1,126 @@
+
+/* SPDX-License-Identifier: MIT */
+
+
+#ifndef _NGX_HTTP_DOCKLINE_H_INCLUDED_
+#define _NGX_HTTP_DOCKLINE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <dockline.h>
+
+
+/*
+ * Without it, ngx_connection_t has no "ssl" here while it has one in nginx,
+ * and TLS connections would be taken for plain ones.
+ */
+#if !(NGX_HTTP_SSL)
+#error the dockline module requires --with-http_ssl_module
+#endif
+
+
+/* the longest timeout that epoll_wait() can be given, less a margin: 24 days */
+#define NGX_HTTP_DOCKLINE_FOREVER  (ngx_msec_t) 2073600000
+
+#define NGX_HTTP_DOCKLINE_NONE     0
+#define NGX_HTTP_DOCKLINE_UPGRADE  1
+#define NGX_HTTP_DOCKLINE_HIJACK   2
+
+
+typedef struct {
+    /* where the proxy module keeps its settings, by its table of directives */
+    size_t                             headers;
+    size_t                             http_version;
+    size_t                             request_buffering;
+    size_t                             upstream;
+} ngx_http_dockline_main_conf_t;
+
+
+typedef struct {
+    ngx_flag_t                         enable;
+    ngx_msec_t                         idle_timeout;
+
+    ngx_http_complex_value_t          *connection;
+
+    /* what the proxy module would use on this level without us */
+    ngx_array_t                       *headers;     /* of ngx_keyval_t */
+    ngx_uint_t                         http_version;
+    ngx_flag_t                         request_buffering;
+    ngx_flag_t                         cache;
+    ngx_flag_t                         store;
+
+    unsigned                           injected:1;
+} ngx_http_dockline_loc_conf_t;
+
+
+typedef struct {
+    dockline_request_facts             facts;
+    dockline_request_plan              plan;
+
+    ngx_http_request_t                *request;
+
+    /* before the response */
+    ngx_int_t                          status;
+    ngx_http_event_handler_pt          client_read_handler;
+    ngx_http_event_handler_pt          client_write_handler;
+    ngx_int_t                        (*process_header)(ngx_http_request_t *r);
+    ngx_int_t                        (*reinit_request)(ngx_http_request_t *r);
+
+    /* the tunnel */
+    dockline_relay                    *relay;
+    ngx_http_event_handler_pt          read_event_handler;
+    ngx_http_event_handler_pt          write_event_handler;
+    ngx_http_upstream_handler_pt       upstream_read_handler;
+    ngx_http_upstream_handler_pt       upstream_write_handler;
+    uint64_t                           prefilled;
+    uint32_t                           interest;
+    ngx_msec_t                         start;
+    ngx_msec_t                         duration;
+    dockline_relay_stats               stats;
+    u_char                             dummy[1];
+
+    unsigned                           armed:1;
+    unsigned                           guarded:1;
+    unsigned                           takeover:1;
+    unsigned                           tunnel:2;
+    unsigned                           plain_client:1;
+    unsigned                           plain_upstream:1;
+    unsigned                           header_flushed:1;
+} ngx_http_dockline_ctx_t;
+
+
+ngx_int_t ngx_http_dockline_proxy_init(ngx_conf_t *cf,
+    ngx_http_dockline_main_conf_t *dmcf, ngx_http_dockline_loc_conf_t *dlcf);
+char *ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
+    ngx_http_dockline_main_conf_t *dmcf, ngx_http_dockline_loc_conf_t *prev,
+    ngx_http_dockline_loc_conf_t *conf);
+
+ngx_int_t ngx_http_dockline_precontent_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_dockline_proxy_upgrade_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+ngx_int_t ngx_http_dockline_proxy_connection_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+
+ngx_int_t ngx_http_dockline_find_header(ngx_http_request_t *r,
+    ngx_list_t *headers, char *name, ngx_str_t *value);
+void ngx_http_dockline_unguard(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+
+ngx_int_t ngx_http_dockline_tunnel_init_process(ngx_cycle_t *cycle);
+void ngx_http_dockline_tunnel_exit_process(ngx_cycle_t *cycle);
+ngx_uint_t ngx_http_dockline_tunnel_available(void);
+ngx_int_t ngx_http_dockline_tunnel_start(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+void ngx_http_dockline_tunnel_stats(ngx_http_dockline_ctx_t *ctx);
+
+ngx_uint_t ngx_http_dockline_endpoint(ngx_connection_t *c,
+    dockline_endpoint *endpoint);
+
+
+extern ngx_module_t  ngx_http_dockline_module;
+extern ngx_module_t  ngx_http_dockline_filter_module;
+
+
+#endif /* _NGX_HTTP_DOCKLINE_H_INCLUDED_ */

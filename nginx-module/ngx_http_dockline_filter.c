@@ -1,0 +1,313 @@
+
+/* SPDX-License-Identifier: MIT */
+
+
+#include "ngx_http_dockline.h"
+
+
+static ngx_int_t ngx_http_dockline_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static ngx_int_t ngx_http_dockline_decide(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx, int32_t *decision);
+static void ngx_http_dockline_message(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+static ngx_uint_t ngx_http_dockline_client_held(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_refuse_switch(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_filter_init(ngx_conf_t *cf);
+
+
+static ngx_http_module_t  ngx_http_dockline_filter_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_dockline_filter_init,         /* postconfiguration */
+
+    NULL,                                  /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    NULL,                                  /* create location configuration */
+    NULL                                   /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_dockline_filter_module = {
+    NGX_MODULE_V1,
+    &ngx_http_dockline_filter_module_ctx,  /* module context */
+    NULL,                                  /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+
+
+static ngx_int_t
+ngx_http_dockline_header_filter(ngx_http_request_t *r)
+{
+    int32_t                   decision;
+    ngx_int_t                 rc;
+    ngx_uint_t                version;
+    ngx_http_upstream_t      *u;
+    ngx_http_dockline_ctx_t  *ctx;
+
+    u = r->upstream;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    if (ctx == NULL
+        || !ctx->armed
+        || r != r->main
+        || u->cleanup == NULL
+        || u->header_sent)
+    {
+        return ngx_http_next_header_filter(r);
+    }
+
+    ngx_http_dockline_unguard(r, ctx);
+
+    if (ngx_http_dockline_decide(r, ctx, &decision) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    switch (decision) {
+
+    case DOCKLINE_DECISION_REFUSE:
+        return ngx_http_dockline_refuse_switch(r);
+
+    case DOCKLINE_DECISION_TUNNEL_UPGRADE:
+    case DOCKLINE_DECISION_TUNNEL_RAW:
+        break;
+
+    default:
+        ngx_http_dockline_message(r, ctx);
+        return ngx_http_next_header_filter(r);
+    }
+
+    if (!ngx_http_dockline_tunnel_available()) {
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "dockline worker was not created");
+        return NGX_ERROR;
+    }
+
+    /*
+     * The upstream module goes on as for a switch that it knows about,
+     * up to the flush that our body filter waits for.
+     */
+
+    u->upgrade = 1;
+    u->keepalive = 0;
+    r->keepalive = 0;
+
+    ctx->takeover = 1;
+
+#if (NGX_HTTP_GZIP)
+    r->gzip_tested = 1;
+    r->gzip_ok = 0;
+#endif
+
+    if (decision == DOCKLINE_DECISION_TUNNEL_UPGRADE) {
+        ctx->tunnel = NGX_HTTP_DOCKLINE_UPGRADE;
+        return ngx_http_next_header_filter(r);
+    }
+
+    ctx->tunnel = NGX_HTTP_DOCKLINE_HIJACK;
+
+    /* what ends with the connection is not chunked for an HTTP/1.0 client */
+
+    version = r->http_version;
+    r->http_version = NGX_HTTP_VERSION_10;
+
+    rc = ngx_http_next_header_filter(r);
+
+    r->http_version = version;
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_decide(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx,
+    int32_t *decision)
+{
+    ngx_str_t                 value;
+    dockline_status           status;
+    ngx_http_upstream_t      *u;
+    dockline_response_facts   facts;
+
+    u = r->upstream;
+
+    ngx_memzero(&facts, sizeof(dockline_response_facts));
+
+    facts.status = u->headers_in.status_n;
+
+    if (u->headers_in.content_type) {
+        facts.content_type = u->headers_in.content_type->value.data;
+        facts.content_type_len = u->headers_in.content_type->value.len;
+    }
+
+    if (ngx_http_dockline_find_header(r, &u->headers_in.headers, "upgrade",
+                                      &value)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    facts.upgrade = value.data;
+    facts.upgrade_len = value.len;
+
+    if (u->headers_in.content_length) {
+        facts.flags |= DOCKLINE_RESPONSE_HAS_LENGTH;
+    }
+
+    if (u->headers_in.transfer_encoding) {
+        facts.flags |= DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING;
+    }
+
+    status = dockline_hijack_decide(&ctx->facts,
+                                    sizeof(dockline_request_facts), &facts,
+                                    sizeof(dockline_response_facts), decision);
+
+    if (status != DOCKLINE_OK) {
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "dockline decision failed: %s",
+                      dockline_status_text(status));
+        return NGX_ERROR;
+    }
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "dockline response status:%uD decision:%D",
+                   facts.status, *decision);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_dockline_message(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    /* "run" waits for the head of "wait", whose body comes much later */
+
+    u->buffering = 0;
+
+    switch (ctx->plan.kind) {
+
+    case DOCKLINE_REQUEST_FOLLOWED:
+
+        /*
+         * Otherwise nginx stops to upload as soon as the response starts,
+         * as that of a build does.  After an error it is right to.
+         */
+
+        u->conf->preserve_output = (u->headers_in.status_n
+                                    < NGX_HTTP_SPECIAL_RESPONSE);
+        break;
+
+    case DOCKLINE_REQUEST_SWITCH:
+
+        /*
+         * What the client sent behind the request was input for a tunnel
+         * that did not come about.  It must not be taken for a request.
+         */
+
+        if (r->keepalive && ngx_http_dockline_client_held(r)) {
+            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                          "client sent data for a tunnel that was refused, "
+                          "so its connection will be closed");
+            r->keepalive = 0;
+        }
+
+        break;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_dockline_client_held(ngx_http_request_t *r)
+{
+    char               buf[1];
+    ngx_connection_t  *c;
+
+    if (r->header_in->pos < r->header_in->last) {
+        return 1;
+    }
+
+    c = r->connection;
+
+    if (c->ssl && SSL_pending(c->ssl->connection) > 0) {
+        return 1;
+    }
+
+    return recv(c->fd, buf, 1, MSG_PEEK) > 0;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_refuse_switch(ngx_http_request_t *r)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "upstream sent status %ui that was not asked for",
+                  u->headers_in.status_n);
+
+    u->upgrade = 0;
+    u->keepalive = 0;
+
+    ngx_http_clean_header(r);
+
+    return NGX_HTTP_BAD_GATEWAY;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_int_t                 rc;
+    ngx_http_dockline_ctx_t  *ctx;
+
+    rc = ngx_http_next_body_filter(r, in);
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    if (ctx == NULL || !ctx->takeover || r != r->main || rc == NGX_ERROR) {
+        return rc;
+    }
+
+    ctx->takeover = 0;
+
+    if (ngx_http_dockline_tunnel_start(r, ctx) != NGX_OK) {
+        ctx->tunnel = NGX_HTTP_DOCKLINE_NONE;
+        return NGX_ERROR;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_filter_init(ngx_conf_t *cf)
+{
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_dockline_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_dockline_body_filter;
+
+    return NGX_OK;
+}

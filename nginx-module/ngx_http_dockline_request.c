@@ -1,0 +1,601 @@
+
+/* SPDX-License-Identifier: MIT */
+
+
+#include "ngx_http_dockline.h"
+
+#include <poll.h>
+
+
+static ngx_int_t ngx_http_dockline_plan(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+static ngx_int_t ngx_http_dockline_refuse(ngx_http_request_t *r,
+    ngx_uint_t status);
+static ngx_int_t ngx_http_dockline_read_body(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+static void ngx_http_dockline_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_follow(ngx_http_request_t *r);
+
+static ngx_int_t ngx_http_dockline_arm(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+static ngx_int_t ngx_http_dockline_process_header(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_reinit_request(ngx_http_request_t *r);
+static void ngx_http_dockline_guard(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+static void ngx_http_dockline_client_read(ngx_http_request_t *r);
+static void ngx_http_dockline_client_write(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_dockline_client_gone(ngx_connection_t *c);
+
+
+ngx_int_t
+ngx_http_dockline_precontent_handler(ngx_http_request_t *r)
+{
+    ngx_http_dockline_ctx_t       *ctx;
+    ngx_http_dockline_loc_conf_t  *dlcf;
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
+
+    if (!dlcf->enable || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    if (ctx) {
+        return ctx->status;
+    }
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_dockline_ctx_t));
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->request = r;
+    ctx->status = NGX_DECLINED;
+
+    if (ngx_http_dockline_plan(r, ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_set_ctx(r, ctx, ngx_http_dockline_module);
+
+    if (ctx->plan.refuse_status) {
+        return ngx_http_dockline_refuse(r, ctx->plan.refuse_status);
+    }
+
+    if (ctx->plan.kind == DOCKLINE_REQUEST_FOLLOWED) {
+        return ngx_http_dockline_follow(r);
+    }
+
+    if (ctx->plan.whole_body_first) {
+        return ngx_http_dockline_read_body(r, ctx);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
+{
+    ngx_str_t                 *target, value;
+    dockline_status            status;
+    dockline_request_facts    *facts;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    facts = &ctx->facts;
+
+    facts->method = r->method_name.data;
+    facts->method_len = r->method_name.len;
+
+    /* "rewrite" invalidates what the client sent */
+
+    target = r->valid_unparsed_uri ? &r->unparsed_uri : &r->uri;
+
+    facts->target = target->data;
+    facts->target_len = target->len;
+
+    /* "proxy_pass" with a URI replaces the prefix of the location */
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (!clcf->named
+#if (NGX_PCRE)
+        && clcf->regex == NULL
+#endif
+        && clcf->name.len > 1)
+    {
+        facts->base = clcf->name.data;
+        facts->base_len = clcf->name.len;
+    }
+
+    if (ngx_http_dockline_find_header(r, &r->headers_in.headers, "upgrade",
+                                      &value)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    facts->upgrade = value.data;
+    facts->upgrade_len = value.len;
+
+    if (ngx_http_dockline_find_header(r, &r->headers_in.headers,
+                                      "connection", &value)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    facts->connection = value.data;
+    facts->connection_len = value.len;
+
+    if (r->http_version >= 3000) {
+        facts->version = DOCKLINE_HTTP_30;
+
+    } else if (r->http_version >= NGX_HTTP_VERSION_20) {
+        facts->version = DOCKLINE_HTTP_20;
+
+    } else if (r->http_version == NGX_HTTP_VERSION_11) {
+        facts->version = DOCKLINE_HTTP_11;
+
+    } else {
+        facts->version = DOCKLINE_HTTP_10;
+    }
+
+    status = dockline_request_plan_make(facts, sizeof(dockline_request_facts),
+                                        &ctx->plan,
+                                        sizeof(dockline_request_plan));
+
+    if (status != DOCKLINE_OK) {
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "dockline request plan failed: %s",
+                      dockline_status_text(status));
+        return NGX_ERROR;
+    }
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "dockline request kind:%D upgrade:%D whole:%D refuse:%D",
+                   ctx->plan.kind, ctx->plan.send_upgrade,
+                   ctx->plan.whole_body_first, ctx->plan.refuse_status);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_dockline_find_header(ngx_http_request_t *r, ngx_list_t *headers,
+    char *name, ngx_str_t *value)
+{
+    size_t            len;
+    u_char           *p;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    len = ngx_strlen(name);
+    ngx_str_null(value);
+
+    part = &headers->part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash == 0
+            || h[i].key.len != len
+            || ngx_strncasecmp(h[i].key.data, (u_char *) name, len) != 0)
+        {
+            continue;
+        }
+
+        if (value->data == NULL) {
+            *value = h[i].value;
+            continue;
+        }
+
+        p = ngx_pnalloc(r->pool, value->len + 2 + h[i].value.len);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        value->len = ngx_sprintf(p, "%V, %V", value, &h[i].value) - p;
+        value->data = p;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_refuse(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_str_t                 type;
+    ngx_http_complex_value_t  cv;
+
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "dockline refused \"%V %V\" with status %ui",
+                  &r->method_name, &r->unparsed_uri, status);
+
+    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
+
+    if (status == NGX_HTTP_NOT_IMPLEMENTED) {
+        ngx_str_set(&cv.value, "{\"message\":\"this operation takes its "
+                               "connection over, which needs HTTP/1.1; "
+                               "disable HTTP/2 in the client or in nginx\"}\n");
+
+    } else {
+        ngx_str_set(&cv.value, "{\"message\":\"method not allowed\"}\n");
+        r->keepalive = 0;
+    }
+
+    ngx_str_set(&type, "application/json");
+
+    ngx_http_finalize_request(r, ngx_http_send_response(r, status, &type,
+                                                        &cv));
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_read_body(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    /*
+     * The daemon takes what arrives behind the request head for input of
+     * the tunnel, be it the rest of the request.  Once the body has been read
+     * here, the proxy module sends it together with the head.
+     */
+
+    ctx->status = NGX_DONE;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_dockline_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    ngx_http_finalize_request(r, NGX_DONE);
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_dockline_body_handler(ngx_http_request_t *r)
+{
+    ngx_http_dockline_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    ctx->status = NGX_DECLINED;
+
+    r->write_event_handler = ngx_http_core_run_phases;
+    ngx_http_core_run_phases(r);
+}
+
+
+static ngx_int_t
+ngx_http_dockline_follow(ngx_http_request_t *r)
+{
+    void                      **loc_conf;
+    ngx_http_core_loc_conf_t   *clcf;
+
+    /* a client that is paused at a pager, or uploads what a command makes */
+
+    loc_conf = ngx_palloc(r->pool, sizeof(void *) * ngx_http_max_module);
+    if (loc_conf == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    clcf = ngx_palloc(r->pool, sizeof(ngx_http_core_loc_conf_t));
+    if (clcf == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memcpy(loc_conf, r->loc_conf, sizeof(void *) * ngx_http_max_module);
+    *clcf = *(ngx_http_core_loc_conf_t *)
+                ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    clcf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+    clcf->client_body_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+
+    loc_conf[ngx_http_core_module.ctx_index] = clcf;
+    r->loc_conf = loc_conf;
+
+    return NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_http_dockline_proxy_upgrade_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_dockline_ctx_t  *ctx;
+
+    v->len = 0;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->data = (u_char *) "";
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    if (ctx == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_dockline_arm(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ctx->plan.send_upgrade) {
+        v->len = ctx->facts.upgrade_len;
+        v->data = (u_char *) ctx->facts.upgrade;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_dockline_proxy_connection_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t                      value;
+    ngx_http_dockline_ctx_t       *ctx;
+    ngx_http_dockline_loc_conf_t  *dlcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
+
+#if (nginx_version >= 1029007)
+    ngx_str_set(&value, "");
+#else
+    ngx_str_set(&value, "close");
+#endif
+
+    if (ctx && ctx->plan.send_upgrade) {
+        ngx_str_set(&value, "Upgrade");
+
+    } else if (dlcf->connection) {
+
+        if (ngx_http_complex_value(r, dlcf->connection, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        /* the usual websocket map, and an upgrade that is not passed on */
+
+        if (value.len == sizeof("upgrade") - 1
+            && ngx_strncasecmp(value.data, (u_char *) "upgrade", value.len)
+               == 0)
+        {
+            ngx_str_set(&value, "close");
+        }
+    }
+
+    v->len = value.len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+    v->data = value.data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
+{
+    ngx_http_upstream_t       *u;
+    ngx_http_upstream_conf_t  *conf;
+
+    /*
+     * The proxy module evaluates our variable while it creates the request,
+     * when the upstream has its settings and handlers, but is not started.
+     */
+
+    u = r->upstream;
+
+    if (ctx->armed || u == NULL || u->cleanup || u->state) {
+        return NGX_OK;
+    }
+
+    ctx->armed = 1;
+
+    if (ctx->plan.kind == DOCKLINE_REQUEST_ORDINARY) {
+        return NGX_OK;
+    }
+
+    conf = ngx_palloc(r->pool, sizeof(ngx_http_upstream_conf_t));
+    if (conf == NULL) {
+        return NGX_ERROR;
+    }
+
+    *conf = *u->conf;
+
+    conf->read_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+    conf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+
+    u->conf = conf;
+
+    if (ctx->plan.kind == DOCKLINE_REQUEST_SWITCH) {
+        ctx->process_header = u->process_header;
+        u->process_header = ngx_http_dockline_process_header;
+
+        ctx->reinit_request = u->reinit_request;
+        u->reinit_request = ngx_http_dockline_reinit_request;
+
+        if (!u->store && !r->post_action && !conf->ignore_client_abort) {
+            ngx_http_dockline_guard(r, ctx);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_process_header(ngx_http_request_t *r)
+{
+    ngx_int_t                 rc;
+    ngx_http_upstream_t      *u;
+    ngx_http_dockline_ctx_t  *ctx;
+
+    u = r->upstream;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ctx->process_header(r);
+
+    if (u->process_header != ngx_http_dockline_process_header) {
+        ctx->process_header = u->process_header;
+        u->process_header = ngx_http_dockline_process_header;
+    }
+
+    if (rc == NGX_OK) {
+
+        /* whatever the answer, nobody knows what else was sent along */
+
+        u->headers_in.connection_close = 1;
+        u->keepalive = 0;
+    }
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_reinit_request(ngx_http_request_t *r)
+{
+    ngx_int_t                 rc;
+    ngx_http_upstream_t      *u;
+    ngx_http_dockline_ctx_t  *ctx;
+
+    u = r->upstream;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ctx->reinit_request(r);
+
+    if (u->process_header != ngx_http_dockline_process_header) {
+        ctx->process_header = u->process_header;
+        u->process_header = ngx_http_dockline_process_header;
+    }
+
+    return rc;
+}
+
+
+/*
+ * Until the response head has been seen, a client that ended its side is not
+ * one that aborted: its input was short.
+ */
+
+static void
+ngx_http_dockline_guard(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
+{
+    ctx->client_read_handler = r->read_event_handler;
+    ctx->client_write_handler = r->write_event_handler;
+
+    r->read_event_handler = ngx_http_dockline_client_read;
+    r->write_event_handler = ngx_http_dockline_client_write;
+
+    ctx->guarded = 1;
+}
+
+
+void
+ngx_http_dockline_unguard(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
+{
+    if (ctx->guarded) {
+        r->read_event_handler = ctx->client_read_handler;
+        r->write_event_handler = ctx->client_write_handler;
+
+        ctx->guarded = 0;
+    }
+}
+
+
+static void
+ngx_http_dockline_client_read(ngx_http_request_t *r)
+{
+    ngx_connection_t         *c;
+    ngx_http_dockline_ctx_t  *ctx;
+
+    c = r->connection;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "dockline client read");
+
+    if (ctx && ngx_http_dockline_client_gone(c)) {
+        ngx_http_dockline_unguard(r, ctx);
+        r->read_event_handler(r);
+        return;
+    }
+
+    ngx_http_block_reading(r);
+}
+
+
+static void
+ngx_http_dockline_client_write(ngx_http_request_t *r)
+{
+    ngx_event_t              *wev;
+    ngx_connection_t         *c;
+    ngx_http_dockline_ctx_t  *ctx;
+
+    c = r->connection;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "dockline client write");
+
+    if (ctx && ngx_http_dockline_client_gone(c)) {
+        ngx_http_dockline_unguard(r, ctx);
+        r->write_event_handler(r);
+        return;
+    }
+
+    wev = c->write;
+
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && wev->active) {
+        if (ngx_del_event(wev, NGX_WRITE_EVENT, 0) != NGX_OK) {
+            ngx_http_finalize_request(r, NGX_ERROR);
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_dockline_client_gone(ngx_connection_t *c)
+{
+    struct pollfd  pfd;
+
+    if (c->error) {
+        return 1;
+    }
+
+    /* SO_ERROR does not show the hangup of a Unix socket, and clears errors */
+
+    pfd.fd = c->fd;
+    pfd.events = 0;
+    pfd.revents = 0;
+
+    return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLERR|POLLHUP));
+}
