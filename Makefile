@@ -1,0 +1,110 @@
+# `make help` lists the targets. Each installs what it needs from Debian's packages first.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+LIBDIR  ?= $(PREFIX)/lib
+NGINX_SRC ?=
+KEEP    ?=
+
+CARGO   ?= cargo
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME  := libdockline.so.$(shell echo $(VERSION) | cut -d. -f1-2)
+# What a C program that links libdockline.a needs besides (rustc --print native-static-libs).
+STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+VENV    := target/venv
+
+.PHONY: help build nginx-module install install-nginx-module demo test lint header \
+        test-rust test-c test-install test-e2e fuzz bench clean
+
+help:
+	@echo 'make build           target/release/libdockline.so and .a'
+	@echo 'make nginx-module    target/nginx/ngx_http_dockline_module.so for the installed nginx,'
+	@echo '                     or for the source tree NGINX_SRC=/path/to/nginx'
+	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
+	@echo '                     (KEEP=1 leaves it running)'
+	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
+	@echo 'make lint            rustfmt, clippy, rustdoc, the header'
+	@echo 'make install         the library: PREFIX= DESTDIR= LIBDIR='
+	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
+	@echo 'make bench           CPU and memory of tunnels beside stock nginx (benches/README.md)'
+	@echo 'make header          include/dockline.h anew from the code'
+
+build:
+	@scripts/install-deps build
+	$(CARGO) build --release --features ffi
+
+nginx-module: build
+	@scripts/install-deps nginx
+	NGINX_SRC="$(NGINX_SRC)" scripts/build-nginx-module
+
+install: build
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 0755 target/release/libdockline.so $(DESTDIR)$(LIBDIR)/libdockline.so.$(VERSION)
+	ln -sf libdockline.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libdockline.so
+	install -m 0644 target/release/libdockline.a $(DESTDIR)$(LIBDIR)/libdockline.a
+	install -m 0644 include/dockline.h $(DESTDIR)$(PREFIX)/include/dockline.h
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' \
+	    'Name: dockline' 'Description: core of a proxy for the Docker Engine API' 'Version: $(VERSION)' \
+	    'Libs: -L$${libdir} -ldockline' 'Libs.private: $(STATIC_LIBS)' 'Cflags: -I$${includedir}' \
+	    > $(DESTDIR)$(LIBDIR)/pkgconfig/dockline.pc
+
+install-nginx-module: nginx-module
+	install -D -m 0644 target/nginx/ngx_http_dockline_module.so \
+	    $(DESTDIR)$$(nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')/ngx_http_dockline_module.so
+
+demo: nginx-module
+	@scripts/install-deps demo
+	@KEEP="$(KEEP)" scripts/demo
+
+header:
+	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
+
+test: test-rust test-c test-install fuzz nginx-module test-e2e
+
+test-rust:
+	@scripts/install-deps rust
+	$(CARGO) check --no-default-features
+	$(CARGO) nextest run --features ffi
+	$(CARGO) test --doc --features ffi
+
+test-c: build
+	@scripts/install-deps c
+	$(MAKE) -C ffi-tests test
+
+# What `make install` leaves must serve a program that knows only pkg-config.
+test-install: build
+	rm -rf target/install-test
+	$(MAKE) install PREFIX=$(CURDIR)/target/install-test
+	PKG_CONFIG_PATH=target/install-test/lib/pkgconfig sh -ec '\
+	    cc -std=c11 -Wall -Wextra -Werror examples/relay_server.c -o target/install-test/shared \
+	        $$(pkg-config --cflags --libs dockline) -Wl,-rpath,$(CURDIR)/target/install-test/lib; \
+	    cc -std=c11 -Wall -Wextra -Werror examples/relay_server.c -o target/install-test/static \
+	        $$(pkg-config --cflags dockline) target/install-test/lib/libdockline.a \
+	        $$(pkg-config --static --libs-only-l dockline | sed s/-ldockline//)'
+	readelf -d target/install-test/shared | grep -q '$(SONAME)'
+
+test-e2e: nginx-module
+	@scripts/install-deps e2e
+	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	$(VENV)/bin/pytest tests/e2e
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	@scripts/install-deps fuzz
+	scripts/fuzz $(FUZZ_SECONDS)
+
+bench: nginx-module
+	$(CARGO) bench --bench nginx_relay
+
+lint:
+	@scripts/install-deps rust
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --all-targets --features ffi -- -D warnings
+	$(CARGO) clippy --no-default-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings -D rustdoc::broken_intra_doc_links' $(CARGO) doc --no-deps --features ffi
+	$(CARGO) test --quiet --features ffi --test abi
+
+clean:
+	$(CARGO) clean
