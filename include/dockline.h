@@ -52,19 +52,25 @@
 #include <stdint.h>
 
 /**
- * Longest accepted method. The longest registered one, `UPDATEREDIRECTREF`, has 17 bytes.
+ * The ABI that this header describes. Compare it with `dockline_abi_version()` at start-up: a library
+ * with another number must not be used.
  */
-#define METHOD_BYTES 32
+#define DOCKLINE_ABI_VERSION 1
 
 /**
- * Most digits in a chunk size: what 64 bits need. Leading zeros count, so that they have an end.
+ * No side.
  */
-#define CHUNK_SIZE_DIGITS 16
+#define DOCKLINE_SIDE_NONE 0
 
 /**
- * Longest body or chunk that can be announced: 2^63 - 1, the most that a signed reader understands.
+ * The side of the client.
  */
-#define BODY_LENGTH_MAX (UINT64_MAX >> 1)
+#define DOCKLINE_SIDE_DOWNSTREAM 1
+
+/**
+ * The side of the daemon.
+ */
+#define DOCKLINE_SIDE_UPSTREAM 2
 
 /**
  * HTTP/1.0
@@ -146,6 +152,21 @@
  * A switch that nobody asked for, or no response at all: drop the upstream and answer 502.
  */
 #define DOCKLINE_DECISION_REFUSE 5
+
+/**
+ * Log level: somebody has to act.
+ */
+#define DOCKLINE_LOG_ERROR 1
+
+/**
+ * Log level: it works, but less well.
+ */
+#define DOCKLINE_LOG_WARN 2
+
+/**
+ * Log level: worth knowing.
+ */
+#define DOCKLINE_LOG_INFO 3
 
 /**
  * Callback result: not now.
@@ -267,52 +288,6 @@
  * dockline_relay_kill
  */
 #define DOCKLINE_CLOSE_KILLED 7
-
-/**
- * No side.
- */
-#define DOCKLINE_SIDE_NONE 0
-
-/**
- * The side of the client.
- */
-#define DOCKLINE_SIDE_DOWNSTREAM 1
-
-/**
- * The side of the daemon.
- */
-#define DOCKLINE_SIDE_UPSTREAM 2
-
-/**
- * The ABI that this header describes. Compare it with `dockline_abi_version()` at start-up: a library
- * with another number must not be used.
- */
-#define DOCKLINE_ABI_VERSION 1
-
-/**
- * Log level: somebody has to act.
- */
-#define DOCKLINE_LOG_ERROR 1
-
-/**
- * Log level: it works, but less well.
- */
-#define DOCKLINE_LOG_WARN 2
-
-/**
- * Log level: worth knowing.
- */
-#define DOCKLINE_LOG_INFO 3
-
-/**
- * What a poller saw of one side.
- */
-typedef struct Readiness Readiness;
-
-/**
- * A status code from 100 to 599 (RFC 9110, section 15).
- */
-typedef struct StatusCode StatusCode;
 
 /**
  * A tunnel: two byte streams joined, driven by the host.
@@ -441,6 +416,29 @@ typedef struct dockline_response_facts {
 } dockline_response_facts;
 
 /**
+ * Bounds and log of a worker. All zero is the default.
+ */
+typedef struct dockline_worker_options {
+  /**
+   * Called from within dockline_relay_pump with a DOCKLINE_LOG_* level and a text of len bytes, not
+   * NUL-terminated, borrowed for the call. NULL: no log. It must not unwind or longjmp.
+   */
+  void (*log)(void *user, int32_t level, const uint8_t *text, size_t len);
+  /**
+   * The first argument of log.
+   */
+  void *log_user;
+  /**
+   * Pipes that may be lent at a time, two descriptors each. 0: 64.
+   */
+  uint32_t max_pipes;
+  /**
+   * Bytes asked for each pipe; the kernel may grant less. 0: 1 MiB.
+   */
+  uint32_t pipe_bytes;
+} dockline_worker_options;
+
+/**
  * How a relay behaves. All zero is the default.
  */
 typedef struct dockline_relay_options {
@@ -474,8 +472,8 @@ typedef struct dockline_relay_options {
  */
 typedef struct dockline_endpoint {
   /**
-   * A non-blocking stream socket, borrowed: the host keeps it open until the relay is freed, and
-   * closes it. With callbacks it is only asked whether the peer is gone, and told to close by a reset
+   * A connected, non-blocking stream socket, borrowed: the host keeps it open until the relay is freed,
+   * and closes it. With callbacks it is only asked whether the peer is gone, and told to close by a reset
    * when the stream was cut; -1 if there is none.
    */
   int32_t fd;
@@ -568,33 +566,6 @@ typedef struct dockline_relay_stats {
 } dockline_relay_stats;
 
 /**
- * Bounds and log of a worker. All zero is the default.
- */
-typedef struct dockline_worker_options {
-  /**
-   * Called from within dockline_relay_pump with a DOCKLINE_LOG_* level and a text of len bytes, not
-   * NUL-terminated, borrowed for the call. NULL: no log. It must not unwind or longjmp.
-   */
-  void (*log)(void *user, int32_t level, const uint8_t *text, size_t len);
-  /**
-   * The first argument of log.
-   */
-  void *log_user;
-  /**
-   * Pipes that may be lent at a time, two descriptors each. 0: 64.
-   */
-  uint32_t max_pipes;
-  /**
-   * Bytes asked for each pipe; the kernel may grant less. 0: 1 MiB.
-   */
-  uint32_t pipe_bytes;
-} dockline_worker_options;
-
-
-
-
-
-/**
  * Done.
  */
 #define DOCKLINE_OK 0
@@ -664,6 +635,38 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * The ABI of the library that is loaded.
+ *
+ * @return compare with DOCKLINE_ABI_VERSION
+ * @since 0.1
+ */
+uint32_t dockline_abi_version(void);
+
+/**
+ * The name and version of the library that is loaded.
+ *
+ * @return a static string, such as "dockline 0.1.0"
+ * @since 0.1
+ */
+const char *dockline_version_string(void);
+
+/**
+ * The identifier of a status, for logs.
+ *
+ * @return a static string, such as "DOCKLINE_E_NULL"; "DOCKLINE_E_UNKNOWN" for a number without a name
+ * @since 0.1
+ */
+const char *dockline_status_name(dockline_status status);
+
+/**
+ * What a status means, in English, without a final dot.
+ *
+ * @return a static string
+ * @since 0.1
+ */
+const char *dockline_status_text(dockline_status status);
+
+/**
  * Decides how a request is sent on. Pure: any thread, no state.
  *
  * @param facts      the request as the client sent it
@@ -694,6 +697,30 @@ dockline_status dockline_hijack_decide(const struct dockline_request_facts *requ
                                        const struct dockline_response_facts *response,
                                        size_t response_size,
                                        int32_t *out_decision);
+
+/**
+ * Makes a worker. It owns no descriptor until a transfer turns out to be long.
+ *
+ * Whether the process ignores SIGPIPE is looked up now. If it does not, splicing keeps the signal back
+ * for the thread, at the cost of some system calls for each pump.
+ *
+ * @param options      NULL for the default, and then options_size is 0
+ * @param options_size sizeof(dockline_worker_options)
+ * @param out          set on success; free it with dockline_worker_free
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE
+ * @since 0.1
+ */
+dockline_status dockline_worker_new(const struct dockline_worker_options *options,
+                                    size_t options_size,
+                                    struct dockline_worker **out);
+
+/**
+ * Frees a worker. Relays made from it stay valid; what they share goes with the last of them.
+ *
+ * @param worker may be NULL
+ * @since 0.1
+ */
+void dockline_worker_free(struct dockline_worker *worker);
 
 /**
  * Makes a relay. It moves nothing before the first pump.
@@ -806,62 +833,6 @@ void dockline_relay_free(struct dockline_relay *relay);
  * @since 0.1
  */
 const char *dockline_close_reason_name(int32_t reason);
-
-/**
- * The identifier of a status, for logs.
- *
- * @return a static string, such as "DOCKLINE_E_NULL"; "DOCKLINE_E_UNKNOWN" for a number without a name
- * @since 0.1
- */
-const char *dockline_status_name(dockline_status status);
-
-/**
- * What a status means, in English, without a final dot.
- *
- * @return a static string
- * @since 0.1
- */
-const char *dockline_status_text(dockline_status status);
-
-/**
- * The ABI of the library that is loaded.
- *
- * @return compare with DOCKLINE_ABI_VERSION
- * @since 0.1
- */
-uint32_t dockline_abi_version(void);
-
-/**
- * The name and version of the library that is loaded.
- *
- * @return a static string, such as "dockline 0.1.0"
- * @since 0.1
- */
-const char *dockline_version_string(void);
-
-/**
- * Makes a worker. It owns no descriptor until a transfer turns out to be long.
- *
- * Whether the process ignores SIGPIPE is looked up now. If it does not, splicing keeps the signal back
- * for the thread, at the cost of some system calls for each pump.
- *
- * @param options      NULL for the default, and then options_size is 0
- * @param options_size sizeof(dockline_worker_options)
- * @param out          set on success; free it with dockline_worker_free
- * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE
- * @since 0.1
- */
-dockline_status dockline_worker_new(const struct dockline_worker_options *options,
-                                    size_t options_size,
-                                    struct dockline_worker **out);
-
-/**
- * Frees a worker. Relays made from it stay valid; what they share goes with the last of them.
- *
- * @param worker may be NULL
- * @since 0.1
- */
-void dockline_worker_free(struct dockline_worker *worker);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -319,10 +319,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
 
     /// Reads into the scratch buffer.
     fn read(&mut self, from: Side, worker: &mut Worker, now: Instant) -> usize {
-        match self.transport(from).read(&mut worker.scratch) {
+        let source = self.transport(from);
+        // Only of a socket does a short read tell that it is dry: a TLS session gives a record at a time.
+        let (plain, result) = (source.is_plain(), source.read(&mut worker.scratch));
+        match result {
             Ok(0) => self.machine.handle_eof(from, now),
             Ok(n) => {
-                self.machine.handle_filled(from, n, n < SCRATCH_BYTES, now);
+                self.machine.handle_filled(from, n, plain && n < SCRATCH_BYTES, now);
                 return n;
             }
             Err(error) => self.read_failed(from, error, worker, now),

@@ -22,7 +22,9 @@ pub(super) trait Kind {
     const MAGIC: u64;
 }
 
-/// The inside of every handle: a value that one call at a time may use.
+/// The inside of every handle: a value that one call at a time may use. The fields stay in this order,
+/// so that the magic of one type is where that of another is looked for.
+#[repr(C)]
 pub(super) struct Guarded<T> {
     magic: AtomicU64,
     busy: AtomicBool,

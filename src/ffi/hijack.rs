@@ -2,7 +2,7 @@
 
 use super::boundary::boundary;
 use super::status::{Failure, dockline_status};
-use super::types::{CStruct, bytes_from_c, optional_bytes_from_c, struct_from_c, struct_out};
+use super::types::{CStruct, bytes_from_c, check_out, optional_bytes_from_c, struct_from_c, struct_out};
 use crate::proxy::hijack::{
     self, Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, ResponseFacts,
 };
@@ -185,9 +185,7 @@ pub unsafe extern "C" fn dockline_hijack_decide(
     out_decision: *mut i32,
 ) -> dockline_status {
     boundary(|| {
-        if out_decision.is_null() {
-            return Err(Failure::Null);
-        }
+        check_out(out_decision)?;
         // SAFETY: the caller's promise about `request`.
         let request = unsafe { struct_from_c(request, request_size) }?;
         // SAFETY: the caller's promise about `response`.
@@ -204,7 +202,7 @@ pub unsafe extern "C" fn dockline_hijack_decide(
             Decision::Tunnel(HijackKind::Connect) => DOCKLINE_DECISION_TUNNEL_CONNECT,
             Decision::Refuse => DOCKLINE_DECISION_REFUSE,
         };
-        // SAFETY: not NULL, and the caller's promise.
+        // SAFETY: checked, and the caller's promise.
         unsafe { out_decision.write(decision) };
         Ok(())
     })

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::boundary::{Guarded, Kind};
 use super::status::{Failure, dockline_status};
 use super::types::{
-    CStruct, DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_UPSTREAM, bytes_from_c, side_from_c, side_to_c,
-    struct_from_c, struct_out,
+    CStruct, DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_UPSTREAM, bytes_from_c, check_out, side_from_c,
+    side_to_c, struct_from_c, struct_out,
 };
 use super::worker::{Clock, WorkerHandle, dockline_worker};
 use crate::drive::{Ready, Relay, RelayOptions, Socket, State, Transport, Wants, Worker};
@@ -33,8 +33,8 @@ pub const DOCKLINE_IO_RESET: i32 = -2;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_endpoint {
-    /// A non-blocking stream socket, borrowed: the host keeps it open until the relay is freed, and
-    /// closes it. With callbacks it is only asked whether the peer is gone, and told to close by a reset
+    /// A connected, non-blocking stream socket, borrowed: the host keeps it open until the relay is freed,
+    /// and closes it. With callbacks it is only asked whether the peer is gone, and told to close by a reset
     /// when the stream was cut; -1 if there is none.
     pub fd: i32,
     /// The first argument of the callbacks.
@@ -291,9 +291,7 @@ pub unsafe extern "C" fn dockline_relay_new(
     out: *mut *mut dockline_relay,
 ) -> dockline_status {
     let call = |worker: &mut WorkerHandle| {
-        if out.is_null() {
-            return Err(Failure::Null);
-        }
+        check_out(out)?;
         // SAFETY: the caller's promise about `options`.
         let options = unsafe { options_from_c(options, options_size) }?;
         // SAFETY: the caller's promise about `downstream`.
@@ -306,7 +304,7 @@ pub unsafe extern "C" fn dockline_relay_new(
         let upstream = unsafe { side_from_endpoint(&upstream) }?;
         let relay = Relay::new(downstream, upstream, options, worker.clock.at(now_ms)?)?;
         let handle = RelayHandle { relay, worker: Arc::clone(&worker.shared), clock: worker.clock };
-        // SAFETY: not NULL, and the caller's promise.
+        // SAFETY: checked, and the caller's promise.
         unsafe { out.write(Guarded::into_c(handle).cast()) };
         Ok(())
     };

@@ -75,6 +75,15 @@ impl<T: CStruct> StructOut<T> {
     }
 }
 
+/// Checks the place for a handle or a number that goes out.
+pub(super) fn check_out<T>(to: *mut T) -> Result<(), Failure> {
+    match (to.is_null(), to.is_aligned()) {
+        (true, _) => Err(Failure::Null),
+        (false, false) => Err(Failure::Value),
+        (false, true) => Ok(()),
+    }
+}
+
 /// Borrows a buffer. NULL is fine with length 0.
 ///
 /// # Safety

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::boundary::{Guarded, Kind, boundary};
 use super::status::{Failure, dockline_status};
-use super::types::{CStruct, struct_from_c};
+use super::types::{CStruct, check_out, struct_from_c};
 use crate::drive::{Event, Worker, WorkerOptions};
 
 /// What the relays of one thread share: a scratch buffer, pipes for bulk transfers, the log. Make one
@@ -112,9 +112,7 @@ pub unsafe extern "C" fn dockline_worker_new(
     out: *mut *mut dockline_worker,
 ) -> dockline_status {
     boundary(|| {
-        if out.is_null() {
-            return Err(Failure::Null);
-        }
+        check_out(out)?;
         let mut bounds = WorkerOptions::default();
         let mut log = None;
         if !options.is_null() || options_size != 0 {
@@ -135,7 +133,7 @@ pub unsafe extern "C" fn dockline_worker_new(
         #[expect(clippy::disallowed_methods, reason = "an origin for the host's clock; nothing waits for it")]
         let clock = Clock { origin: Instant::now() };
         let handle = Guarded::into_c(WorkerHandle { shared: Arc::new(Mutex::new(worker)), clock });
-        // SAFETY: not NULL, and the caller's promise.
+        // SAFETY: checked, and the caller's promise.
         unsafe { out.write(handle.cast()) };
         Ok(())
     })

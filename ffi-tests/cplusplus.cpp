@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// The header in C++17, and handles that free themselves.
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "sockets.h"
+
+namespace {
+
+struct Free {
+    void operator()(dockline_worker *worker) const noexcept { dockline_worker_free(worker); }
+    void operator()(dockline_relay *relay) const noexcept { dockline_relay_free(relay); }
+};
+using Worker = std::unique_ptr<dockline_worker, Free>;
+using Relay = std::unique_ptr<dockline_relay, Free>;
+
+struct Socket {
+    int fd = -1;
+    explicit Socket(int descriptor) : fd(descriptor) {}
+    Socket(const Socket &) = delete;
+    Socket &operator=(const Socket &) = delete;
+    ~Socket() { close(fd); }
+};
+
+// Structs are what C says they are: no constructor, and {} is all zero.
+static_assert(std::is_trivial_v<dockline_endpoint> && std::is_standard_layout_v<dockline_endpoint>);
+static_assert(std::is_trivial_v<dockline_relay_stats> && std::is_standard_layout_v<dockline_relay_stats>);
+static_assert(std::is_same_v<dockline_status, std::int32_t>);
+static_assert(DOCKLINE_NO_DEADLINE == UINT64_MAX);
+
+Worker make_worker(std::vector<std::string> &log)
+{
+    dockline_worker_options options{};
+    options.log_user = &log;
+    options.log = [](void *user, std::int32_t, const std::uint8_t *text, std::size_t len) {
+        static_cast<std::vector<std::string> *>(user)->emplace_back(reinterpret_cast<const char *>(text), len);
+    };
+    dockline_worker *worker = nullptr;
+    REQUIRE(dockline_worker_new(&options, sizeof options, &worker) == DOCKLINE_OK);
+    return Worker(worker);
+}
+
+// A side in memory: what it gives, and what it got.
+struct Memory {
+    std::string_view input;
+    std::string output;
+    bool ended = false;
+
+    dockline_endpoint endpoint()
+    {
+        dockline_endpoint side{};
+        side.fd = -1;
+        side.user = this;
+        side.read = [](void *user, std::uint8_t *buf, std::size_t len) -> std::int64_t {
+            auto &self = *static_cast<Memory *>(user);
+            const std::size_t n = self.input.copy(reinterpret_cast<char *>(buf), len);
+            self.input.remove_prefix(n);
+            return static_cast<std::int64_t>(n);
+        };
+        side.write = [](void *user, const std::uint8_t *buf, std::size_t len) -> std::int64_t {
+            static_cast<Memory *>(user)->output.append(reinterpret_cast<const char *>(buf), len);
+            return static_cast<std::int64_t>(len);
+        };
+        side.shutdown_write = [](void *user) -> std::int32_t {
+            static_cast<Memory *>(user)->ended = true;
+            return 0;
+        };
+        return side;
+    }
+};
+
+void a_tunnel_between_a_socket_and_memory()
+{
+    int ends[2];
+    socket_pair(0, ends);
+    const Socket client(ends[0]), down(ends[1]);
+    std::vector<std::string> log;
+    Memory daemon;
+    const std::string answer(100000, 'a');
+    daemon.input = answer;
+
+    Worker worker = make_worker(log);
+    dockline_endpoint downstream{};
+    downstream.fd = down.fd;
+    const dockline_endpoint upstream = daemon.endpoint();
+    dockline_relay *made = nullptr;
+    REQUIRE(dockline_relay_new(worker.get(), nullptr, 0, &downstream, &upstream, sizeof upstream, 0, &made)
+            == DOCKLINE_OK);
+    Relay relay(made);
+    worker.reset();
+
+    REQUIRE(send(client.fd, "question", 8, 0) == 8);
+    REQUIRE(shutdown(client.fd, SHUT_WR) == 0);
+    std::string got;
+    char chunk[4096];
+    dockline_relay_wants wants{};
+    for (std::uint32_t ready = 0;;) {
+        REQUIRE(dockline_relay_pump(relay.get(), ready, 0, &wants, sizeof wants) == DOCKLINE_OK);
+        ready = DOCKLINE_DOWNSTREAM_WRITE;
+        wait_for(client.fd, POLLIN);
+        const ssize_t n = recv(client.fd, chunk, sizeof chunk, 0);
+        REQUIRE(n >= 0);
+        if (n == 0)
+            break;
+        got.append(chunk, static_cast<std::size_t>(n));
+    }
+    CHECK_EQ(wants.state, DOCKLINE_RELAY_DONE);
+    CHECK(got == answer);
+    CHECK(daemon.output == "question");
+    CHECK(daemon.ended);
+    CHECK(log.empty());
+}
+
+void a_decision()
+{
+    const std::string_view method = "POST", target = "/exec/x/start", type = "application/vnd.docker.raw-stream";
+    const auto bytes = [](std::string_view text) { return reinterpret_cast<const std::uint8_t *>(text.data()); };
+    dockline_request_facts request{};
+    request.method = bytes(method);
+    request.method_len = method.size();
+    request.target = bytes(target);
+    request.target_len = target.size();
+    request.version = DOCKLINE_HTTP_11;
+    dockline_response_facts response{};
+    response.content_type = bytes(type);
+    response.content_type_len = type.size();
+    response.status = 200;
+    std::int32_t decision = -1;
+    CHECK_EQ(dockline_hijack_decide(&request, sizeof request, &response, sizeof response, &decision), DOCKLINE_OK);
+    CHECK_EQ(decision, DOCKLINE_DECISION_TUNNEL_RAW);
+}
+
+} // namespace
+
+int main()
+{
+    const int descriptors = open_descriptors();
+    a_tunnel_between_a_socket_and_memory();
+    a_decision();
+    CHECK_EQ(open_descriptors(), descriptors);
+    return check_summary("cplusplus");
+}

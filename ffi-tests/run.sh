@@ -1,0 +1,53 @@
+#!/bin/sh
+# Runs what the Makefile built, and says how it went; a program's output is shown when it fails.
+#
+#     run.sh DIRECTORY LIBRARY HEADER
+set -u
+out=$1 library=$2 header=$3
+memcheck="${VALGRIND:-valgrind} -q --leak-check=full --show-leak-kinds=definite,indirect
+    --errors-for-leak-kinds=definite,indirect --error-exitcode=99"
+runs=0 failed=0
+
+# The programs ask for panics; their backtraces are not worth their time.
+export RUST_BACKTRACE=0
+export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
+export UBSAN_OPTIONS=print_stacktrace=1
+
+# run NAME COMMAND...
+run() {
+    name=$1
+    shift
+    runs=$((runs + 1))
+    timeout 60 "$@" > "$out/log" 2>&1
+    status=$?
+    if [ $status = 0 ] && grep -q '^ok ' "$out/log"; then
+        printf 'ok %s\n' "$name"
+    else
+        failed=$((failed + 1))
+        cat "$out/log"
+        printf 'FAILED %s: exit status %s\n' "$name" $status
+    fi
+}
+
+run header ./header.sh "$header" "$library" "$out/names"
+for program in version hijack relay ends misuse structsize buffers dlopen cplusplus server; do
+    for variant in shared static shared-san static-san; do
+        command=$out/$program-$variant argument=
+        case $program in
+        misuse) argument=$out/names ;;
+        dlopen) argument=$library ;;
+        esac
+        case $program-$variant in
+        dlopen-static*) continue ;; # there is nothing to load
+        server-*-san) run "$program $variant" "$out/server-driver" "$out/relay_server-$variant" ;;
+        server-*) run "$program $variant, memcheck" "$out/server-driver" $memcheck "$out/relay_server-$variant" ;;
+        *-san) run "$program $variant" "$command" $argument ;;
+        *)
+            run "$program $variant" "$command" $argument
+            run "$program $variant, memcheck" $memcheck "$command" $argument
+            ;;
+        esac
+    done
+done
+printf 'ffi-tests: %s runs, %s failed\n' $runs $failed
+[ $failed = 0 ]

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT
+ * Structs cross by pointer and size: where their fields lie is frozen, and not a byte beyond is touched. */
+#include "bed.h"
+
+enum { GUARD = 64, PATTERN = 0xA5 };
+
+/* Bytes of some size, anywhere in memory, between guards. */
+struct guarded {
+    uint8_t *block, *bytes;
+    size_t len;
+};
+
+static struct guarded guarded_make(size_t len, size_t misaligned_by)
+{
+    struct guarded guarded;
+    guarded.len = len;
+    /* No byte of the block is left over behind the second guard, so that ASan and memcheck see more. */
+    guarded.block = malloc(GUARD + misaligned_by + len + GUARD);
+    REQUIRE(guarded.block != NULL);
+    memset(guarded.block, PATTERN, GUARD + misaligned_by + len + GUARD);
+    guarded.bytes = guarded.block + GUARD + misaligned_by;
+    return guarded;
+}
+
+static int is_all(const uint8_t *bytes, int value, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (bytes[i] != value)
+            return 0;
+    }
+    return 1;
+}
+
+static void guarded_free(struct guarded *guarded)
+{
+    CHECK(is_all(guarded->block, PATTERN, (size_t)(guarded->bytes - guarded->block)));
+    CHECK(is_all(guarded->bytes + guarded->len, PATTERN, GUARD));
+    free(guarded->block);
+}
+
+struct field {
+    const char *name;
+    size_t offset, expected;
+};
+
+#define SIZE(type, expected) {"sizeof " #type, sizeof(type), expected}
+#define FIELD(type, field, expected) {#type "." #field, offsetof(type, field), expected}
+
+static void layouts_are_frozen(void)
+{
+    static const struct field fields[] = {
+        SIZE(dockline_request_facts, 88),
+        FIELD(dockline_request_facts, method, 0),
+        FIELD(dockline_request_facts, method_len, 8),
+        FIELD(dockline_request_facts, target, 16),
+        FIELD(dockline_request_facts, target_len, 24),
+        FIELD(dockline_request_facts, base, 32),
+        FIELD(dockline_request_facts, base_len, 40),
+        FIELD(dockline_request_facts, upgrade, 48),
+        FIELD(dockline_request_facts, upgrade_len, 56),
+        FIELD(dockline_request_facts, connection, 64),
+        FIELD(dockline_request_facts, connection_len, 72),
+        FIELD(dockline_request_facts, version, 80),
+        FIELD(dockline_request_facts, flags, 84),
+        SIZE(dockline_request_plan, 16),
+        FIELD(dockline_request_plan, kind, 0),
+        FIELD(dockline_request_plan, send_upgrade, 4),
+        FIELD(dockline_request_plan, whole_body_first, 8),
+        FIELD(dockline_request_plan, refuse_status, 12),
+        SIZE(dockline_response_facts, 40),
+        FIELD(dockline_response_facts, content_type, 0),
+        FIELD(dockline_response_facts, content_type_len, 8),
+        FIELD(dockline_response_facts, upgrade, 16),
+        FIELD(dockline_response_facts, upgrade_len, 24),
+        FIELD(dockline_response_facts, status, 32),
+        FIELD(dockline_response_facts, flags, 36),
+        SIZE(dockline_relay_options, 32),
+        FIELD(dockline_relay_options, idle_ms, 0),
+        FIELD(dockline_relay_options, linger_ms, 8),
+        FIELD(dockline_relay_options, budget_bytes, 16),
+        FIELD(dockline_relay_options, flags, 24),
+        FIELD(dockline_relay_options, reserved, 28),
+        SIZE(dockline_endpoint, 40),
+        FIELD(dockline_endpoint, fd, 0),
+        FIELD(dockline_endpoint, user, 8),
+        FIELD(dockline_endpoint, read, 16),
+        FIELD(dockline_endpoint, write, 24),
+        FIELD(dockline_endpoint, shutdown_write, 32),
+        SIZE(dockline_relay_wants, 16),
+        FIELD(dockline_relay_wants, state, 0),
+        FIELD(dockline_relay_wants, interest, 4),
+        FIELD(dockline_relay_wants, deadline_ms, 8),
+        SIZE(dockline_relay_stats, 72),
+        FIELD(dockline_relay_stats, bytes_up, 0),
+        FIELD(dockline_relay_stats, bytes_down, 8),
+        FIELD(dockline_relay_stats, received_up, 16),
+        FIELD(dockline_relay_stats, received_down, 24),
+        FIELD(dockline_relay_stats, spliced_up, 32),
+        FIELD(dockline_relay_stats, spliced_down, 40),
+        FIELD(dockline_relay_stats, last_activity_ms, 48),
+        FIELD(dockline_relay_stats, first_closer, 56),
+        FIELD(dockline_relay_stats, close_reason, 60),
+        FIELD(dockline_relay_stats, error_number, 64),
+        FIELD(dockline_relay_stats, abort_sides, 68),
+        SIZE(dockline_worker_options, 24),
+        FIELD(dockline_worker_options, log, 0),
+        FIELD(dockline_worker_options, log_user, 8),
+        FIELD(dockline_worker_options, max_pipes, 16),
+        FIELD(dockline_worker_options, pipe_bytes, 20),
+    };
+    if (sizeof(void *) != 8)
+        return; /* the numbers above are those of 64-bit machines */
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        AT("%s", fields[i].name);
+        CHECK_EQ(fields[i].offset, fields[i].expected);
+    }
+}
+
+/* The three that write a struct, at every size from nothing to more than they know. */
+static void structs_that_go_out(void)
+{
+    static const uint8_t method[] = "POST", target[] = "/exec/x/start";
+    struct bed bed;
+    dockline_request_facts facts;
+    memset(&facts, 0, sizeof facts);
+    facts.method = method;
+    facts.method_len = 4;
+    facts.target = target;
+    facts.target_len = sizeof target - 1;
+    facts.version = DOCKLINE_HTTP_11;
+    bed_open(&bed, UNIX_FD, UNIX_FD, NULL, NULL);
+    dockline_relay_wants wants;
+    dockline_relay_stats stats;
+    dockline_request_plan plan;
+    REQUIRE(dockline_relay_pump(bed.relay, 0, bed.now, &wants, sizeof wants) == DOCKLINE_OK);
+    REQUIRE(dockline_relay_stats_get(bed.relay, &stats, sizeof stats) == DOCKLINE_OK);
+    REQUIRE(dockline_request_plan_make(&facts, sizeof facts, &plan, sizeof plan) == DOCKLINE_OK);
+    CHECK_EQ(plan.kind, DOCKLINE_REQUEST_SWITCH);
+    const struct {
+        const char *name;
+        const void *value;
+        size_t size;
+    } results[] = {{"wants", &wants, sizeof wants}, {"stats", &stats, sizeof stats}, {"plan", &plan, sizeof plan}};
+    for (int which = 0; which < 3; which++) {
+        for (size_t size = 0; size < results[which].size + 40; size++) {
+            for (size_t misaligned_by = 0; misaligned_by < 2; misaligned_by++) {
+                struct guarded out = guarded_make(size, misaligned_by);
+                void *to = out.bytes;
+                dockline_status status = 0;
+                AT("%s, %zu bytes, %zu off", results[which].name, size, misaligned_by);
+                if (which == 0)
+                    status = dockline_relay_pump(bed.relay, 0, bed.now, to, size);
+                else if (which == 1)
+                    status = dockline_relay_stats_get(bed.relay, to, size);
+                else
+                    status = dockline_request_plan_make(&facts, sizeof facts, to, size);
+                if (size < results[which].size) {
+                    CHECK_EQ(status, DOCKLINE_E_SIZE);
+                    CHECK(is_all(out.bytes, PATTERN, size));
+                } else {
+                    CHECK_EQ(status, DOCKLINE_OK);
+                    CHECK(memcmp(out.bytes, results[which].value, results[which].size) == 0);
+                    CHECK(is_all(out.bytes + results[which].size, 0, size - results[which].size));
+                }
+                guarded_free(&out);
+            }
+        }
+    }
+    bed_close(&bed);
+}
+
+/* Copies a value between guards, with as many zeroes behind it as the size has room for. */
+static struct guarded guarded_copy(const void *value, size_t len, size_t size, size_t misaligned_by)
+{
+    struct guarded guarded = guarded_make(size, misaligned_by);
+    memset(guarded.bytes, 0, size);
+    memcpy(guarded.bytes, value, size < len ? size : len);
+    return guarded;
+}
+
+/* The rest take structs, of which they look at not a byte too many. */
+static void structs_that_come_in(void)
+{
+    static const uint8_t method[] = "GET", target[] = "/";
+    struct bed bed;
+    dockline_request_facts request;
+    dockline_response_facts response;
+    dockline_worker_options bounds;
+    dockline_relay_options options;
+    dockline_endpoint endpoint;
+    memset(&request, 0, sizeof request);
+    memset(&response, 0, sizeof response);
+    memset(&bounds, 0, sizeof bounds);
+    memset(&options, 0, sizeof options);
+    memset(&endpoint, 0, sizeof endpoint);
+    bed_open(&bed, UNIX_FD, UNIX_FD, NULL, NULL);
+    request.method = method;
+    request.method_len = 3;
+    request.target = target;
+    request.target_len = 1;
+    request.version = DOCKLINE_HTTP_11;
+    response.status = 200;
+    endpoint.fd = bed.down;
+    const struct {
+        const char *name;
+        const void *value;
+        size_t size;
+    } inputs[] = {
+        {"request", &request, sizeof request}, {"response", &response, sizeof response},
+        {"bounds", &bounds, sizeof bounds},    {"options", &options, sizeof options},
+        {"endpoint", &endpoint, sizeof endpoint},
+    };
+    for (int which = 0; which < 5; which++) {
+        for (size_t size = 0; size < inputs[which].size + 40; size++) {
+            for (size_t misaligned_by = 0; misaligned_by < 2; misaligned_by++) {
+                struct guarded in = guarded_copy(inputs[which].value, inputs[which].size, size, misaligned_by);
+                const void *from = in.bytes;
+                dockline_worker *worker = NULL;
+                dockline_relay *relay = NULL;
+                int32_t decision = -1;
+                dockline_status status = 0;
+                AT("%s, %zu bytes, %zu off", inputs[which].name, size, misaligned_by);
+                switch (which) {
+                case 0:
+                    status = dockline_hijack_decide(from, size, &response, sizeof response, &decision);
+                    break;
+                case 1:
+                    status = dockline_hijack_decide(&request, sizeof request, from, size, &decision);
+                    break;
+                case 2:
+                    status = dockline_worker_new(from, size, &worker);
+                    break;
+                case 3:
+                    status = dockline_relay_new(bed.worker, from, size, &endpoint, &endpoint, sizeof endpoint, 0,
+                                                &relay);
+                    break;
+                default:
+                    status = dockline_relay_new(bed.worker, NULL, 0, from, from, size, 0, &relay);
+                }
+                CHECK_EQ(status, size < inputs[which].size ? DOCKLINE_E_SIZE : DOCKLINE_OK);
+                guarded_free(&in);
+                dockline_worker_free(worker);
+                dockline_relay_free(relay);
+            }
+        }
+    }
+    bed_close(&bed);
+}
+
+int main(void)
+{
+    layouts_are_frozen();
+    structs_that_go_out();
+    structs_that_come_in();
+    return check_summary("structsize");
+}
