@@ -117,6 +117,7 @@ void ngx_http_dockline_tunnel_stats(ngx_http_dockline_ctx_t *ctx);
 
 ngx_uint_t ngx_http_dockline_endpoint(ngx_connection_t *c,
     dockline_endpoint *endpoint);
+ngx_uint_t ngx_http_dockline_gone(ngx_connection_t *c);
 
 
 extern ngx_module_t  ngx_http_dockline_module;

@@ -4,6 +4,8 @@
 
 #include "ngx_http_dockline.h"
 
+#include <poll.h>
+
 
 static int64_t ngx_http_dockline_recv(void *data, uint8_t *buf, size_t size);
 static int64_t ngx_http_dockline_send(void *data, const uint8_t *buf,
@@ -134,8 +136,9 @@ static ngx_uint_t
 ngx_http_dockline_ssl_truncated(ngx_connection_t *c)
 {
     /*
-     * nginx makes OpenSSL take every FIN for close_notify.  Between records
-     * that is how old clients end their input; within one, bytes are lost.
+     * nginx makes OpenSSL take every FIN for close_notify, and itself takes
+     * a reset for one.  Between records, a FIN is how old clients end their
+     * input; within one, and with a reset, bytes are lost.
      */
 
     if (c->ssl == NULL) {
@@ -143,5 +146,27 @@ ngx_http_dockline_ssl_truncated(ngx_connection_t *c)
     }
 
     return SSL_has_pending(c->ssl->connection)
-           || ngx_strcmp(SSL_rstate_string(c->ssl->connection), "RB") == 0;
+           || ngx_strcmp(SSL_rstate_string(c->ssl->connection), "RB") == 0
+           || ngx_http_dockline_gone(c);
+}
+
+
+/* Whether the connection was reset; nothing is read from it. */
+
+ngx_uint_t
+ngx_http_dockline_gone(ngx_connection_t *c)
+{
+    struct pollfd  pfd;
+
+    if (c->error) {
+        return 1;
+    }
+
+    /* SO_ERROR does not show the hangup of a Unix socket, and clears errors */
+
+    pfd.fd = c->fd;
+    pfd.events = 0;
+    pfd.revents = 0;
+
+    return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLERR|POLLHUP));
 }

@@ -33,7 +33,8 @@ extern ngx_module_t  ngx_http_proxy_module;
 
 static ngx_keyval_t  ngx_http_dockline_headers[] = {
     { ngx_string("Upgrade"), ngx_string("$dockline_proxy_upgrade") },
-    { ngx_string("Connection"), ngx_string("$dockline_proxy_connection") }
+    { ngx_string("Connection"), ngx_string("$dockline_proxy_connection") },
+    { ngx_string("HTTP2-Settings"), ngx_string("") }
 };
 
 

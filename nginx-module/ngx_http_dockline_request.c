@@ -4,8 +4,6 @@
 
 #include "ngx_http_dockline.h"
 
-#include <poll.h>
-
 
 static ngx_int_t ngx_http_dockline_plan(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
@@ -24,7 +22,6 @@ static void ngx_http_dockline_guard(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
 static void ngx_http_dockline_client_read(ngx_http_request_t *r);
 static void ngx_http_dockline_client_write(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_dockline_client_gone(ngx_connection_t *c);
 
 
 ngx_int_t
@@ -544,7 +541,7 @@ ngx_http_dockline_client_read(ngx_http_request_t *r)
 
     ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "dockline client read");
 
-    if (ctx && ngx_http_dockline_client_gone(c)) {
+    if (ctx && ngx_http_dockline_gone(c)) {
         ngx_http_dockline_unguard(r, ctx);
         r->read_event_handler(r);
         return;
@@ -566,7 +563,7 @@ ngx_http_dockline_client_write(ngx_http_request_t *r)
 
     ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "dockline client write");
 
-    if (ctx && ngx_http_dockline_client_gone(c)) {
+    if (ctx && ngx_http_dockline_gone(c)) {
         ngx_http_dockline_unguard(r, ctx);
         r->write_event_handler(r);
         return;
@@ -579,23 +576,4 @@ ngx_http_dockline_client_write(ngx_http_request_t *r)
             ngx_http_finalize_request(r, NGX_ERROR);
         }
     }
-}
-
-
-static ngx_uint_t
-ngx_http_dockline_client_gone(ngx_connection_t *c)
-{
-    struct pollfd  pfd;
-
-    if (c->error) {
-        return 1;
-    }
-
-    /* SO_ERROR does not show the hangup of a Unix socket, and clears errors */
-
-    pfd.fd = c->fd;
-    pfd.events = 0;
-    pfd.revents = 0;
-
-    return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLERR|POLLHUP));
 }
