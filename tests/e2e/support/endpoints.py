@@ -1,0 +1,54 @@
+"""The ways to reach a daemon: directly, and through each kind of nginx server."""
+
+from dataclasses import dataclass
+
+from .certs import Identity
+
+KINDS = ("plain", "tls", "tls_both")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a docker client connects to, and with which certificate."""
+
+    name: str
+    host: str
+    identity: Identity | None = None
+
+    @property
+    def address(self):
+        """For a socket: a path, or an (address, port) pair."""
+        scheme, _, rest = self.host.partition("://")
+        if scheme == "unix":
+            return rest
+        address, _, port = rest.rpartition(":")
+        return (address, int(port))
+
+    def docker_options(self):
+        """Global options for the docker command."""
+        words = ["-H", self.host]
+        if self.identity:
+            words += [
+                "--tlsverify",
+                "--tlscacert", str(self.identity.ca),
+                "--tlscert", str(self.identity.cert),
+                "--tlskey", str(self.identity.key),
+            ]  # fmt: skip
+        return words
+
+    def docker_py_options(self):
+        """Keyword arguments for docker.DockerClient."""
+        import docker.tls
+
+        if not self.identity:
+            return {"base_url": self.host}
+        tls = docker.tls.TLSConfig(
+            client_cert=(str(self.identity.cert), str(self.identity.key)), ca_cert=str(self.identity.ca), verify=True
+        )
+        return {"base_url": self.host, "tls": tls}
+
+
+def through(nginx, kind, certificates):
+    """The endpoint of one kind in front of the daemon."""
+    identity = None if kind == "plain" else certificates.front_client
+    return Endpoint(kind, f"tcp://127.0.0.1:{nginx.ports[kind]}", identity)

@@ -1,0 +1,625 @@
+"""nginx in front of a scripted daemon: faults, odd answers, and what exactly reaches the daemon."""
+
+import random
+import threading
+
+import pytest
+
+from support.endpoints import Endpoint, through
+from support.fake_daemon import HIJACK_101, HIJACK_200, FakeDaemon, answer
+from support.nginx import Nginx, switch, tls_listener, tls_upstream
+from support.wire import UPGRADE, Stream, attach_request, exec_request, request
+
+ATTACH = attach_request("x")
+PING = request("GET", "/_ping")
+BLOB = random.Random(3).randbytes(2_000_000)
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory, certificates):
+    fake = FakeDaemon(tmp_path_factory.mktemp("fake"), certificates.back_server)
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory, fake, certificates):
+    """plain: TCP to TCP. tls: TLS to a unix socket. tls_both: TLS to TLS. pool: a kept-alive upstream."""
+
+    def http(ports):
+        return f"""
+    large_client_header_buffers 4 128k;
+    upstream pool {{
+        server unix:{fake.socket};
+        keepalive 8;
+    }}
+    server {{
+        listen 127.0.0.1:{ports["plain"]};
+        location / {{ {switch()} proxy_pass http://127.0.0.1:{fake.tcp_port}; }}
+    }}
+    server {{
+        {tls_listener(ports["tls"], certificates.front_server)}
+        location / {{ {switch()} proxy_pass http://unix:{fake.socket}:; }}
+    }}
+    server {{
+        {tls_listener(ports["tls_both"], certificates.front_server)}
+        location / {{
+            {switch()}
+            {tls_upstream(certificates.back_client)}
+            proxy_pass https://127.0.0.1:{fake.tls_port};
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports["pool"]};
+        location / {{ {switch()} proxy_set_header Connection ""; proxy_pass http://pool; }}
+    }}
+"""
+
+    nginx = Nginx(tmp_path_factory.mktemp("nginx-fake"), ("plain", "tls", "tls_both", "pool"), http)
+    try:
+        yield nginx
+    finally:
+        nginx.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def idle(nginx, fake):
+    """Health of nginx before the first test; at the end it has to be the same."""
+    before = nginx.health()
+    yield before
+    fake.drop()
+    nginx.check_health(before)
+
+
+@pytest.fixture
+def client(nginx, kind, certificates):
+    with Stream.connect(through(nginx, kind, certificates)) as stream:
+        yield stream
+
+
+def serve_hijack(fake, after, head=HIJACK_101):
+    """Serve connections that read one request, send a hijack head, and go on with `after(stream)`."""
+
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(head)
+        after(connection.stream)
+
+    fake.serve(script)
+
+
+def echo_until_eof(stream):
+    while stream.more():
+        stream.send(stream.take())
+
+
+# the decision
+
+
+def test_101_is_passed_on_and_opens_a_tunnel(fake, client):
+    serve_hijack(fake, echo_until_eof)
+    client.send(ATTACH)
+    head = client.read_head()
+    assert head.first == "HTTP/1.1 101 UPGRADED" or head.status == 101
+    assert head["content-type"] == "application/vnd.docker.raw-stream"
+    assert (head["connection"].lower(), head["upgrade"]) == ("upgrade", "tcp")
+    client.send(b"both ways")
+    client.half_close()
+    assert client.read_all() == b"both ways"
+    fake.check()
+
+
+def test_101_nobody_asked_for(fake, client):
+    """502, and the daemon's connection is dropped. Bytes behind the 101 reach nobody."""
+
+    def leaked(stream):
+        try:
+            stream.send(b"not for you")
+            assert stream.read_all() == b""
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    serve_hijack(fake, leaked)
+    client.send(attach_request("x", upgrade=False))
+    head, body = client.read_response()
+    assert head.status == 502 and b"not for you" not in body
+    fake.check()
+
+
+def test_bare_200_needs_no_upgrade(fake, client):
+    serve_hijack(fake, echo_until_eof, HIJACK_200)
+    client.send(attach_request("x", upgrade=False))
+    head = client.read_head()
+    assert head.status == 200 and "transfer-encoding" not in head and "content-length" not in head
+    client.send(b"raw")
+    client.half_close()
+    assert client.read_all() == b"raw"
+    fake.check()
+
+
+def test_multiplexed_stream_is_a_hijack_too(fake, client):
+    serve_hijack(fake, echo_until_eof, HIJACK_200.replace(b"raw-stream", b"multiplexed-stream"))
+    client.send(exec_request("x", upgrade=False))
+    assert client.read_head()["content-type"] == "application/vnd.docker.multiplexed-stream"
+    client.send(b"raw")
+    client.half_close()
+    assert client.read_all() == b"raw"
+    fake.check()
+
+
+def test_raw_stream_type_with_a_length_is_ordinary(fake, client):
+    def script(connection):
+        while connection.read_request():
+            connection.stream.send(answer(b"12345", content_type="application/vnd.docker.raw-stream"))
+
+    fake.serve(script)
+    assert client.ask(attach_request("x"))[1] == b"12345"
+    assert client.ask(exec_request("x", upgrade=False))[1] == b"12345"
+    assert client.ask(PING)[0].status == 200
+
+
+def test_raw_stream_type_on_chunked_logs_is_ordinary(fake, client):
+    """`logs` of daemons from 23.0 on: the type of a hijack on an ordinary chunked answer, delivered as written."""
+    go_on = threading.Event()
+
+    def script(connection):
+        while connection.read_request():
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n"
+            connection.stream.send(head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            assert go_on.wait(20)
+            connection.stream.send(b"6\r\nsecond\r\n0\r\n\r\n")
+
+    fake.serve(script)
+    logs = request("GET", "/v1.43/containers/x/logs?follow=1&stdout=1")
+    client.send(logs)
+    head = client.read_head()
+    assert head.chunked
+    assert client.read_until(b"first").endswith(b"first")  # and the end is still to come
+    go_on.set()
+    assert b"second" in client.read_until(b"0\r\n\r\n")
+    assert client.ask(logs)[1] == b"firstsecond"
+
+
+def test_unframed_logs_are_ordinary(fake, client):
+    """What a 1.0 exchange gives: everything but the path looks like a hijack."""
+
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(HIJACK_200 + b"log lines")
+
+    fake.serve(script)
+    head, body = client.ask(request("GET", "/v1.43/containers/x/logs?stdout=1"))
+    assert (head.status, body) == (200, b"log lines")
+    fake.check()
+
+
+def test_refusal_keeps_its_body(fake, client):
+    """attach errors: the type of a hijack, no framing, a status that is not 200."""
+
+    def script(connection):
+        connection.read_request()
+        head = b"HTTP/1.1 409 Conflict\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
+        connection.stream.send(head + b"paused\r\n")
+        connection.stream.half_close()
+
+    fake.serve(script)
+    head, body = client.ask(ATTACH)
+    assert (head.status, body) == (409, b"paused\r\n")
+    fake.check()
+
+
+def test_websocket(fake, client):
+    """attach/ws and any other websocket: the bytes behind the handshake are untouched."""
+    handshake = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    serve_hijack(fake, echo_until_eof, handshake)
+    fields = {
+        "Connection": "keep-alive, Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    client.send(request("GET", "/v1.41/containers/x/attach/ws?stream=1", fields))
+    head = client.read_head()
+    assert (head.status, head["upgrade"]) == (101, "websocket")
+    assert head["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    frame = bytes([0x82, 0x83, 1, 2, 3, 4]) + b"\x00\xff\r"
+    client.send(frame)
+    assert client.read_exactly(len(frame)) == frame
+    [(seen, _)] = fake.requests()
+    assert seen["upgrade"] == "websocket" and seen["sec-websocket-key"] == fields["Sec-WebSocket-Key"]
+    client.half_close()
+    client.read_all()
+    fake.check()
+
+
+# bytes
+
+
+def test_head_in_single_bytes(fake, client):
+    def script(connection):
+        connection.read_request()
+        connection.stream.send_slowly(HIJACK_101 + b"behind the head")
+        echo_until_eof(connection.stream)
+
+    fake.serve(script)
+    client.send(ATTACH)
+    assert client.read_head().status == 101
+    assert client.read_exactly(15) == b"behind the head"
+    client.send(b"and back")
+    client.half_close()
+    assert client.read_all() == b"and back"
+    fake.check()
+
+
+@pytest.mark.parametrize("head", [HIJACK_101, HIJACK_200], ids=["101", "200"])
+def test_head_and_seventy_kilobytes_at_once(fake, client, head):
+    serve_hijack(fake, lambda stream: echo_until_eof(stream), head + BLOB[:70_000])
+    client.send(attach_request("x", upgrade=head is HIJACK_101))
+    client.read_head()
+    assert client.read_exactly(70_000) == BLOB[:70_000]
+    client.half_close()
+    assert client.read_all() == b""
+    fake.check()
+
+
+def test_client_bytes_are_held_until_the_daemon_decides(fake, client):
+    """Before its 101 the daemon sees nothing but the request; afterwards it gets every byte once."""
+
+    def script(connection):
+        head, body = connection.read_request()
+        assert connection.stream.quiet(0.4), f"the daemon got {bytes(connection.stream.pending)!r} before its 101"
+        connection.stream.send(HIJACK_101)
+        assert connection.stream.read_all() == b"early" + BLOB[:300_000]
+        connection.stream.send(b"all there")
+
+    fake.serve(script)
+    client.send(ATTACH + b"early")
+    client.send(BLOB[:300_000])
+    client.half_close()
+    assert client.read_head().status == 101
+    assert client.read_all() == b"all there"
+    fake.check()
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "200 OK"])
+def test_held_bytes_never_become_a_request(fake, client, status):
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(answer(b"{}", status))
+        assert connection.read_request() is None
+
+    fake.serve(script)
+    client.send(exec_request("x") + request("DELETE", "/v1.41/containers/y?force=1"))
+    head, body = client.read_response()
+    assert (head.status, body) == (int(status[:3]), b"{}")
+    assert client.read_all() == b""
+    assert [head.first.split()[0] for head, _ in fake.requests()] == ["POST"]
+
+
+def test_bulk_both_ways_at_once(fake, client):
+    """More than all buffers together, in both directions; neither may block the other for good."""
+    received = []
+
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(HIJACK_101)
+        received.append(connection.stream.exchange(BLOB * 3))
+
+    fake.serve(script)
+    client.send(ATTACH)
+    assert client.read_head().status == 101
+    got = client.exchange(BLOB * 2)
+    fake.check()
+    assert got == BLOB * 3
+    assert received == [BLOB * 2]
+
+
+def test_daemon_ends_first_while_the_client_sends(fake, client):
+    """The client sees the end, is not reset, and what it goes on sending still arrives."""
+
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(HIJACK_101 + b"last words")
+        connection.stream.half_close()
+        assert connection.stream.read_all() == BLOB[:200_000]
+
+    fake.serve(script)
+    client.send(ATTACH)
+    assert client.read_head().status == 101
+    assert client.read_all() == b"last words"
+    client.send(BLOB[:200_000])
+    client.half_close()
+    fake.check()
+
+
+def test_answer_after_the_clients_half_close(fake, client):
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(HIJACK_101)
+        assert connection.stream.read_all() == b"question"
+        connection.stream.send(BLOB)
+
+    fake.serve(script)
+    client.send(ATTACH)
+    assert client.read_head().status == 101
+    client.send(b"question")
+    client.half_close()
+    assert client.read_all() == BLOB
+    fake.check()
+
+
+# abrupt ends
+
+
+@pytest.mark.kinds("plain", "tls_both")
+def test_reset_by_the_daemon_is_no_clean_end(fake, client):
+    serve_hijack(fake, lambda stream: (stream.send(b"cut "), stream.read_exactly(2), stream.reset()))
+    client.send(ATTACH)
+    assert client.read_head().status == 101
+    assert client.read_exactly(4) == b"cut "
+    client.send(b"go")
+    with pytest.raises(ConnectionResetError):
+        client.read_all()
+    fake.check()
+
+
+@pytest.mark.kinds("plain", "tls_both")
+def test_reset_by_the_client_reaches_the_daemon(fake, client):
+    def script(connection):
+        connection.read_request()
+        connection.stream.send(HIJACK_101)
+        try:
+            connection.stream.read_all()
+        except ConnectionResetError:
+            pass
+
+    fake.serve(script)
+    client.send(ATTACH)
+    assert client.read_head().status == 101
+    client.send(b"something")
+    client.reset()
+    fake.check(seconds=5)
+
+
+@pytest.mark.parametrize("ending", ["reset", "close"])
+def test_client_leaves_before_the_answer(fake, client, ending):
+    """The daemon's connection is let go; nothing crashes (checked at the end of this module)."""
+    asked = threading.Event()
+
+    def script(connection):
+        connection.read_request()
+        asked.set()
+        try:
+            if connection.stream.more(timeout=3):
+                raise AssertionError(f"bytes from nowhere: {connection.stream.take()!r}")
+            connection.stream.send(HIJACK_101 + BLOB)
+            connection.stream.read_all()
+        except (ConnectionResetError, BrokenPipeError, TimeoutError):
+            pass
+
+    fake.serve(script)
+    client.send(ATTACH)
+    assert asked.wait(10)
+    (client.reset if ending == "reset" else client.close)()
+    fake.check()
+
+
+def test_daemon_leaves_before_the_answer(fake, client):
+    fake.serve(lambda connection: connection.read_request())
+    head, _ = client.ask(ATTACH)
+    assert head.status == 502
+    fake.check()
+
+
+def test_reset_during_an_ordinary_answer(fake, client):
+    """A cut chunked answer must not look complete."""
+
+    def script(connection):
+        connection.read_request()
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.stream.send(head + b"5\r\nfirst\r\n")
+
+    fake.serve(script)
+    client.send(request("GET", "/v1.41/events"))
+    client.read_head()
+    with pytest.raises((ConnectionError, ValueError)):
+        while True:
+            assert client.read_until(b"\r\n") != b"0\r\n"
+
+
+# what reaches the daemon
+
+
+def seen(fake, client, data):
+    """Send one request, answer it with 200, and return what the daemon saw."""
+
+    def script(connection):
+        while connection.read_request():
+            connection.stream.send(answer())
+
+    fake.serve(script)
+    assert client.ask(data)[0].status == 200
+    [(head, body)] = fake.requests()
+    return head, body
+
+
+def test_switch_request_has_one_clean_connection_token(fake, client):
+    fields = {"Connection": "keep-alive, Upgrade", "Upgrade": "tcp", "Keep-Alive": "timeout=5"}
+    head, _ = seen(fake, client, request("POST", "/v1.41/containers/x/attach", fields))
+    assert head.all("connection") == ["Upgrade"] and head.all("upgrade") == ["tcp"]
+    assert head.first.endswith("HTTP/1.1")
+
+
+def test_upgrade_is_not_invented(fake, client):
+    head, _ = seen(fake, client, attach_request("x", upgrade=False))
+    assert "upgrade" not in head and head.get("connection", "").lower() != "upgrade"
+
+
+def test_h2c_is_stripped_from_ordinary_requests(fake, client):
+    fields = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    head, _ = seen(fake, client, request("GET", "/v1.41/info", fields))
+    assert "upgrade" not in head and "http2-settings" not in head
+    assert "upgrade" not in head.get("connection", "").lower()
+
+
+def test_h2c_is_kept_for_buildkit_and_repeated_fields_too(fake, client):
+    methods = [f"/moby.filesync.v1.FileSync/Method{n % 11}" for n in range(12)]
+    fields = [("Connection", "Upgrade"), ("Upgrade", "h2c")]
+    fields += [("X-Docker-Expose-Session-Grpc-Method", method) for method in methods]
+    head, _ = seen(fake, client, request("POST", "/session", fields))
+    assert (head["connection"], head["upgrade"]) == ("Upgrade", "h2c")
+    assert head.all("x-docker-expose-session-grpc-method") == methods
+
+
+def test_http2_preface_behind_the_101_reaches_the_client(fake, client):
+    """On /session the daemon is the HTTP/2 client and talks first, in the segment of its 101."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    serve_hijack(fake, echo_until_eof, head + preface)
+    client.send(request("POST", "/session", {"Connection": "Upgrade", "Upgrade": "h2c"}))
+    assert client.read_head()["upgrade"] == "h2c"
+    assert client.read_exactly(len(preface)) == preface
+    client.half_close()
+    assert client.read_all() == b""
+    fake.check()
+
+
+@pytest.mark.parametrize(
+    "target", ["/v1.41/containers/a%2Fb/attach?stream=1", "/v1.41/images/r/n:t/push", "/v1.41/containers//start", "/a/../b%20c"]
+)
+def test_path_is_not_rewritten(fake, client, target):
+    head, _ = seen(fake, client, request("POST", target, UPGRADE if "attach" in target else {}))
+    assert head.target == target
+
+
+def test_seventy_kilobyte_field(fake, client):
+    value = "A" * 70_000
+    head, _ = seen(fake, client, request("POST", "/v1.41/build", {"X-Registry-Config": value}, b"{}"))
+    assert head["x-registry-config"] == value
+
+
+def test_chunked_exec_body_reaches_the_daemon_whole(fake, client):
+    """The last chunk comes late; the daemon must hear nothing of the request before, and then all of it at once."""
+    first = []
+
+    def script(connection):
+        assert connection.stream.pending or connection.stream.more()
+        first.append(bytes(connection.stream.pending))
+        head, body = connection.read_request()
+        connection.stream.send(HIJACK_101)
+        assert connection.stream.read_all() == b"stdin"
+        assert (body, "transfer-encoding" in head) == (b'{"Detach":false}', False)
+
+    fake.serve(script)
+    fields = {**UPGRADE, "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    client.send(request("POST", "/v1.41/exec/x/start", fields, b'10\r\n{"Detach":false}\r\n'))
+    assert client.quiet(0.15) and not first
+    client.send(b"0\r\n\r\nstdin")
+    assert client.read_head().status == 101
+    client.half_close()
+    client.read_all()
+    fake.check()
+    if not client._tls or b"Detach" in first[0]:
+        assert first[0].endswith(b'{"Detach":false}')
+
+
+def test_attach_body_is_not_stdin(fake, client):
+    """dockerode sends its options as a body; in a later segment the daemon would take it for stdin."""
+
+    def script(connection):
+        head, body = connection.read_request()
+        assert body in (b"", b'{"stream":true}')
+        connection.stream.send(HIJACK_101)
+        assert connection.stream.read_all() == b"stdin"
+
+    fake.serve(script)
+    whole = request("POST", "/v1.41/containers/x/attach?stream=1&stdin=1", UPGRADE, b'{"stream":true}')
+    client.send(whole[:-5])
+    assert client.quiet(0.05)
+    client.send(whole[-5:])
+    assert client.read_head().status == 101
+    client.send(b"stdin")
+    client.half_close()
+    client.read_all()
+    fake.check()
+
+
+def test_upload_is_streamed(fake, client):
+    """The daemon sees the body while the client still sends it, without any buffering directive."""
+    go_on = threading.Event()
+
+    def script(connection):
+        head = connection.stream.read_head()
+        connection.stream.read_until(b"first part")
+        go_on.set()
+        connection.stream.read_until(b"last part")
+        connection.stream.send(answer())
+
+    fake.serve(script)
+    fields = {"Transfer-Encoding": "chunked", "Content-Type": "application/x-tar"}
+    client.send(request("POST", "/v1.41/build", fields, b"a\r\nfirst part\r\n"))
+    assert go_on.wait(10), "the first part of the body waits in nginx"
+    client.send(b"9\r\nlast part\r\n0\r\n\r\n")
+    assert client.read_response()[0].status == 200
+    fake.check()
+
+
+# the pool
+
+
+@pytest.fixture
+def pooled(nginx, fake, idle):
+    """A client of the server with a pool of upstream connections, empty at first."""
+    fake.drop()
+    nginx.check_health(idle)
+    with Stream.connect(Endpoint("pool", f"tcp://127.0.0.1:{nginx.ports['pool']}")) as stream:
+        yield stream
+
+
+def test_ordinary_requests_share_a_kept_connection(fake, pooled):
+    def script(connection):
+        while connection.read_request():
+            connection.stream.send(answer(b"OK"))
+
+    fake.serve(script)
+    for _ in range(4):
+        assert pooled.ask(PING)[1] == b"OK"
+    assert [len(connection.requests) for connection in fake.connections] == [4]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "426 Upgrade Required"])
+def test_refused_switch_never_goes_back_to_the_pool(fake, pooled, status):
+    def script(connection):
+        while request_ := connection.read_request():
+            refused = "upgrade" in request_[0]
+            connection.stream.send(answer(b"{}", status if refused else "200 OK"))
+
+    fake.serve(script)
+    assert pooled.ask(exec_request("x"))[0].status == int(status[:3])
+    for _ in range(2):
+        assert pooled.ask(PING)[0].status == 200
+    paths = [[head.target for head, _ in connection.requests] for connection in fake.connections]
+    assert paths[0] == ["/v1.41/exec/x/start"], paths
+    assert sum(len(path) for path in paths) == 3
+
+
+def test_ended_tunnel_never_goes_back_to_the_pool(fake, pooled, nginx):
+    def script(connection):
+        head, _ = connection.read_request()
+        if "upgrade" not in head:
+            connection.stream.send(answer(b"OK"))
+            return
+        connection.stream.send(HIJACK_101)
+        echo_until_eof(connection.stream)
+
+    fake.serve(script)
+    pooled.send(ATTACH)
+    pooled.read_head()
+    pooled.half_close()
+    assert pooled.read_all() == b""
+    fake.check()
+    [connection] = fake.connections
+    assert len(connection.requests) == 1
