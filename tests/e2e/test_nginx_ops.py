@@ -11,7 +11,7 @@ from support import tools
 from support.endpoints import Endpoint, through
 from support.fake_daemon import HIJACK_101, FakeDaemon, answer
 from support.nginx import Nginx, check_config, tls_listener
-from support.proc import poll
+from support.proc import free_port, poll
 from support.wire import Stream, attach_request, exec_request, request, unframe
 
 pytestmark = pytest.mark.skipif(tools.stock(), reason="the directives are the module's")
@@ -112,7 +112,7 @@ def test_idle_timeout(fake, start):
     assert 0.5 <= float(entry["duration"]) < 5
 
 
-def test_other_timeouts_do_not_cut_docker(daemon, start, docker_config):
+def test_other_timeouts_do_not_cut_docker(daemon, start, docker_config, name):
     """nginx's own limits are for silence that is a fault; Docker's is none."""
     location = (
         "dockline on; proxy_read_timeout 1s; proxy_send_timeout 1s; send_timeout 1s; "
@@ -120,10 +120,13 @@ def test_other_timeouts_do_not_cut_docker(daemon, start, docker_config):
     )
     nginx = start(("plain",), one_server(location))
     host = f"tcp://127.0.0.1:{nginx.ports['plain']}"
-    argv = [tools.DEBIAN_DOCKER, "--config", str(docker_config), "-H", host, "run", "--rm", "--network", "none"]
-    command = ["bb", "sh", "-c", "sleep 3; echo late; exit 4"]
-    done = subprocess.run(argv + command, capture_output=True, timeout=60)
+    argv = [tools.DEBIAN_DOCKER, "--config", str(docker_config), "-H", host]
+    run = [*argv, "run", "--rm", "--network", "none", "bb", "sh", "-c", "sleep 3; echo late; exit 4"]
+    done = subprocess.run(run, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (4, b"late\n", b"")
+    daemon.start_container(name, ["sh", "-c", "sleep 3; echo logged"])
+    done = subprocess.run([*argv, "logs", "-f", name], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"logged\n", b"")
 
 
 # the access log
@@ -136,9 +139,10 @@ def test_access_log_tells_the_truth(fake, start):
     with connect(nginx) as stream:
         stream.send(ATTACH)
         raw_head = stream.read_head()
-        payload = b"x" * 300_000
-        assert stream.exchange(payload) == payload
+        stream.send(b"x" * 100_000)
+        assert stream.read_exactly(100_000) == b"x" * 100_000
         assert not [entry for entry in nginx.accesses() if "/attach" in entry["uri"]], "logged before its end"
+        assert stream.exchange(b"x" * 200_000) == b"x" * 200_000
     took = time.monotonic() - began
     entry = nginx.access("/attach")
     assert (entry["tunnel"], entry["status"], entry["reason"]) == ("upgrade", 101, "eof")
@@ -224,9 +228,11 @@ def front_of(kind, socket):
 def test_beside_other_directives(way, daemon, sleeper, start):
     """A whole exec with half-close, in each of the configurations that people have."""
 
+    dead = free_port()  # refuses, and nginx tries the next one
+
     def http(ports):
         return f"""
-    upstream daemons {{ least_conn; server unix:{daemon.socket}.dead; server unix:{daemon.socket}; keepalive 4; }}
+    upstream daemons {{ least_conn; server 127.0.0.1:{dead}; server unix:{daemon.socket}; keepalive 4; }}
     server {{
         listen 127.0.0.1:{ports["plain"]};
         location / {{ {front_of(way, daemon.socket)} }}
