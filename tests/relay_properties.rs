@@ -437,6 +437,21 @@ fn a_reset_that_a_write_met_is_not_forgotten() {
     }
 }
 
+/// A daemon that answers at once must not keep the host's loop to itself.
+#[test]
+fn a_quick_exchange_of_small_messages_yields() {
+    let mut world = World::new(Poller::Edge, false, 1 << 20, 0);
+    for side in [Side::Downstream, Side::Upstream] {
+        world.apply(&Event::Room(side, usize::MAX / 4));
+    }
+    // A record of 1000 bytes a read, far below the budget in bytes.
+    world.apply(&Event::Arrive(Side::Upstream, 200_000));
+    let ready = Ready { upstream: Readiness::ALL, ..Ready::default() };
+    let wants = world.relay.pump(&mut world.worker, ready, world.now);
+    assert_eq!(wants.state, State::Yield);
+    assert_eq!(world.relay.stats().down.delivered, 64_000);
+}
+
 #[test]
 fn drain_and_kill_cut_both_sides() {
     for kill in [false, true] {

@@ -17,6 +17,10 @@ use crate::sys::{self, Keepalive, Protocol, SigpipeBlocked};
 /// The most that a host may prefill on one side: a response head buffer's worth, with room.
 pub const PREFILL_LIMIT: usize = 1024 * 1024;
 
+/// What a read costs of the budget at least, so that a quick exchange of small messages lets others go
+/// first, too: at most 64 reads a pump by default.
+const READ_CHARGE: usize = 16 * 1024;
+
 /// A vanished peer is noticed after 30 s + 6 x 10 s.
 const KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), probes: 6 };
@@ -277,12 +281,12 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             Step::Read if *budget == 0 => return false,
             Step::Read => {
                 let n = self.fill(from, worker, now);
-                *budget = budget.saturating_sub(n);
+                *budget = budget.saturating_sub(n.max(READ_CHARGE));
             }
             Step::Discard if *budget == 0 => return false,
             Step::Discard => {
                 let n = self.read(from, worker, now);
-                *budget = budget.saturating_sub(n);
+                *budget = budget.saturating_sub(n.max(READ_CHARGE));
             }
             Step::Write => self.deliver(from, worker, now),
             Step::ShutWrite => self.shut(from, worker, now),
