@@ -35,7 +35,14 @@ typedef struct {
     size_t                             http_version;
     size_t                             request_buffering;
     size_t                             upstream;
+
+    ngx_http_header_handler_pt         process_host;
 } ngx_http_dockline_main_conf_t;
+
+
+typedef struct {
+    ngx_uint_t                         enable;  /* in any of its locations */
+} ngx_http_dockline_srv_conf_t;
 
 
 typedef struct {
@@ -52,6 +59,10 @@ typedef struct {
     ngx_flag_t                         store;
 
     unsigned                           injected:1;
+
+    /* this location for requests that may be silent for long */
+    void                             **followed;
+    ngx_pool_t                        *pool;
 } ngx_http_dockline_loc_conf_t;
 
 
@@ -96,6 +107,8 @@ ngx_int_t ngx_http_dockline_proxy_init(ngx_conf_t *cf,
 char *ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
     ngx_http_dockline_main_conf_t *dmcf, ngx_http_dockline_loc_conf_t *prev,
     ngx_http_dockline_loc_conf_t *conf);
+
+ngx_int_t ngx_http_dockline_host_init(ngx_conf_t *cf);
 
 ngx_int_t ngx_http_dockline_precontent_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_dockline_proxy_upgrade_variable(ngx_http_request_t *r,

@@ -14,7 +14,7 @@ static int32_t ngx_http_dockline_shutdown(void *data);
 static ngx_uint_t ngx_http_dockline_ssl_truncated(ngx_connection_t *c);
 
 
-/* Only plain sockets are left to the library; it returns whether this is one. */
+/* Only plain sockets are left to the library; returns whether this is one. */
 
 ngx_uint_t
 ngx_http_dockline_endpoint(ngx_connection_t *c, dockline_endpoint *endpoint)

@@ -21,6 +21,7 @@ static ngx_int_t ngx_http_dockline_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_dockline_postconfiguration(ngx_conf_t *cf);
 static void *ngx_http_dockline_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_dockline_init_main_conf(ngx_conf_t *cf, void *conf);
+static void *ngx_http_dockline_create_srv_conf(ngx_conf_t *cf);
 static void *ngx_http_dockline_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_dockline_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
@@ -53,7 +54,7 @@ static ngx_http_module_t  ngx_http_dockline_module_ctx = {
     ngx_http_dockline_create_main_conf,    /* create main configuration */
     ngx_http_dockline_init_main_conf,      /* init main configuration */
 
-    NULL,                                  /* create server configuration */
+    ngx_http_dockline_create_srv_conf,     /* create server configuration */
     NULL,                                  /* merge server configuration */
 
     ngx_http_dockline_create_loc_conf,     /* create location configuration */
@@ -318,7 +319,7 @@ ngx_http_dockline_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_http_dockline_precontent_handler;
 
-    return NGX_OK;
+    return ngx_http_dockline_host_init(cf);
 }
 
 
@@ -354,6 +355,13 @@ ngx_http_dockline_init_main_conf(ngx_conf_t *cf, void *conf)
 
 
 static void *
+ngx_http_dockline_create_srv_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_dockline_srv_conf_t));
+}
+
+
+static void *
 ngx_http_dockline_create_loc_conf(ngx_conf_t *cf)
 {
     ngx_http_dockline_loc_conf_t  *conf;
@@ -373,10 +381,12 @@ ngx_http_dockline_create_loc_conf(ngx_conf_t *cf)
      *     conf->cache = 0;
      *     conf->store = 0;
      *     conf->injected = 0;
+     *     conf->followed = NULL;
      */
 
     conf->enable = NGX_CONF_UNSET;
     conf->idle_timeout = NGX_CONF_UNSET_MSEC;
+    conf->pool = cf->pool;
 
     return conf;
 }
@@ -390,9 +400,11 @@ ngx_http_dockline_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_flag_t                      enable;
     ngx_http_core_loc_conf_t       *clcf;
+    ngx_http_dockline_srv_conf_t   *dscf;
     ngx_http_dockline_main_conf_t  *dmcf;
 
     dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_dockline_module);
+    dscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_dockline_module);
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     enable = conf->enable;
@@ -410,10 +422,14 @@ ngx_http_dockline_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                            "which has no \"proxy_pass\"", &clcf->name);
     }
 
-    /* builds and images are larger than the default of 1m */
+    if (conf->enable) {
+        dscf->enable = 1;
 
-    if (conf->enable && clcf->client_max_body_size == 1 * 1024 * 1024) {
-        clcf->client_max_body_size = 0;
+        /* builds and images are larger than the default of 1m */
+
+        if (clcf->client_max_body_size == 1 * 1024 * 1024) {
+            clcf->client_max_body_size = 0;
+        }
     }
 
     return ngx_http_dockline_proxy_merge(cf, dmcf, prev, conf);

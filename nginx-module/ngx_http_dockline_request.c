@@ -282,33 +282,47 @@ ngx_http_dockline_body_handler(ngx_http_request_t *r)
 }
 
 
+/*
+ * A client that follows something is paused at a pager, or uploads what
+ * a command makes.  The core module reads its timeouts even after the request
+ * was freed, so their copy belongs to the configuration.
+ */
+
 static ngx_int_t
 ngx_http_dockline_follow(ngx_http_request_t *r)
 {
-    void                      **loc_conf;
-    ngx_http_core_loc_conf_t   *clcf;
+    void                          **loc_conf;
+    ngx_http_core_loc_conf_t       *clcf;
+    ngx_http_dockline_loc_conf_t   *dlcf;
 
-    /* a client that is paused at a pager, or uploads what a command makes */
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
 
-    loc_conf = ngx_palloc(r->pool, sizeof(void *) * ngx_http_max_module);
-    if (loc_conf == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (dlcf->followed == NULL) {
+
+        loc_conf = ngx_palloc(dlcf->pool, sizeof(void *) * ngx_http_max_module);
+        if (loc_conf == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        clcf = ngx_palloc(dlcf->pool, sizeof(ngx_http_core_loc_conf_t));
+        if (clcf == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_memcpy(loc_conf, r->loc_conf,
+                   sizeof(void *) * ngx_http_max_module);
+        ngx_memcpy(clcf, loc_conf[ngx_http_core_module.ctx_index],
+                   sizeof(ngx_http_core_loc_conf_t));
+
+        clcf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+        clcf->client_body_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+
+        loc_conf[ngx_http_core_module.ctx_index] = clcf;
+
+        dlcf->followed = loc_conf;
     }
 
-    clcf = ngx_palloc(r->pool, sizeof(ngx_http_core_loc_conf_t));
-    if (clcf == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ngx_memcpy(loc_conf, r->loc_conf, sizeof(void *) * ngx_http_max_module);
-    *clcf = *(ngx_http_core_loc_conf_t *)
-                ngx_http_get_module_loc_conf(r, ngx_http_core_module);
-
-    clcf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
-    clcf->client_body_timeout = NGX_HTTP_DOCKLINE_FOREVER;
-
-    loc_conf[ngx_http_core_module.ctx_index] = clcf;
-    r->loc_conf = loc_conf;
+    r->loc_conf = dlcf->followed;
 
     return NGX_DECLINED;
 }

@@ -474,6 +474,13 @@ def test_h2c_is_kept_for_buildkit_and_repeated_fields_too(fake, client):
     assert head.all("x-docker-expose-session-grpc-method") == methods
 
 
+def test_empty_host_of_go_clients(fake, client):
+    """Go sends `Host:` without a value with /session and /grpc; nginx alone answers 400."""
+    fields = {"Connection": "Upgrade", "Upgrade": "h2c"}
+    head, _ = seen(fake, client, request("POST", "/session", fields, host=""))
+    assert head["upgrade"] == "h2c"
+
+
 def test_http2_preface_behind_the_101_reaches_the_client(fake, client):
     """On /session the daemon is the HTTP/2 client and talks first, in the segment of its 101."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")

@@ -1,0 +1,95 @@
+
+/* SPDX-License-Identifier: MIT */
+
+
+/*
+ * Go clients send an empty "Host" with requests that they make for taking
+ * the connection over, /session and /grpc of BuildKit among them.  That is
+ * allowed for a request that has no authority, and refused by nginx before any
+ * phase.  So the handler of that field is replaced, in the hash that belongs
+ * to the configuration, and goes away with it.
+ */
+
+
+#include "ngx_http_dockline.h"
+
+
+static ngx_int_t ngx_http_dockline_process_host(ngx_http_request_t *r,
+    ngx_table_elt_t *h, ngx_uint_t offset);
+static ngx_hash_elt_t *ngx_http_dockline_hash_elt(ngx_hash_t *hash,
+    u_char *name, size_t len);
+
+
+ngx_int_t
+ngx_http_dockline_host_init(ngx_conf_t *cf)
+{
+    ngx_hash_elt_t                 *elt;
+    ngx_http_header_t              *hh;
+    ngx_http_core_main_conf_t      *cmcf;
+    ngx_http_dockline_main_conf_t  *dmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_dockline_module);
+
+    elt = ngx_http_dockline_hash_elt(&cmcf->headers_in_hash,
+                                     (u_char *) "host", sizeof("host") - 1);
+    if (elt == NULL) {
+        return NGX_OK;
+    }
+
+    hh = ngx_palloc(cf->pool, sizeof(ngx_http_header_t));
+    if (hh == NULL) {
+        return NGX_ERROR;
+    }
+
+    *hh = *(ngx_http_header_t *) elt->value;
+
+    dmcf->process_host = hh->handler;
+    hh->handler = ngx_http_dockline_process_host;
+
+    elt->value = hh;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_process_host(ngx_http_request_t *r, ngx_table_elt_t *h,
+    ngx_uint_t offset)
+{
+    ngx_http_dockline_srv_conf_t   *dscf;
+    ngx_http_dockline_main_conf_t  *dmcf;
+
+    dmcf = ngx_http_get_module_main_conf(r, ngx_http_dockline_module);
+    dscf = ngx_http_get_module_srv_conf(r, ngx_http_dockline_module);
+
+    if (h->value.len == 0 && dscf->enable) {
+
+        /* any name would do; an empty one would be dropped on the way */
+
+        ngx_str_set(&h->value, "localhost");
+    }
+
+    return dmcf->process_host(r, h, offset);
+}
+
+
+static ngx_hash_elt_t *
+ngx_http_dockline_hash_elt(ngx_hash_t *hash, u_char *name, size_t len)
+{
+    ngx_hash_elt_t  *elt;
+
+    elt = hash->buckets[ngx_hash_key(name, len) % hash->size];
+
+    while (elt && elt->value) {
+
+        if (elt->len == len && ngx_memcmp(elt->name, name, len) == 0) {
+            return elt;
+        }
+
+        elt = (ngx_hash_elt_t *) ngx_align_ptr(&elt->name[0] + elt->len,
+                                               sizeof(void *));
+    }
+
+    return NULL;
+}
