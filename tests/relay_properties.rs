@@ -449,7 +449,8 @@ fn a_quick_exchange_of_small_messages_yields() {
     let ready = Ready { upstream: Readiness::ALL, ..Ready::default() };
     let wants = world.relay.pump(&mut world.worker, ready, world.now);
     assert_eq!(wants.state, State::Yield);
-    assert_eq!(world.relay.stats().down.delivered, 64_000);
+    // 64 reads: one look at the client, who has nothing to say, and these.
+    assert_eq!(world.relay.stats().down.delivered, 63_000);
 }
 
 #[test]

@@ -499,7 +499,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
         let write_open = self.machine.may_write(Side::Downstream);
         if self.downstream.socket().is_some_and(|socket| sys::has_failed(socket, write_open)) {
-            let error = io::Error::from(ErrorKind::ConnectionReset);
+            let error = io::Error::from_raw_os_error(libc::ECONNRESET);
             worker.report(&Event::Reset(Side::Downstream, &error));
             self.last_error = Some(error);
             self.machine.handle_reset(Side::Downstream, now);
