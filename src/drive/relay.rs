@@ -166,8 +166,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     pub fn new(downstream: D, upstream: U, options: RelayOptions, now: Instant) -> Result<Self, SetupError> {
         prepare(&downstream, Side::Downstream, options)?;
         prepare(&upstream, Side::Upstream, options)?;
+        Ok(Self::join(downstream, upstream, options, now))
+    }
+
+    /// Joins two transports that are known to be non-blocking streams, and tuned as they should be.
+    pub(crate) fn join(downstream: D, upstream: U, options: RelayOptions, now: Instant) -> Self {
         let splice = options.splice && downstream.is_plain() && upstream.is_plain();
-        Ok(Self {
+        Self {
             machine: RelayMachine::new(options.config, now),
             downstream,
             upstream,
@@ -176,7 +181,25 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             options: RelayOptions { splice, ..options },
             started: false,
             last_error: None,
-        })
+        }
+    }
+
+    /// Has the kernel probe a side while it is silent.
+    #[cfg(feature = "engine")]
+    pub(crate) fn probe(&mut self, side: Side) {
+        if let Some(socket) = self.transport(side).socket() {
+            // Refused by what is no TCP socket, and by one whose peer is gone already.
+            let _ = sys::set_keepalive(socket, KEEPALIVE);
+        }
+    }
+
+    /// The socket of a side.
+    #[cfg(feature = "engine")]
+    pub(crate) fn socket(&self, side: Side) -> Option<BorrowedFd<'_>> {
+        match side {
+            Side::Downstream => self.downstream.socket(),
+            Side::Upstream => self.upstream.socket(),
+        }
     }
 
     /// Hands over bytes that the host has already read from a side. They are delivered first.
@@ -211,6 +234,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             self.machine.handle_ready(Side::Upstream, ready.upstream);
             self.notice_vanished_client(worker, ready.downstream, now);
             self.machine.handle_timeout(now);
+        }
+        for side in [Side::Downstream, Side::Upstream] {
+            if self.is_unflushed(side)
+                && let Err(error) = self.transport(side).flush()
+            {
+                self.written(side.other(), Err(error), worker, now);
+            }
         }
         let mut budget = self.options.budget;
         let exhausted = loop {
@@ -449,9 +479,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
                 return n;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.machine.handle_write_blocked(from),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {
-                self.machine.handle_write_starved(now);
-            }
+            Err(error) if sys::is_starved(&error) => self.machine.handle_write_starved(now),
             Err(error) => self.write_refused(from, error, worker, now),
         }
         0
@@ -479,11 +507,11 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// The source was reset: the target's close becomes a reset, as soon as the kernel has sent the rest.
     fn abort(&mut self, from: Side, forced: bool, now: Instant) {
         let target = self.transport(from.other());
-        let waiting = !forced
-            && target.socket().is_some_and(|socket| {
-                matches!(sys::stream_protocol(socket), Ok(Some(Protocol::Tcp)))
-                    && sys::unsent(socket).is_ok_and(|bytes| bytes > 0)
-            });
+        let in_kernel = target.socket().is_some_and(|socket| {
+            matches!(sys::stream_protocol(socket), Ok(Some(Protocol::Tcp)))
+                && sys::unsent(socket).is_ok_and(|bytes| bytes > 0)
+        });
+        let waiting = !forced && (in_kernel || !target.is_flushed());
         if waiting {
             self.machine.handle_abort_pending(now);
         } else {
@@ -530,10 +558,24 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         };
         Wants {
             state,
-            downstream: self.machine.interest(Side::Downstream),
-            upstream: self.machine.interest(Side::Upstream),
+            downstream: self.interest(Side::Downstream),
+            upstream: self.interest(Side::Upstream),
             deadline: self.machine.poll_timeout(),
         }
+    }
+
+    fn interest(&self, side: Side) -> Interest {
+        let interest = self.machine.interest(side);
+        Interest { write: interest.write || self.is_unflushed(side), ..interest }
+    }
+
+    /// Whether a side's transport keeps bytes that its peer is still to get.
+    fn is_unflushed(&self, side: Side) -> bool {
+        let flushed = match side {
+            Side::Downstream => self.downstream.is_flushed(),
+            Side::Upstream => self.upstream.is_flushed(),
+        };
+        !flushed && self.machine.is_delivering(side.other())
     }
 
     fn transport(&mut self, side: Side) -> &mut dyn Transport {

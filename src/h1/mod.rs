@@ -32,6 +32,7 @@ pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_las
 pub use fields::{FieldLine, Fields};
 pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
 pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
+pub(crate) use syntax::is_alias;
 pub use target::{Authority, HostPolicy, RequestTarget, TargetForm};
 
 /// The version of a message.
@@ -61,6 +62,9 @@ pub struct StatusCode(u16);
 impl StatusCode {
     /// 101, the interim response that ends HTTP on the connection.
     pub const SWITCHING_PROTOCOLS: Self = Self(101);
+
+    /// 500, when what is to be said has no status of its own.
+    pub const INTERNAL_SERVER_ERROR: Self = Self(500);
 
     /// Accepts a code in range.
     #[must_use]

@@ -1,5 +1,12 @@
 #![forbid(unsafe_code)]
 //! What a proxy decides about the messages that it joins. Pure: no clock, no socket.
 
+mod config;
+pub mod conn;
 mod endpoint;
 pub mod hijack;
+mod reply;
+
+pub use config::{ConnConfig, Forwarding};
+pub use conn::{ExchangeEnd, ProxyConn};
+pub use reply::Reply;

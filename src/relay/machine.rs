@@ -208,6 +208,13 @@ impl RelayMachine {
         !self.flow(side.other()).half.is_over()
     }
 
+    /// Whether the target of `from` may still get something: bytes, or their end.
+    #[must_use]
+    pub fn is_delivering(&self, from: Side) -> bool {
+        let half = self.flow(from).half;
+        self.close_reason.is_none() && !half.is_over() && half != HalfPipe::Discarding
+    }
+
     /// The poller saw something on a side.
     pub fn handle_ready(&mut self, side: Side, ready: Readiness) {
         let port = self.port_mut(side);

@@ -3,14 +3,22 @@
 //! Linux only: splice(2) has no portable cousin, and neither has the daemon that this crate serves.
 #![allow(unsafe_code, reason = "one system call per block; nothing else of the crate but ffi may")]
 
+#[cfg(feature = "engine")]
+mod inherit;
 mod pipe;
 mod sigpipe;
 mod socket;
 
+#[cfg(feature = "engine")]
+pub(crate) use inherit::{
+    is_listening, is_unix, max_open_files, peer_credentials, set_nonblocking, take_error,
+};
 pub(crate) use pipe::{Pipe, splice};
 pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
+#[cfg(feature = "tls")]
+pub(crate) use socket::send_vectored;
 pub(crate) use socket::{
-    Keepalive, Protocol, has_failed, is_nonblocking, recv, send, set_keepalive, set_nodelay,
+    Keepalive, Protocol, has_failed, is_nonblocking, is_starved, recv, send, set_keepalive, set_nodelay,
     set_reset_on_close, shutdown_write, stream_protocol, unsent,
 };
 
