@@ -143,6 +143,8 @@ pub struct Relay<D, U> {
     down: Path,
     options: RelayOptions,
     started: bool,
+    /// Whether both sides are closed as soon as it is done.
+    closes_when_done: bool,
     last_error: Option<io::Error>,
 }
 
@@ -166,20 +168,29 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     pub fn new(downstream: D, upstream: U, options: RelayOptions, now: Instant) -> Result<Self, SetupError> {
         prepare(&downstream, Side::Downstream, options)?;
         prepare(&upstream, Side::Upstream, options)?;
-        Ok(Self::join(downstream, upstream, options, now))
+        let unknown = Ready { downstream: Readiness::ALL, upstream: Readiness::ALL };
+        Ok(Self { closes_when_done: false, ..Self::join(downstream, upstream, unknown, options, now) })
     }
 
-    /// Joins two transports that are known to be non-blocking streams, and tuned as they should be.
-    pub(crate) fn join(downstream: D, upstream: U, options: RelayOptions, now: Instant) -> Self {
+    /// Joins two transports that are known to be non-blocking streams, tuned as they should be, and `ready` for so
+    /// much: what is not named will be an event. They are dropped as soon as the relay is done.
+    pub(crate) fn join(
+        downstream: D,
+        upstream: U,
+        ready: Ready,
+        options: RelayOptions,
+        now: Instant,
+    ) -> Self {
         let splice = options.splice && downstream.is_plain() && upstream.is_plain();
         Self {
-            machine: RelayMachine::new(options.config, now),
+            machine: RelayMachine::new(options.config, now).ready(ready.downstream, ready.upstream),
             downstream,
             upstream,
             up: Path::NEW,
             down: Path::NEW,
             options: RelayOptions { splice, ..options },
             started: false,
+            closes_when_done: true,
             last_error: None,
         }
     }
@@ -497,6 +508,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     }
 
     fn shut(&mut self, from: Side, worker: &mut Worker, now: Instant) {
+        if self.closes_when_done
+            && self.machine.is_over(from.other())
+            && self.transport(from.other()).is_plain()
+        {
+            // The last there is to do: the close that follows says the same.
+            return self.machine.handle_shut(from, now);
+        }
         match self.transport(from.other()).shutdown_write() {
             Ok(()) => self.machine.handle_shut(from, now),
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.machine.handle_write_blocked(from),

@@ -2,12 +2,12 @@
 //! Listeners: accepting, pausing, and what an accepted connection becomes.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::Registry;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry};
 
 use super::core::{Core, End, Owner};
 use super::forward::ForwardSession;
@@ -20,6 +20,7 @@ use super::service::{Listener, ListenerHandle, ListenerSettings, Service};
 use super::session::{Kind, Session};
 use super::slab::Token;
 use super::stream::Stream;
+use crate::relay::Readiness;
 use crate::sys::{self, Keepalive};
 
 /// How long a listener waits when there are no descriptors or no memory.
@@ -32,9 +33,14 @@ const KEEPALIVE: Keepalive =
 /// A listener in the loop.
 pub(super) struct Port {
     socket: Socket,
+    token: mio::Token,
     pub(super) handle: ListenerHandle,
-    /// Whether connections may be waiting.
+    /// Whether the poller tells of it, and again at each turn as long as connections wait.
+    watched: bool,
+    /// Whether connections were waiting at the beginning of this turn.
     pub(super) ready: bool,
+    /// How many to take at a turn: doubled as long as there are more.
+    pub(super) batch: usize,
     /// Until when nothing is accepted.
     pub(super) paused: Option<Instant>,
 }
@@ -61,16 +67,34 @@ impl Port {
             return Err(io::Error::new(ErrorKind::InvalidInput, "not a listening stream socket"));
         }
         sys::set_nonblocking(socket.as_fd())?;
-        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
+        sys::watch_level(registry.as_raw_fd(), socket.as_fd(), token.0)?;
         let socket = if sys::is_unix(socket.as_fd())? {
             Socket::Unix(mio::net::UnixListener::from_std(socket.into()))
         } else {
             // What is accepted inherits these, and costs no call of its own.
             let _ = sys::set_nodelay(socket.as_fd());
             let _ = sys::set_keepalive(socket.as_fd(), KEEPALIVE);
+            if matches!(handle.settings().service, Service::Http(_)) {
+                // Clients of HTTP and of TLS speak first: the kernel wakes us when they have.
+                let _ = sys::set_defer_accept(socket.as_fd());
+            }
             Socket::Tcp(mio::net::TcpListener::from_std(socket.into()))
         };
-        Ok(Self { socket, handle, ready: true, paused: None })
+        Ok(Self { socket, token, handle, watched: true, ready: false, batch: 1, paused: None })
+    }
+
+    /// Watches it or not: what cannot be accepted must not wake the loop.
+    pub(super) fn watch(&mut self, wanted: bool, registry: &Registry) -> io::Result<()> {
+        if self.watched != wanted {
+            let fd = self.as_fd();
+            if wanted {
+                sys::watch_level(registry.as_raw_fd(), fd, self.token.0)?;
+            } else {
+                registry.deregister(&mut SourceFd(&fd.as_raw_fd()))?;
+            }
+            self.watched = wanted;
+        }
+        Ok(())
     }
 
     pub(super) fn accept(&self) -> Got {
@@ -97,27 +121,32 @@ impl Port {
     }
 
     /// Takes it off the poller; dropped, it is closed.
-    pub(super) fn close(self, registry: &Registry) {
-        let fd = match &self.socket {
-            Socket::Tcp(listener) => listener.as_raw_fd(),
-            Socket::Unix(listener) => listener.as_raw_fd(),
-        };
+    pub(super) fn close(mut self, registry: &Registry) {
         // Another process may hold the same socket: then closing it here does not take it off.
-        let _ = registry.deregister(&mut SourceFd(&fd));
+        let _ = self.watch(false, registry);
+    }
+}
+
+impl AsFd for Port {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener) => listener.as_fd(),
+        }
     }
 }
 
 /// The session of an accepted connection.
 pub(super) fn begin(accepted: Accepted, token: Token, core: &mut Core) -> io::Result<Session> {
     let Accepted { socket, peer, settings } = accepted;
-    let interest = match peer {
-        PeerAddr::Ip(_) => Interest::READABLE | Interest::WRITABLE,
-        PeerAddr::Unix { .. } | PeerAddr::Unknown => Interest::READABLE,
-    };
+    let is_tcp = matches!(peer, PeerAddr::Ip(_));
+    // What was accepted with a request (TCP_DEFER_ACCEPT) is read at once; of the rest the poller tells.
+    let deferred = is_tcp && matches!(settings.service, Service::Http(_));
+    let ready = Readiness { read: deferred, write: true, hup: false };
     let info =
         ClientInfo { peer, listener: Arc::clone(&settings.name), tls: is_tls(&settings), identity: None };
     let stream = stream(socket, &settings)?;
-    let client = core.link_as(stream, Owner::Session(token), interest)?;
+    let client = core.link_as(stream, Owner::Session(token), is_tcp, ready)?;
     let info = Box::new(info);
     #[cfg(feature = "tls")]
     if !matches!(client.stream, Stream::Plain(_)) {

@@ -8,8 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
-
 use super::core::{Core, End, Owner};
 use super::handle::{Command, count};
 use super::observe::Event;
@@ -105,8 +103,7 @@ impl Connect {
     pub(super) fn note(&mut self, ready: Readiness) {
         match &mut self.stage {
             Stage::Connecting { end, .. } => {
-                // Until the connection is there, readiness means that it is, or failed.
-                end.ready = Readiness { read: true, write: true, hup: ready.hup };
+                end.note(ready);
             }
             #[cfg(feature = "tls")]
             Stage::Handshaking { end, .. } => end.note(ready),
@@ -221,8 +218,14 @@ impl Connect {
             Ok(stream) => {
                 let stream = OwnedFd::from(stream);
                 let _ = sys::set_nodelay(stream.as_fd());
-                // Not there before the poller says so.
-                self.begin(stream, name, Interest::READABLE | Interest::WRITABLE, Readiness::default(), core);
+                // A connection to this machine is there, or refused, when connect(2) returns; it does not say so.
+                let ready = if address.ip().is_loopback() {
+                    let (write, hup) = sys::poll_write(stream.as_fd());
+                    Readiness { read: false, write: write || hup, hup }
+                } else {
+                    Readiness::default()
+                };
+                self.begin(stream, name, true, ready, core);
             }
             Err(error) => self.failed(&name, &error, core),
         }
@@ -231,7 +234,10 @@ impl Connect {
     fn connect_unix(&mut self, path: &std::path::Path, give_up: Instant, core: &mut Core) {
         let name = format!("unix://{}", path.display());
         match unix_stream(path) {
-            Ok(stream) => self.begin(stream.into(), name, Interest::READABLE, Readiness::ALL, core),
+            Ok(stream) => {
+                let ready = Readiness { read: false, write: true, hup: false };
+                self.begin(stream.into(), name, false, ready, core);
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.stage = Stage::Waiting { until: (core.now + BACKLOG_PAUSE).min(give_up), give_up };
             }
@@ -239,10 +245,9 @@ impl Connect {
         }
     }
 
-    fn begin(&mut self, fd: OwnedFd, name: String, interest: Interest, ready: Readiness, core: &mut Core) {
-        match core.link_as(Stream::Plain(fd), Owner::Session(self.owner), interest) {
-            Ok(mut end) => {
-                end.ready = ready;
+    fn begin(&mut self, fd: OwnedFd, name: String, is_tcp: bool, ready: Readiness, core: &mut Core) {
+        match core.link_as(Stream::Plain(fd), Owner::Session(self.owner), is_tcp, ready) {
+            Ok(end) => {
                 self.stage = Stage::Connecting { end, name };
             }
             Err(error) => self.failed(&name, &error, core),

@@ -56,24 +56,29 @@ impl Core {
 
     /// Tells the poller of a connection, whose events go to `owner`.
     pub(super) fn link(&mut self, stream: Stream, owner: Owner) -> io::Result<End> {
-        // A Unix socket has an event each time its peer reads, if it is watched for writing. TCP has not.
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let interest = match sys::is_unix(stream.as_fd()) {
-            Ok(true) => Interest::READABLE,
-            _ => both,
-        };
-        self.link_as(stream, owner, interest)
+        let is_tcp = !sys::is_unix(stream.as_fd())?;
+        self.link_as(stream, owner, is_tcp, Readiness::ALL)
     }
 
-    /// The same, for whom knows what to watch.
-    pub(super) fn link_as(&mut self, stream: Stream, owner: Owner, interest: Interest) -> io::Result<End> {
+    /// The same, for whom knows what it is and what it is ready for.
+    pub(super) fn link_as(
+        &mut self,
+        stream: Stream,
+        owner: Owner,
+        is_tcp: bool,
+        ready: Readiness,
+    ) -> io::Result<End> {
+        // What takes bytes would be an event at once, and on a Unix socket each time that its peer reads. So it is
+        // watched for that only after it has refused some.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let interest = if ready.write { Interest::READABLE } else { both };
         let token = self.links.insert(owner);
         let fd = stream.as_fd().as_raw_fd();
         if let Err(error) = self.registry.register(&mut SourceFd(&fd), token.into(), interest) {
             self.links.remove(token);
             return Err(error);
         }
-        Ok(End { stream, link: token, watches_write: interest.is_writable(), ready: Readiness::ALL })
+        Ok(End { stream, link: token, is_tcp, watches_write: !ready.write, ready })
     }
 
     /// Forgets the events of a connection. Closing its descriptor takes it off the poller.
@@ -94,6 +99,7 @@ impl Core {
 pub(super) struct End {
     pub(super) stream: Stream,
     pub(super) link: Token,
+    pub(super) is_tcp: bool,
     /// Whether the poller tells when it takes bytes again.
     pub(super) watches_write: bool,
     pub(super) ready: Readiness,
@@ -221,11 +227,11 @@ impl End {
 
     /// Begins to speak TLS with an upstream that is known as `host`.
     pub(super) fn into_tls_client(self, tls: &ClientTls, host: &str) -> Result<Self, io::Error> {
-        let Self { stream, link, watches_write, ready } = self;
+        let Self { stream, link, is_tcp, watches_write, ready } = self;
         let stream = match stream {
             Stream::Plain(socket) => Stream::Tls(Box::new(tls.connect(socket, host)?)),
             stream @ Stream::Tls(_) => stream,
         };
-        Ok(Self { stream, link, watches_write, ready })
+        Ok(Self { stream, link, is_tcp, watches_write, ready })
     }
 }

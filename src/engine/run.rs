@@ -215,7 +215,7 @@ impl Engine {
     /// `None`: until the descriptor is readable.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        if !self.queue.is_empty() || !self.dear.is_empty() || self.has_room_for_ready() {
+        if !self.queue.is_empty() || !self.dear.is_empty() {
             return Some(Duration::ZERO);
         }
         let paused = self.ports.iter().flatten().filter_map(|port| port.paused).min();
@@ -379,35 +379,50 @@ impl Engine {
         }
     }
 
-    fn has_room_for_ready(&self) -> bool {
-        self.sessions.len() < self.most
-            && self.ports.iter().flatten().any(|port| port.ready && port.paused.is_none())
-    }
-
     /// Takes new connections, after all others had their turn.
     fn accept(&mut self) {
         for place in 0..self.ports.len() {
-            for _ in 0..self.core.options.accepts {
-                let Some(port) = &mut self.ports[place] else { break };
-                if port.paused.is_some_and(|until| until <= self.core.now) {
-                    port.paused = None;
-                }
-                if !port.ready || port.paused.is_some() || self.is_full() {
-                    break;
-                }
-                let Some(port) = &mut self.ports[place] else { break };
-                match port.accept() {
-                    Got::Client(accepted) => self.place(accepted),
-                    Got::Lost => {}
-                    Got::Nothing => port.ready = false,
-                    Got::Failed(error) => {
-                        port.paused = Some(self.core.now + PAUSE);
-                        let settings = port.handle.settings();
-                        count(&self.core.handle.shared.counters.accept_pauses, 1);
-                        let event =
-                            Event::AcceptFailed { listener: &settings.name, error: &error, paused: true };
-                        self.core.report(&event);
-                    }
+            self.accept_from(place);
+            let full = self.is_full();
+            let Some(port) = &mut self.ports[place] else { continue };
+            if port.paused.is_some_and(|until| until <= self.core.now) {
+                port.paused = None;
+            }
+            if let Err(error) = port.watch(port.paused.is_none() && !full, &self.core.registry) {
+                let settings = port.handle.settings();
+                port.paused = Some(self.core.now + PAUSE);
+                self.core.report(&Event::AcceptFailed {
+                    listener: &settings.name,
+                    error: &error,
+                    paused: true,
+                });
+            }
+        }
+    }
+
+    fn accept_from(&mut self, place: usize) {
+        let Some(port) = &mut self.ports[place] else { return };
+        if !std::mem::take(&mut port.ready) {
+            port.batch = 1;
+            return;
+        }
+        let batch = port.batch;
+        port.batch = (batch * 2).min(self.core.options.accepts.max(1));
+        for _ in 0..batch {
+            if self.is_full() {
+                return;
+            }
+            let Some(port) = &mut self.ports[place] else { return };
+            match port.accept() {
+                Got::Client(accepted) => self.place(accepted),
+                Got::Lost => {}
+                Got::Nothing => return,
+                Got::Failed(error) => {
+                    port.paused = Some(self.core.now + PAUSE);
+                    let settings = port.handle.settings();
+                    count(&self.core.handle.shared.counters.accept_pauses, 1);
+                    let event = Event::AcceptFailed { listener: &settings.name, error: &error, paused: true };
+                    return self.core.report(&event);
                 }
             }
         }

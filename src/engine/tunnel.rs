@@ -1,7 +1,6 @@
 #![forbid(unsafe_code)]
 //! [`TunnelSession`]: a relay, and what is told when it ends.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,10 @@ use super::service::Upstream;
 use super::session::Next;
 use super::slab::Token;
 use super::stream::Stream;
-use crate::drive::{PREFILL_LIMIT, Ready, Relay, State, Transport};
+use crate::drive::{PREFILL_LIMIT, Ready, Relay, State};
 use crate::error::Side;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
-use crate::sys;
 
 /// A tunnel that lives so long is worth watching for a daemon that vanishes. Most are over sooner, and four system
 /// calls cheaper.
@@ -79,12 +77,12 @@ impl TunnelSession {
         origin: Origin,
         core: &mut Core,
     ) -> Self {
-        let is_probed = !upstream.stream.is_plain() || sys::is_unix(upstream.as_fd()).unwrap_or(true);
+        let is_probed = !upstream.is_tcp;
         let mut options = core.options.relay;
         options.config = RelayConfig { idle, ..options.config };
-        let ready = Ready { downstream: Readiness::ALL, upstream: Readiness::ALL };
+        let ready = Ready { downstream: downstream.ready, upstream: upstream.ready };
         let links = [&downstream, &upstream].map(|end| (end.link, end.watches_write));
-        let mut relay = Relay::join(downstream.stream, upstream.stream, options, core.now);
+        let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, core.now);
         let fits = early.downstream.len() <= PREFILL_LIMIT && early.upstream.len() <= PREFILL_LIMIT;
         if !fits
             || relay.prefill(Side::Downstream, early.downstream).is_err()
@@ -98,7 +96,7 @@ impl TunnelSession {
         let counters = &core.handle.shared.counters;
         count(&counters.tunnels, 1);
         count(&counters.tunnels_now, 1);
-        Self { relay, links, ready, opened: core.now, is_probed, deadline: None, origin }
+        Self { relay, links, ready: Ready::default(), opened: core.now, is_probed, deadline: None, origin }
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {

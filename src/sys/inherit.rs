@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::check;
-use super::socket::{int_option, socklen};
+use super::socket::{int_option, set_int_option, socklen};
 
 /// Puts a descriptor in non-blocking mode.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -32,6 +32,21 @@ pub(crate) fn is_unix(fd: BorrowedFd<'_>) -> io::Result<bool> {
 pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     let code = int_option(fd, libc::SOL_SOCKET, libc::SO_ERROR)?;
     Ok((code != 0).then(|| io::Error::from_raw_os_error(code)))
+}
+
+/// Whether a socket takes bytes, and whether it hung up or failed.
+pub(crate) fn poll_write(fd: BorrowedFd<'_>) -> (bool, bool) {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `poll` is one pollfd, as the second argument says.
+    if unsafe { libc::poll(&raw mut poll, 1, 0) } <= 0 {
+        return (false, false);
+    }
+    (poll.revents & libc::POLLOUT != 0, poll.revents & (libc::POLLERR | libc::POLLHUP) != 0)
+}
+
+/// Has a TCP listener give a connection out when its peer has sent something, or a second later.
+pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_int_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)
 }
 
 /// Who made the connection of a Unix socket.

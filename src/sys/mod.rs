@@ -4,14 +4,19 @@
 #![allow(unsafe_code, reason = "one system call per block; nothing else of the crate but ffi may")]
 
 #[cfg(feature = "engine")]
+mod epoll;
+#[cfg(feature = "engine")]
 mod inherit;
 mod pipe;
 mod sigpipe;
 mod socket;
 
 #[cfg(feature = "engine")]
+pub(crate) use epoll::watch_level;
+#[cfg(feature = "engine")]
 pub(crate) use inherit::{
-    is_listening, is_unix, max_open_files, peer_credentials, set_nonblocking, take_error,
+    is_listening, is_unix, max_open_files, peer_credentials, poll_write, set_defer_accept, set_nonblocking,
+    take_error,
 };
 pub(crate) use pipe::{Pipe, splice};
 pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
