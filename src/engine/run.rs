@@ -528,6 +528,7 @@ impl Engine {
         for end in self.core.pool.drain() {
             drop(self.core.unlink(end));
         }
+        self.core.handle.shared.counters.pooled(0);
         for (token, session) in self.sessions.iter_mut() {
             session.drain(&self.core);
             enqueue(session, token, &mut self.queue, &mut self.dear);
@@ -551,7 +552,11 @@ impl Engine {
         if self.sessions.len() == 0 {
             self.state = EngineState::Done;
         } else if self.core.draining.flatten().is_some_and(|limit| limit <= self.core.now) {
-            // Tunnels have been told, and had their turn; who is still here does not go by itself.
+            // Tunnels know the limit, but their timers may be a little late. Who is still here then does not go by itself.
+            for (token, session) in self.sessions.iter_mut() {
+                enqueue(session, token, &mut self.queue, &mut self.dear);
+            }
+            self.take_turns();
             self.stop();
         }
     }
