@@ -24,7 +24,6 @@ pub(crate) struct Bound {
     pub(crate) socket: OwnedFd,
     /// Where it really is: port 0 has become a number.
     pub(crate) address: String,
-    /// To be removed when it is closed for good.
     pub(crate) file: Option<SocketFile>,
 }
 
@@ -44,7 +43,7 @@ pub(crate) fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result
         let mut all: Vec<Bound> = handed.into_iter().map(Bound::new).collect();
         if let ListenAddress::Unix { path, access } = address {
             set_access(path, access).map_err(failed)?;
-            all[0].file = SocketFile::at(path).ok();
+            all[0].file = SocketFile::find(path, false).ok();
         }
         return Ok(all);
     }
@@ -100,10 +99,19 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
+    let socket = bind_narrow(path)?;
+    let file = SocketFile::find(path, true)?;
+    set_access(path, access)?;
+    // Nobody can connect before this.
+    net::listen(&socket, BACKLOG)?;
+    Ok(Bound { socket, address: format!("unix://{}", path.display()), file: Some(file) })
+}
+
+/// A socket at the path that nobody else has access to, whatever the umask: its file gets the mode from the socket.
+fn bind_narrow(path: &Path) -> io::Result<OwnedFd> {
     let at = SocketAddrUnix::new(path)?;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // The file gets its mode from the socket when it is bound: so it never is wider than this, whatever the umask.
-    rustix::fs::fchmod(&socket, Mode::from_raw_mode(access.mode & 0o600))?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     match net::bind(&socket, &at) {
         Err(rustix::io::Errno::ADDRINUSE) => {
             remove_stale(path)?;
@@ -111,11 +119,7 @@ fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
         }
         bound => bound?,
     }
-    let file = SocketFile::at(path)?;
-    // Nobody can connect before it listens.
-    let opened = set_access(path, access).and_then(|()| Ok(net::listen(&socket, BACKLOG)?));
-    opened.inspect_err(|_| file.remove())?;
-    Ok(Bound { socket, address: format!("unix://{}", path.display()), file: Some(file) })
+    Ok(socket)
 }
 
 /// Makes a path free that a dead process has left a socket at. Anything else is left alone.
@@ -175,25 +179,33 @@ fn find_id(table: &str, name: &str) -> Option<u32> {
     lines.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?)
 }
 
-/// The file of a Unix socket.
+/// The file of a Unix socket. If it is ours, it goes with the listener.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Whether no other process listens on it.
+    pub(crate) ours: bool,
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), identity: (found.dev(), found.ino()) })
+    fn find(path: &Path, ours: bool) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)?, ours })
     }
+}
 
-    /// Removes it, unless somebody has put something else there.
-    pub(crate) fn remove(&self) {
-        if Self::at(&self.path).is_ok_and(|found| found.identity == self.identity) {
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have put something else there.
+        if self.ours && identity(&self.path).is_ok_and(|found| found == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 /// Where a socket is bound, in the form of an address.
@@ -216,6 +228,14 @@ fn address_of(socket: &impl AsFd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_is_born_narrow() {
+        let path = std::env::temp_dir().join(format!("dockline-bind-{}", std::process::id()));
+        let _socket = bind_narrow(&path).unwrap();
+        let _file = SocketFile::find(&path, true).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn ids_come_from_the_third_field() {

@@ -83,11 +83,15 @@ Examples:
         shell: Shell,
     },
 
-    /// Print the manual page.
+    /// Print a manual page.
     #[command(after_long_help = "\
 Examples:
-  dockline man > /usr/local/share/man/man1/dockline.1")]
-    Man,
+  dockline man > /usr/local/share/man/man1/dockline.1
+  dockline man serve > /usr/local/share/man/man1/dockline-serve.1")]
+    Man {
+        /// The command that the page is about; none: the program.
+        command: Option<String>,
+    },
 }
 
 /// What can be said about serving. Anything that is not said comes from the file, or has a default.

@@ -15,7 +15,7 @@ use crate::upgrade::Sockets;
 
 const ADMIN: &str = "admin";
 
-/// All listeners that are open, the admin listener among them. Dropping it removes the files of Unix sockets.
+/// All listeners that are open, the admin listener among them.
 #[derive(Default)]
 pub(crate) struct Listeners {
     open: Vec<Open>,
@@ -45,20 +45,24 @@ impl Listeners {
         planned: Vec<ListenerSettings>,
         inherited: &mut Inherited,
     ) -> Result<Vec<Wanted>, String> {
-        let open = |(wanted, settings): (&crate::config::ListenerConfig, ListenerSettings)| {
+        let is_open = |key: &str| self.open.iter().any(|open| open.key == key);
+        let mut all = Vec::new();
+        for (wanted, settings) in config.listeners.iter().zip(planned) {
             let key = wanted.address.key();
-            let sockets = if self.open.iter().any(|open| open.key == key) {
-                if let ListenAddress::Unix { path, access } = &wanted.address {
-                    bind::set_access(path, access).map_err(|error| format!("{}: {error}", wanted.address))?;
-                }
-                Vec::new()
-            } else {
-                bind::bind(&wanted.address, inherited)
-                    .map_err(|message| format!("{}: {message}", wanted.origin))?
+            let sockets = match is_open(&key) {
+                true => Ok(Vec::new()),
+                false => bind::bind(&wanted.address, inherited),
             };
-            Ok(Wanted { key, settings, sockets })
-        };
-        config.listeners.iter().zip(planned).map(open).collect()
+            let sockets = sockets.map_err(|message| format!("{}: {message}", wanted.origin))?;
+            all.push(Wanted { key, settings, sockets });
+        }
+        // Now that all others are there: this changes what is in use.
+        for wanted in config.listeners.iter().filter(|wanted| is_open(&wanted.address.key())) {
+            if let ListenAddress::Unix { path, access } = &wanted.address {
+                bind::set_access(path, access).map_err(|error| format!("{}: {error}", wanted.origin))?;
+            }
+        }
+        Ok(all)
     }
 
     /// Opens the admin listener. One that nobody asked for may fail.
@@ -114,7 +118,6 @@ impl Listeners {
             let kept = keep.contains(&open.key) || &*open.handle.settings().name == ADMIN;
             if !kept {
                 handles.iter().for_each(|handle| handle.close(&open.handle));
-                open.close();
             }
             kept
         });
@@ -126,12 +129,16 @@ impl Listeners {
         self.open.iter().map(duplicate).collect::<std::io::Result<_>>().map_err(|error| error.to_string())
     }
 
-    /// Leaves the sockets to another process: closes them here, and leaves their files alone.
+    /// No other process has these sockets any more: their files go with them.
+    pub(crate) fn own_files(&mut self) {
+        self.open.iter_mut().filter_map(|open| open.bound.file.as_mut()).for_each(|file| file.ours = true);
+    }
+
+    /// Closes the sockets here; another process has them, and their files.
     pub(crate) fn leave(&mut self) {
-        for open in &mut self.open {
-            open.bound.file = None;
+        for mut open in self.open.drain(..) {
+            open.bound.file.iter_mut().for_each(|file| file.ours = false);
         }
-        self.open.clear();
     }
 
     /// Where is listened, the admin listener left out.
@@ -153,19 +160,5 @@ impl Listeners {
             let to: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
             info!("listening on {}{with_tls}, upstream {}", open.bound.address, to.join(", "));
         }
-    }
-}
-
-impl Open {
-    fn close(&self) {
-        if let Some(file) = &self.bound.file {
-            file.remove();
-        }
-    }
-}
-
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        self.open.iter().for_each(Open::close);
     }
 }

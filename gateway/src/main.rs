@@ -47,13 +47,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "dockline", &mut script);
             print(&script)
         }
-        Command::Man => {
-            let mut page = Vec::new();
-            match clap_mangen::Man::new(Cli::command()).render(&mut page) {
-                Ok(()) => print(&page),
-                Err(error) => fail(error),
-            }
-        }
+        Command::Man { command } => manual(command.as_deref()),
     }
 }
 
@@ -78,6 +72,26 @@ fn check(settings: &Settings) -> ExitCode {
         eprintln!("dockline: warning: {warning}");
     }
     print(said.as_bytes())
+}
+
+fn manual(command: Option<&str>) -> ExitCode {
+    let mut root = Cli::command();
+    root.build();
+    let subject = match command {
+        None => root,
+        Some(name) => match root.find_subcommand(name) {
+            Some(found) => found.clone().display_name(format!("dockline-{name}")),
+            None => {
+                let names = root.get_subcommands().map(clap::Command::get_name);
+                return fail(format_args!("there is no command `{name}`{}", suggest::hint(name, names)));
+            }
+        },
+    };
+    let mut page = Vec::new();
+    match clap_mangen::Man::new(subject).render(&mut page) {
+        Ok(()) => print(&page),
+        Err(error) => fail(error),
+    }
 }
 
 fn healthcheck(args: Healthcheck) -> ExitCode {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dockline::engine::{EngineOptions, Handle, Observer, Upstream, Workers};
 use log::{error, info, warn};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -133,7 +133,7 @@ impl Server {
         let ended = sender.clone();
         spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
 
-        let server = Self {
+        let mut server = Self {
             settings,
             config,
             program,
@@ -160,6 +160,7 @@ impl Server {
             // If it is gone, there is nobody to wait for.
             let _ = predecessor.dismiss();
         }
+        server.listeners.own_files();
         Ok(server)
     }
 
@@ -250,14 +251,17 @@ impl Server {
 
     fn on_upgraded(&mut self, result: Result<u32, String>) {
         match result {
+            // It was told to end, and so is its successor.
+            Ok(pid) if self.phase == Phase::Stopping => {
+                let successor = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                successor.map(|pid| kill_process(pid, Signal::TERM));
+            }
             Ok(pid) => {
                 info!("upgrade: process {pid} serves; this one waits for its tunnels to end");
                 self.notify.replaced_by(pid);
                 self.listeners.leave();
-                if self.phase == Phase::Upgrading {
-                    self.phase = Phase::Replaced;
-                    self.drain(None);
-                }
+                self.phase = Phase::Replaced;
+                self.drain(None);
             }
             Err(message) => {
                 error!("no upgrade, this process goes on: {message}");

@@ -24,6 +24,9 @@ fn completions_and_manual_are_printed() {
         assert!(String::from_utf8_lossy(&run(&["completions", shell]).stdout).contains("drain"), "{shell}");
     }
     assert!(String::from_utf8_lossy(&run(&["man"]).stdout).contains(".TH dockline 1"));
+    let page = String::from_utf8_lossy(&run(&["man", "serve"]).stdout).into_owned();
+    assert!(page.contains(".TH dockline-serve 1") && page.contains("drain"), "{page}");
+    assert!(stderr(&run(&["man", "sevre"])).contains("did you mean `serve`?"));
 }
 
 #[test]

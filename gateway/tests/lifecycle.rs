@@ -61,9 +61,16 @@ fn a_bad_file_changes_nothing() {
         gateway.manager.wait("READY=1");
         assert!(gateway.get("/").contains("one got"));
     }
-    config(&dir, &["tcp://127.0.0.1:0"], "one");
+    // What was opened before the failure is closed again.
+    config(&dir, &["tcp://127.0.0.1:0", &dir.unix("new.sock"), "unix:///none/none/d.sock"], "one");
+    gateway.signal(Signal::HUP);
+    gateway.wait_log("not reloaded, the old configuration stays");
+    assert!(!dir.path("new.sock").exists());
+
+    config(&dir, &["tcp://127.0.0.1:0", &dir.unix("new.sock")], "one");
     gateway.signal(Signal::HUP);
     gateway.wait_log("reloaded");
+    assert!(get(UnixStream::connect(dir.path("new.sock")).unwrap(), "/").unwrap().contains("one got"));
 }
 
 #[test]

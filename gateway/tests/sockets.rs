@@ -7,60 +7,30 @@ mod support;
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::process::Command;
 
 use rustix::process::Signal;
-use support::{Gateway, TempDir, daemon, get, run, stderr};
-
-fn mode(path: &std::path::Path) -> u32 {
-    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-#[test]
-fn a_unix_socket_is_never_open_to_more_than_configured() {
-    let dir = TempDir::new();
-    let path = dir.path("d.sock");
-    let done = Arc::new(AtomicBool::new(false));
-    let watcher = {
-        let (path, done) = (path.clone(), Arc::clone(&done));
-        thread::spawn(move || {
-            let mut seen = 0;
-            while !done.load(Ordering::Relaxed) {
-                if let Ok(found) = fs::symlink_metadata(&path) {
-                    seen |= found.permissions().mode() & 0o777;
-                }
-            }
-            seen
-        })
-    };
-    let script = "umask 0; exec \"$0\" serve --admin off --listen \"unix://$1\"";
-    let gateway = Gateway::spawn(
-        &dir,
-        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_dockline")]).arg(&path).env_clear(),
-    );
-    done.store(true, Ordering::Relaxed);
-    assert_eq!(watcher.join().unwrap() | mode(&path), 0o600);
-    drop(gateway);
-}
+use support::{Gateway, TempDir, daemon, finish, get, run, stderr};
 
 #[test]
 fn mode_and_group_are_set_whatever_the_umask() {
     let dir = TempDir::new();
     let group = fs::metadata(dir.path("")).unwrap().gid();
-    let address = format!("{}?mode=0666&group={group}", dir.unix("d.sock"));
-    let script = "umask 077; exec \"$0\" serve --admin off --listen \"$1\"";
-    let gateway = Gateway::spawn(
-        &dir,
-        Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_dockline"), &address]).env_clear(),
-    );
-    assert_eq!(mode(&dir.path("d.sock")), 0o666);
-    assert_eq!(fs::metadata(dir.path("d.sock")).unwrap().gid(), group);
-    drop(gateway);
+    for (umask, query, mode) in
+        [("0", "", 0o600), ("077", &*format!("?mode=0666&group={group}"), 0o666), ("0", "?mode=0440", 0o440)]
+    {
+        let dir = TempDir::new();
+        let script = format!("umask {umask}; exec \"$0\" serve --admin off --listen \"$1\"");
+        let address = format!("{}{query}", dir.unix("d.sock"));
+        let _gateway = Gateway::spawn(
+            &dir,
+            Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_dockline"), &address]).env_clear(),
+        );
+        let found = fs::symlink_metadata(dir.path("d.sock")).unwrap();
+        assert_eq!((found.mode() & 0o777, found.gid()), (mode, group));
+    }
 }
 
 #[test]
@@ -195,8 +165,7 @@ fn what_is_passed_must_listen() {
         ("fd://none", "no such socket was passed"),
         ("fd://5", "left: fd://3 (tcp), fd://4 (udp)"),
     ] {
-        let mut command = activated("tcp:udp", connected(), udp(), &["--listen", listen]);
-        let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let output = finish(&mut activated("tcp:udp", connected(), udp(), &["--listen", listen]));
         assert_eq!(output.status.code(), Some(1), "{listen}");
         assert!(stderr(&output).contains(words), "{listen}: {}", stderr(&output));
     }

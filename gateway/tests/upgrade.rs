@@ -99,8 +99,15 @@ fn a_new_process_that_fails_changes_nothing() {
     // A link, so that the program can be replaced.
     let program = dir.path("dockline");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dockline"), &program).unwrap();
+    let good = format!(
+        "[[upstream]]\nname = \"docker\"\naddress = \"{}\"\n[[listen]]\naddress = \"{}\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\n",
+        dir.unix("one"),
+        dir.unix("d.sock")
+    );
+    let file = dir.write("d.toml", &good);
     let mut command = Command::new(&program);
-    command.args(["serve", "--admin", "off", "--listen", "127.0.0.1:0", "--upstream"]).arg(dir.unix("one"));
+    command.args(["serve", "--admin", "off", "--config", &file]);
     let gateway = Gateway::spawn(&dir, command.env_clear());
 
     for (replacement, words) in [("/bin/false", "exit status: 1"), ("/none", "cannot be started")] {
@@ -112,8 +119,15 @@ fn a_new_process_that_fails_changes_nothing() {
         assert!(gateway.get("/").contains("one got"));
     }
 
+    // One that has taken the sockets, and fails then.
     fs::remove_file(&program).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dockline"), &program).unwrap();
+    dir.write("d.toml", &format!("{good}[[listen]]\naddress = \"unix:///none/none/d.sock\"\n"));
+    gateway.signal(Signal::USR2);
+    gateway.wait_log("no upgrade, this process goes on");
+    assert!(get(UnixStream::connect(dir.path("d.sock")).unwrap(), "/").unwrap().contains("one got"));
+
+    dir.write("d.toml", &good);
     gateway.signal(Signal::USR2);
     let new = upgraded(&gateway);
     assert!(gateway.get("/").contains("one got"));

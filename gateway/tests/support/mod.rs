@@ -28,7 +28,22 @@ pub(crate) fn dockline(arguments: &[&str]) -> Command {
 
 /// Runs it to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    dockline(arguments).output().unwrap()
+    finish(dockline(arguments).stdout(Stdio::piped()))
+}
+
+/// Runs a command to its end, which must come soon.
+pub(crate) fn finish(command: &mut Command) -> Output {
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (sender, output) = channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    output.recv_timeout(PATIENCE).map_or_else(
+        |_| {
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("it does not end: {command:?}");
+        },
+        Result::unwrap,
+    )
 }
 
 pub(crate) fn stderr(output: &Output) -> String {
