@@ -446,7 +446,12 @@ impl Engine {
         match least {
             Some(peer) if load(peer) < own => {
                 peer.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
-                peer.send(Command::Accepted(accepted));
+                // It may have drained already, while this one has still to be told.
+                if let Err(Command::Accepted(accepted)) = peer.try_send(Command::Accepted(accepted)) {
+                    peer.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+                    self.core.handle.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
+                    self.begin(accepted);
+                }
             }
             _ => {
                 self.core.handle.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
@@ -541,6 +546,7 @@ impl Engine {
         for token in all {
             self.end(token);
         }
+        self.core.handle.close_inbox();
         self.state = EngineState::Done;
     }
 
@@ -550,7 +556,9 @@ impl Engine {
             return;
         }
         if self.sessions.len() == 0 {
-            self.state = EngineState::Done;
+            if self.core.handle.close_if_empty() {
+                self.state = EngineState::Done;
+            }
         } else if self.core.draining.flatten().is_some_and(|limit| limit <= self.core.now) {
             // Tunnels have been told, and had their turn; who is still here does not go by itself.
             self.stop();
