@@ -64,6 +64,10 @@ impl Observer for Telemetry {
         }
     }
 
+    fn wants_requests_of_tunnels(&self) -> bool {
+        self.access.is_some()
+    }
+
     fn tunnel(&self, tunnel: &Tunnel<'_>) {
         self.metrics.tunnel(tunnel);
         if let Some(access) = &self.access {
