@@ -14,7 +14,7 @@ STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
 .PHONY: help build nginx-module install install-nginx-module demo test lint header \
-        test-rust test-c test-install test-e2e fuzz bench clean
+        test-rust test-c test-install test-e2e test-e2e-gateway soak fuzz bench clean
 
 help:
 	@echo 'make build           target/release/libdockline.so and .a'
@@ -23,6 +23,8 @@ help:
 	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
 	@echo '                     (KEEP=1 leaves it running)'
 	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
+	@echo 'make test-e2e-gateway   the end-to-end tests of docker, through the gateway'
+	@echo 'make soak            5,000 tunnels through the gateway for a minute (SOAK_SECONDS=60)'
 	@echo 'make lint            rustfmt, clippy, rustdoc, the header'
 	@echo 'make install         the library: PREFIX= DESTDIR= LIBDIR='
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
@@ -89,6 +91,17 @@ test-e2e: nginx-module
 	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
 	$(VENV)/bin/pytest tests/e2e
+
+test-e2e-gateway:
+	@scripts/install-deps e2e
+	$(CARGO) build --release -p dockline-gateway
+	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	DOCKLINE_E2E_FRONT=gateway $(VENV)/bin/pytest tests/e2e
+
+SOAK_SECONDS ?= 60
+soak:
+	$(CARGO) test --release -p dockline-gateway --test soak -- --seconds $(SOAK_SECONDS)
 
 FUZZ_SECONDS ?= 60
 fuzz:
