@@ -19,7 +19,7 @@ use dockline::limits::Limits;
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{
     ATTACH, Ending, GET, Gate, OK, PATIENCE, SWITCHED, accept, limits, listen, nobody, patient, read_head,
-    read_rest, read_until, send, tcp,
+    read_rest, read_until, send, tcp, until,
 };
 
 /// Answers every request on every connection, for as long as the test runs.
@@ -220,6 +220,14 @@ fn wait_for(lines: &Receiver<String>, words: &str) -> String {
     }
 }
 
+/// An answer, which may say that the proxy has no descriptor for a connection to the daemon.
+fn read_answer(stream: &mut impl Read) -> String {
+    let head = read_head(stream);
+    let mark = if head.starts_with("HTTP/1.1 503 ") { "}\n" } else { "OK" };
+    assert!(mark == "}\n" || head.starts_with("HTTP/1.1 200 "), "{head}");
+    read_until(stream, mark)
+}
+
 #[test]
 fn without_descriptors_clients_wait_and_are_served_later() {
     const CLIENTS: usize = 60;
@@ -237,18 +245,21 @@ fn without_descriptors_clients_wait_and_are_served_later() {
     // Each keeps its connection: the first ones take all descriptors.
     let mut clients: Vec<TcpStream> =
         (0..CLIENTS).map(|_| patient(TcpStream::connect(&at).unwrap())).collect();
+    for client in &mut clients {
+        send(client, GET);
+    }
     wait_for(&said, "AcceptFailed");
     // A new connection to the daemon is not to be had either, and its client is told so.
-    send(&mut clients[0], "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-    let refused = read_until(&mut clients[0], "}\n");
-    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("out of connections"), "{refused}");
+    read_answer(&mut clients[0]);
+    until("a client is refused", || {
+        send(&mut &clients[0], "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        read_answer(&mut &clients[0]).contains("out of connections")
+    });
     wait_for(&said, "ConnectFailed");
+    send(&mut clients[0], GET);
     // As those that were served leave, the others are let in: none is forgotten.
     for mut client in clients {
-        send(&mut client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let status = read_head(&mut client);
-        assert!(status.starts_with("HTTP/1.1 200 ") || status.starts_with("HTTP/1.1 503 "), "{status}");
-        read_rest(&mut client);
+        read_answer(&mut client);
     }
     let mut client = patient(TcpStream::connect(&at).unwrap());
     send(&mut client, GET);
@@ -264,7 +275,11 @@ fn draining_lets_requests_finish_and_cuts_tunnels_at_the_limit() {
     let (listener, at) = listen();
     let gate = Gate::to(at);
     let mut idle = gate.connect();
-    gate.until("the idle one is there", |stats| stats.accepted == 1);
+    send(&mut idle, GET);
+    let mut daemon = accept(&listener);
+    read_head(&mut daemon);
+    send(&mut daemon, OK);
+    read_answer(&mut idle);
     let mut tunnel = gate.connect();
     send(&mut tunnel, ATTACH);
     let mut tunnel_end = accept(&listener);
@@ -273,7 +288,6 @@ fn draining_lets_requests_finish_and_cuts_tunnels_at_the_limit() {
     read_head(&mut tunnel);
     let mut asking = gate.connect();
     send(&mut asking, GET);
-    let mut daemon = accept(&listener);
     read_head(&mut daemon);
 
     gate.workers.drain(None);

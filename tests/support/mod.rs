@@ -180,12 +180,12 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     patient(listener.accept().unwrap().0)
 }
 
-pub(crate) fn send(stream: &mut TcpStream, text: &str) {
+pub(crate) fn send(stream: &mut impl Write, text: &str) {
     stream.write_all(text.as_bytes()).unwrap();
 }
 
 /// Reads up to and including a mark, byte by byte: what is behind it stays.
-pub(crate) fn read_until(stream: &mut TcpStream, mark: &str) -> String {
+pub(crate) fn read_until(stream: &mut impl Read, mark: &str) -> String {
     let mut all = Vec::new();
     let mut byte = [0];
     while !all.ends_with(mark.as_bytes()) {
@@ -197,7 +197,7 @@ pub(crate) fn read_until(stream: &mut TcpStream, mark: &str) -> String {
     String::from_utf8(all).unwrap()
 }
 
-pub(crate) fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) fn read_head(stream: &mut impl Read) -> String {
     read_until(stream, "\r\n\r\n")
 }
 

@@ -7,8 +7,10 @@ import signal
 from pathlib import Path
 
 from . import tools
+from .endpoints import Endpoint
 from .front import Front
 from .proc import Service, free_port, poll, tail
+from .wire import Stream, request
 
 GRAVE = re.compile(r"Z error |panicked")
 
@@ -108,6 +110,30 @@ class Gateway(Front):
         """An ordered end; what is still open then is cut."""
         self.service.send_signal(signal.SIGTERM)
         self.service.stop(signal.SIGTERM)
+
+    def successor(self):
+        """The process that took over from this one, once it serves."""
+        told = re.search(r"upgrade: process (\d+) serves", self.error_log.read_text())
+        return int(told[1]) if told else None
+
+    # metrics
+
+    def metrics(self):
+        """The metrics page: {sample: value}. Every line must be a comment or a sample."""
+        with Stream.connect(Endpoint("admin", f"unix://{self.admin}")) as stream:
+            head, body = stream.ask(request("GET", "/metrics"))
+        assert head.status == 200 and head["content-type"].startswith("text/plain; version=0.0.4"), head.raw
+        samples = {}
+        for line in body.decode().splitlines():
+            match = re.fullmatch(r"# (?:HELP|TYPE) .*|([a-z_]+(?:\{[^}]*\})?) (\S+)", line)
+            assert match, f"no line of the text format: {line!r}"
+            if match[1]:
+                assert match[1] not in samples, f"twice: {line}"
+                samples[match[1]] = float(match[2])
+        return samples
+
+    def metric(self, sample):
+        return self.metrics()[sample]
 
     # logs
 
