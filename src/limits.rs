@@ -76,7 +76,7 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// How long an unused upstream connection is kept. Default 60 s: less than most servers keep theirs.
     pub pool_time: Duration,
-    /// Unused connections kept per upstream and worker. Default 16.
+    /// Unused connections kept per upstream and worker. Default 128: as many as a busy worker has requests at a time.
     pub pool_size: usize,
     /// Ends a tunnel that carried nothing for so long. `None`, the default: an attached container may say nothing for days.
     pub tunnel_idle: Option<Duration>,
@@ -106,7 +106,7 @@ impl Default for Limits {
             connect_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(10),
             pool_time: Duration::from_secs(60),
-            pool_size: 16,
+            pool_size: 128,
             tunnel_idle: None,
         }
     }
@@ -141,7 +141,7 @@ mod tests {
             connect_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(10),
             pool_time: Duration::from_secs(60),
-            pool_size: 16,
+            pool_size: 128,
             tunnel_idle: None,
         };
         assert_eq!(Limits::default(), promised);
