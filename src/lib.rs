@@ -75,6 +75,8 @@ pub mod relay;
 
 #[cfg(feature = "drive")]
 pub mod drive;
+#[cfg(feature = "engine")]
+pub mod engine;
 #[cfg(feature = "ffi")]
 pub mod ffi;
 #[cfg(feature = "drive")]

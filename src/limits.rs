@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 /// Longest accepted method. The longest registered one, `UPDATEREDIRECTREF`, has 17 bytes.
 pub const METHOD_BYTES: usize = 32;
 
@@ -11,7 +13,11 @@ pub const CHUNK_SIZE_DIGITS: u8 = 16;
 /// Longest body or chunk that can be announced: 2^63 - 1, the most that a signed reader understands.
 pub const BODY_LENGTH_MAX: u64 = u64::MAX >> 1;
 
-/// The bounds on what a peer may send.
+/// The bounds on what a peer may send, and on how long it may take.
+///
+/// The readers of [`h1`](crate::h1) look only at the sizes; times and counts are for
+/// [`ProxyConn`](crate::proxy::ProxyConn) and the engine. All times are totals on a monotonic clock: a byte now and
+/// then does not prolong them, unless it says so.
 ///
 /// ```
 /// let mut limits = dockline::limits::Limits::default();
@@ -43,6 +49,37 @@ pub struct Limits {
     pub trailer: usize,
     /// Field lines in a trailer section. Default 32.
     pub trailer_fields: usize,
+    /// Interim responses (1xx) to one request. Default 8: 100 and a few 103 are honest.
+    pub interim_responses: u32,
+    /// Bytes that a client may send behind a request that may become a tunnel, before the answer; also the longest
+    /// body that is read whole before such a request is sent. Default 64 KiB. At the bound reading stops; a longer
+    /// body is answered with 413.
+    pub held: usize,
+    /// Requests on one client connection; the last one is answered with `Connection: close`. Default 100 000: so
+    /// that no connection outlives every change of configuration.
+    pub requests: u32,
+    /// From the first byte of a request head to its end. Default 15 s.
+    pub head_time: Duration,
+    /// Without a byte of a request body from the client, or a byte of an answer taken by it. Default 300 s: build
+    /// contexts come over slow lines. It does not count while the daemon is waited for.
+    pub body_progress: Duration,
+    /// From the end of the request to the response head. `None`, the default, waits for ever: `wait`, `events` and
+    /// `logs -f` may say nothing for days. Operations known to take their time never have this limit.
+    pub response_time: Option<Duration>,
+    /// How long a kept client connection may be idle between requests. Default 300 s: docker clients keep theirs.
+    pub keep_alive: Duration,
+    /// How long a closing connection may still send, so that the last answer is not lost to a reset. Default 2 s.
+    pub closing_time: Duration,
+    /// One attempt to connect to one address of an upstream. Default 5 s.
+    pub connect_time: Duration,
+    /// A TLS handshake, on either side. Default 10 s.
+    pub handshake_time: Duration,
+    /// How long an unused upstream connection is kept. Default 60 s: less than most servers keep theirs.
+    pub pool_time: Duration,
+    /// Unused connections kept per upstream and worker. Default 16.
+    pub pool_size: usize,
+    /// Ends a tunnel that carried nothing for so long. `None`, the default: an attached container may say nothing for days.
+    pub tunnel_idle: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -58,6 +95,19 @@ impl Default for Limits {
             chunk_overhead_ratio: 16,
             trailer: 8 * 1024,
             trailer_fields: 32,
+            interim_responses: 8,
+            held: 64 * 1024,
+            requests: 100_000,
+            head_time: Duration::from_secs(15),
+            body_progress: Duration::from_secs(300),
+            response_time: None,
+            keep_alive: Duration::from_secs(300),
+            closing_time: Duration::from_secs(2),
+            connect_time: Duration::from_secs(5),
+            handshake_time: Duration::from_secs(10),
+            pool_time: Duration::from_secs(60),
+            pool_size: 16,
+            tunnel_idle: None,
         }
     }
 }
@@ -80,6 +130,19 @@ mod tests {
             chunk_overhead_ratio: 16,
             trailer: 8_192,
             trailer_fields: 32,
+            interim_responses: 8,
+            held: 65_536,
+            requests: 100_000,
+            head_time: Duration::from_secs(15),
+            body_progress: Duration::from_secs(300),
+            response_time: None,
+            keep_alive: Duration::from_secs(300),
+            closing_time: Duration::from_secs(2),
+            connect_time: Duration::from_secs(5),
+            handshake_time: Duration::from_secs(10),
+            pool_time: Duration::from_secs(60),
+            pool_size: 16,
+            tunnel_idle: None,
         };
         assert_eq!(Limits::default(), promised);
     }

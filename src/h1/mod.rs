@@ -62,6 +62,9 @@ impl StatusCode {
     /// 101, the interim response that ends HTTP on the connection.
     pub const SWITCHING_PROTOCOLS: Self = Self(101);
 
+    /// 500, when what is to be said has no status of its own.
+    pub const INTERNAL_SERVER_ERROR: Self = Self(500);
+
     /// Accepts a code in range.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {

@@ -1,0 +1,235 @@
+#![forbid(unsafe_code)]
+//! What a host is told: each request, each tunnel, what went wrong, and counters.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::service::Upstream;
+use crate::error::Side;
+use crate::proxy::ExchangeEnd;
+use crate::proxy::hijack::HijackKind;
+use crate::relay::RelayStats;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// Over TCP.
+    Ip(SocketAddr),
+    /// Over a Unix socket: who connected (`SO_PEERCRED`, asked once at accept). The process id is for logs only;
+    /// it may be another's by now.
+    Unix {
+        /// Process.
+        pid: i32,
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Neither, or the kernel would not say.
+    Unknown,
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix { pid, uid, .. } => write!(f, "unix:uid={uid},pid={pid}"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Who is at the other end of a client connection.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// Its address.
+    pub peer: PeerAddr,
+    /// The name of the listener.
+    pub listener: Arc<str>,
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// Whom its certificate names, as the listener's [`ServerTls`](super::tls::ServerTls) understood it; `None`
+    /// without one.
+    pub identity: Option<Arc<str>>,
+}
+
+/// A request that has been dealt with, or a request that became a tunnel.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// Who asked.
+    pub client: &'a ClientInfo,
+    /// The method; empty when the request could not be read.
+    pub method: &'a [u8],
+    /// The target, as sent; empty when the request could not be read.
+    pub target: &'a [u8],
+    /// The status of the answer; `None` if none was sent.
+    pub status: Option<u16>,
+    /// Where it went.
+    pub upstream: Option<&'a Upstream>,
+    /// Whether it used a kept connection.
+    pub reused: bool,
+    /// How it became a tunnel.
+    pub tunnel: Option<HijackKind>,
+    /// How it ended.
+    pub end: ExchangeEnd,
+    /// Body bytes from the client.
+    pub bytes_up: u64,
+    /// Body bytes to the client.
+    pub bytes_down: u64,
+    /// From the first byte of the request to the end of the answer (of its head for a tunnel).
+    pub duration: Duration,
+    /// From the first byte of the request to the head of the answer.
+    pub time_to_head: Option<Duration>,
+}
+
+/// A tunnel that ended.
+#[derive(Debug)]
+pub struct Tunnel<'a> {
+    /// Who opened it.
+    pub client: &'a ClientInfo,
+    /// The method of the request that opened it; empty for [`Service::Forward`](super::Service::Forward).
+    pub method: &'a [u8],
+    /// Its target, at most the first 255 bytes.
+    pub target: &'a [u8],
+    /// Where it led.
+    pub upstream: &'a Upstream,
+    /// How it was opened; `None` for [`Service::Forward`](super::Service::Forward).
+    pub kind: Option<HijackKind>,
+    /// Bytes, first closer, reason.
+    pub stats: RelayStats,
+    /// How long it was open.
+    pub duration: Duration,
+}
+
+/// Something that an operator may want to know.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// `accept` failed; the listener pauses if `paused`.
+    AcceptFailed {
+        /// The listener.
+        listener: &'a str,
+        /// Why.
+        error: &'a io::Error,
+        /// Whether it waits a moment before it goes on.
+        paused: bool,
+    },
+    /// The engine has as many connections as it may; listeners wait until there are fewer.
+    Full {
+        /// How many that is.
+        connections: usize,
+    },
+    /// A client's TLS handshake failed.
+    HandshakeFailed {
+        /// Who it was.
+        client: &'a ClientInfo,
+        /// Why, in the words of the TLS library.
+        reason: &'a str,
+    },
+    /// An upstream, or one address of it, could not be reached.
+    ConnectFailed {
+        /// The upstream.
+        upstream: &'a Upstream,
+        /// The address that was tried.
+        address: &'a str,
+        /// Why.
+        error: &'a io::Error,
+    },
+    /// The relay of a tunnel has something to say.
+    Relay(&'a crate::drive::Event<'a>),
+    /// A connection failed outside a tunnel.
+    Reset {
+        /// Whose.
+        side: Side,
+        /// Why.
+        error: &'a io::Error,
+    },
+    /// The code for one connection panicked. That connection is closed; please report it.
+    Panicked,
+}
+
+/// Takes what the engine has to tell. Called on the thread of the loop; must not block, or everybody waits.
+pub trait Observer: Send + Sync + 'static {
+    /// A request has been dealt with, or became a tunnel.
+    fn exchange(&self, exchange: &Exchange<'_>) {
+        let _ = exchange;
+    }
+
+    /// A tunnel ended.
+    fn tunnel(&self, tunnel: &Tunnel<'_>) {
+        let _ = tunnel;
+    }
+
+    /// Something out of the ordinary.
+    fn event(&self, event: &Event<'_>) {
+        let _ = event;
+    }
+}
+
+impl Observer for () {}
+
+/// Counters of an engine, or the sums over several. All but the `_now` ones only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Client connections accepted or adopted.
+    pub accepted: u64,
+    /// Client connections open now.
+    pub clients_now: u64,
+    /// Requests whose head was read.
+    pub requests: u64,
+    /// Requests answered by the engine itself: errors, and replies of the router.
+    pub own_replies: u64,
+    /// Tunnels opened.
+    pub tunnels: u64,
+    /// Tunnels open now.
+    pub tunnels_now: u64,
+    /// Tunnel bytes from clients that were delivered.
+    pub tunnel_bytes_up: u64,
+    /// Tunnel bytes to clients that were delivered.
+    pub tunnel_bytes_down: u64,
+    /// Connections made to upstreams.
+    pub connects: u64,
+    /// Requests that used a kept upstream connection.
+    pub reuses: u64,
+    /// Unused upstream connections kept now.
+    pub pooled_now: u64,
+    /// Attempts to connect to an address of an upstream that failed.
+    pub connect_failures: u64,
+    /// TLS handshakes of clients that succeeded.
+    pub handshakes: u64,
+    /// TLS handshakes of clients that failed.
+    pub handshake_failures: u64,
+    /// Times that accepting had to pause for want of descriptors or memory.
+    pub accept_pauses: u64,
+    /// Connections ended by a panic.
+    pub panics: u64,
+}
+
+impl Stats {
+    /// The sums of both.
+    #[must_use]
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            clients_now: self.clients_now + other.clients_now,
+            requests: self.requests + other.requests,
+            own_replies: self.own_replies + other.own_replies,
+            tunnels: self.tunnels + other.tunnels,
+            tunnels_now: self.tunnels_now + other.tunnels_now,
+            tunnel_bytes_up: self.tunnel_bytes_up + other.tunnel_bytes_up,
+            tunnel_bytes_down: self.tunnel_bytes_down + other.tunnel_bytes_down,
+            connects: self.connects + other.connects,
+            reuses: self.reuses + other.reuses,
+            pooled_now: self.pooled_now + other.pooled_now,
+            connect_failures: self.connect_failures + other.connect_failures,
+            handshakes: self.handshakes + other.handshakes,
+            handshake_failures: self.handshake_failures + other.handshake_failures,
+            accept_pauses: self.accept_pauses + other.accept_pauses,
+            panics: self.panics + other.panics,
+        }
+    }
+}

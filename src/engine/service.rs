@@ -1,0 +1,185 @@
+#![forbid(unsafe_code)]
+//! What is served where: listeners, the service behind each, and the upstreams that requests go to.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::observe::ClientInfo;
+#[cfg(feature = "tls")]
+use super::tls::{ClientTls, ServerTls};
+use crate::h1::RequestHead;
+use crate::limits::Limits;
+use crate::proxy::{ConnConfig, Reply};
+
+/// Where an upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A host name or an IP address, and a port. A name may have several addresses: they are tried in order.
+    Tcp {
+        /// Name or address, without the brackets of IPv6.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The path of a Unix socket; one that begins with `@` is in the abstract namespace.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// A server that requests or connections are sent on to. Unused connections are kept per [`Arc`] of it: a new
+/// `Upstream` never sees a connection of an old one.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What logs call it.
+    pub name: Arc<str>,
+    /// Where it listens; when a connection cannot be made, the next one is tried.
+    pub addresses: Vec<Address>,
+    /// How TLS is spoken with it; `None`: not at all.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<ClientTls>>,
+    /// Replaces the client's `Host`; `None` sends the client's. A Docker daemon does not care, and refuses some that
+    /// its own clients send, so a gateway for it sets one.
+    pub host: Option<Arc<str>>,
+}
+
+impl Upstream {
+    /// An upstream without TLS that gets the client's `Host`.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, addresses: Vec<Address>) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            #[cfg(feature = "tls")]
+            tls: None,
+            host: None,
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Route {
+    /// It is sent on.
+    Upstream(Arc<Upstream>),
+    /// It is answered here.
+    Reply(Reply),
+}
+
+/// Chooses what becomes of each request.
+pub trait Router: Send + Sync + 'static {
+    /// Called once per request, on the thread of the loop, before a byte of it has left; it must not block.
+    fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route;
+}
+
+impl Router for Arc<Upstream> {
+    fn route(&self, _: &ClientInfo, _: &RequestHead) -> Route {
+        Route::Upstream(Self::clone(self))
+    }
+}
+
+/// What a listener serves.
+#[derive(Clone)]
+pub enum Service {
+    /// HTTP/1.1, request by request.
+    Http(Arc<dyn Router>),
+    /// Bytes: each connection is joined with one to the upstream.
+    Forward(Arc<Upstream>),
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(_) => f.write_str("Http(..)"),
+            Self::Forward(upstream) => f.debug_tuple("Forward").field(upstream).finish(),
+        }
+    }
+}
+
+/// Everything about a listener but its socket.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// What logs call it.
+    pub name: Arc<str>,
+    /// What it serves.
+    pub service: Service,
+    /// How its clients speak TLS; `None`: not at all.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<ServerTls>>,
+    /// How its clients' HTTP is treated.
+    pub conn: Arc<ConnConfig>,
+}
+
+impl ListenerSettings {
+    /// Settings of a listener without TLS, with default limits.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, service: Service) -> Self {
+        Self {
+            name: name.into(),
+            service,
+            #[cfg(feature = "tls")]
+            tls: None,
+            conn: Arc::new(ConnConfig::default()),
+        }
+    }
+
+    /// The bounds that hold for its connections.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.conn.limits
+    }
+}
+
+/// A listening stream socket and what is served on it.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: OwnedFd,
+    pub(super) handle: ListenerHandle,
+}
+
+impl Listener {
+    /// A listener on a socket that listens already. The engine makes it non-blocking.
+    #[must_use]
+    pub fn new(socket: OwnedFd, settings: ListenerSettings) -> Self {
+        Self { socket, handle: ListenerHandle { settings: Arc::new(RwLock::new(Arc::new(settings))) } }
+    }
+
+    /// The handle by which its settings are replaced, and by which it is closed.
+    #[must_use]
+    pub fn handle(&self) -> ListenerHandle {
+        self.handle.clone()
+    }
+}
+
+/// Refers to a [`Listener`] that an engine has taken.
+#[derive(Clone, Debug)]
+pub struct ListenerHandle {
+    settings: Arc<RwLock<Arc<ListenerSettings>>>,
+}
+
+impl ListenerHandle {
+    /// Replaces the settings: connections accepted from now on have the new ones, others keep theirs.
+    pub fn replace(&self, settings: ListenerSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// The present settings.
+    #[must_use]
+    pub fn settings(&self) -> Arc<ListenerSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.settings, &other.settings)
+    }
+}

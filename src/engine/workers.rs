@@ -1,0 +1,113 @@
+#![forbid(unsafe_code)]
+//! [`Workers`]: several engines, each on a thread of its own.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::handle::Handle;
+use super::observe::{Observer, Stats};
+use super::service::{Listener, ListenerHandle};
+use super::{Engine, EngineOptions, Pair};
+
+/// Engines on threads of their own, joined so that what one accepts goes to the one with the fewest connections.
+#[derive(Debug)]
+pub struct Workers {
+    handles: Arc<[Handle]>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    /// Starts `threads` engines.
+    ///
+    /// # Errors
+    /// When an engine or a thread cannot be made; those that were are stopped.
+    pub fn start(threads: NonZeroUsize, options: &EngineOptions, observer: &Arc<dyn Observer>) -> io::Result<Self> {
+        let engines: Vec<Engine> = (0..threads.get())
+            .map(|_| Engine::new(options.clone(), Arc::clone(observer)))
+            .collect::<io::Result<_>>()?;
+        let handles: Arc<[Handle]> = engines.iter().map(Engine::handle).collect();
+        let mut workers = Self { handles, threads: Vec::new(), next: AtomicUsize::new(0) };
+        for (number, mut engine) in engines.into_iter().enumerate() {
+            engine.join_peers(Arc::clone(&workers.handles));
+            let spawned = thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
+            match spawned {
+                Ok(thread) => workers.threads.push(thread),
+                Err(error) => {
+                    workers.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Serves a listener; one of the workers owns it, all serve its connections.
+    pub fn listen(&self, listener: Listener) {
+        self.next_handle().listen(listener);
+    }
+
+    /// Closes a listener; see [`Handle::close`].
+    pub fn close(&self, listener: &ListenerHandle) {
+        for handle in &*self.handles {
+            handle.close(listener);
+        }
+    }
+
+    /// Joins two connected sockets; see [`Handle::adopt`].
+    pub fn adopt(&self, pair: Pair) {
+        self.next_handle().adopt(pair);
+    }
+
+    /// Stops with patience; see [`Handle::drain`].
+    pub fn drain(&self, limit: Option<Duration>) {
+        for handle in &*self.handles {
+            handle.drain(limit);
+        }
+    }
+
+    /// Stops at once.
+    pub fn stop(&self) {
+        for handle in &*self.handles {
+            handle.stop();
+        }
+    }
+
+    /// The sums of the counters of all workers.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handles.iter().map(Handle::stats).fold(Stats::default(), Stats::plus)
+    }
+
+    /// One handle per worker.
+    #[must_use]
+    pub fn handles(&self) -> &[Handle] {
+        &self.handles
+    }
+
+    /// Whether all workers have ended.
+    #[must_use]
+    pub fn are_done(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits until all workers have ended.
+    ///
+    /// # Errors
+    /// What made the loop of a worker fail; a panic that no connection is to blame for counts as one.
+    pub fn join(self) -> io::Result<()> {
+        self.threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))))
+            .fold(Ok(()), |all, one| all.and(one))
+    }
+
+    fn next_handle(&self) -> &Handle {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        &self.handles[number % self.handles.len()]
+    }
+}
