@@ -73,11 +73,17 @@ pub mod limits;
 pub mod proxy;
 pub mod relay;
 
+#[cfg(feature = "engine")]
+pub mod datagram;
 #[cfg(feature = "drive")]
 pub mod drive;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "ffi")]
 pub mod ffi;
+#[cfg(feature = "engine")]
+pub mod process;
+#[cfg(feature = "engine")]
+pub mod sockets;
 #[cfg(feature = "drive")]
 mod sys;

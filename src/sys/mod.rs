@@ -3,11 +3,33 @@
 //! Linux only: splice(2) has no portable cousin, and neither has the daemon that this crate serves.
 #![allow(unsafe_code, reason = "one system call per block; nothing else of the crate but ffi may")]
 
+#[cfg(feature = "engine")]
+mod address;
+#[cfg(feature = "engine")]
+mod bind;
+#[cfg(feature = "engine")]
+mod datagram;
 mod pipe;
+#[cfg(feature = "engine")]
+mod process;
+#[cfg(feature = "engine")]
+mod rights;
 mod sigpipe;
 mod socket;
 
+#[cfg(feature = "engine")]
+pub use bind::Inet;
+#[cfg(feature = "engine")]
+pub(crate) use bind::{bind_datagram, bind_stream, connect_datagram, inet_kind};
+#[cfg(feature = "engine")]
+pub use datagram::LocalAddr;
+#[cfg(feature = "engine")]
+pub(crate) use datagram::{Arrival, SLOT_BYTES, SLOTS, enable_destination, recv_batch, send_batch};
 pub(crate) use pipe::{Pipe, splice};
+#[cfg(feature = "engine")]
+pub(crate) use process::{effective_uid, exit_on_stop_signals, is_pipe, raise_descriptor_limit, take_inherited};
+#[cfg(feature = "engine")]
+pub(crate) use rights::{peer_uid, recv_descriptor, send_descriptor};
 pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
 pub(crate) use socket::{
     Keepalive, Protocol, has_failed, is_nonblocking, recv, send, set_keepalive, set_nodelay,

@@ -106,7 +106,11 @@ pub(crate) fn has_failed(fd: BorrowedFd<'_>, write_open: bool) -> bool {
     poll.revents & (libc::POLLERR | libc::POLLNVAL) != 0 || (write_open && poll.revents & libc::POLLHUP != 0)
 }
 
-fn int_option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+pub(super) fn int_option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut len = socklen::<libc::c_int>();
     // SAFETY: the pointer and the length describe `value`, which outlives the call.
@@ -116,7 +120,7 @@ fn int_option(fd: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::
     Ok(value)
 }
 
-fn set_int_option(
+pub(super) fn set_int_option(
     fd: BorrowedFd<'_>,
     level: libc::c_int,
     name: libc::c_int,
@@ -128,6 +132,6 @@ fn set_int_option(
     check(result).map(drop)
 }
 
-fn socklen<T>() -> libc::socklen_t {
+pub(super) fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
