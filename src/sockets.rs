@@ -30,13 +30,10 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// A UDP socket that is connected to `peer`. Non-blocking and close-on-exec.
 ///
-/// With `source` its datagrams come from that address, which need not be this host's (`IP_TRANSPARENT`). That takes
-/// `CAP_NET_ADMIN`, and a route by which the answers come back to this host.
-///
 /// # Errors
-/// What socket(2), setsockopt(2), bind(2) and connect(2) say.
-pub fn connect_udp(peer: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
-    sys::connect_datagram(peer, source)
+/// What socket(2) and connect(2) say.
+pub fn connect_udp(peer: SocketAddr) -> io::Result<OwnedFd> {
+    sys::connect_datagram(peer)
 }
 
 /// What a socket from elsewhere is; `None` when it is neither TCP nor UDP.

@@ -6,9 +6,12 @@
 
 mod args;
 mod bind;
+mod broker;
 mod number;
+mod options;
 mod sessions;
 mod status;
+mod stub;
 mod tcp;
 mod udp;
 
@@ -16,25 +19,27 @@ use std::env;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use args::{Args, Parsed};
 use bind::{Port, Proto};
 use dockline::process;
+use options::Options;
 use status::Status;
+use stub::Stub;
 
 fn main() -> ExitCode {
     // Before anything else opens a descriptor that could get its number.
     let status = Status::inherit();
-    let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let [_, flag, name] = &words[..]
+        && flag == "--broker"
+    {
+        return exit(broker::run(name));
+    }
     match args::parse(words) {
-        Parsed::Run(args) => match run(&args, status) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                log(format_args!("{error}"));
-                ExitCode::FAILURE
-            }
-        },
+        Parsed::Run(args) => exit(run(&args, status)),
         Parsed::Version => {
             let _ = writeln!(io::stdout(), "docker-proxy (dockline) version {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -46,6 +51,16 @@ fn main() -> ExitCode {
         Parsed::Mistake(text) => {
             let _ = write!(io::stderr(), "{text}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn exit(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(format_args!("{error}"));
+            ExitCode::FAILURE
         }
     }
 }
@@ -70,19 +85,36 @@ type Serve = Box<dyn FnOnce() -> io::Result<()>>;
 
 /// Everything that can fail before the port is served. The error is for the user of `docker run -p`.
 fn prepare(args: &Args) -> Result<Serve, String> {
+    let options = Options::from_env()?;
     let port = Port::new(args)?;
     let container = container(args)?;
     let listener = if args.use_listen_fd { port.inherit()? } else { port.bind()? };
     // As every program in Go does, so that a soft limit for old programs is no limit on connections.
     let _ = process::raise_descriptor_limit();
     let serve = match port.proto {
-        Proto::Tcp => {
-            tcp::Forwarder::new(listener, container).map(|mut all| Box::new(move || all.run()) as Serve)
+        Proto::Tcp => serve_tcp(listener, container, options),
+        Proto::Udp => {
+            udp::Forwarder::new(listener, container).map(|mut all| Box::new(move || all.run()) as Serve)
         }
-        Proto::Udp => udp::Forwarder::new(listener, container, false)
-            .map(|mut all| Box::new(move || all.run()) as Serve),
     };
     serve.map_err(|error| format!("cannot forward {port}: {}", bind::lowercase(&error)))
+}
+
+fn serve_tcp(listener: OwnedFd, container: SocketAddr, options: Options) -> io::Result<Serve> {
+    let serve = move |listener| tcp::Forwarder::new(listener, container);
+    if let Some(name) = options.broker {
+        match Stub::hand_over(&name, &listener, container) {
+            // It may die before this process does: then the port is served from here.
+            Ok(stub) => {
+                return Ok(Box::new(move || {
+                    stub.wait();
+                    serve(listener)?.run()
+                }));
+            }
+            Err(error) => log(format_args!("broker {name}: {error}; the port is served without it")),
+        }
+    }
+    serve(listener).map(|mut all| Box::new(move || all.run()) as Serve)
 }
 
 fn container(args: &Args) -> Result<SocketAddr, String> {

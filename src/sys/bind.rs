@@ -29,25 +29,13 @@ pub(crate) fn bind_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A UDP socket that speaks with `peer` alone, non-blocking. With `source` it does so in that name, which is
-/// another host's: that takes CAP_NET_ADMIN, and a route that brings the answers back here.
-pub(crate) fn connect_datagram(peer: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
+/// A UDP socket that speaks with `peer` alone, non-blocking.
+pub(crate) fn connect_datagram(peer: SocketAddr) -> io::Result<OwnedFd> {
     let fd = socket(peer, libc::SOCK_DGRAM)?;
-    if let Some(source) = source {
-        set_transparent(fd.as_fd(), source.is_ipv6())?;
-        set_int_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-        bind(fd.as_fd(), source)?;
-    }
     let (raw, len) = SockAddr::new(peer);
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
     check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), len) })?;
     Ok(fd)
-}
-
-fn set_transparent(fd: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
-    let (level, name) =
-        if v6 { (libc::SOL_IPV6, libc::IPV6_TRANSPARENT) } else { (libc::SOL_IP, libc::IP_TRANSPARENT) };
-    set_int_option(fd, level, name, 1)
 }
 
 fn socket(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
