@@ -70,5 +70,5 @@ pub fn recv_descriptor(socket: &UnixStream, buf: &mut [u8]) -> io::Result<(usize
 /// # Errors
 /// What getsockopt(2) says.
 pub fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
-    sys::peer_uid(socket.as_fd())
+    sys::peer_credentials(socket.as_fd()).map(|(_, user, _)| user)
 }

@@ -20,4 +20,6 @@ mod worker;
 
 pub use relay::{PREFILL_LIMIT, PrefillError, Ready, Relay, RelayOptions, SetupError, State, Wants};
 pub use transport::{Socket, Transport};
+#[cfg(feature = "engine")]
+pub(crate) use worker::LentPipe;
 pub use worker::{Event, Log, SCRATCH_BYTES, Worker, WorkerOptions};

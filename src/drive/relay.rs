@@ -143,6 +143,8 @@ pub struct Relay<D, U> {
     down: Path,
     options: RelayOptions,
     started: bool,
+    /// Whether both sides are closed as soon as it is done.
+    closes_when_done: bool,
     last_error: Option<io::Error>,
 }
 
@@ -166,17 +168,49 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     pub fn new(downstream: D, upstream: U, options: RelayOptions, now: Instant) -> Result<Self, SetupError> {
         prepare(&downstream, Side::Downstream, options)?;
         prepare(&upstream, Side::Upstream, options)?;
+        let unknown = Ready { downstream: Readiness::ALL, upstream: Readiness::ALL };
+        Ok(Self { closes_when_done: false, ..Self::join(downstream, upstream, unknown, options, now) })
+    }
+
+    /// Joins two transports that are known to be non-blocking streams, tuned as they should be, and `ready` for so
+    /// much: what is not named will be an event. They are dropped as soon as the relay is done.
+    pub(crate) fn join(
+        downstream: D,
+        upstream: U,
+        ready: Ready,
+        options: RelayOptions,
+        now: Instant,
+    ) -> Self {
         let splice = options.splice && downstream.is_plain() && upstream.is_plain();
-        Ok(Self {
-            machine: RelayMachine::new(options.config, now),
+        Self {
+            machine: RelayMachine::new(options.config, now).ready(ready.downstream, ready.upstream),
             downstream,
             upstream,
             up: Path::NEW,
             down: Path::NEW,
             options: RelayOptions { splice, ..options },
             started: false,
+            closes_when_done: true,
             last_error: None,
-        })
+        }
+    }
+
+    /// Has the kernel probe a side while it is silent.
+    #[cfg(feature = "engine")]
+    pub(crate) fn probe(&mut self, side: Side) {
+        if let Some(socket) = self.transport(side).socket() {
+            // Refused by what is no TCP socket, and by one whose peer is gone already.
+            let _ = sys::set_keepalive(socket, KEEPALIVE);
+        }
+    }
+
+    /// The socket of a side.
+    #[cfg(feature = "engine")]
+    pub(crate) fn socket(&self, side: Side) -> Option<BorrowedFd<'_>> {
+        match side {
+            Side::Downstream => self.downstream.socket(),
+            Side::Upstream => self.upstream.socket(),
+        }
     }
 
     /// Hands over bytes that the host has already read from a side. They are delivered first.
@@ -211,6 +245,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             self.machine.handle_ready(Side::Upstream, ready.upstream);
             self.notice_vanished_client(worker, ready.downstream, now);
             self.machine.handle_timeout(now);
+        }
+        for side in [Side::Downstream, Side::Upstream] {
+            if self.is_unflushed(side)
+                && let Err(error) = self.transport(side).flush()
+            {
+                self.written(side.other(), Err(error), worker, now);
+            }
         }
         let mut budget = self.options.budget;
         let exhausted = loop {
@@ -449,9 +490,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
                 return n;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.machine.handle_write_blocked(from),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) => {
-                self.machine.handle_write_starved(now);
-            }
+            Err(error) if sys::is_starved(&error) => self.machine.handle_write_starved(now),
             Err(error) => self.write_refused(from, error, worker, now),
         }
         0
@@ -469,6 +508,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     }
 
     fn shut(&mut self, from: Side, worker: &mut Worker, now: Instant) {
+        if self.closes_when_done
+            && self.machine.is_over(from.other())
+            && self.transport(from.other()).is_plain()
+        {
+            // The last there is to do: the close that follows says the same.
+            return self.machine.handle_shut(from, now);
+        }
         match self.transport(from.other()).shutdown_write() {
             Ok(()) => self.machine.handle_shut(from, now),
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.machine.handle_write_blocked(from),
@@ -479,11 +525,11 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// The source was reset: the target's close becomes a reset, as soon as the kernel has sent the rest.
     fn abort(&mut self, from: Side, forced: bool, now: Instant) {
         let target = self.transport(from.other());
-        let waiting = !forced
-            && target.socket().is_some_and(|socket| {
-                matches!(sys::stream_protocol(socket), Ok(Some(Protocol::Tcp)))
-                    && sys::unsent(socket).is_ok_and(|bytes| bytes > 0)
-            });
+        let in_kernel = target.socket().is_some_and(|socket| {
+            matches!(sys::stream_protocol(socket), Ok(Some(Protocol::Tcp)))
+                && sys::unsent(socket).is_ok_and(|bytes| bytes > 0)
+        });
+        let waiting = !forced && (in_kernel || !target.is_flushed());
         if waiting {
             self.machine.handle_abort_pending(now);
         } else {
@@ -530,10 +576,24 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         };
         Wants {
             state,
-            downstream: self.machine.interest(Side::Downstream),
-            upstream: self.machine.interest(Side::Upstream),
+            downstream: self.interest(Side::Downstream),
+            upstream: self.interest(Side::Upstream),
             deadline: self.machine.poll_timeout(),
         }
+    }
+
+    fn interest(&self, side: Side) -> Interest {
+        let interest = self.machine.interest(side);
+        Interest { write: interest.write || self.is_unflushed(side), ..interest }
+    }
+
+    /// Whether a side's transport keeps bytes that its peer is still to get.
+    fn is_unflushed(&self, side: Side) -> bool {
+        let flushed = match side {
+            Side::Downstream => self.downstream.is_flushed(),
+            Side::Upstream => self.upstream.is_flushed(),
+        };
+        !flushed && self.machine.is_delivering(side.other())
     }
 
     fn transport(&mut self, side: Side) -> &mut dyn Transport {

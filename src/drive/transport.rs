@@ -10,6 +10,9 @@ use crate::sys;
 ///
 /// Errors: [`io::ErrorKind::WouldBlock`] is "not now"; on a write [`io::ErrorKind::BrokenPipe`] is "the
 /// peer takes no more, but may still send"; everything else is a failed connection.
+///
+/// A stream that encodes what it is given (TLS) may keep bytes that it has taken until the socket takes them. It
+/// bounds what it keeps by itself, by answering `WouldBlock` to further writes.
 pub trait Transport {
     /// Reads into `buf`, which is never empty. `Ok(0)` is the end of the stream: FIN, or close_notify.
     ///
@@ -24,11 +27,24 @@ pub trait Transport {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize>;
 
     /// Half-closes: FIN, or close_notify. Called once, after the last byte was taken; again only after
-    /// `WouldBlock`.
+    /// `WouldBlock`. `Ok` says that the end, and all that was kept before it, has gone to the socket.
     ///
     /// # Errors
     /// See the trait.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether everything that was taken has gone to the socket.
+    fn is_flushed(&self) -> bool {
+        true
+    }
+
+    /// Sends what is kept. `WouldBlock` says that some of it still is; then writability is waited for.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The socket below, to be asked whether the peer is gone and to be told how to close; `None` if
     /// there is none.

@@ -92,6 +92,36 @@ impl Worker {
         self
     }
 
+    /// Lends the scratch buffer, for one read.
+    #[cfg(feature = "engine")]
+    pub(crate) fn take_scratch(&mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    /// Takes the scratch buffer back.
+    #[cfg(feature = "engine")]
+    pub(crate) fn put_scratch(&mut self, scratch: Box<[u8]>) {
+        self.scratch = scratch;
+    }
+
+    /// Lends a pipe; `None` if there is none to be had.
+    #[cfg(feature = "engine")]
+    pub(crate) fn lend_pipe(&mut self) -> Option<LentPipe> {
+        self.pipes.take().ok().flatten()
+    }
+
+    /// Takes a pipe back that holds no byte.
+    #[cfg(feature = "engine")]
+    pub(crate) fn return_pipe(&mut self, pipe: LentPipe) {
+        self.pipes.put_back(pipe);
+    }
+
+    /// Whether splicing to a socket needs no protection from SIGPIPE.
+    #[cfg(feature = "engine")]
+    pub(crate) fn ignores_sigpipe(&self) -> bool {
+        self.sigpipe_ignored
+    }
+
     pub(super) fn report(&mut self, event: &Event<'_>) {
         if let Some(log) = &mut self.log {
             log(event);
@@ -116,7 +146,7 @@ pub(super) struct PipePool {
 
 /// A pipe of a [`PipePool`]. Dropped, it is closed, with whatever it holds.
 #[derive(Debug)]
-pub(super) struct LentPipe {
+pub(crate) struct LentPipe {
     pipe: Pipe,
     _lent: Arc<()>,
 }

@@ -67,6 +67,13 @@ pub(super) struct Counters {
     pub(super) panics: AtomicU64,
 }
 
+impl Counters {
+    /// So many upstream connections are unused now.
+    pub(super) fn pooled(&self, n: usize) {
+        self.pooled_now.store(n as u64, Ordering::Relaxed);
+    }
+}
+
 /// Adds to a counter that one thread writes.
 pub(super) fn count(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);

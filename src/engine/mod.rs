@@ -8,13 +8,28 @@
 //! What becomes of a request is the host's decision, asked through [`Router`]; what happened is told to its
 //! [`Observer`]. Both are called on the thread of the loop and must not block.
 
+mod accept;
+mod body;
+mod closing;
+mod connect;
+mod core;
+mod forward;
 mod handle;
+#[cfg(feature = "tls")]
+mod handshake;
+mod http;
 mod observe;
+mod pool;
 mod resolve;
 mod run;
 mod service;
+mod session;
+mod slab;
+mod stream;
+mod timers;
 #[cfg(feature = "tls")]
 pub mod tls;
+mod tunnel;
 mod workers;
 
 pub use handle::{Handle, Pair};

@@ -1,10 +1,226 @@
 #![forbid(unsafe_code)]
 //! Names to addresses, off the loop.
-use std::io;
-use std::net::SocketAddr;
+//!
+//! `getaddrinfo` respects what the machine is set up to (hosts file, search domains, other name services), but it
+//! blocks. So a few threads call it, which live while there is work.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Look-ups at a time.
+const THREADS: usize = 4;
+/// Names that wait for a thread.
+const QUEUE: usize = 1024;
+/// Names whose answers are kept.
+const CACHE: usize = 1024;
+/// How long a thread waits for work before it ends.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long an answer stands. `getaddrinfo` does not tell the time to live of the record.
+const TTL: Duration = Duration::from_secs(5);
+/// How long a failure stands.
+const TTL_FAILURE: Duration = Duration::from_secs(1);
 
 /// What a look-up came to.
 pub(super) struct Resolved {
     pub(super) ticket: u64,
     pub(super) result: io::Result<Vec<SocketAddr>>,
 }
+
+/// Addresses with port 0, or what to say instead.
+type Answer = Result<Arc<[SocketAddr]>, (ErrorKind, Arc<str>)>;
+type Then = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
+type Find = Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// Finds the addresses of names. Clones share threads, questions and answers.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    shared: Arc<Shared>,
+}
+
+impl Resolver {
+    /// Without a thread, until there is a name to look up.
+    pub(super) fn new() -> Self {
+        Self::with(IDLE, |host| Ok((host, 0).to_socket_addrs()?.collect()))
+    }
+
+    fn with(
+        idle: Duration,
+        find: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared { find: Box::new(find), idle, work: Condvar::new(), state: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Asks for the addresses of `host`, a name or an IP address without brackets, and calls `then` with at least
+    /// one of them, or with an error: at once if the answer is known, else from another thread. There is no limit of
+    /// time here; `getaddrinfo` has its own (resolv.conf(5), `timeout` and `attempts`). `then` must not block; if it
+    /// panics, the panic ends there.
+    ///
+    /// Of all that ask for one name at a time, one look-up is made. Who waits is not counted here: a connection has
+    /// one question at a time, and connections are.
+    pub(super) fn lookup(
+        &self,
+        host: &str,
+        port: u16,
+        then: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
+    ) {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return reply(Box::new(then), port, &Ok([SocketAddr::new(ip, port)].into()));
+        }
+        let mut state = self.shared.lock();
+        if let Some(answer) = state.answers.get(host, now()) {
+            drop(state);
+            return reply(Box::new(then), port, &answer);
+        }
+        if let Some(asking) = state.asked.get_mut(host) {
+            asking.push((port, Box::new(then)));
+            return;
+        }
+        if let Err(error) = self.admit(&mut state) {
+            drop(state);
+            return reply(Box::new(then), port, &Err(explain(host, &error)));
+        }
+        let host: Arc<str> = host.into();
+        state.asked.insert(Arc::clone(&host), vec![(port, Box::new(then))]);
+        state.queue.push_back(host);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// Sees to it that there is room and a thread for one more name.
+    fn admit(&self, state: &mut State) -> io::Result<()> {
+        if state.queue.len() >= QUEUE {
+            return Err(io::Error::new(
+                ErrorKind::ResourceBusy,
+                format!("{QUEUE} other names wait; use IP addresses, or see why the name server is slow"),
+            ));
+        }
+        if state.queue.len() < state.idle || state.threads == THREADS {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let spawned = thread::Builder::new().name("dockline-names".into()).spawn(move || shared.work());
+        match spawned {
+            Ok(_) => state.threads += 1,
+            // The threads there are get round to it.
+            Err(_) if state.threads > 0 => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+struct Shared {
+    find: Find,
+    /// How long a thread waits for work.
+    idle: Duration,
+    work: Condvar,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    threads: usize,
+    /// Of `threads`, those that wait for work.
+    idle: usize,
+    queue: VecDeque<Arc<str>>,
+    /// Who asked for the names that are queued or being looked up, and with which port.
+    asked: HashMap<Arc<str>, Vec<(u16, Then)>>,
+    answers: Answers,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's life.
+    fn work(&self) {
+        while let Some(host) = self.next_name() {
+            let answer = match (self.find)(&host) {
+                Ok(found) if found.is_empty() => Err(explain(&host, &io::Error::other("it has no address"))),
+                Ok(found) => Ok(found.into()),
+                Err(error) => Err(explain(&host, &error)),
+            };
+            let asked = {
+                let mut state = self.lock();
+                state.answers.keep(Arc::clone(&host), answer.clone(), now());
+                state.asked.remove(&host)
+            };
+            for (port, then) in asked.into_iter().flatten() {
+                reply(then, port, &answer);
+            }
+        }
+    }
+
+    /// The next name to look up; `None`: there was none for a while, so that the thread ends.
+    fn next_name(&self) -> Option<Arc<str>> {
+        let mut state = self.lock();
+        state.idle += 1;
+        let (mut state, _) = self
+            .work
+            .wait_timeout_while(state, self.idle, |state| state.queue.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+        let host = state.queue.pop_front();
+        if host.is_none() {
+            state.threads -= 1;
+        }
+        host
+    }
+}
+
+/// The answers of the last seconds.
+#[derive(Default)]
+struct Answers {
+    /// With the time until which each stands.
+    known: HashMap<Arc<str>, (Instant, Answer)>,
+}
+
+impl Answers {
+    fn get(&self, host: &str, now: Instant) -> Option<Answer> {
+        self.known.get(host).filter(|(until, _)| now < *until).map(|(_, answer)| answer.clone())
+    }
+
+    /// Keeps an answer, if there is room: those that no longer stand make it.
+    fn keep(&mut self, host: Arc<str>, answer: Answer, now: Instant) {
+        if self.known.len() >= CACHE {
+            self.known.retain(|_, (until, _)| now < *until);
+        }
+        if self.known.len() < CACHE {
+            let ttl = if answer.is_ok() { TTL } else { TTL_FAILURE };
+            self.known.insert(host, (now + ttl, answer));
+        }
+    }
+}
+
+fn reply(then: Then, port: u16, answer: &Answer) {
+    let result = match answer {
+        Ok(found) => {
+            let mut found = found.to_vec();
+            found.iter_mut().for_each(|address| address.set_port(port));
+            Ok(found)
+        }
+        Err((kind, text)) => Err(io::Error::new(*kind, &**text)),
+    };
+    // The thread has others to serve.
+    let _ = catch_unwind(AssertUnwindSafe(|| then(result)));
+}
+
+fn explain(host: &str, error: &io::Error) -> (ErrorKind, Arc<str>) {
+    (error.kind(), format!("cannot look up {host}: {error}").into())
+}
+
+#[expect(clippy::disallowed_methods, reason = "answers age while nobody asks; nothing waits for it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -1,14 +1,40 @@
 #![forbid(unsafe_code)]
 //! [`Engine`]: the loop.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use super::handle::Handle;
-use super::observe::Observer;
-use crate::drive::{RelayOptions, WorkerOptions};
+use mio::{Events, Poll, Waker};
+
+use super::accept::{self, Got, PAUSE, Port};
+use super::core::{Core, End, Owner};
+use super::handle::{Accepted, Command, Handle, Pair, count};
+use super::observe::{ClientInfo, Event, Observer, PeerAddr};
+use super::pool::Pool;
+use super::resolve::Resolver;
+use super::service::{Listener, ListenerHandle, Upstream};
+use super::session::{Kind, Next, Session};
+use super::slab::{Slab, Token};
+use super::stream::Stream;
+use super::timers::Timers;
+use super::tunnel::{Early, Origin, TunnelSession};
+use crate::drive::{RelayOptions, Worker, WorkerOptions};
+use crate::error::Side;
+use crate::relay::Readiness;
+use crate::sys;
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 1024;
+
+/// Tokens from here on up are listeners'; the last is the waker's.
+const WAKER: usize = usize::MAX;
+const FIRST_PORT: usize = WAKER - 1;
 
 /// The bounds and habits of an [`Engine`].
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +44,8 @@ pub struct EngineOptions {
     pub connections: Option<usize>,
     /// Connections accepted per listener and turn of the loop. Default 64.
     pub accepts: usize,
-    /// TLS handshake steps per turn of the loop, so that a flood of handshakes leaves tunnels their turn. Default 4.
+    /// TLS handshakes that get their turn per turn of the loop, so that a flood of them leaves tunnels theirs.
+    /// Default 4.
     pub handshakes: usize,
     /// How tunnels are relayed. Their idle limit comes from [`Limits`](crate::limits::Limits).
     pub relay: RelayOptions,
@@ -50,32 +77,129 @@ pub enum EngineState {
 }
 
 /// One loop. See the [module](super).
-pub struct Engine {}
+///
+/// ```
+/// use std::net::TcpListener;
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use dockline::engine::{
+///     Address, Engine, EngineOptions, EngineState, Listener, ListenerSettings, Service, Upstream,
+/// };
+///
+/// # fn main() -> std::io::Result<()> {
+/// let daemon = Upstream::new("docker", vec![Address::Unix("/var/run/docker.sock".into())]);
+/// let settings = ListenerSettings::new("docker", Service::Http(Arc::new(Arc::new(daemon))));
+/// let socket = TcpListener::bind("127.0.0.1:0")?;
+///
+/// let mut engine = Engine::new(EngineOptions::default(), Arc::new(()))?;
+/// let handle = engine.handle(); // to be used from anywhere
+/// handle.listen(Listener::new(socket.into(), settings));
+/// # handle.drain(Some(Duration::ZERO));
+/// while engine.poll(None)? != EngineState::Done {}
+/// # Ok(()) }
+/// ```
+pub struct Engine {
+    poll: Poll,
+    events: Events,
+    core: Core,
+    sessions: Slab<Session>,
+    ports: Vec<Option<Port>>,
+    /// Sessions that wait for their turn.
+    queue: VecDeque<Token>,
+    /// Those whose turn is dear.
+    dear: VecDeque<Token>,
+    due: Vec<Token>,
+    /// Engines among which accepted connections are spread, this one among them.
+    peers: Option<Arc<[Handle]>>,
+    most: usize,
+    was_full: bool,
+    pool_check: Option<Instant>,
+    state: EngineState,
+}
 
 impl Engine {
     /// Makes an engine.
     ///
     /// # Errors
     /// When the kernel has no descriptor or memory for it.
-    pub fn new(_options: EngineOptions, _observer: Arc<dyn Observer>) -> io::Result<Self> {
-        Err(io::Error::other("not yet"))
+    pub fn new(options: EngineOptions, observer: Arc<dyn Observer>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), mio::Token(WAKER))?;
+        let most = match options.connections {
+            Some(connections) => connections,
+            // A client, an upstream, and the odd pipe.
+            None => {
+                usize::try_from(sys::max_open_files()? / 3).unwrap_or(usize::MAX).saturating_sub(64).max(1)
+            }
+        };
+        let now = now();
+        let events = Arc::clone(&observer);
+        let worker =
+            Worker::new(options.worker).with_log(Box::new(move |event| events.event(&Event::Relay(event))));
+        let core = Core {
+            registry: poll.registry().try_clone()?,
+            options,
+            links: Slab::new(),
+            timers: Timers::new(now),
+            pool: Pool::default(),
+            worker,
+            resolver: Resolver::new(),
+            handle: Handle::new(waker),
+            observer,
+            now,
+            draining: None,
+        };
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            core,
+            sessions: Slab::new(),
+            ports: Vec::new(),
+            queue: VecDeque::new(),
+            dear: VecDeque::new(),
+            due: Vec::new(),
+            peers: None,
+            most,
+            was_full: false,
+            pool_check: None,
+            state: EngineState::Running,
+        })
     }
 
     /// A handle, to be used from anywhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        unimplemented!()
+        self.core.handle.clone()
     }
 
-    /// Makes it place what it accepts on these engines, itself among them.
-    pub(super) fn join_peers(&mut self, _peers: Arc<[Handle]>) {}
+    /// Makes it spread what it accepts over these engines, itself among them.
+    pub(super) fn join_peers(&mut self, peers: Arc<[Handle]>) {
+        self.peers = Some(peers);
+    }
 
     /// One turn: waits for events, at most for `timeout` (`None`: for ever), and deals with them.
     ///
     /// # Errors
     /// When the kernel refuses to wait. The engine is unusable then.
-    pub fn poll(&mut self, _timeout: Option<Duration>) -> io::Result<EngineState> {
-        Ok(EngineState::Done)
+    pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<EngineState> {
+        if self.state == EngineState::Done {
+            return Ok(self.state);
+        }
+        let patience = [timeout, self.timeout()].into_iter().flatten().min();
+        match self.poll.poll(&mut self.events, patience) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
+            result => result?,
+        }
+        self.core.now = now();
+        if self.note_events() {
+            self.take_commands();
+        }
+        self.take_timers();
+        self.take_turns();
+        self.accept();
+        self.settle();
+        Ok(self.state)
     }
 
     /// Turns until it is [`EngineState::Done`].
@@ -83,25 +207,382 @@ impl Engine {
     /// # Errors
     /// As [`Engine::poll`].
     pub fn run(&mut self) -> io::Result<()> {
+        while self.poll(None)? != EngineState::Done {}
         Ok(())
     }
 
-    /// How long a host that waits for [`AsFd`] in a loop of its own may wait before it calls [`Engine::poll`];
+    /// How long a host that waits for its [`AsRawFd`] descriptor in a loop of its own may wait before it calls [`Engine::poll`];
     /// `None`: until the descriptor is readable.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        None
+        if !self.queue.is_empty() || !self.dear.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let paused = self.ports.iter().flatten().filter_map(|port| port.paused).min();
+        let drain = self.core.draining.flatten();
+        let next = [self.core.timers.next(), paused, drain, self.pool_check].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now()))
+    }
+
+    /// Sorts what the kernel says; tells whether there are commands.
+    fn note_events(&mut self) -> bool {
+        let mut commands = false;
+        let mut idle = Vec::new();
+        for event in &self.events {
+            let token = event.token().0;
+            if token == WAKER {
+                commands = true;
+                continue;
+            }
+            if let Some(port) = port_index(token, self.ports.len()) {
+                if let Some(port) = &mut self.ports[port] {
+                    port.ready = true;
+                }
+                continue;
+            }
+            let hup = event.is_read_closed() || event.is_write_closed() || event.is_error();
+            let ready = Readiness { read: event.is_readable(), write: event.is_writable(), hup };
+            let link = Token::from(event.token());
+            match self.core.links.get_mut(link) {
+                Some(Owner::Session(owner)) => {
+                    let owner = *owner;
+                    if let Some(session) = self.sessions.get_mut(owner) {
+                        session.note(owner.side(), ready);
+                        enqueue(session, owner, &mut self.queue, &mut self.dear);
+                    }
+                }
+                Some(Owner::Pool) if ready.read || hup => idle.push(link),
+                Some(Owner::Pool) | None => {}
+            }
+        }
+        for link in idle {
+            // An end, or bytes that nobody asked for: either way it serves nobody any more.
+            if let Some(end) = self.core.pool.remove(link) {
+                drop(self.core.unlink(end));
+                self.core.handle.shared.counters.pooled(self.core.pool.len());
+            }
+        }
+        commands
+    }
+
+    fn take_commands(&mut self) {
+        for command in self.core.handle.take_commands() {
+            match command {
+                Command::Listen(listener) => self.listen(listener),
+                Command::Close(handle) => self.close_listener(&handle),
+                Command::Accepted(accepted) => self.begin(accepted),
+                Command::Pair(pair) => self.adopt(*pair),
+                Command::Resolved(resolved) => {
+                    let token = Token::from(mio::Token(usize::try_from(resolved.ticket).unwrap_or(WAKER)));
+                    if let Some(session) = self.sessions.get_mut(token) {
+                        session.resolved(resolved, &mut self.core);
+                        enqueue(session, token, &mut self.queue, &mut self.dear);
+                    }
+                }
+                Command::Drain(limit) => self.drain(limit),
+                Command::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn take_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.core.timers.expired(self.core.now, &mut due);
+        for token in due.drain(..) {
+            if let Some(session) = self.sessions.get_mut(token) {
+                session.timer = None;
+                enqueue(session, token, &mut self.queue, &mut self.dear);
+            }
+        }
+        self.due = due;
+        if self.pool_check.is_some_and(|at| at <= self.core.now) {
+            for end in self.core.pool.expired(self.core.now) {
+                drop(self.core.unlink(end));
+            }
+            self.core.handle.shared.counters.pooled(self.core.pool.len());
+            self.pool_check = None;
+        }
+        if self.pool_check.is_none() && self.core.pool.len() > 0 {
+            self.pool_check = self.core.pool.next_expiry();
+        }
+    }
+
+    /// Gives each session that waits for it one turn; handshakes after all others, and only some of them.
+    fn take_turns(&mut self) {
+        for _ in 0..self.queue.len() {
+            let Some(token) = self.queue.pop_front() else { break };
+            self.turn(token);
+        }
+        for _ in 0..self.core.options.handshakes.min(self.dear.len()) {
+            let Some(token) = self.dear.pop_front() else { break };
+            self.turn(token);
+        }
+    }
+
+    fn turn(&mut self, token: Token) {
+        let Some(session) = self.sessions.get_mut(token) else { return };
+        session.queued = false;
+        let core = &mut self.core;
+        // A panic ends this connection, and no other.
+        let next = catch_unwind(AssertUnwindSafe(|| session.advance(core)));
+        match next {
+            Ok(Next::Wait | Next::Become) => {
+                if let Some(deadline) = session.deadline()
+                    && session.timer.is_none_or(|timer| deadline < timer)
+                {
+                    session.timer = Some(deadline);
+                    self.core.timers.schedule(token, deadline);
+                }
+            }
+            Ok(Next::Again) => enqueue(session, token, &mut self.queue, &mut self.dear),
+            Ok(Next::End) => self.end(token),
+            Err(_) => {
+                count(&self.core.handle.shared.counters.panics, 1);
+                self.core.report(&Event::Panicked);
+                self.end(token);
+            }
+        }
+    }
+
+    fn end(&mut self, token: Token) {
+        let Some(session) = self.sessions.remove(token) else { return };
+        let core = &mut self.core;
+        // What a panic left behind may panic again.
+        let _ = catch_unwind(AssertUnwindSafe(|| session.end(core)));
+        self.core.handle.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn listen(&mut self, listener: Listener) {
+        let place = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
+        let name = Arc::clone(&listener.handle().settings().name);
+        match Port::new(listener, mio::Token(FIRST_PORT - place), &self.core.registry) {
+            Ok(port) if self.core.draining.is_none() => {
+                if place == self.ports.len() {
+                    self.ports.push(None);
+                }
+                self.ports[place] = Some(port);
+            }
+            Ok(port) => port.close(&self.core.registry),
+            Err(error) => {
+                self.core.report(&Event::AcceptFailed { listener: &name, error: &error, paused: false });
+            }
+        }
+    }
+
+    fn close_listener(&mut self, handle: &ListenerHandle) {
+        for place in &mut self.ports {
+            if place.as_ref().is_some_and(|port| port.handle.is_same(handle))
+                && let Some(port) = place.take()
+            {
+                port.close(&self.core.registry);
+            }
+        }
+    }
+
+    /// Takes new connections, after all others had their turn.
+    fn accept(&mut self) {
+        for place in 0..self.ports.len() {
+            self.accept_from(place);
+            let full = self.is_full();
+            let Some(port) = &mut self.ports[place] else { continue };
+            if port.paused.is_some_and(|until| until <= self.core.now) {
+                port.paused = None;
+            }
+            if let Err(error) = port.watch(port.paused.is_none() && !full, &self.core.registry) {
+                let settings = port.handle.settings();
+                port.paused = Some(self.core.now + PAUSE);
+                self.core.report(&Event::AcceptFailed {
+                    listener: &settings.name,
+                    error: &error,
+                    paused: true,
+                });
+            }
+        }
+    }
+
+    fn accept_from(&mut self, place: usize) {
+        let Some(port) = &mut self.ports[place] else { return };
+        if !std::mem::take(&mut port.ready) {
+            port.batch = 1;
+            return;
+        }
+        let batch = port.batch;
+        port.batch = (batch * 2).min(self.core.options.accepts.max(1));
+        for _ in 0..batch {
+            if self.is_full() {
+                return;
+            }
+            let Some(port) = &mut self.ports[place] else { return };
+            match port.accept() {
+                Got::Client(accepted) => self.place(accepted),
+                Got::Lost => {}
+                Got::Nothing => return,
+                Got::Failed(error) => {
+                    port.paused = Some(self.core.now + PAUSE);
+                    let settings = port.handle.settings();
+                    count(&self.core.handle.shared.counters.accept_pauses, 1);
+                    let event = Event::AcceptFailed { listener: &settings.name, error: &error, paused: true };
+                    return self.core.report(&event);
+                }
+            }
+        }
+    }
+
+    fn is_full(&mut self) -> bool {
+        let full = self.sessions.len() >= self.most;
+        if full && !self.was_full {
+            self.core.report(&Event::Full { connections: self.most });
+        }
+        self.was_full = full;
+        full
+    }
+
+    /// Gives a connection to the engine that has the fewest.
+    fn place(&mut self, accepted: Accepted) {
+        let load = |handle: &Handle| handle.shared.counters.clients_now.load(Ordering::Relaxed);
+        let own = load(&self.core.handle);
+        let least = self.peers.as_ref().and_then(|peers| peers.iter().min_by_key(|peer| load(peer)));
+        match least {
+            Some(peer) if load(peer) < own => {
+                peer.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
+                peer.send(Command::Accepted(accepted));
+            }
+            _ => {
+                self.core.handle.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
+                self.begin(accepted);
+            }
+        }
+    }
+
+    /// Begins to serve a connection that was counted when it was placed.
+    fn begin(&mut self, accepted: Accepted) {
+        count(&self.core.handle.shared.counters.accepted, 1);
+        let token = self.sessions.insert(Session::new(Kind::Gone));
+        match accept::begin(accepted, token, &mut self.core) {
+            Ok(session) => {
+                if let Some(place) = self.sessions.get_mut(token) {
+                    *place = session;
+                    enqueue(place, token, &mut self.queue, &mut self.dear);
+                }
+            }
+            Err(error) => {
+                self.core.report(&Event::Reset { side: Side::Downstream, error: &error });
+                self.end(token);
+            }
+        }
+    }
+
+    fn adopt(&mut self, pair: Pair) {
+        let counters = &self.core.handle.shared.counters;
+        count(&counters.accepted, 1);
+        counters.clients_now.fetch_add(1, Ordering::Relaxed);
+        let token = self.sessions.insert(Session::new(Kind::Gone));
+        match self.join(pair, token) {
+            Ok(tunnel) => {
+                if let Some(place) = self.sessions.get_mut(token) {
+                    *place = Session::new(Kind::Tunnel(Box::new(tunnel)));
+                    enqueue(place, token, &mut self.queue, &mut self.dear);
+                }
+            }
+            Err(error) => {
+                self.core.report(&Event::Reset { side: Side::Downstream, error: &error });
+                self.end(token);
+            }
+        }
+    }
+
+    fn join(&mut self, pair: Pair, token: Token) -> io::Result<TunnelSession> {
+        let Pair { downstream, upstream, downstream_early, upstream_early, name } = pair;
+        for socket in [&downstream, &upstream] {
+            sys::set_nonblocking(socket.as_fd())?;
+            if sys::stream_protocol(socket.as_fd())?.is_none() {
+                return Err(io::Error::new(ErrorKind::InvalidInput, "not a stream socket"));
+            }
+        }
+        let core = &mut self.core;
+        let mut link = |socket, side| -> io::Result<End> {
+            core.link(Stream::Plain(socket), Owner::Session(token.with_side(side)))
+        };
+        let (down, up) = (link(downstream, Side::Downstream)?, link(upstream, Side::Upstream)?);
+        let info = ClientInfo { peer: PeerAddr::Unknown, listener: "".into(), tls: false, identity: None };
+        let target = Arc::new(Upstream::new(name, Vec::new()));
+        let origin = Origin::new(Box::new(info), target, None, b"", b"");
+        let early = Early { downstream: &downstream_early, upstream: &upstream_early };
+        Ok(TunnelSession::new(down, up, &early, None, origin, &mut self.core))
+    }
+
+    fn drain(&mut self, limit: Option<Duration>) {
+        let at = limit.and_then(|limit| self.core.now.checked_add(limit));
+        let at = match self.core.draining {
+            // An earlier limit stays.
+            Some(present) => [present, at].into_iter().flatten().min(),
+            None => at,
+        };
+        self.core.draining = Some(at);
+        self.state = EngineState::Draining;
+        for port in &mut self.ports {
+            if let Some(port) = port.take() {
+                port.close(&self.core.registry);
+            }
+        }
+        for end in self.core.pool.drain() {
+            drop(self.core.unlink(end));
+        }
+        for (token, session) in self.sessions.iter_mut() {
+            session.drain(&self.core);
+            enqueue(session, token, &mut self.queue, &mut self.dear);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.drain(Some(Duration::ZERO));
+        let all: Vec<Token> = self.sessions.iter_mut().map(|(token, _)| token).collect();
+        for token in all {
+            self.end(token);
+        }
+        self.state = EngineState::Done;
+    }
+
+    /// Whether what was begun is finished, or its time is over.
+    fn settle(&mut self) {
+        if self.state != EngineState::Draining {
+            return;
+        }
+        if self.sessions.len() == 0 {
+            self.state = EngineState::Done;
+        } else if self.core.draining.flatten().is_some_and(|limit| limit <= self.core.now) {
+            // Tunnels have been told, and had their turn; who is still here does not go by itself.
+            self.stop();
+        }
     }
 }
 
-impl AsFd for Engine {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        unimplemented!()
+/// Puts a session in the line that it belongs to, once.
+fn enqueue(session: &mut Session, token: Token, queue: &mut VecDeque<Token>, dear: &mut VecDeque<Token>) {
+    if !session.queued {
+        session.queued = true;
+        if session.is_dear() { dear } else { queue }.push_back(token.with_side(Side::Downstream));
     }
 }
 
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").finish_non_exhaustive()
+fn port_index(token: usize, ports: usize) -> Option<usize> {
+    FIRST_PORT.checked_sub(token).filter(|place| *place < ports)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop is what reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Readable when [`Engine::poll`] has something to do. Valid as long as the engine lives.
+impl AsRawFd for Engine {
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("state", &self.state).field("sessions", &self.sessions.len()).finish()
     }
 }

@@ -26,15 +26,20 @@ impl Workers {
     ///
     /// # Errors
     /// When an engine or a thread cannot be made; those that were are stopped.
-    pub fn start(threads: NonZeroUsize, options: &EngineOptions, observer: &Arc<dyn Observer>) -> io::Result<Self> {
+    pub fn start(
+        threads: NonZeroUsize,
+        options: &EngineOptions,
+        observer: &Arc<dyn Observer>,
+    ) -> io::Result<Self> {
         let engines: Vec<Engine> = (0..threads.get())
-            .map(|_| Engine::new(options.clone(), Arc::clone(observer)))
+            .map(|_| Engine::new(*options, Arc::clone(observer)))
             .collect::<io::Result<_>>()?;
         let handles: Arc<[Handle]> = engines.iter().map(Engine::handle).collect();
         let mut workers = Self { handles, threads: Vec::new(), next: AtomicUsize::new(0) };
         for (number, mut engine) in engines.into_iter().enumerate() {
             engine.join_peers(Arc::clone(&workers.handles));
-            let spawned = thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
+            let spawned =
+                thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
             match spawned {
                 Ok(thread) => workers.threads.push(thread),
                 Err(error) => {
@@ -100,10 +105,12 @@ impl Workers {
     /// # Errors
     /// What made the loop of a worker fail; a panic that no connection is to blame for counts as one.
     pub fn join(self) -> io::Result<()> {
-        self.threads
+        let ends: Vec<io::Result<()>> = self
+            .threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))))
-            .fold(Ok(()), |all, one| all.and(one))
+            .collect();
+        ends.into_iter().collect()
     }
 
     fn next_handle(&self) -> &Handle {

@@ -33,7 +33,7 @@ pub enum ChunkEvent {
 /// those for framing, routing, authentication, one hop only, and message handling.
 pub struct ChunkedDecoder {
     state: State,
-    limits: Limits,
+    bounds: ChunkBounds,
     tally: Tally,
     at: u64,
 }
@@ -81,6 +81,16 @@ enum LineStep {
     SizeLineEnd(u64),
 }
 
+/// What a message may use: see the fields of [`Limits`].
+struct ChunkBounds {
+    extension: usize,
+    extensions: usize,
+    overhead_free: u64,
+    overhead_ratio: u64,
+    trailer: usize,
+    trailer_fields: usize,
+}
+
 /// What a message has used of its budgets.
 #[derive(Default)]
 struct Tally {
@@ -95,7 +105,15 @@ impl ChunkedDecoder {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         let state = State::Line(LineState::Size { value: 0, digits: 0 });
-        Self { state, limits: *limits, tally: Tally::default(), at: 0 }
+        let bounds = ChunkBounds {
+            extension: limits.chunk_extension,
+            extensions: limits.chunk_extensions,
+            overhead_free: limits.chunk_overhead_free,
+            overhead_ratio: limits.chunk_overhead_ratio,
+            trailer: limits.trailer,
+            trailer_fields: limits.trailer_fields,
+        };
+        Self { state, bounds, tally: Tally::default(), at: 0 }
     }
 
     /// Takes bytes from the front of `input` up to the next event, and says how many.
@@ -150,7 +168,7 @@ impl ChunkedDecoder {
                     self.check_overhead().map_err(|limit| fault_here(limit.into()))?;
                     self.tally.chunk_extension = 0;
                     let next = if size == 0 {
-                        let scanner = FieldScanner::trailer(self.limits.trailer, self.limits.trailer_fields);
+                        let scanner = FieldScanner::trailer(self.bounds.trailer, self.bounds.trailer_fields);
                         State::Trailers(TrailerSection { start: here + 1, scanner, bytes: Vec::new() })
                     } else {
                         State::Data { left: size }
@@ -192,10 +210,10 @@ impl ChunkedDecoder {
     fn count_extension_byte(&mut self) -> Result<(), LimitError> {
         self.tally.chunk_extension += 1;
         self.tally.chunk_extensions += 1;
-        if self.tally.chunk_extension > self.limits.chunk_extension {
+        if self.tally.chunk_extension > self.bounds.extension {
             return Err(LimitError::ChunkExtension);
         }
-        if self.tally.chunk_extensions > self.limits.chunk_extensions {
+        if self.tally.chunk_extensions > self.bounds.extensions {
             return Err(LimitError::ChunkExtensions);
         }
         Ok(())
@@ -203,8 +221,8 @@ impl ChunkedDecoder {
 
     fn check_overhead(&self) -> Result<(), LimitError> {
         let Tally { data, chunk_headers, .. } = self.tally;
-        let is_costly = chunk_headers > data.saturating_mul(self.limits.chunk_overhead_ratio);
-        if chunk_headers > self.limits.chunk_overhead_free && is_costly {
+        let is_costly = chunk_headers > data.saturating_mul(self.bounds.overhead_ratio);
+        if chunk_headers > self.bounds.overhead_free && is_costly {
             return Err(LimitError::ChunkOverhead);
         }
         Ok(())

@@ -155,6 +155,13 @@ impl RelayMachine {
         }
     }
 
+    /// The same, when what the poller said so far is known.
+    pub(crate) fn ready(self, downstream: Readiness, upstream: Readiness) -> Self {
+        let port =
+            |ready: Readiness| Port { readable: ready.read, writable: ready.write, unproven: ready.hup };
+        Self { downstream: port(downstream), upstream: port(upstream), ..self }
+    }
+
     /// What to do next for the direction that starts at `from`.
     #[must_use]
     pub fn next(&self, from: Side) -> Step {
@@ -206,6 +213,18 @@ impl RelayMachine {
     #[must_use]
     pub fn may_write(&self, side: Side) -> bool {
         !self.flow(side.other()).half.is_over()
+    }
+
+    /// Whether the target of `from` may still get something: bytes, or their end.
+    #[must_use]
+    pub fn is_delivering(&self, from: Side) -> bool {
+        let half = self.flow(from).half;
+        self.close_reason.is_none() && !half.is_over() && half != HalfPipe::Discarding
+    }
+
+    /// Whether nothing is left to do in the direction that starts at `from`.
+    pub(crate) fn is_over(&self, from: Side) -> bool {
+        self.flow(from).half.is_over()
     }
 
     /// The poller saw something on a side.

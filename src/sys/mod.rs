@@ -9,6 +9,10 @@ mod address;
 mod bind;
 #[cfg(feature = "engine")]
 mod datagram;
+#[cfg(feature = "engine")]
+mod epoll;
+#[cfg(feature = "engine")]
+mod inherit;
 mod pipe;
 #[cfg(feature = "engine")]
 mod process;
@@ -25,14 +29,23 @@ pub(crate) use bind::{bind_datagram, bind_stream, connect_datagram, inet_kind};
 pub use datagram::LocalAddr;
 #[cfg(feature = "engine")]
 pub(crate) use datagram::{Arrival, SLOT_BYTES, SLOTS, enable_destination, recv_batch, send_batch};
+#[cfg(feature = "engine")]
+pub(crate) use epoll::watch_level;
+#[cfg(feature = "engine")]
+pub(crate) use inherit::{
+    is_listening, is_unix, max_open_files, peer_credentials, poll_write, set_defer_accept, set_nonblocking,
+    take_error,
+};
 pub(crate) use pipe::{Pipe, splice};
 #[cfg(feature = "engine")]
 pub(crate) use process::{effective_uid, exit_on_stop_signals, is_pipe, raise_descriptor_limit, take_inherited};
 #[cfg(feature = "engine")]
-pub(crate) use rights::{peer_uid, recv_descriptor, send_descriptor};
+pub(crate) use rights::{recv_descriptor, send_descriptor};
 pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
+#[cfg(feature = "tls")]
+pub(crate) use socket::send_vectored;
 pub(crate) use socket::{
-    Keepalive, Protocol, has_failed, is_nonblocking, recv, send, set_keepalive, set_nodelay,
+    Keepalive, Protocol, has_failed, is_nonblocking, is_starved, recv, send, set_keepalive, set_nodelay,
     set_reset_on_close, shutdown_write, stream_protocol, unsent,
 };
 

@@ -1,4 +1,4 @@
-//! Descriptors handed from process to process over Unix sockets (`SCM_RIGHTS`), and who is at the other end.
+//! Descriptors handed from process to process over Unix sockets (`SCM_RIGHTS`).
 
 use std::io;
 use std::mem;
@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use super::socket::socklen;
-use super::{check, check_len};
+use super::check_len;
 
 /// Ancillary data with room for one descriptor; the kernel's padding lets in a second.
 #[repr(C, align(8))]
@@ -86,16 +86,4 @@ fn descriptors(message: &libc::msghdr) -> [Option<OwnedFd>; 2] {
         *place = Some(unsafe { OwnedFd::from_raw_fd(fd) });
     }
     found
-}
-
-/// The user who connected a Unix socket, or created its listener, whichever end asks.
-pub(crate) fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: libc::gid_t::MAX };
-    let mut len = socklen::<libc::ucred>();
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
-    // SAFETY: the pointer and the length describe `peer`, which outlives the call.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut peer).cast(), &raw mut len) };
-    check(result)?;
-    Ok(peer.uid)
 }

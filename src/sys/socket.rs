@@ -1,6 +1,10 @@
 //! What a relay asks of stream sockets.
 
 use std::io;
+#[cfg(feature = "tls")]
+use std::io::IoSlice;
+#[cfg(feature = "tls")]
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -21,6 +25,26 @@ pub(crate) fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
         // SAFETY: the kernel reads at most `buf.len()` bytes of `buf`, which is borrowed for the call.
         unsafe { libc::send(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len(), flags) }
     })
+}
+
+/// As [`send`], from several buffers.
+#[cfg(feature = "tls")]
+pub(crate) fn send_vectored(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all zeroes is a valid msghdr: no address, no buffers, no control data.
+    let mut message = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
+    // An IoSlice has the layout of an iovec, and the kernel does not write to it.
+    message.msg_iov = bufs.as_ptr().cast_mut().cast();
+    // Its length is a size_t in glibc, an int in musl; what is left out goes with the next call.
+    message.msg_iovlen = u8::try_from(bufs.len()).unwrap_or(u8::MAX).into();
+    check_len(|| {
+        // SAFETY: `message` names the buffers of `bufs` only, which are borrowed for the call.
+        unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
+    })
+}
+
+/// Whether the kernel had no memory for a write, which may succeed later.
+pub(crate) fn is_starved(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Half-closes the writing side.

@@ -1,0 +1,199 @@
+#![forbid(unsafe_code)]
+//! Listeners: accepting, pausing, and what an accepted connection becomes.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Registry;
+use mio::unix::SourceFd;
+
+use super::core::{Core, End, Owner};
+use super::forward::ForwardSession;
+use super::handle::Accepted;
+#[cfg(feature = "tls")]
+use super::handshake::HandshakeSession;
+use super::http::HttpSession;
+use super::observe::{ClientInfo, PeerAddr};
+use super::service::{Listener, ListenerHandle, ListenerSettings, Service};
+use super::session::{Kind, Session};
+use super::slab::Token;
+use super::stream::Stream;
+use crate::relay::Readiness;
+use crate::sys::{self, Keepalive};
+
+/// How long a listener waits when there are no descriptors or no memory.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// A client that vanished is noticed after 30 s + 6 x 10 s.
+const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), probes: 6 };
+
+/// A listener in the loop.
+pub(super) struct Port {
+    socket: Socket,
+    token: mio::Token,
+    pub(super) handle: ListenerHandle,
+    /// Whether the poller tells of it, and again at each turn as long as connections wait.
+    watched: bool,
+    /// Whether connections were waiting at the beginning of this turn.
+    pub(super) ready: bool,
+    /// How many to take at a turn: doubled as long as there are more.
+    pub(super) batch: usize,
+    /// Until when nothing is accepted.
+    pub(super) paused: Option<Instant>,
+}
+
+enum Socket {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+/// What one attempt to accept came to.
+pub(super) enum Got {
+    Client(Accepted),
+    /// The connection was gone before it was accepted; there may be others.
+    Lost,
+    Nothing,
+    Failed(io::Error),
+}
+
+impl Port {
+    /// Takes a listener into the loop.
+    pub(super) fn new(listener: Listener, token: mio::Token, registry: &Registry) -> io::Result<Self> {
+        let Listener { socket, handle } = listener;
+        if !sys::is_listening(socket.as_fd())? {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not a listening stream socket"));
+        }
+        sys::set_nonblocking(socket.as_fd())?;
+        sys::watch_level(registry.as_raw_fd(), socket.as_fd(), token.0)?;
+        let socket = if sys::is_unix(socket.as_fd())? {
+            Socket::Unix(mio::net::UnixListener::from_std(socket.into()))
+        } else {
+            // What is accepted inherits these, and costs no call of its own.
+            let _ = sys::set_nodelay(socket.as_fd());
+            let _ = sys::set_keepalive(socket.as_fd(), KEEPALIVE);
+            if matches!(handle.settings().service, Service::Http(_)) {
+                // Clients of HTTP and of TLS speak first: the kernel wakes us when they have.
+                let _ = sys::set_defer_accept(socket.as_fd());
+            }
+            Socket::Tcp(mio::net::TcpListener::from_std(socket.into()))
+        };
+        Ok(Self { socket, token, handle, watched: true, ready: false, batch: 1, paused: None })
+    }
+
+    /// Watches it or not: what cannot be accepted must not wake the loop.
+    pub(super) fn watch(&mut self, wanted: bool, registry: &Registry) -> io::Result<()> {
+        if self.watched != wanted {
+            let fd = self.as_fd();
+            if wanted {
+                sys::watch_level(registry.as_raw_fd(), fd, self.token.0)?;
+            } else {
+                registry.deregister(&mut SourceFd(&fd.as_raw_fd()))?;
+            }
+            self.watched = wanted;
+        }
+        Ok(())
+    }
+
+    pub(super) fn accept(&self) -> Got {
+        let accepted = match &self.socket {
+            Socket::Tcp(listener) => {
+                listener.accept().map(|(stream, peer)| (OwnedFd::from(stream), PeerAddr::Ip(peer)))
+            }
+            Socket::Unix(listener) => listener.accept().map(|(stream, _)| {
+                let stream = OwnedFd::from(stream);
+                let peer = sys::peer_credentials(stream.as_fd())
+                    .map_or(PeerAddr::Unknown, |(pid, uid, gid)| PeerAddr::Unix { pid, uid, gid });
+                (stream, peer)
+            }),
+        };
+        match accepted {
+            Ok((socket, peer)) => Got::Client(Accepted { socket, peer, settings: self.handle.settings() }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Got::Failed(error),
+                // The peer's business, or a firewall's: nothing that would stop the next one.
+                _ => Got::Lost,
+            },
+        }
+    }
+
+    /// Takes it off the poller; dropped, it is closed.
+    pub(super) fn close(mut self, registry: &Registry) {
+        // Another process may hold the same socket: then closing it here does not take it off.
+        let _ = self.watch(false, registry);
+    }
+}
+
+impl AsFd for Port {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// The session of an accepted connection.
+pub(super) fn begin(accepted: Accepted, token: Token, core: &mut Core) -> io::Result<Session> {
+    let Accepted { socket, peer, settings } = accepted;
+    let is_tcp = matches!(peer, PeerAddr::Ip(_));
+    // What was accepted with a request (TCP_DEFER_ACCEPT) is read at once; of the rest the poller tells.
+    let deferred = is_tcp && matches!(settings.service, Service::Http(_));
+    let ready = Readiness { read: deferred, write: true, hup: false };
+    let info =
+        ClientInfo { peer, listener: Arc::clone(&settings.name), tls: is_tls(&settings), identity: None };
+    let stream = stream(socket, &settings)?;
+    let client = core.link_as(stream, Owner::Session(token), is_tcp, ready)?;
+    let info = Box::new(info);
+    #[cfg(feature = "tls")]
+    if !matches!(client.stream, Stream::Plain(_)) {
+        let session = HandshakeSession::new(client, info, settings, token, core.now);
+        return Ok(Session::new(Kind::Handshake(Box::new(session))));
+    }
+    Ok(Session::new(serve(client, info, settings, token, core)))
+}
+
+/// What a connection is for, once its bytes can be read.
+pub(super) fn serve(
+    client: End,
+    info: Box<ClientInfo>,
+    settings: Arc<ListenerSettings>,
+    token: Token,
+    core: &Core,
+) -> Kind {
+    match settings.service.clone() {
+        Service::Http(router) => {
+            Kind::Http(Box::new(HttpSession::new(client, info, settings, router, token, core)))
+        }
+        Service::Forward(upstream) => {
+            Kind::Forward(Box::new(ForwardSession::new(client, info, settings, &upstream, token, core)))
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn is_tls(settings: &ListenerSettings) -> bool {
+    settings.tls.is_some()
+}
+
+#[cfg(not(feature = "tls"))]
+fn is_tls(_: &ListenerSettings) -> bool {
+    false
+}
+
+#[cfg(feature = "tls")]
+fn stream(socket: OwnedFd, settings: &ListenerSettings) -> io::Result<Stream> {
+    match &settings.tls {
+        Some(tls) => Ok(Stream::Tls(Box::new(tls.accept(socket)?))),
+        None => Ok(Stream::Plain(socket)),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[expect(clippy::unnecessary_wraps, reason = "with TLS it can fail")]
+fn stream(socket: OwnedFd, _: &ListenerSettings) -> io::Result<Stream> {
+    Ok(Stream::Plain(socket))
+}

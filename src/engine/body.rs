@@ -1,0 +1,121 @@
+#![forbid(unsafe_code)]
+//! [`BodyPipes`]: long bodies between plain sockets, spliced past the machine that frames them.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+
+use super::core::{Core, End};
+use crate::drive::{LentPipe, SCRATCH_BYTES};
+use crate::error::Side;
+use crate::sys::{self, SigpipeBlocked};
+
+/// For fewer bytes one copy is cheaper than two splices.
+const LONG: u64 = 64 * 1024;
+
+/// The pipes of the two directions of an exchange; none while it copies.
+#[derive(Debug, Default)]
+pub(super) struct BodyPipes {
+    up: Lane,
+    down: Lane,
+}
+
+/// What is known of one direction.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Whether the last read filled the buffer: there is more where that came from.
+    bulk: bool,
+    /// Bytes in the kernel, on their way.
+    held: Option<(LentPipe, usize)>,
+}
+
+impl BodyPipes {
+    fn lane(&mut self, from: Side) -> &mut Lane {
+        match from {
+            Side::Downstream => &mut self.up,
+            Side::Upstream => &mut self.down,
+        }
+    }
+
+    /// Whether bytes for `to` are in a pipe. They go before all others.
+    pub(super) fn holds(&mut self, to: Side) -> bool {
+        self.lane(to.other()).held.is_some()
+    }
+
+    /// A read was copied; `full` if it filled the buffer.
+    pub(super) fn read(&mut self, from: Side, full: bool) {
+        self.lane(from).bulk = full;
+    }
+
+    /// There was nothing to read.
+    pub(super) fn dry(&mut self, from: Side) {
+        self.lane(from).bulk = false;
+    }
+
+    /// Whether what `from` sends, `left` bytes of it, is worth a pipe.
+    pub(super) fn is_long(&mut self, from: Side, left: u64) -> bool {
+        left >= LONG && self.lane(from).bulk
+    }
+
+    /// Moves up to `left` bytes of `from` into a pipe. `None` if there is none to be had.
+    pub(super) fn fill(
+        &mut self,
+        from: Side,
+        left: u64,
+        end: &mut End,
+        core: &mut Core,
+    ) -> Option<io::Result<usize>> {
+        let pipe = core.worker.lend_pipe()?;
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(pipe.capacity().max(SCRATCH_BYTES));
+        let result = sys::splice(end.as_fd(), pipe.writer(), most);
+        match &result {
+            Ok(n) if *n > 0 => self.lane(from).held = Some((pipe, *n)),
+            _ => core.worker.return_pipe(pipe),
+        }
+        if let Err(error) = &result {
+            match error.kind() {
+                // The pipe was empty: it is the socket that has nothing.
+                ErrorKind::WouldBlock => {
+                    end.ready.read = false;
+                    end.ready.hup = false;
+                }
+                ErrorKind::InvalidInput => {
+                    self.lane(from).bulk = false;
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        Some(result)
+    }
+
+    /// Moves bytes from the pipe to `to`; says how many.
+    pub(super) fn deliver(&mut self, to: Side, end: &mut End, core: &mut Core) -> io::Result<usize> {
+        let lane = self.lane(to.other());
+        let Some((pipe, held)) = lane.held.take() else { return Ok(0) };
+        let guard = (!core.worker.ignores_sigpipe()).then(SigpipeBlocked::new);
+        let result = sys::splice(pipe.reader(), end.as_fd(), held);
+        drop(guard);
+        match result {
+            Ok(n) if n == held => {
+                core.worker.return_pipe(pipe);
+                Ok(n)
+            }
+            Ok(n) => {
+                lane.held = Some((pipe, held - n));
+                end.blocked(core)?;
+                Ok(n)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                lane.held = Some((pipe, held));
+                end.blocked(core)?;
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops what is on its way: there is nobody to take it.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}

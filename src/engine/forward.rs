@@ -1,0 +1,87 @@
+#![forbid(unsafe_code)]
+//! [`ForwardSession`]: a connection that waits for the one it is to be joined with.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connect::{Connect, Progress};
+use super::core::{Core, End};
+use super::observe::ClientInfo;
+use super::resolve::Resolved;
+use super::service::{ListenerSettings, Upstream};
+use super::session::{Kind, Next};
+use super::slab::Token;
+use super::tunnel::{Early, Origin, TunnelSession};
+use crate::error::Side;
+use crate::relay::Readiness;
+use crate::sys;
+
+pub(super) struct ForwardSession {
+    client: End,
+    info: Box<ClientInfo>,
+    settings: Arc<ListenerSettings>,
+    connect: Connect,
+    /// What a look-up came to, if it came while nobody was looking.
+    progress: Option<Progress>,
+    /// The connection, once it is there.
+    upstream: Option<End>,
+}
+
+impl ForwardSession {
+    pub(super) fn new(
+        client: End,
+        info: Box<ClientInfo>,
+        settings: Arc<ListenerSettings>,
+        upstream: &Arc<Upstream>,
+        token: Token,
+        core: &Core,
+    ) -> Self {
+        let connect = Connect::new(Arc::clone(upstream), token, settings.limits(), core);
+        Self { client, info, settings, connect, progress: None, upstream: None }
+    }
+
+    pub(super) fn note(&mut self, side: Side, ready: Readiness) {
+        match side {
+            Side::Downstream => self.client.note(ready),
+            Side::Upstream => self.connect.note(ready),
+        }
+    }
+
+    pub(super) fn resolved(&mut self, resolved: Resolved, core: &mut Core) {
+        self.progress = Some(self.connect.resolved(resolved, core));
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Some(self.connect.deadline())
+    }
+
+    pub(super) fn advance(&mut self, core: &mut Core) -> Next {
+        if self.client.ready.hup && sys::has_failed(self.client.as_fd(), true) {
+            return Next::End;
+        }
+        let progress = self.progress.take().unwrap_or_else(|| self.connect.advance(core));
+        match progress {
+            Progress::Pending => Next::Wait,
+            Progress::Failed(_) => Next::End,
+            Progress::Done(end) => {
+                self.upstream = Some(end);
+                Next::Become
+            }
+        }
+    }
+
+    /// The tunnel that it becomes.
+    pub(super) fn succeed(self, core: &mut Core) -> Kind {
+        let Some(upstream) = self.upstream else { return Kind::Gone };
+        let origin = Origin::new(self.info, Arc::clone(self.connect.upstream()), None, b"", b"");
+        let idle = self.settings.limits().tunnel_idle;
+        let tunnel = TunnelSession::new(self.client, upstream, &Early::default(), idle, origin, core);
+        Kind::Tunnel(Box::new(tunnel))
+    }
+
+    pub(super) fn end(self, core: &mut Core) {
+        self.connect.cancel(core);
+        drop(core.unlink(self.client));
+    }
+}

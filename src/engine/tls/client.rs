@@ -1,0 +1,121 @@
+#![forbid(unsafe_code)]
+//! [`ClientTls`]: how TLS is spoken with an upstream.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::{ClientConnection, Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::error::{TlsError, TlsErrorKind};
+use super::pem::{Credentials, Pem};
+use super::provider;
+use super::stream::TlsStream;
+
+/// Sessions that one configuration keeps for resumption.
+const SESSIONS: usize = 64;
+
+/// What a [`ClientTls`] is made of.
+#[derive(Clone, Debug)]
+pub struct ClientTlsConfig {
+    /// The authorities that may have issued the server's certificate. There is no way to do without.
+    pub ca: Pem,
+    /// The certificate shown to servers that ask for one.
+    pub credentials: Option<Credentials>,
+    /// The name, or IP address, that the server's certificate must be for; also sent as SNI. `None`: the host of the
+    /// address that is connected to.
+    pub server_name: Option<String>,
+}
+
+impl ClientTlsConfig {
+    /// No client certificate, and the server's name is its host's.
+    #[must_use]
+    pub fn new(ca: Pem) -> Self {
+        Self { ca, credentials: None, server_name: None }
+    }
+}
+
+/// How TLS is spoken with an upstream. Sessions are resumed with the same server name under the same configuration only.
+#[derive(Debug)]
+pub struct ClientTls {
+    generation: RwLock<Arc<Generation>>,
+}
+
+#[derive(Debug)]
+struct Generation {
+    config: Arc<ClientConfig>,
+    name: Option<ServerName<'static>>,
+}
+
+impl ClientTls {
+    /// Loads and checks everything.
+    ///
+    /// # Errors
+    /// When something is missing or broken, or does not fit together; the error names it.
+    pub fn new(config: &ClientTlsConfig) -> Result<Self, TlsError> {
+        Ok(Self { generation: RwLock::new(Arc::new(Generation::new(config)?)) })
+    }
+
+    /// Replaces the configuration for connections made from now on; others keep theirs.
+    ///
+    /// # Errors
+    /// As [`ClientTls::new`]; the present configuration stays then.
+    pub fn reload(&self, config: &ClientTlsConfig) -> Result<(), TlsError> {
+        let next = Arc::new(Generation::new(config)?);
+        *self.generation.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Makes a stream of a connected, non-blocking socket. The handshake is still to be done. `host` is the host of
+    /// the address, without brackets; it counts unless the configuration names the server.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if there is no valid name to expect of the server.
+    pub fn connect(&self, socket: OwnedFd, host: &str) -> io::Result<TlsStream> {
+        let generation = Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner));
+        let name = match &generation.name {
+            Some(name) => name.clone(),
+            None => server_name(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+        };
+        let tls = ClientConnection::new(Arc::clone(&generation.config), name).map_err(io::Error::other)?;
+        Ok(TlsStream::new(socket, tls.into(), None))
+    }
+}
+
+impl Generation {
+    fn new(config: &ClientTlsConfig) -> Result<Self, TlsError> {
+        let name = config.server_name.as_deref().map(server_name).transpose()?;
+        let client = client_config(config, config.ca.roots()?, &provider())?;
+        Ok(Self { config: Arc::new(client), name })
+    }
+}
+
+fn client_config(
+    config: &ClientTlsConfig,
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::new("TLS", TlsErrorKind::Provider).because(error))?
+        .with_root_certificates(roots);
+    let mut client = match &config.credentials {
+        Some(credentials) => {
+            let loaded = credentials.load(provider)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(loaded)))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    client.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(client)
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned()).map_err(|error| {
+        TlsError::new(format!("server name {name:?}"), TlsErrorKind::ServerName).because(error)
+    })
+}

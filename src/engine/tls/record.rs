@@ -1,0 +1,36 @@
+#![forbid(unsafe_code)]
+//! Where in a record a TLS stream stands.
+
+/// Counts the bytes of a TLS stream into records (RFC 8446, section 5.1), so that a FIN inside a record can be told
+/// from one between two.
+#[derive(Debug, Default)]
+pub(super) struct RecordCursor {
+    /// Bytes of the header seen so far: content type, version, length.
+    header: u8,
+    /// Bytes that the record still has.
+    left: u16,
+}
+
+impl RecordCursor {
+    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+        while let [first, rest @ ..] = bytes {
+            if self.header == 5 {
+                let skip = bytes.len().min(self.left.into());
+                // Not above `left`, so it fits.
+                self.left -= u16::try_from(skip).unwrap_or(self.left);
+                bytes = &bytes[skip..];
+            } else {
+                self.left = (self.left << 8) | u16::from(*first);
+                self.header += 1;
+                bytes = rest;
+            }
+            if self.header == 5 && self.left == 0 {
+                *self = Self::default();
+            }
+        }
+    }
+
+    pub(super) fn is_between_records(&self) -> bool {
+        self.header == 0
+    }
+}

@@ -1,0 +1,221 @@
+#![forbid(unsafe_code)]
+//! [`ServerTls`]: how the clients of a listener speak TLS.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, ServerConnection,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+
+use super::error::{TlsError, TlsErrorKind};
+use super::pem::{Credentials, Pem};
+use super::provider;
+use super::stream::TlsStream;
+
+/// Turns a verified client certificate (the leaf, in DER) into the identity of the client. `None`: it names nobody.
+pub type Identify = Arc<dyn Fn(&[u8]) -> Option<Arc<str>> + Send + Sync>;
+
+/// What a [`ServerTls`] is made of.
+#[derive(Clone)]
+pub struct ServerTlsConfig {
+    /// The server's certificates. The first one whose subject alternative names cover the name that the client asks
+    /// for (SNI) is used; the very first, if none does or the client names none.
+    pub certificates: Vec<Credentials>,
+    /// The authorities of client certificates. If given, a client without a certificate that one of them has issued
+    /// for client authentication is refused.
+    pub client_ca: Option<Pem>,
+    /// Revocation lists of those authorities. If there are any, each issuer of a client's chain needs one that has
+    /// not expired; otherwise its clients are refused.
+    pub crls: Vec<Pem>,
+    /// Whether a client that offers protocols (ALPN, RFC 7301) must offer `http/1.1`. True by default; turn it off where
+    /// something else is spoken.
+    pub http_only: bool,
+    /// How clients are named. By default `sha256:` and the lower-case hexadecimal SHA-256 of the leaf's DER.
+    pub identify: Identify,
+}
+
+impl ServerTlsConfig {
+    /// One certificate, and clients need none.
+    #[must_use]
+    pub fn new(default: Credentials) -> Self {
+        Self {
+            certificates: vec![default],
+            client_ca: None,
+            crls: Vec::new(),
+            http_only: true,
+            identify: Arc::new(|leaf| Some(fingerprint(leaf))),
+        }
+    }
+}
+
+impl fmt::Debug for ServerTlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTlsConfig")
+            .field("certificates", &self.certificates)
+            .field("client_ca", &self.client_ca)
+            .field("crls", &self.crls)
+            .field("http_only", &self.http_only)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How clients of a listener speak TLS.
+///
+/// A session is resumed only under the configuration that it began with: after a [reload](ServerTls::reload) every
+/// client makes a full handshake. A resumed session's client certificate is verified and named anew.
+#[derive(Debug)]
+pub struct ServerTls {
+    generation: RwLock<Arc<Generation>>,
+}
+
+impl ServerTls {
+    /// Loads and checks everything.
+    ///
+    /// # Errors
+    /// When something is missing or broken, or does not fit together; the error names it.
+    pub fn new(config: &ServerTlsConfig) -> Result<Self, TlsError> {
+        Ok(Self { generation: RwLock::new(Arc::new(Generation::new(config)?)) })
+    }
+
+    /// Replaces the configuration for connections accepted from now on; others keep theirs.
+    ///
+    /// # Errors
+    /// As [`ServerTls::new`]; the present configuration stays then.
+    pub fn reload(&self, config: &ServerTlsConfig) -> Result<(), TlsError> {
+        let next = Arc::new(Generation::new(config)?);
+        *self.generation.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Makes a stream of an accepted, non-blocking socket. The handshake is still to be done.
+    ///
+    /// # Errors
+    /// When the TLS library refuses its configuration.
+    pub fn accept(&self, socket: OwnedFd) -> io::Result<TlsStream> {
+        let generation = Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner));
+        let tls = ServerConnection::new(Arc::clone(&generation.config)).map_err(io::Error::other)?;
+        Ok(TlsStream::new(socket, tls.into(), Some(generation)))
+    }
+}
+
+/// One configuration, with the keys of its session tickets.
+pub(super) struct Generation {
+    config: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    identify: Identify,
+}
+
+impl Generation {
+    fn new(config: &ServerTlsConfig) -> Result<Self, TlsError> {
+        let provider = provider();
+        let resolver = BySni::new(&config.certificates, &provider)?;
+        let verifier = verifier(config)?;
+        let failed = |error| TlsError::new("TLS", TlsErrorKind::Provider).because(error);
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut server = builder.with_cert_resolver(Arc::new(resolver));
+        // Sessions live in tickets, whose keys die with this generation. Early data stays off.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.ticketer = rustls::crypto::ring::Ticketer::new().map_err(failed)?;
+        if config.http_only {
+            server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        Ok(Self { config: Arc::new(server), verifier, identify: Arc::clone(&config.identify) })
+    }
+
+    /// Verifies the certificates of a resumed session: what was good when it began may have expired.
+    pub(super) fn verify_again(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        match (&self.verifier, chain.split_first()) {
+            (None, _) => Ok(()),
+            (Some(verifier), Some((leaf, intermediates))) => {
+                verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).map(drop)
+            }
+            (Some(_), None) => Err(rustls::Error::NoCertificatesPresented),
+        }
+    }
+
+    pub(super) fn identify(&self, leaf: &[u8]) -> Option<Arc<str>> {
+        (self.identify)(leaf)
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation").field("client_auth", &self.verifier.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn verifier(config: &ServerTlsConfig) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    let Some(ca) = &config.client_ca else {
+        return match config.crls.first() {
+            Some(crl) => Err(crl.error(TlsErrorKind::CrlWithoutCa)),
+            None => Ok(None),
+        };
+    };
+    let roots: RootCertStore = ca.roots()?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .enforce_revocation_expiration();
+    for crl in &config.crls {
+        builder = builder.with_crls(crl.crls()?);
+        // Built once for each list, so that the error can name it.
+        builder.clone().build().map_err(|error| crl.error(TlsErrorKind::Crl).because(error))?;
+    }
+    let verifier = builder.build().map_err(|error| ca.error(TlsErrorKind::Certificate).because(error))?;
+    Ok(Some(verifier))
+}
+
+/// Chooses the certificate by the name that the client asks for.
+#[derive(Debug)]
+struct BySni {
+    default: Arc<CertifiedKey>,
+    others: Vec<Arc<CertifiedKey>>,
+}
+
+impl BySni {
+    fn new(all: &[Credentials], provider: &rustls::crypto::CryptoProvider) -> Result<Self, TlsError> {
+        let mut loaded = all.iter().map(|one| one.load(provider)).collect::<Result<Vec<_>, _>>()?.into_iter();
+        let default =
+            loaded.next().ok_or_else(|| TlsError::new("certificates", TlsErrorKind::NoCertificate))?;
+        Ok(Self { default, others: loaded.collect() })
+    }
+}
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let chosen = name.filter(|_| !self.others.is_empty()).and_then(|name| {
+            [&self.default].into_iter().chain(&self.others).find(|candidate| covers(candidate, &name))
+        });
+        Some(Arc::clone(chosen.unwrap_or(&self.default)))
+    }
+}
+
+fn covers(candidate: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let leaf = candidate.end_entity_cert().and_then(ParsedCertificate::try_from);
+    leaf.is_ok_and(|leaf| verify_server_name(&leaf, name).is_ok())
+}
+
+fn fingerprint(leaf: &[u8]) -> Arc<str> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+    let mut text = String::from("sha256:");
+    for byte in digest.as_ref() {
+        for nibble in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(nibble.into(), 16));
+        }
+    }
+    text.into()
+}

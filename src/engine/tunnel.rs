@@ -1,0 +1,173 @@
+#![forbid(unsafe_code)]
+//! [`TunnelSession`]: a relay, and what is told when it ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::core::{Core, End, watch_write};
+use super::handle::{count, discount};
+use super::observe::{ClientInfo, Tunnel};
+use super::service::Upstream;
+use super::session::Next;
+use super::slab::Token;
+use super::stream::Stream;
+use crate::drive::{PREFILL_LIMIT, Ready, Relay, State};
+use crate::error::Side;
+use crate::proxy::hijack::HijackKind;
+use crate::relay::{Readiness, RelayConfig};
+
+/// A tunnel that lives so long is worth watching for a daemon that vanishes. Most are over sooner, and four system
+/// calls cheaper.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Target bytes that are kept for the record.
+const TARGET_BYTES: usize = 255;
+
+pub(super) struct TunnelSession {
+    relay: Relay<Stream, Stream>,
+    /// The poller's names for the two connections, and whether they are watched for writing.
+    links: [(Token, bool); 2],
+    ready: Ready,
+    opened: Instant,
+    /// Whether the upstream is probed when it is silent.
+    is_probed: bool,
+    deadline: Option<Instant>,
+    origin: Origin,
+}
+
+/// Where a tunnel comes from.
+pub(super) struct Origin {
+    pub(super) client: Box<ClientInfo>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) kind: Option<HijackKind>,
+    /// Method and target, one after the other.
+    request: Box<[u8]>,
+    method_bytes: u8,
+}
+
+impl Origin {
+    pub(super) fn new(
+        client: Box<ClientInfo>,
+        upstream: Arc<Upstream>,
+        kind: Option<HijackKind>,
+        method: &[u8],
+        target: &[u8],
+    ) -> Self {
+        let target = &target[..target.len().min(TARGET_BYTES)];
+        let method_bytes = u8::try_from(method.len()).unwrap_or(u8::MAX);
+        let method = &method[..usize::from(method_bytes)];
+        Self { client, upstream, kind, request: [method, target].concat().into(), method_bytes }
+    }
+}
+
+/// The bytes that come before those of the two connections.
+#[derive(Default)]
+pub(super) struct Early<'a> {
+    pub(super) downstream: &'a [u8],
+    pub(super) upstream: &'a [u8],
+}
+
+impl TunnelSession {
+    /// Joins two connections. Too many early bytes end the tunnel at once.
+    pub(super) fn new(
+        downstream: End,
+        upstream: End,
+        early: &Early<'_>,
+        idle: Option<Duration>,
+        origin: Origin,
+        core: &mut Core,
+    ) -> Self {
+        let is_probed = !upstream.is_tcp;
+        let mut options = core.options.relay;
+        options.config = RelayConfig { idle, ..options.config };
+        let ready = Ready { downstream: downstream.ready, upstream: upstream.ready };
+        let links = [&downstream, &upstream].map(|end| (end.link, end.watches_write));
+        let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, core.now);
+        let fits = early.downstream.len() <= PREFILL_LIMIT && early.upstream.len() <= PREFILL_LIMIT;
+        if !fits
+            || relay.prefill(Side::Downstream, early.downstream).is_err()
+            || relay.prefill(Side::Upstream, early.upstream).is_err()
+        {
+            relay.kill();
+        }
+        if let Some(Some(limit)) = core.draining {
+            relay.drain(limit);
+        }
+        let counters = &core.handle.shared.counters;
+        count(&counters.tunnels, 1);
+        count(&counters.tunnels_now, 1);
+        Self { relay, links, ready: Ready::default(), opened: core.now, is_probed, deadline: None, origin }
+    }
+
+    pub(super) fn note(&mut self, side: Side, ready: Readiness) {
+        let seen = match side {
+            Side::Downstream => &mut self.ready.downstream,
+            Side::Upstream => &mut self.ready.upstream,
+        };
+        seen.read |= ready.read;
+        seen.write |= ready.write;
+        seen.hup |= ready.hup;
+    }
+
+    pub(super) fn advance(&mut self, core: &mut Core) -> Next {
+        if !self.is_probed && core.now >= self.opened + SETTLED {
+            self.is_probed = true;
+            self.relay.probe(Side::Upstream);
+        }
+        let ready = std::mem::take(&mut self.ready);
+        let wants = self.relay.pump(&mut core.worker, ready, core.now);
+        self.deadline = wants.deadline;
+        for (side, wanted) in
+            [(Side::Downstream, wants.downstream.write), (Side::Upstream, wants.upstream.write)]
+        {
+            let (link, watches) = &mut self.links[side as usize];
+            if wanted && !*watches {
+                *watches = true;
+                let watched = self.relay.socket(side).map(|fd| watch_write(fd, *link, core));
+                if matches!(watched, Some(Err(_))) {
+                    self.relay.kill();
+                    return Next::Again;
+                }
+            }
+        }
+        match wants.state {
+            State::Done => Next::End,
+            State::Yield => Next::Again,
+            State::Running => Next::Wait,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let settled = (!self.is_probed).then(|| self.opened + SETTLED);
+        [self.deadline, settled].into_iter().flatten().min()
+    }
+
+    pub(super) fn drain(&mut self, limit: Instant) {
+        self.relay.drain(limit);
+    }
+
+    pub(super) fn end(mut self: Box<Self>, core: &mut Core) {
+        if self.relay.stats().close_reason.is_none() {
+            self.relay.kill();
+            self.relay.pump(&mut core.worker, Ready::default(), core.now);
+        }
+        let stats = self.relay.stats();
+        let counters = &core.handle.shared.counters;
+        discount(&counters.tunnels_now, 1);
+        count(&counters.tunnel_bytes_up, stats.up.delivered);
+        count(&counters.tunnel_bytes_down, stats.down.delivered);
+        let (method, target) = self.origin.request.split_at(usize::from(self.origin.method_bytes));
+        core.observer.tunnel(&Tunnel {
+            client: &self.origin.client,
+            method,
+            target,
+            upstream: &self.origin.upstream,
+            kind: self.origin.kind,
+            stats,
+            duration: core.now.saturating_duration_since(self.opened),
+        });
+        for (link, _) in self.links {
+            core.links.remove(link);
+        }
+    }
+}

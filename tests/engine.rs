@@ -1,0 +1,96 @@
+//! The engine on real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use dockline::engine::{
+    Address, EngineOptions, Listener, ListenerSettings, Observer, Service, Stats, Upstream, Workers,
+};
+
+/// Workers in front of an upstream on loopback.
+fn gateway(
+    upstream: &TcpListener,
+    service: impl Fn(Arc<Upstream>) -> Service,
+) -> (Workers, std::net::SocketAddr) {
+    let address = upstream.local_addr().unwrap();
+    let upstream =
+        Upstream::new("daemon", vec![Address::Tcp { host: address.ip().to_string(), port: address.port() }]);
+    let observer: Arc<dyn Observer> = Arc::new(());
+    let workers =
+        Workers::start(NonZeroUsize::new(2).unwrap(), &EngineOptions::default(), &observer).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    workers.listen(Listener::new(socket.into(), ListenerSettings::new("test", service(Arc::new(upstream)))));
+    (workers, at)
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn a_request_and_its_kept_connections() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
+    let server = thread::spawn(move || {
+        let (mut stream, _) = daemon.accept().unwrap();
+        for _ in 0..3 {
+            assert!(read_head(&mut stream).starts_with("GET /_ping HTTP/1.1\r\n"));
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").unwrap();
+        }
+    });
+    let mut client = TcpStream::connect(at).unwrap();
+    for _ in 0..3 {
+        client.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(read_head(&mut client), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+        let mut body = [0; 2];
+        client.read_exact(&mut body).unwrap();
+    }
+    server.join().unwrap();
+    let handles = workers.handles().to_vec();
+    workers.drain(Some(Duration::from_secs(5)));
+    workers.join().unwrap();
+    let sum = |counter: fn(&Stats) -> u64| handles.iter().map(|handle| counter(&handle.stats())).sum::<u64>();
+    assert_eq!((sum(|s| s.requests), sum(|s| s.connects), sum(|s| s.reuses)), (3, 1, 2));
+}
+
+#[test]
+fn a_tunnel_half_closes_both_ways() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
+    let server = thread::spawn(move || {
+        let (mut stream, _) = daemon.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").unwrap();
+        let mut input = Vec::new();
+        stream.read_to_end(&mut input).unwrap();
+        input.reverse();
+        stream.write_all(&input).unwrap();
+    });
+    let mut client = TcpStream::connect(at).unwrap();
+    client
+        .write_all(b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        .unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+    let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    client.write_all(&data).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut output = Vec::new();
+    client.read_to_end(&mut output).unwrap();
+    output.reverse();
+    assert_eq!(output, data);
+    server.join().unwrap();
+    workers.drain(None);
+    workers.join().unwrap();
+}
