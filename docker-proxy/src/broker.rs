@@ -11,7 +11,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -26,9 +25,9 @@ use dockline::sockets::{self, Inet};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::tcp;
+use crate::tcp::{self, Target};
 
-/// The longest request: an address in text, and the end of the line.
+/// The longest request: a target in text, and the end of the line.
 const REQUEST_BYTES: usize = 64;
 
 /// A stub sends its request at once; it is never waited for longer.
@@ -116,7 +115,7 @@ impl Broker {
         }
         stub.set_read_timeout(Some(REQUEST_TIME))?;
         stub.set_write_timeout(Some(REQUEST_TIME))?;
-        let (socket, container) = match receive(&stub) {
+        let (socket, target) = match receive(&stub) {
             Ok(request) => request,
             Err(error) => {
                 stub.write_all(format!("1\n{error}").as_bytes())?;
@@ -127,7 +126,7 @@ impl Broker {
         self.next += 1;
         stub.set_nonblocking(true)?;
         self.poll.registry().register(&mut SourceFd(&stub.as_raw_fd()), token, Interest::READABLE)?;
-        let listener = tcp::forward(socket, container);
+        let listener = tcp::forward(socket, target);
         let handle = listener.handle();
         self.workers.listen(listener);
         stub.write_all(b"0\n")?;
@@ -148,23 +147,23 @@ impl Broker {
     }
 }
 
-/// Reads a request: one message, a line with the container's address, and the listening socket.
-fn receive(stub: &UnixStream) -> io::Result<(OwnedFd, SocketAddr)> {
+/// Reads a request: one message, a line with the target, and the listening socket.
+fn receive(stub: &UnixStream) -> io::Result<(OwnedFd, Target)> {
     let mut buf = [0; REQUEST_BYTES];
     let (len, socket) = sockets::recv_descriptor(stub, &mut buf)?;
     let line = std::str::from_utf8(&buf[..len]).ok().and_then(|text| text.strip_suffix('\n'));
     let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-    let container = line.and_then(|line| line.parse().ok()).ok_or_else(|| invalid("not an address"))?;
+    let target = line.ok_or("no line").and_then(str::parse).map_err(invalid)?;
     let socket = socket.ok_or_else(|| invalid("no socket"))?;
     match sockets::inet_kind(&socket)? {
-        Some(Inet::Tcp { listening: true }) => Ok((socket, container)),
+        Some(Inet::Tcp { listening: true }) => Ok((socket, target)),
         _ => Err(invalid("not a listening TCP socket")),
     }
 }
 
 /// Hands a socket over on a fresh connection to a broker.
-pub(crate) fn send(broker: &mut UnixStream, socket: &OwnedFd, container: SocketAddr) -> io::Result<()> {
-    sockets::send_descriptor(broker, format!("{container}\n").as_bytes(), socket)?;
+pub(crate) fn send(broker: &mut UnixStream, socket: &OwnedFd, target: Target) -> io::Result<()> {
+    sockets::send_descriptor(broker, format!("{target}\n").as_bytes(), socket)?;
     let mut answer = [0; 2];
     broker.read_exact(&mut answer)?;
     if answer == *b"0\n" { Ok(()) } else { Err(io::Error::other("the broker refuses the port")) }

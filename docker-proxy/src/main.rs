@@ -28,6 +28,7 @@ use dockline::process;
 use options::Options;
 use status::Status;
 use stub::Stub;
+use tcp::Target;
 
 fn main() -> ExitCode {
     // Before anything else opens a descriptor that could get its number.
@@ -92,7 +93,10 @@ fn prepare(args: &Args) -> Result<Serve, String> {
     // As every program in Go does, so that a soft limit for old programs is no limit on connections.
     let _ = process::raise_descriptor_limit();
     let serve = match port.proto {
-        Proto::Tcp => serve_tcp(listener, container, options),
+        Proto::Tcp => {
+            let proxy_protocol = options.proxy_protocol(args.host_port);
+            serve_tcp(listener, Target { container, proxy_protocol }, options.broker)
+        }
         Proto::Udp => {
             udp::Forwarder::new(listener, container).map(|mut all| Box::new(move || all.run()) as Serve)
         }
@@ -100,10 +104,10 @@ fn prepare(args: &Args) -> Result<Serve, String> {
     serve.map_err(|error| format!("cannot forward {port}: {}", bind::lowercase(&error)))
 }
 
-fn serve_tcp(listener: OwnedFd, container: SocketAddr, options: Options) -> io::Result<Serve> {
-    let serve = move |listener| tcp::Forwarder::new(listener, container);
-    if let Some(name) = options.broker {
-        match Stub::hand_over(&name, &listener, container) {
+fn serve_tcp(listener: OwnedFd, target: Target, broker: Option<String>) -> io::Result<Serve> {
+    let serve = move |listener| tcp::Forwarder::new(listener, target);
+    if let Some(name) = broker {
+        match Stub::hand_over(&name, &listener, target) {
             // It may die before this process does: then the port is served from here.
             Ok(stub) => {
                 return Ok(Box::new(move || {

@@ -2,7 +2,6 @@
 //! A port that a [`broker`](crate::broker) serves: keeps the socket, so that nothing is lost when the broker dies.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -13,6 +12,7 @@ use dockline::process;
 use dockline::sockets;
 
 use crate::broker;
+use crate::tcp::Target;
 
 /// dockerd gives up after 16 seconds; by then this process has to serve the port itself.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
@@ -22,7 +22,7 @@ pub(crate) struct Stub(UnixStream);
 
 impl Stub {
     /// Hands the socket over to the broker of that name, which is started if there is none.
-    pub(crate) fn hand_over(name: &str, socket: &OwnedFd, container: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn hand_over(name: &str, socket: &OwnedFd, target: Target) -> io::Result<Self> {
         let address = broker::address(name)?;
         let mut broker = match UnixStream::connect_addr(&address) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -35,7 +35,7 @@ impl Stub {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
         }
         broker.set_read_timeout(Some(ANSWER_TIME))?;
-        broker::send(&mut broker, socket, container)?;
+        broker::send(&mut broker, socket, target)?;
         broker.set_read_timeout(None)?;
         Ok(Self(broker))
     }

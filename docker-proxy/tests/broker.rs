@@ -71,7 +71,9 @@ fn find_broker(name: &str) -> Option<u32> {
 /// Descriptors of a process that are TCP sockets, the one way to see who accepts from outside.
 fn has_poller(pid: u32) -> bool {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    links.filter_map(|link| fs::read_link(link.unwrap().path()).ok()).any(|to| to.ends_with("anon_inode:[eventpoll]"))
+    links
+        .filter_map(|link| fs::read_link(link.unwrap().path()).ok())
+        .any(|to| to.ends_with("anon_inode:[eventpoll]"))
 }
 
 #[test]

@@ -116,7 +116,12 @@ fn relay_100_connections_at_once() {
     }
     // A fresh connection is served by a loop that has seen the ends of all others.
     assert_eq!(ask(port, b"last"), b"last");
-    let deadline = (0..1_000).any(|_| proxy.descriptors() <= before + 34 || { thread::yield_now(); false });
+    let deadline = (0..1_000).any(|_| {
+        proxy.descriptors() <= before + 34 || {
+            thread::yield_now();
+            false
+        }
+    });
     assert!(deadline, "{} descriptors, {before} before", proxy.descriptors());
 }
 
@@ -174,4 +179,41 @@ fn relay_accept_emfile() {
         assert_eq!(&answer, b"?");
     }
     assert_eq!(ask(port, b"after"), b"after");
+}
+
+/// The container learns who its client is, served by this process or by a broker.
+#[test]
+fn source_address_by_proxy_protocol() {
+    let broker = format!("dockline-test-{}-introduction", std::process::id());
+    for broker in ["", &broker] {
+        let env = [("DOCKLINE_PROXY_PROTOCOL", "v1"), ("DOCKLINE_PROXY_BROKER", broker)];
+        for (host, family) in [("127.0.0.1", "TCP4"), ("::1", "TCP6")] {
+            let (_proxy, port) =
+                publish(Start { env: &env, ..Start::default() }, "tcp", host, container(echo_at_end));
+            let mut client = connect(port);
+            let own = client.local_addr().unwrap();
+            client.write_all(b"and then the rest").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let header = format!("PROXY {family} {host} {host} {} {}\r\n", own.port(), port.port());
+            assert_eq!(String::from_utf8(read_to_end(&mut client)).unwrap(), header + "and then the rest");
+        }
+    }
+    // Also for a client that waits for the server to speak first.
+    let env = [("DOCKLINE_PROXY_PROTOCOL", "v2")];
+    let (_proxy, port) =
+        publish(Start { env: &env, ..Start::default() }, "tcp", "127.0.0.1", container(echo));
+    let mut header = [0; 28];
+    connect(port).read_exact(&mut header).unwrap();
+    assert_eq!(header[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+}
+
+#[test]
+fn a_wrong_environment_is_told_on_the_pipe() {
+    let env = [("DOCKLINE_PROXY_PROTOCOL", "v3")];
+    let (status, code, _) = Start { env: &env, ..Start::default() }.run(&["-container-port", "80"]).outcome();
+    assert_eq!(
+        status,
+        "1\nDOCKLINE_PROXY_PROTOCOL=v3: must be v1 or v2, or as v2:80,443 for some ports only"
+    );
+    assert_eq!(code, Some(1));
 }

@@ -1,7 +1,10 @@
 //! Internet addresses in the kernel's form.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::check;
 use super::socket::socklen;
 
 /// A `sockaddr` that has room for IPv4 and IPv6.
@@ -70,6 +73,15 @@ impl SockAddr {
             _ => None,
         }
     }
+}
+
+/// The address that a socket is bound to; `None` if it is no Internet address.
+pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    let mut raw = SockAddr::EMPTY;
+    let mut len = socklen::<SockAddr>();
+    // SAFETY: the pointer and the length describe `raw`, which outlives the call.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut raw).cast(), &raw mut len) })?;
+    Ok(raw.get())
 }
 
 fn family(family: libc::c_int) -> libc::sa_family_t {

@@ -22,6 +22,8 @@ mod sigpipe;
 mod socket;
 
 #[cfg(feature = "engine")]
+pub(crate) use address::local_address;
+#[cfg(feature = "engine")]
 pub use bind::Inet;
 #[cfg(feature = "engine")]
 pub(crate) use bind::{bind_datagram, bind_stream, connect_datagram, inet_kind};

@@ -5,8 +5,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use super::socket::socklen;
 use super::check_len;
+use super::socket::socklen;
 
 /// Ancillary data with room for one descriptor; the kernel's padding lets in a second.
 #[repr(C, align(8))]
