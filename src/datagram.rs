@@ -49,6 +49,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Datagrams that fit.
+    pub const CAPACITY: usize = SLOTS;
+
     /// An empty batch.
     #[must_use]
     pub fn new() -> Self {

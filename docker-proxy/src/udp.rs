@@ -121,12 +121,16 @@ impl Forwarder {
                     None => return,
                 },
             };
-            match (received, token) {
-                (Ok(count), LISTENER) => self.forward(count, now),
-                (Ok(count), Token(number)) => self.answer(number, count, now),
+            match (&received, token) {
+                (Ok(count), LISTENER) => self.forward(*count, now),
+                (Ok(count), Token(number)) => self.answer(number, *count, now),
                 (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return self.dry(token),
                 // The container's port was closed when an earlier datagram came. It may open again.
                 (Err(_), _) => {}
+            }
+            // Whatever comes after a batch that is not full, datagram or error, is an event of its own.
+            if received.is_ok_and(|count| count < Batch::CAPACITY) {
+                return self.dry(token);
             }
         }
         self.queue.push_back(token);
@@ -206,14 +210,8 @@ impl Forwarder {
 
 /// Sends datagrams; one that cannot be sent is lost, as datagrams may be.
 fn send_all(mut range: Range<usize>, send: impl Fn(Range<usize>) -> io::Result<usize>) {
-    let mut refused = false;
     while !range.is_empty() {
-        match send(range.clone()) {
-            Ok(sent) => range.start += sent.max(1),
-            // That was about an earlier datagram; this one has not been tried.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !refused => refused = true,
-            Err(_) => range.start += 1,
-        }
+        range.start += send(range.clone()).unwrap_or(1);
     }
 }
 

@@ -104,7 +104,6 @@ fn udp_backend_down_up() {
     for _ in 0..10 {
         client.send(b"lost").unwrap();
     }
-    // A second client behind the same loop: when it is answered, the datagrams above have been dealt with.
     let container = UdpSocket::bind(address).unwrap();
     container.set_read_timeout(Some(PATIENCE)).unwrap();
     client.send(b"after").unwrap();

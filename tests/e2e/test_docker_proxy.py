@@ -16,11 +16,14 @@ from support.proc import poll
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
 
-@pytest.fixture(scope="module")
-def publisher(workspace, certificates):
-    directory = workspace / "publisher"
+@pytest.fixture(scope="module", params=["plain", "broker"])
+def publisher(request, workspace, certificates):
+    """One process for each port does the work, or one for all."""
+    directory = workspace / f"publisher-{request.param}"
     directory.mkdir()
-    daemon = PublishingDaemon(directory, certificates.back_server, f"dockline-e2e-{os.getpid()}")
+    name = f"dockline-e2e-{os.getpid()}"
+    env = {"DOCKLINE_PROXY_BROKER": name} if request.param == "broker" else {}
+    daemon = PublishingDaemon(directory, certificates.back_server, name, env)
     try:
         yield daemon
     finally:

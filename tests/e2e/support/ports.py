@@ -62,9 +62,9 @@ def make_socket(namespace, kind, address, connect=False):
 class PublishingDaemon(Daemon):
     """Without iptables every byte to a published port goes through docker-proxy."""
 
-    def __init__(self, directory, identity, name, env=None):
+    def __init__(self, directory, identity, name, env):
         self.namespace = Path("/run/netns") / name
-        self.env = {**os.environ, **(env or {})}
+        self.env = env
         subprocess.run(["ip", "netns", "add", name], check=True)
         for words in (
             "link set lo up",
@@ -81,7 +81,7 @@ class PublishingDaemon(Daemon):
     def _argv(self, identity):
         words = [f"--bridge={BRIDGE}" if word == "--bridge=none" else word for word in super()._argv(identity)]
         options = ["--userland-proxy=true", "--userland-proxy-path", proxy_binary(), "--ip-forward=false"]
-        environment = ["env", *(f"{name}={value}" for name, value in self.env.items() if name.startswith("DOCKLINE_"))]
+        environment = ["env", *(f"{name}={value}" for name, value in self.env.items())]
         return ["nsenter", f"--net={self.namespace}", *environment, *words, *options]
 
     def publish(self, name, ports, **host):
