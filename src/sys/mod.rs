@@ -40,7 +40,9 @@ pub(crate) use inherit::{
 };
 pub(crate) use pipe::{Pipe, splice};
 #[cfg(feature = "engine")]
-pub(crate) use process::{effective_uid, exit_on_stop_signals, is_pipe, raise_descriptor_limit, take_inherited};
+pub(crate) use process::{
+    effective_uid, exit_on_stop_signals, is_pipe, raise_descriptor_limit, take_inherited,
+};
 #[cfg(feature = "engine")]
 pub(crate) use rights::{recv_descriptor, send_descriptor};
 pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
