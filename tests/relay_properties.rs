@@ -30,7 +30,9 @@ struct Peer {
     took: Vec<u8>,
     told_end: bool,
     refuses: Option<ErrorKind>,
-    plain: bool,
+    kind: Kind,
+    /// What a transport of [`Kind::Keeps`] has taken and not passed on, and that the end is to follow.
+    kept: Vec<u8>,
     /// What the poller has to tell.
     edge: Readiness,
     /// A write was refused for lack of room; the next room gives an edge.
@@ -43,6 +45,44 @@ enum End {
     Reset,
 }
 
+/// What the transport is like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    /// A socket.
+    #[default]
+    Plain,
+    /// Gives a record at a time, and tells of the first one only.
+    Records,
+    /// The same, and takes bytes before the peer does.
+    Keeps,
+}
+
+/// Bytes that a transport keeps at most.
+const KEPT: usize = 700;
+
+impl Peer {
+    /// Lets the peer take what it takes.
+    fn take(&mut self, buf: &[u8]) -> usize {
+        let n = buf.len().min(self.window);
+        self.took.extend_from_slice(&buf[..n]);
+        self.window -= n;
+        if n < buf.len() {
+            self.wants_room = true;
+        }
+        n
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(kind) = self.refuses {
+            return Err(kind.into());
+        }
+        let kept = std::mem::take(&mut self.kept);
+        let n = self.take(&kept);
+        self.kept = kept[n..].to_vec();
+        if self.kept.is_empty() { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+}
+
 #[derive(Clone)]
 struct Wire(Rc<RefCell<Peer>>);
 
@@ -50,8 +90,7 @@ impl Transport for Wire {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut peer = self.0.borrow_mut();
         assert!(!peer.end_was_read, "read after the end");
-        // What is no plain socket gives a record at a time, and tells of the first one only.
-        let most = if peer.plain { buf.len() } else { buf.len().min(1000) };
+        let most = if peer.kind == Kind::Plain { buf.len() } else { buf.len().min(1000) };
         let n = most.min(peer.arrived.len());
         if n > 0 {
             for (slot, byte) in buf.iter_mut().zip(peer.arrived.drain(..n)) {
@@ -75,23 +114,33 @@ impl Transport for Wire {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let mut peer = self.0.borrow_mut();
         assert!(!peer.told_end, "write after the half-close");
-        if let Some(kind) = peer.refuses {
-            return Err(kind.into());
+        peer.flush()?;
+        if peer.kind == Kind::Keeps {
+            let n = buf.len().min(KEPT);
+            peer.kept = buf[..n].to_vec();
+            let _ = peer.flush();
+            return Ok(n);
         }
-        let n = buf.len().min(peer.window);
-        peer.took.extend_from_slice(&buf[..n]);
-        peer.window -= n;
-        if n < buf.len() {
-            peer.wants_room = true;
-        }
+        let n = peer.take(buf);
         if n == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(n) }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut peer = self.0.borrow_mut();
         assert!(!peer.told_end, "half-closed twice");
+        if !peer.kept.is_empty() {
+            peer.flush()?;
+        }
         peer.told_end = true;
         Ok(())
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.0.borrow().kept.is_empty()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().flush()
     }
 
     fn socket(&self) -> Option<BorrowedFd<'_>> {
@@ -99,7 +148,7 @@ impl Transport for Wire {
     }
 
     fn is_plain(&self) -> bool {
-        self.0.borrow().plain
+        self.0.borrow().kind == Kind::Plain
     }
 }
 
@@ -166,8 +215,8 @@ struct World {
 }
 
 impl World {
-    fn new(poller: Poller, plain: bool, budget: usize, prefill: usize) -> Self {
-        let wire = || Wire(Rc::new(RefCell::new(Peer { window: 100, plain, ..Peer::default() })));
+    fn new(poller: Poller, kind: Kind, budget: usize, prefill: usize) -> Self {
+        let wire = || Wire(Rc::new(RefCell::new(Peer { window: 100, kind, ..Peer::default() })));
         let peers = [wire(), wire()];
         #[expect(clippy::disallowed_methods, reason = "an arbitrary start for the virtual clock")]
         let now = Instant::now();
@@ -282,7 +331,7 @@ impl World {
         {
             let (source, target) = (self.peer(from), self.peer(to));
             assert!(source.sent.starts_with(&target.took), "bytes lost, repeated or reordered");
-            assert_eq!(direction.delivered, target.took.len() as u64);
+            assert_eq!(direction.delivered, (target.took.len() + target.kept.len()) as u64);
             assert!(direction.received <= source.sent.len() as u64);
             if target.told_end && target.refuses.is_none() {
                 assert_eq!(source.end, Some(End::Eof), "an end that the source did not send");
@@ -296,6 +345,10 @@ impl World {
     }
 }
 
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Plain), Just(Kind::Records), Just(Kind::Keeps)]
+}
+
 fn pollers() -> impl Strategy<Value = Poller> {
     prop_oneof![Just(Poller::Edge), Just(Poller::Level)]
 }
@@ -307,11 +360,11 @@ proptest! {
     fn all_bytes_and_both_ends_arrive(
         events in prop::collection::vec(quiet_event(), 0..60),
         poller in pollers(),
-        plain in any::<bool>(),
+        kind in kinds(),
         budget in prop_oneof![Just(1_usize), Just(1000), Just(1 << 20)],
         prefill in prop_oneof![Just(0_usize), 1..300_usize],
     ) {
-        let mut world = World::new(poller, plain, budget, prefill);
+        let mut world = World::new(poller, kind, budget, prefill);
         world.pump();
         for event in &events {
             world.apply(event);
@@ -338,10 +391,10 @@ proptest! {
     fn faults_cost_no_accepted_byte_and_end_it(
         events in prop::collection::vec(any_event(), 0..60),
         poller in pollers(),
-        plain in any::<bool>(),
+        kind in kinds(),
         faulty in side(),
     ) {
-        let mut world = World::new(poller, plain, 1 << 20, 0);
+        let mut world = World::new(poller, kind, 1 << 20, 0);
         world.pump();
         let mut done = false;
         for event in &events {
@@ -377,7 +430,7 @@ proptest! {
 
     #[test]
     fn idle_limit_counts_from_the_last_byte(quiet in 1..2000_u64, idle in 1..2000_u64) {
-        let mut world = World::new(Poller::Edge, true, 1 << 20, 0);
+        let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
         let config = RelayConfig { idle: Some(Duration::from_millis(idle)), linger: None };
         let options = RelayOptions { config, ..RelayOptions::default() };
         world.relay = Relay::new(world.peers[0].clone(), world.peers[1].clone(), options, world.now).unwrap();
@@ -397,7 +450,7 @@ proptest! {
 
 #[test]
 fn linger_ends_a_tunnel_whose_client_does_not_follow() {
-    let mut world = World::new(Poller::Edge, true, 1 << 20, 0);
+    let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
     let options = RelayOptions::default();
     world.relay = Relay::new(world.peers[0].clone(), world.peers[1].clone(), options, world.now).unwrap();
     world.apply(&Event::End(Side::Upstream, End::Eof));
@@ -420,7 +473,7 @@ fn linger_ends_a_tunnel_whose_client_does_not_follow() {
 #[test]
 fn a_reset_that_a_write_met_is_not_forgotten() {
     for (kind, clean) in [(ErrorKind::BrokenPipe, true), (ErrorKind::ConnectionReset, false)] {
-        let mut world = World::new(Poller::Edge, true, 1 << 20, 0);
+        let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
         world.pump();
         world.apply(&Event::Refuse(Side::Upstream, kind));
         world.apply(&Event::Arrive(Side::Downstream, 5));
@@ -440,7 +493,7 @@ fn a_reset_that_a_write_met_is_not_forgotten() {
 /// A daemon that answers at once must not keep the host's loop to itself.
 #[test]
 fn a_quick_exchange_of_small_messages_yields() {
-    let mut world = World::new(Poller::Edge, false, 1 << 20, 0);
+    let mut world = World::new(Poller::Edge, Kind::Records, 1 << 20, 0);
     for side in [Side::Downstream, Side::Upstream] {
         world.apply(&Event::Room(side, usize::MAX / 4));
     }
@@ -453,10 +506,66 @@ fn a_quick_exchange_of_small_messages_yields() {
     assert_eq!(world.relay.stats().down.delivered, 63_000);
 }
 
+/// Bytes inside a transport have not been delivered yet, whatever comes behind them.
+#[test]
+fn what_a_transport_keeps_leaves_before_the_end() {
+    for (end, reason) in [(End::Eof, CloseReason::Eof), (End::Reset, CloseReason::UpstreamReset)] {
+        let mut world = World::new(Poller::Level, Kind::Keeps, 1 << 20, 0);
+        world.peer(Side::Downstream).window = 0;
+        world.apply(&Event::Arrive(Side::Upstream, 10));
+        world.apply(&Event::End(Side::Downstream, End::Eof));
+        world.apply(&Event::End(Side::Upstream, end));
+        assert_eq!(world.pump(), State::Running);
+        assert_eq!(world.relay.stats().down.delivered, 10, "the transport has them");
+        assert!(world.wants.unwrap().downstream.write, "and the relay waits for room on its behalf");
+        world.apply(&Event::Room(Side::Downstream, 9));
+        assert_eq!(world.pump(), State::Running);
+        world.apply(&Event::Room(Side::Downstream, 1));
+        // Asked again at its deadline, or told of the room: both must do.
+        world.now = world.wants.unwrap().deadline.unwrap_or(world.now);
+        assert_eq!(world.pump(), State::Done);
+        assert_eq!(world.relay.stats().close_reason, Some(reason));
+        assert_eq!(world.peer(Side::Downstream).took.len(), 10);
+    }
+}
+
+/// A flush that fails is a write that fails; patience has its limit; and neither is waited for afterwards.
+#[test]
+fn what_a_transport_keeps_may_be_lost_with_its_peer() {
+    let kept = || {
+        let mut world = World::new(Poller::Edge, Kind::Keeps, 1 << 20, 0);
+        world.peer(Side::Downstream).window = 0;
+        world.peer(Side::Upstream).window = 0;
+        world.apply(&Event::Arrive(Side::Upstream, 10));
+        world.apply(&Event::Arrive(Side::Downstream, 10));
+        assert_eq!(world.pump(), State::Running);
+        world
+    };
+    let mut world = kept();
+    world.apply(&Event::Refuse(Side::Downstream, ErrorKind::BrokenPipe));
+    assert_eq!(world.pump(), State::Running, "the upstream is still to get its bytes");
+    world.apply(&Event::Room(Side::Upstream, 10));
+    world.now = world.wants.unwrap().deadline.unwrap();
+    assert_eq!(world.pump(), State::Done);
+    assert_eq!(world.relay.stats().close_reason, Some(CloseReason::DownstreamReset));
+    assert_eq!(world.peer(Side::Upstream).took.len(), 10);
+
+    let mut world = kept();
+    world.apply(&Event::Refuse(Side::Upstream, ErrorKind::BrokenPipe));
+    assert_eq!(world.pump(), State::Running, "the upstream may still have something to say");
+    assert!(!world.wants.unwrap().upstream.write, "but takes no more");
+
+    let mut world = kept();
+    world.apply(&Event::End(Side::Upstream, End::Reset));
+    assert_eq!(world.pump(), State::Running);
+    world.apply(&Event::Pass(Duration::from_secs(1)));
+    assert_eq!(world.pump(), State::Done, "a client that reads nothing is waited for a second");
+}
+
 #[test]
 fn drain_and_kill_cut_both_sides() {
     for kill in [false, true] {
-        let mut world = World::new(Poller::Edge, true, 1 << 20, 0);
+        let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
         assert_eq!(world.pump(), State::Running);
         if kill {
             world.relay.kill();

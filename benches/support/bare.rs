@@ -14,7 +14,8 @@ use super::sys::{self, Epoll};
 /// More than any pipe holds in 4 KiB pages: a slot can carry a 32 KiB fragment, so the slots are the limit.
 const SPLICE_LEN: usize = 1 << 20;
 
-const LISTENERS: usize = 2;
+/// Tokens of connections come behind it.
+const LISTENER: usize = 0;
 
 enum Upstream {
     Tcp(TcpStream),
@@ -130,26 +131,22 @@ impl Conn {
     }
 }
 
-/// Relays for ever. `args`: pipe size, then a listening address and its upstream, twice.
+/// Relays for ever. `args`: pipe size, listening address, upstream.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let [size, routes @ ..] = args else { return Err("the bare relay needs arguments".into()) };
+    let [size, listen, upstream] = args else { return Err("the bare relay needs three arguments".into()) };
     let pipe_size: libc::c_int = size.parse()?;
     let epoll = Epoll::new()?;
-    let mut listeners = Vec::new();
-    for route in routes.chunks_exact(2) {
-        let listener = TcpListener::bind(&route[0])?;
-        listener.set_nonblocking(true)?;
-        epoll.add(&listener, listeners.len(), sys::IN)?;
-        listeners.push((listener, route[1].clone()));
-    }
+    let listener = TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    epoll.add(&listener, LISTENER, sys::IN)?;
     let mut conns: Vec<Option<Conn>> = Vec::new();
     let mut free = Vec::new();
     let mut events = [sys::NO_EVENT; 512];
     loop {
-        let n = epoll.wait(&mut events)?;
+        let n = epoll.wait(&mut events, -1)?;
         for event in events.iter().take(n) {
             let (token, bits) = (usize::try_from(event.u64)?, event.events);
-            if let Some((listener, upstream)) = listeners.get(token) {
+            if token == LISTENER {
                 while let Ok((client, _)) = listener.accept() {
                     client.set_nonblocking(true)?;
                     client.set_nodelay(true)?;
@@ -165,16 +162,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                     if slot == conns.len() {
                         conns.push(None);
                     }
-                    let token = LISTENERS + 2 * slot;
+                    let token = LISTENER + 1 + 2 * slot;
                     epoll.add(&conn.client, token, sys::IN | sys::OUT | sys::EDGE)?;
                     epoll.add(&conn.upstream, token + 1, sys::IN | sys::OUT | sys::EDGE)?;
                     conns[slot] = Some(conn);
                 }
                 continue;
             }
-            let slot = (token - LISTENERS) / 2;
+            let slot = (token - LISTENER - 1) / 2;
             let Some(conn) = conns.get_mut(slot).and_then(Option::as_mut) else { continue };
-            let is_client = (token - LISTENERS).is_multiple_of(2);
+            let is_client = (token - LISTENER - 1).is_multiple_of(2);
             let (source, target) =
                 if is_client { (&mut conn.up, &mut conn.down) } else { (&mut conn.down, &mut conn.up) };
             source.readable |= bits & (sys::IN | sys::HUP) != 0;

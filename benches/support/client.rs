@@ -4,19 +4,30 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::sys;
+use super::sys::{self, Epoll};
 use super::tls::{Context, Session};
-use super::{ACK, CHUNK, Result};
+use super::wire::{ACK, head_len};
+use super::{CHUNK, Result};
 
 /// A relay that stalls longer than this has failed.
 const STALL: Duration = Duration::from_secs(20);
-const STALL_MS: libc::c_int = 20_000;
+pub(crate) const STALL_MS: libc::c_int = 20_000;
+
+pub(crate) fn connect(addr: SocketAddr) -> Result<TcpStream> {
+    let sock = TcpStream::connect(addr)?;
+    sock.set_nodelay(true)?;
+    sock.set_read_timeout(Some(STALL))?;
+    sock.set_write_timeout(Some(STALL))?;
+    Ok(sock)
+}
 
 /// Where a contender listens, and how to speak to it.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
     pub(crate) tls: Option<Context>,
+    /// Whether its tunnels are opened by a request with a body, as those of `docker exec` are.
+    pub(crate) takes_body: bool,
 }
 
 pub(crate) struct Tunnel {
@@ -36,16 +47,17 @@ impl Tunnel {
 
     /// The first half of `open`; `answer` is the other. Apart, they let many tunnels open at once.
     pub(crate) fn request(target: &Target, down: u64, up: u64) -> Result<Self> {
-        let sock = TcpStream::connect(target.addr)?;
-        sock.set_nodelay(true)?;
-        sock.set_read_timeout(Some(STALL))?;
-        sock.set_write_timeout(Some(STALL))?;
+        let sock = connect(target.addr)?;
         let tls = target.tls.as_ref().map(|context| context.connect(&sock)).transpose()?;
         let mut tunnel = Self { tls, sock, early: 0 };
-        let body = r#"{"Detach":false,"Tty":false}"#;
+        let (path, body) = if target.takes_body {
+            (format!("exec/move-{down}-{up}/start"), r#"{"Detach":false,"Tty":false}"#)
+        } else {
+            (format!("containers/move-{down}-{up}/attach"), "")
+        };
         let request = format!(
-            "POST /v1.41/exec/move-{down}-{up}/start HTTP/1.1\r\nHost: docker\r\nUser-Agent: bench\r\n\
-             Content-Length: {}\r\nConnection: Upgrade\r\nContent-Type: application/json\r\nUpgrade: tcp\r\n\r\n{body}",
+            "POST /v1.41/{path} HTTP/1.1\r\nHost: docker\r\nUser-Agent: bench\r\nContent-Length: {}\r\n\
+             Connection: Upgrade\r\nContent-Type: application/json\r\nUpgrade: tcp\r\n\r\n{body}",
             body.len()
         );
         tunnel.write_all(request.as_bytes())?;
@@ -60,11 +72,11 @@ impl Tunnel {
                 0 => return Err(format!("no tunnel: {}", String::from_utf8_lossy(&buf[..len])).into()),
                 n => len += n,
             }
-            if let Some(end) = buf[..len].windows(4).position(|w| w == b"\r\n\r\n") {
+            if let Some(end) = head_len(&buf[..len]) {
                 if !buf.starts_with(b"HTTP/1.1 101") {
                     return Err(format!("no tunnel: {}", String::from_utf8_lossy(&buf[..end])).into());
                 }
-                self.early = (len - end - 4) as u64;
+                self.early = (len - end) as u64;
                 return Ok(());
             }
         }
@@ -140,6 +152,11 @@ impl Tunnel {
         Ok(())
     }
 
+    /// The socket of a plain tunnel that has nothing to come.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.sock
+    }
+
     pub(crate) fn send_byte(&mut self, byte: u8) -> io::Result<()> {
         self.write_all(&[byte])
     }
@@ -151,6 +168,33 @@ impl Tunnel {
             n => Err(format!("expected one byte of echo, got {n}").into()),
         }
     }
+}
+
+/// Takes what each of the tunnels has coming down, all at once.
+pub(crate) fn download_all(tunnels: &mut [Tunnel], down: u64, buf: &mut [u8]) -> Result<()> {
+    let epoll = Epoll::new()?;
+    let mut left = Vec::new();
+    for (token, tunnel) in tunnels.iter_mut().enumerate() {
+        tunnel.sock.set_nonblocking(true)?;
+        epoll.add(&tunnel.sock, token, sys::IN)?;
+        left.push(down - std::mem::take(&mut tunnel.early));
+    }
+    let mut events = [sys::NO_EVENT; 64];
+    while left.iter().any(|left| *left > 0) {
+        let n = epoll.wait(&mut events, STALL_MS)?;
+        if n == 0 {
+            return Err(format!("stalled, {} bytes to read", left.iter().sum::<u64>()).into());
+        }
+        for event in events.iter().take(n) {
+            let token = usize::try_from(event.u64)?;
+            match would_block(tunnels[token].read(buf), true)? {
+                Some(0) => return Err(format!("tunnel cut, {} bytes short", left[token]).into()),
+                Some(n) => left[token] = left[token].checked_sub(n as u64).ok_or("more than was sent")?,
+                None => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn would_block(result: io::Result<usize>, nonblocking: bool) -> io::Result<Option<usize>> {

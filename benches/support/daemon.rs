@@ -1,8 +1,13 @@
 //! The fake Docker daemon: one thread, one epoll, on a TCP port and on a Unix socket.
 //!
-//! `POST /v1.41/exec/move-D-U/start` is answered with 101; then the daemon sends D bytes, takes U bytes, and when
-//! U isn't 0 and both are done it confirms with one byte. From then on it echoes. It never closes first:
-//! stock nginx ends a tunnel at the first EOF, so nothing measured may depend on one.
+//! | request | what happens |
+//! |---|---|
+//! | `POST /v1.41/exec/move-D-U/start` | 101; then D bytes down and U bytes up; when U isn't 0 and both are done, one byte of confirmation; from then on an echo |
+//! | `GET /_ping` | a small answer |
+//! | `GET /v1.41/images/F-N/get` | a body of N bytes, F being its framing |
+//! | `POST /v1.41/images/load` | takes a body of any length, then a small answer |
+//!
+//! It never closes first: stock nginx ends a tunnel at the first EOF, so nothing measured may depend on one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,10 +18,14 @@ use std::path::Path;
 use std::thread;
 
 use super::sys::{self, Epoll};
-use super::{ACK, CHUNK, Result};
+use super::wire::{ACK, EndFinder, Framing, field, head_len};
+use super::{CHUNK, Result};
 
-const ANSWER: &[u8] = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
+const SWITCHED: &[u8] = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
     Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+const PONG: &[u8] = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\r\nOK";
+const LOADED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 const TCP: usize = 0;
 const UNIX: usize = 1;
@@ -32,15 +41,9 @@ pub(crate) fn start(unix_path: &Path) -> Result<SocketAddr> {
     let epoll = Epoll::new()?;
     epoll.add(&tcp, TCP, sys::IN)?;
     epoll.add(&unix, UNIX, sys::IN)?;
-    let mut daemon = Daemon {
-        epoll,
-        tcp,
-        unix,
-        conns: Vec::new(),
-        free: Vec::new(),
-        buf: vec![0x5a; CHUNK],
-        out: vec![0x5a; CHUNK],
-    };
+    let shared =
+        Shared { buf: vec![0; CHUNK], plain: Framing::Length.pattern(), chunked: Framing::Chunked.pattern() };
+    let mut daemon = Daemon { epoll, tcp, unix, conns: Vec::new(), free: Vec::new(), shared };
     thread::Builder::new().name("daemon".into()).spawn(move || {
         if let Err(e) = daemon.run() {
             eprintln!("fake daemon: {e}");
@@ -55,17 +58,32 @@ struct Daemon {
     unix: UnixListener,
     conns: Vec<Option<Conn>>,
     free: Vec<usize>,
+    shared: Shared,
+}
+
+/// What all connections read into and send from.
+struct Shared {
     buf: Vec<u8>,
-    out: Vec<u8>,
+    plain: Vec<u8>,
+    chunked: Vec<u8>,
+}
+
+enum Phase {
+    Head(Vec<u8>),
+    Upload(EndFinder, Framing),
+    Tunnel,
 }
 
 struct Conn {
     /// A socket; `File` reads and writes any descriptor, so the two families need no code of their own.
     sock: File,
-    head: Option<Vec<u8>>,
+    phase: Phase,
+    framing: Framing,
     to_send: u64,
+    sent: u64,
     to_take: u64,
-    ack: bool,
+    /// Goes out when there is nothing more to send or to take.
+    last: &'static [u8],
     wants_out: bool,
 }
 
@@ -73,7 +91,7 @@ impl Daemon {
     fn run(&mut self) -> io::Result<()> {
         let mut events = [sys::NO_EVENT; 256];
         loop {
-            let n = self.epoll.wait(&mut events)?;
+            let n = self.epoll.wait(&mut events, -1)?;
             for event in events.iter().take(n) {
                 let (token, bits) = (usize::try_from(event.u64).unwrap_or(usize::MAX), event.events);
                 match token {
@@ -105,10 +123,12 @@ impl Daemon {
     fn insert(&mut self, sock: OwnedFd) -> io::Result<()> {
         let conn = Conn {
             sock: sock.into(),
-            head: Some(Vec::new()),
+            phase: Phase::Head(Vec::new()),
+            framing: Framing::Length,
             to_send: 0,
+            sent: 0,
             to_take: 0,
-            ack: false,
+            last: b"",
             wants_out: false,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -122,13 +142,18 @@ impl Daemon {
 
     fn serve(&mut self, slot: usize, bits: u32) -> io::Result<()> {
         let Some(conn) = self.conns.get_mut(slot).and_then(Option::as_mut) else { return Ok(()) };
-        let alive = conn.step(bits, &mut self.buf, &self.out);
+        let alive = conn.step(bits, &mut self.shared);
         if !matches!(alive, Ok(true)) {
+            if let Err(e) = alive.as_ref()
+                && !e.is::<io::Error>()
+            {
+                eprintln!("fake daemon: {e}");
+            }
             self.conns[slot] = None;
             self.free.push(slot);
             return Ok(());
         }
-        let wants_out = conn.to_send > 0;
+        let wants_out = conn.to_send > 0 || (conn.to_take == 0 && !conn.last.is_empty());
         if wants_out != conn.wants_out {
             conn.wants_out = wants_out;
             let events = if wants_out { sys::IN | sys::OUT } else { sys::IN };
@@ -140,57 +165,107 @@ impl Daemon {
 
 impl Conn {
     /// `false`: the peer is gone.
-    fn step(&mut self, bits: u32, buf: &mut [u8], out: &[u8]) -> Result<bool> {
+    fn step(&mut self, bits: u32, shared: &mut Shared) -> Result<bool> {
         if bits & (sys::IN | sys::HUP) != 0 {
-            match would_block(self.sock.read(buf))? {
+            match would_block(self.sock.read(&mut shared.buf))? {
                 Some(0) => return Ok(false),
-                Some(n) => self.take(&buf[..n])?,
+                Some(n) => self.take(&shared.buf[..n])?,
                 None => {}
             }
         }
         if self.to_send > 0 {
-            let len = usize::try_from(self.to_send).unwrap_or(usize::MAX).min(out.len());
-            if let Some(n) = would_block(self.sock.write(&out[..len]))? {
+            let pattern = if self.framing == Framing::Chunked { &shared.chunked } else { &shared.plain };
+            let at = usize::try_from(self.sent % pattern.len() as u64)?;
+            let len = usize::try_from(self.to_send).unwrap_or(usize::MAX).min(pattern.len() - at);
+            if let Some(n) = would_block(self.sock.write(&pattern[at..at + len]))? {
                 self.to_send -= n as u64;
+                self.sent += n as u64;
             }
         }
-        if self.ack && self.to_send == 0 && self.to_take == 0 {
-            self.ack = false;
-            self.sock.write_all(&[ACK])?;
+        if self.to_send == 0
+            && self.to_take == 0
+            && !self.last.is_empty()
+            && let Some(n) = would_block(self.sock.write(self.last))?
+        {
+            self.last = &self.last[n..];
         }
         Ok(true)
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(head) = &mut self.head else {
-            let sunk = usize::try_from(self.to_take).unwrap_or(usize::MAX).min(bytes.len());
-            self.to_take -= sunk as u64;
-            self.sock.write_all(&bytes[sunk..])?;
-            return Ok(());
-        };
-        head.extend_from_slice(bytes);
-        let Some((down, up)) = parse(head)? else { return Ok(()) };
-        self.head = None;
-        (self.to_send, self.to_take, self.ack) = (down, up, up > 0);
-        self.sock.write_all(ANSWER)?;
+        match &mut self.phase {
+            Phase::Head(seen) => {
+                seen.extend_from_slice(bytes);
+                let Some(len) = head_len(seen) else { return Ok(()) };
+                let head = std::str::from_utf8(&seen[..len])?;
+                let body_len = field(head, "Content-Length").and_then(|v| v.parse().ok());
+                // The small body of a tunnel's request is part of the request.
+                if head.contains("/move-") && seen.len() < len + body_len.unwrap_or(0) {
+                    return Ok(());
+                }
+                let mut seen = std::mem::take(seen);
+                let rest = self.answer(&seen, len, body_len)?;
+                if rest < seen.len() {
+                    return self.take(&seen.split_off(rest));
+                }
+            }
+            Phase::Upload(end, framing) => {
+                self.to_take = match framing {
+                    Framing::Length => {
+                        self.to_take.checked_sub(bytes.len() as u64).ok_or("more than was announced")?
+                    }
+                    Framing::Chunked if end.ends_with(bytes) => 0,
+                    Framing::Chunked => self.to_take,
+                };
+                if self.to_take == 0 {
+                    self.phase = Phase::Head(Vec::new());
+                }
+            }
+            Phase::Tunnel => {
+                let sunk = usize::try_from(self.to_take).unwrap_or(usize::MAX).min(bytes.len());
+                self.to_take -= sunk as u64;
+                self.sock.write_all(&bytes[sunk..])?;
+            }
+        }
         Ok(())
     }
-}
 
-/// The two byte counts of a complete request; `None` while it is incomplete.
-fn parse(request: &[u8]) -> Result<Option<(u64, u64)>> {
-    let Some(end) = request.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&request[..end])?;
-    let length = head.lines().find_map(|l| {
-        let (name, value) = l.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    if request.len() < end + 4 + length.unwrap_or(0) {
-        return Ok(None);
+    /// Begins what a request asks for. Returns where in `seen` the request ends, an upload's body not being part of it.
+    fn answer(&mut self, seen: &[u8], head_len: usize, body_len: Option<usize>) -> Result<usize> {
+        let head = std::str::from_utf8(&seen[..head_len])?;
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        let part = target.split('/').nth(3).unwrap_or_default();
+        if target == "/_ping" {
+            self.phase = Phase::Head(Vec::new());
+            self.sock.write_all(PONG)?;
+        } else if let Some(counts) = part.strip_prefix("move-") {
+            let (down, up) = counts.split_once('-').ok_or("a tunnel without amounts")?;
+            (self.framing, self.sent) = (Framing::Length, 0);
+            (self.to_send, self.to_take) = (down.parse()?, up.parse()?);
+            self.last = if self.to_take > 0 { &[ACK] } else { b"" };
+            self.phase = Phase::Tunnel;
+            self.sock.write_all(SWITCHED)?;
+            return Ok(head_len + body_len.unwrap_or(0));
+        } else if target.ends_with("/images/load") {
+            let framing = if body_len.is_some() { Framing::Length } else { Framing::Chunked };
+            self.to_take = body_len.map_or(u64::MAX, |len| len as u64);
+            self.last = LOADED;
+            self.phase = Phase::Upload(EndFinder::default(), framing);
+        } else if let Some((name, len)) = part.rsplit_once('-') {
+            let (framing, len) = (Framing::named(name).ok_or("an unknown framing")?, len.parse()?);
+            (self.framing, self.sent) = (framing, 0);
+            (self.to_send, self.last) = (framing.wire_len(len), framing.end());
+            self.phase = Phase::Head(Vec::new());
+            write!(
+                self.sock,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\n{}\r\n",
+                framing.field(len)
+            )?;
+        } else {
+            return Err(format!("what is {target}?").into());
+        }
+        Ok(head_len)
     }
-    let mut token = head.split('/').find(|s| s.starts_with("move-")).unwrap_or_default().split('-').skip(1);
-    let mut number = || token.next().and_then(|n| n.parse().ok()).ok_or("bad request to the fake daemon");
-    Ok(Some((number()?, number()?)))
 }
 
 fn would_block<T>(result: io::Result<T>) -> io::Result<Option<T>> {

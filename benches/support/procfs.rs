@@ -2,24 +2,32 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Result;
 
-/// CPU time spent by a (single-threaded) process, in nanoseconds, user and system together.
+/// CPU time spent by the threads of a process that are still there, in nanoseconds, user and system together.
 ///
 /// `schedstat` is exact to the context switch; the ticks of `stat`, the fallback, are 10 ms of sampling.
 pub(crate) fn cpu_ns(pid: libc::pid_t) -> Result<u64> {
-    let exact = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        sum += task_cpu_ns(&task?.path())?;
+    }
+    Ok(sum)
+}
+
+fn task_cpu_ns(task: &Path) -> Result<u64> {
+    let exact = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
     if let Some(ns) = exact.split_whitespace().next().and_then(|f| f.parse().ok()) {
         return Ok(ns);
     }
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let text = fs::read_to_string(task.join("stat"))?;
     let fields = stat_fields(&text);
     let tick = |n: usize| fields.get(n).and_then(|f| f.parse::<u64>().ok());
     match (tick(11), tick(12)) {
         (Some(user), Some(system)) => Ok((user + system) * 10_000_000),
-        _ => Err(format!("cannot read /proc/{pid}/stat").into()),
+        _ => Err(format!("cannot read {}/stat", task.display()).into()),
     }
 }
 
@@ -46,7 +54,7 @@ pub(crate) fn traced(pid: libc::pid_t) -> io::Result<bool> {
 
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Memory {
-    /// Kilobytes that only this process maps.
+    /// Kilobytes that only this process has written to.
     pub(crate) private: u64,
     /// Kilobytes, shared ones counted by their share.
     pub(crate) pss: u64,
@@ -58,7 +66,7 @@ pub(crate) fn memory(pid: libc::pid_t) -> Result<Memory> {
         let line = text.lines().find_map(|l| l.strip_prefix(name));
         line.and_then(|v| v.split_whitespace().next()).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0)
     };
-    Ok(Memory { private: field("Private_Clean:") + field("Private_Dirty:"), pss: field("Pss:") })
+    Ok(Memory { private: field("Private_Dirty:"), pss: field("Pss:") })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -80,7 +88,9 @@ pub(crate) fn fds(pid: libc::pid_t) -> Result<Fds> {
     Ok(count)
 }
 
-pub(crate) fn in_path(program: &str) -> bool {
+/// Where a program is: in `PATH`, in one of `places`, or at the path that it is.
+pub(crate) fn find_program(program: &str, places: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) || Path::new(program).is_file()
+    let places = places.iter().map(PathBuf::from);
+    std::env::split_paths(&path).chain(places).map(|dir| dir.join(program)).find(|file| file.is_file())
 }

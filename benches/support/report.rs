@@ -1,6 +1,6 @@
 //! Medians, ratios and Markdown.
 
-use super::contender::Kind;
+use super::relays::Kind;
 
 /// One figure of one contender in one load, a value per round.
 pub(crate) struct Series {
@@ -28,8 +28,8 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 /// The ratios within each round: what disturbs a whole round falls out of them.
-fn ratios(a: &Series, b: Option<&Series>) -> Vec<f64> {
-    b.map_or_else(Vec::new, |b| a.cost.iter().zip(&b.cost).map(|(a, b)| a / b).collect())
+fn ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a / b).collect()
 }
 
 fn lower_quartile(values: &[f64]) -> f64 {
@@ -55,44 +55,68 @@ pub(crate) fn digits(value: f64) -> String {
     }
 }
 
-/// What the module has to reach against another contender.
+/// What ours has to reach against another contender: at most `limit` times its figure.
 #[derive(Clone, Copy)]
 pub(crate) struct Reach {
     pub(crate) against: Against,
+    pub(crate) figure: Figure,
     pub(crate) limit: f64,
     /// The bare relay is the least this load can cost.
     pub(crate) floor: bool,
 }
 
+#[derive(Clone, Copy)]
+pub(crate) enum Figure {
+    Cost,
+    /// Wall time, the inverse of the rate.
+    Time,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Against {
-    Stock,
+    Nginx,
+    DockerProxy,
     /// The cheapest of the bare relays.
     Bare,
 }
 
+impl Against {
+    fn find(self, all: &[Series]) -> Option<&Series> {
+        match self {
+            Self::Nginx => all.iter().find(|s| s.kind == Kind::Nginx),
+            Self::DockerProxy => all.iter().find(|s| s.kind == Kind::DockerProxy),
+            Self::Bare => all
+                .iter()
+                .filter(|s| s.kind.is_bare())
+                .min_by(|a, b| median(&a.cost).total_cmp(&median(&b.cost))),
+        }
+    }
+}
+
+impl Figure {
+    fn ratios(self, a: &Series, b: Option<&Series>) -> Vec<f64> {
+        b.map_or_else(Vec::new, |b| match self {
+            Self::Cost => ratios(&a.cost, &b.cost),
+            Self::Time => ratios(&b.rate, &a.rate),
+        })
+    }
+}
+
+#[derive(Default)]
 pub(crate) struct Report {
     lines: Vec<String>,
     missed: bool,
 }
 
 impl Report {
-    pub(crate) fn new() -> Self {
-        Self { lines: Vec::new(), missed: false }
-    }
-
-    pub(crate) fn section(title: &str, load: &str, cost: &str, rate: &str) {
+    pub(crate) fn section(title: &str, cost: &str, rate: &str) {
         println!("\n### {title}\n");
-        println!("| {load} | relay | {cost} | spread | {rate} | of stock | of bare splice |");
+        println!("| load | relay | {cost} | spread | {rate} | of nginx | of bare splice |");
         println!("|---|---|--:|--:|--:|--:|--:|");
     }
 
     pub(crate) fn rows(&mut self, load: &str, all: &[Series], reach: &[Reach]) {
-        let stock = all.iter().find(|s| s.kind == Kind::Stock);
-        let bare = all
-            .iter()
-            .filter(|s| s.kind.is_bare())
-            .min_by(|a, b| median(&a.cost).total_cmp(&median(&b.cost)));
+        let (nginx, bare) = (Against::Nginx.find(all), Against::Bare.find(all));
         for series in all {
             println!(
                 "| {load} | {} | {} | {} | {} | {} | {} |",
@@ -100,23 +124,24 @@ impl Report {
                 digits(median(&series.cost)),
                 spread(&series.cost),
                 digits(median(&series.rate)),
-                digits(median(&ratios(series, stock))),
-                digits(median(&ratios(series, bare))),
+                digits(median(&Figure::Cost.ratios(series, nginx))),
+                digits(median(&Figure::Cost.ratios(series, bare))),
             );
         }
-        let Some(module) = all.iter().find(|s| s.kind == Kind::Module) else { return };
+        let Some(ours) = all.iter().find(|s| s.kind.is_ours()) else { return };
         for reach in reach {
-            let (other, name) = match reach.against {
-                Against::Stock => (stock, "stock nginx"),
-                Against::Bare => (bare, "bare splice"),
+            let Some(other) = reach.against.find(all) else { continue };
+            let name = match (reach.against, reach.figure) {
+                (Against::Bare, Figure::Cost) => "bare splice".into(),
+                (_, Figure::Cost) => other.kind.label(),
+                (_, Figure::Time) => format!("{}, wall time", other.kind.label()),
             };
-            let bare_value = bare.map_or(f64::NAN, |bare| median(&ratios(bare, other)));
-            self.verdict(&format!("{load} | {name}"), &ratios(module, other), bare_value, *reach);
+            let bare = bare.map_or(f64::NAN, |bare| median(&reach.figure.ratios(bare, Some(other))));
+            self.verdict(&format!("{load} | {name}"), &reach.figure.ratios(ours, Some(other)), bare, *reach);
         }
     }
 
-    /// `bare` is what the bare relay reaches. Where it is the floor, a limit below it tells of the kernel, not of the
-    /// module.
+    /// `bare` is what the bare relay reaches. Where it is the floor, a limit below it tells of the kernel, not of us.
     fn verdict(&mut self, what: &str, ratios: &[f64], bare: f64, reach: Reach) {
         let (value, limit) = (median(ratios), reach.limit);
         let word = if value <= limit {
@@ -129,14 +154,10 @@ impl Report {
             self.missed = true;
             "**missed**"
         };
-        self.lines.push(format!(
-            "| {what} | ≤ {limit:.2} | {} | {} | {word} |",
-            format_args!("{value:.3}"),
-            digits(bare)
-        ));
+        self.lines.push(format!("| {what} | ≤ {limit:.2} | {value:.3} | {} | {word} |", digits(bare)));
     }
 
-    /// A verdict on a plain count.
+    /// A verdict on a plain figure of ours.
     pub(crate) fn at_most(&mut self, what: &str, value: f64, limit: f64) {
         let met = value <= limit;
         self.missed |= !met;
@@ -148,10 +169,38 @@ impl Report {
     pub(crate) fn finish(&self) -> bool {
         if !self.lines.is_empty() {
             println!(
-                "\n### Reach\n\n| load | against | limit | module | bare splice | |\n|---|---|--:|--:|--:|---|"
+                "\n### Reach\n\n| load | against | limit | ours | bare splice | |\n|---|---|--:|--:|--:|---|"
             );
             self.lines.iter().for_each(|line| println!("{line}"));
         }
         !self.missed
+    }
+}
+
+/// How long answers took, pooled over the rounds.
+pub(crate) struct Latencies {
+    lines: Vec<String>,
+}
+
+impl Latencies {
+    pub(crate) fn new() -> Self {
+        Self { lines: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, load: &str, kind: Kind, mut nanoseconds: Vec<u32>) {
+        nanoseconds.sort_unstable();
+        let at = |permille: usize| {
+            let at = (nanoseconds.len() * permille / 1000).min(nanoseconds.len().saturating_sub(1));
+            nanoseconds.get(at).map_or(f64::NAN, |ns| f64::from(*ns) / 1e3)
+        };
+        let [p50, p99, p999] = [500, 990, 999].map(at).map(digits);
+        self.lines.push(format!("| {load} | {} | {p50} | {p99} | {p999} |", kind.label()));
+    }
+
+    pub(crate) fn print(&self, title: &str) {
+        if !self.lines.is_empty() {
+            println!("\n### {title}\n\n| load | relay | p50 µs | p99 µs | p99.9 µs |\n|---|---|--:|--:|--:|");
+            self.lines.iter().for_each(|line| println!("{line}"));
+        }
     }
 }

@@ -43,11 +43,12 @@ impl Epoll {
         self.ctl(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), token, events)
     }
 
-    pub(crate) fn wait(&self, events: &mut [Event]) -> io::Result<usize> {
+    /// Waits, with -1 for ever; no events mean that the time has passed.
+    pub(crate) fn wait(&self, events: &mut [Event], timeout_ms: libc::c_int) -> io::Result<usize> {
         let room = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
         loop {
             // SAFETY: the kernel writes at most `room` entries of `events`.
-            let got = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, -1) };
+            let got = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, timeout_ms) };
             match check(got) {
                 Ok(n) => return Ok(usize::try_from(n).unwrap_or(0)),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -100,13 +101,13 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..max).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
-/// Ties a process (0: the calling thread, and threads it starts later) to one processor.
-pub(crate) fn pin(pid: libc::pid_t, cpu: usize) -> io::Result<()> {
+/// Ties the calling thread, and what it starts later, to one processor.
+pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
     let mut set = empty_set();
     // SAFETY: `cpu` comes from `allowed_cpus`, hence is within the set.
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: `set` is readable and its true size is given.
-    check(unsafe { libc::sched_setaffinity(pid, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
 }
 
 /// Lifts the descriptor limit as far as allowed and returns it.

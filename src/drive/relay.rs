@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::lane::{BULK_MINIMUM, Lane, Mode};
+use super::lane::{BULK_MINIMUM, Held, Lane, Mode, spill};
 use super::transport::Transport;
 use super::worker::{Event, SCRATCH_BYTES, Worker};
 use crate::error::Side;
@@ -141,7 +141,8 @@ pub struct Relay<D, U> {
     upstream: U,
     up: Path,
     down: Path,
-    options: RelayOptions,
+    budget: u32,
+    splice: bool,
     started: bool,
     /// Whether both sides are closed as soon as it is done.
     closes_when_done: bool,
@@ -157,7 +158,7 @@ struct Path {
 }
 
 impl Path {
-    const NEW: Self = Self { lane: Lane::Empty, mode: Mode::Copy, spliced: 0 };
+    const NEW: Self = Self { lane: None, mode: Mode::Copy, spliced: 0 };
 }
 
 impl<D: Transport, U: Transport> Relay<D, U> {
@@ -188,7 +189,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             upstream,
             up: Path::NEW,
             down: Path::NEW,
-            options: RelayOptions { splice, ..options },
+            budget: u32::try_from(options.budget).unwrap_or(u32::MAX),
+            splice,
             started: false,
             closes_when_done: true,
             last_error: None,
@@ -202,6 +204,12 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             // Refused by what is no TCP socket, and by one whose peer is gone already.
             let _ = sys::set_keepalive(socket, KEEPALIVE);
         }
+    }
+
+    /// When it wants to be pumped at the latest.
+    #[cfg(feature = "engine")]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
     }
 
     /// The socket of a side.
@@ -222,15 +230,15 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             return Err(PrefillError::Started);
         }
         let path = self.path_mut(from);
-        let present: &[u8] = match &path.lane {
-            Lane::Spill { bytes, .. } => bytes,
-            Lane::Empty | Lane::Pipe { .. } => &[],
+        let present: &[u8] = match path.lane.as_deref() {
+            Some(Held::Spill { bytes, .. }) => bytes,
+            Some(Held::Pipe { .. }) | None => &[],
         };
         if present.len().saturating_add(bytes.len()) > PREFILL_LIMIT {
             return Err(PrefillError::TooMuch);
         }
         if !bytes.is_empty() {
-            path.lane = Lane::spill(&[present, bytes].concat());
+            path.lane = spill(&[present, bytes].concat());
             let made = self.machine.stats().last_activity;
             self.machine.handle_filled(from, bytes.len(), false, made);
         }
@@ -253,7 +261,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
                 self.written(side.other(), Err(error), worker, now);
             }
         }
-        let mut budget = self.options.budget;
+        let mut budget = self.budget as usize;
         let exhausted = loop {
             let up = self.turn(Side::Downstream, worker, &mut budget, now);
             let down = self.turn(Side::Upstream, worker, &mut budget, now);
@@ -347,7 +355,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         if n == 0 {
             return 0;
         }
-        if n == SCRATCH_BYTES && self.options.splice {
+        if n == SCRATCH_BYTES && self.splice {
             self.path_mut(from).mode = Mode::Bulk { moved: 0 };
         }
         let target = self.transport(from.other());
@@ -357,7 +365,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             self.machine.handle_write_blocked(from);
         }
         if taken < n && self.machine.buffered(from) > 0 {
-            self.path_mut(from).lane = Lane::spill(&worker.scratch[taken..n]);
+            self.path_mut(from).lane = spill(&worker.scratch[taken..n]);
         }
         n
     }
@@ -430,9 +438,9 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         // A pipe can be full before its size in bytes, so "short" says nothing about the source.
         self.machine.handle_filled(from, n, false, now);
         let path = self.path_mut(from);
-        path.lane = Lane::Pipe { pipe, held: n };
+        path.lane = Some(Box::new(Held::Pipe { pipe, left: n }));
         if let Mode::Bulk { moved } = &mut path.mode {
-            *moved = moved.saturating_add(n);
+            *moved = moved.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         }
         self.deliver(from, worker, now);
         Some(n)
@@ -440,31 +448,31 @@ impl<D: Transport, U: Transport> Relay<D, U> {
 
     fn stop_splicing(&mut self, error: &io::Error, worker: &mut Worker) {
         worker.report(&Event::SpliceUnavailable(error));
-        self.options.splice = false;
+        self.splice = false;
         self.up.mode = Mode::Copy;
         self.down.mode = Mode::Copy;
     }
 
     /// Writes what the lane holds.
     fn deliver(&mut self, from: Side, worker: &mut Worker, now: Instant) {
-        match std::mem::replace(&mut self.path_mut(from).lane, Lane::Empty) {
-            Lane::Empty => {}
-            Lane::Spill { bytes, at } => {
+        match self.path_mut(from).lane.take().map(|held| *held) {
+            None => {}
+            Some(Held::Spill { bytes, at }) => {
                 let result = self.transport(from.other()).write(&bytes[at..]);
                 let at = at + self.written(from, result, worker, now);
                 if at < bytes.len() && self.machine.buffered(from) > 0 {
-                    self.path_mut(from).lane = Lane::Spill { bytes, at };
+                    self.path_mut(from).lane = Some(Box::new(Held::Spill { bytes, at }));
                 }
             }
-            Lane::Pipe { pipe, held } => {
-                let result = self.splice_out(from, pipe.reader(), held, worker.sigpipe_ignored);
+            Some(Held::Pipe { pipe, left }) => {
+                let result = self.splice_out(from, pipe.reader(), left, worker.sigpipe_ignored);
                 let taken = self.written(from, result, worker, now);
                 let path = self.path_mut(from);
                 path.spliced = path.spliced.saturating_add(taken as u64);
-                if taken == held {
+                if taken == left {
                     worker.pipes.put_back(pipe);
                 } else if self.machine.buffered(from) > 0 {
-                    self.path_mut(from).lane = Lane::Pipe { pipe, held: held - taken };
+                    self.path_mut(from).lane = Some(Box::new(Held::Pipe { pipe, left: left - taken }));
                 }
             }
         }
@@ -554,8 +562,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
 
     /// Gives everything back and sees that a cut stream does not look whole.
     fn finish(&mut self) {
-        self.up.lane = Lane::Empty;
-        self.down.lane = Lane::Empty;
+        self.up.lane = None;
+        self.down.lane = None;
         for (side, socket) in
             [(Side::Downstream, self.downstream.socket()), (Side::Upstream, self.upstream.socket())]
         {

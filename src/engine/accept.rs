@@ -20,6 +20,7 @@ use super::service::{Listener, ListenerHandle, ListenerSettings, Service};
 use super::session::{Kind, Session};
 use super::slab::Token;
 use super::stream::Stream;
+use crate::error::Side;
 use crate::relay::Readiness;
 use crate::sys::{self, Keepalive};
 
@@ -146,7 +147,7 @@ pub(super) fn begin(accepted: Accepted, token: Token, core: &mut Core) -> io::Re
     let info =
         ClientInfo { peer, listener: Arc::clone(&settings.name), tls: is_tls(&settings), identity: None };
     let stream = stream(socket, &settings)?;
-    let client = core.link_as(stream, Owner::Session(token), is_tcp, ready)?;
+    let client = core.link_as(stream, Owner::session(token, Side::Downstream), is_tcp, ready)?;
     let info = Box::new(info);
     #[cfg(feature = "tls")]
     if !matches!(client.stream, Stream::Plain(_)) {

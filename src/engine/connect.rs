@@ -75,7 +75,7 @@ impl Connect {
     pub(super) fn new(upstream: Arc<Upstream>, owner: Token, limits: &Limits, core: &Core) -> Self {
         Self {
             upstream,
-            owner: owner.with_side(Side::Upstream),
+            owner,
             time: limits.connect_time,
             #[cfg(feature = "tls")]
             handshake_time: limits.handshake_time,
@@ -246,7 +246,7 @@ impl Connect {
     }
 
     fn begin(&mut self, fd: OwnedFd, name: String, is_tcp: bool, ready: Readiness, core: &mut Core) {
-        match core.link_as(Stream::Plain(fd), Owner::Session(self.owner), is_tcp, ready) {
+        match core.link_as(Stream::Plain(fd), Owner::session(self.owner, Side::Upstream), is_tcp, ready) {
             Ok(end) => {
                 self.stage = Stage::Connecting { end, name };
             }

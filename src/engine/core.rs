@@ -20,16 +20,27 @@ use super::timers::Timers;
 #[cfg(feature = "tls")]
 use super::tls::{ClientTls, Handshake};
 use crate::drive::{Transport, Worker};
+use crate::error::Side;
 use crate::relay::Readiness;
 use crate::sys;
 
-/// Whose events the token of a socket stands for. It changes hands without a system call.
+/// Whose events the token of a socket stands for: a session's, on the side that it says; or, of an unused upstream
+/// connection, nobody's. It changes hands without a system call.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Owner {
-    /// A session's, on the side that the token says.
-    Session(Token),
-    /// An unused upstream connection.
-    Pool,
+pub(super) struct Owner(Token);
+
+impl Owner {
+    /// The pool of unused upstream connections.
+    pub(super) const POOL: Self = Self(Token::NOTHING);
+
+    pub(super) fn session(token: Token, side: Side) -> Self {
+        Self(token.with_side(side))
+    }
+
+    /// The session, with the side; `None`: the pool.
+    pub(super) fn token(self) -> Option<Token> {
+        (self.0 != Token::NOTHING).then_some(self.0)
+    }
 }
 
 /// What the sessions of an engine share.
@@ -43,6 +54,8 @@ pub(super) struct Core {
     pub(super) resolver: Resolver,
     pub(super) handle: Handle,
     pub(super) observer: Arc<dyn Observer>,
+    /// When the engine was made.
+    pub(super) origin: Instant,
     /// When the present turn began.
     pub(super) now: Instant,
     /// Until when tunnels may live, once the engine drains; the inner `None`: until they end.

@@ -74,7 +74,7 @@ impl ForwardSession {
     /// The tunnel that it becomes.
     pub(super) fn succeed(self, core: &mut Core) -> Kind {
         let Some(upstream) = self.upstream else { return Kind::Gone };
-        let origin = Origin::new(self.info, Arc::clone(self.connect.upstream()), None, b"", b"");
+        let origin = Origin::new(self.info, Arc::clone(self.connect.upstream()), None, b"", b"", core);
         let idle = self.settings.limits().tunnel_idle;
         let client = match origin.client.peer {
             PeerAddr::Ip(address) => Some(address),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::Waker;
@@ -85,7 +85,8 @@ pub(super) fn discount(counter: &AtomicU64, n: u64) {
 }
 
 pub(super) struct Shared {
-    inbox: Mutex<Vec<Command>>,
+    /// `None`: the engine is done, and takes nothing more.
+    inbox: Mutex<Option<Vec<Command>>>,
     waker: Waker,
     pub(super) counters: Counters,
 }
@@ -98,7 +99,7 @@ pub struct Handle {
 
 impl Handle {
     pub(super) fn new(waker: Waker) -> Self {
-        let shared = Shared { inbox: Mutex::default(), waker, counters: Counters::default() };
+        let shared = Shared { inbox: Mutex::new(Some(Vec::new())), waker, counters: Counters::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -163,16 +164,42 @@ impl Handle {
     }
 
     pub(super) fn send(&self, command: Command) {
-        let mut inbox = self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.try_send(command));
+    }
+
+    /// Sends, or gives back what comes too late.
+    pub(super) fn try_send(&self, command: Command) -> Result<(), Command> {
+        let mut inbox = self.inbox();
+        let Some(inbox) = &mut *inbox else { return Err(command) };
         inbox.push(command);
         // One wake-up for all that come before the engine looks.
         if inbox.len() == 1 {
             let _ = self.shared.waker.wake();
         }
+        Ok(())
     }
 
     pub(super) fn take_commands(&self) -> Vec<Command> {
-        std::mem::take(&mut *self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+        self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Closes the inbox for good, unless there is something in it.
+    pub(super) fn close_if_empty(&self) -> bool {
+        let mut inbox = self.inbox();
+        let empty = inbox.as_ref().is_none_or(Vec::is_empty);
+        if empty {
+            *inbox = None;
+        }
+        empty
+    }
+
+    /// Closes the inbox for good.
+    pub(super) fn close_inbox(&self) {
+        drop(self.inbox().take());
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+        self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

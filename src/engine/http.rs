@@ -157,7 +157,7 @@ impl HttpSession {
                     .request
                     .as_ref()
                     .map_or((&b""[..], &b""[..]), |head| (head.method(), head.target().as_bytes()));
-                let origin = Origin::new(info, target, Some(kind), method, path);
+                let origin = Origin::new(info, target, Some(kind), method, path, core);
                 let idle = settings.limits().tunnel_idle;
                 Kind::Tunnel(Box::new(TunnelSession::new(client, *upstream, &early, idle, origin, core)))
             }
@@ -271,7 +271,7 @@ impl HttpSession {
     }
 
     fn open(&mut self, end: End, reused: bool, core: &mut Core) {
-        core.give(&end, Owner::Session(self.token.with_side(Side::Upstream)));
+        core.give(&end, Owner::session(self.token, Side::Upstream));
         self.upstream = Way::Open(Box::new(end));
         self.reused = reused;
         let host = self.target.as_ref().and_then(|target| target.host.clone());
@@ -287,7 +287,7 @@ impl HttpSession {
             Some(target)
                 if reuse == Reuse::Keep && idle && core.draining.is_none() && limits.pool_size > 0 =>
             {
-                core.give(&end, Owner::Pool);
+                core.give(&end, Owner::POOL);
                 let surplus = core.pool.keep(target, *end, limits.pool_size, core.now, limits.pool_time);
                 if let Some(end) = surplus {
                     drop(core.unlink(end));

@@ -19,7 +19,7 @@ use super::observe::{ClientInfo, Event, Observer, PeerAddr};
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::service::{Listener, ListenerHandle, Upstream};
-use super::session::{Kind, Next, Session};
+use super::session::{Coarse, Kind, Next, Session};
 use super::slab::{Slab, Token};
 use super::stream::Stream;
 use super::timers::Timers;
@@ -147,6 +147,7 @@ impl Engine {
             resolver: Resolver::new(),
             handle: Handle::new(waker),
             observer,
+            origin: now,
             now,
             draining: None,
         };
@@ -243,16 +244,15 @@ impl Engine {
             let hup = event.is_read_closed() || event.is_write_closed() || event.is_error();
             let ready = Readiness { read: event.is_readable(), write: event.is_writable(), hup };
             let link = Token::from(event.token());
-            match self.core.links.get_mut(link) {
-                Some(Owner::Session(owner)) => {
-                    let owner = *owner;
+            match self.core.links.get_mut(link).map(|owner| owner.token()) {
+                Some(Some(owner)) => {
                     if let Some(session) = self.sessions.get_mut(owner) {
                         session.note(owner.side(), ready);
                         enqueue(session, owner, &mut self.queue, &mut self.dear);
                     }
                 }
-                Some(Owner::Pool) if ready.read || hup => idle.push(link),
-                Some(Owner::Pool) | None => {}
+                Some(None) if ready.read || hup => idle.push(link),
+                Some(None) | None => {}
             }
         }
         for link in idle {
@@ -327,11 +327,12 @@ impl Engine {
         let next = catch_unwind(AssertUnwindSafe(|| session.advance(core)));
         match next {
             Ok(Next::Wait | Next::Become) => {
-                if let Some(deadline) = session.deadline()
-                    && session.timer.is_none_or(|timer| deadline < timer)
-                {
-                    session.timer = Some(deadline);
-                    self.core.timers.schedule(token, deadline);
+                if let Some(deadline) = session.deadline() {
+                    let coarse = Coarse::new(deadline.saturating_duration_since(self.core.origin));
+                    if session.timer.is_none_or(|timer| coarse < timer) {
+                        session.timer = Some(coarse);
+                        self.core.timers.schedule(token, deadline);
+                    }
                 }
             }
             Ok(Next::Again) => enqueue(session, token, &mut self.queue, &mut self.dear),
@@ -445,7 +446,12 @@ impl Engine {
         match least {
             Some(peer) if load(peer) < own => {
                 peer.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
-                peer.send(Command::Accepted(accepted));
+                // It may have drained already, while this one has still to be told.
+                if let Err(Command::Accepted(accepted)) = peer.try_send(Command::Accepted(accepted)) {
+                    peer.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+                    self.core.handle.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
+                    self.begin(accepted);
+                }
             }
             _ => {
                 self.core.handle.shared.counters.clients_now.fetch_add(1, Ordering::Relaxed);
@@ -501,12 +507,12 @@ impl Engine {
         }
         let core = &mut self.core;
         let mut link = |socket, side| -> io::Result<End> {
-            core.link(Stream::Plain(socket), Owner::Session(token.with_side(side)))
+            core.link(Stream::Plain(socket), Owner::session(token, side))
         };
         let (down, up) = (link(downstream, Side::Downstream)?, link(upstream, Side::Upstream)?);
         let info = ClientInfo { peer: PeerAddr::Unknown, listener: "".into(), tls: false, identity: None };
         let target = Arc::new(Upstream::new(name, Vec::new()));
-        let origin = Origin::new(Box::new(info), target, None, b"", b"");
+        let origin = Origin::new(Box::new(info), target, None, b"", b"", core);
         let early = Early { downstream: &downstream_early, upstream: &upstream_early };
         Ok(TunnelSession::new(down, up, &early, None, origin, &mut self.core))
     }
@@ -540,6 +546,7 @@ impl Engine {
         for token in all {
             self.end(token);
         }
+        self.core.handle.close_inbox();
         self.state = EngineState::Done;
     }
 
@@ -549,7 +556,9 @@ impl Engine {
             return;
         }
         if self.sessions.len() == 0 {
-            self.state = EngineState::Done;
+            if self.core.handle.close_if_empty() {
+                self.state = EngineState::Done;
+            }
         } else if self.core.draining.flatten().is_some_and(|limit| limit <= self.core.now) {
             // Tunnels have been told, and had their turn; who is still here does not go by itself.
             self.stop();

@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
 //! [`Session`]: one client connection and all that serves it, whatever it is at present.
 
-use std::time::Instant;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use super::closing::ClosingSession;
 use super::core::Core;
@@ -39,11 +40,22 @@ pub(super) enum Next {
     End,
 }
 
+/// A time since the engine was made, in units of some 67 ms, so that a table of sessions is small. Two deadlines in
+/// the same unit share a timer, and may be that much late.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Coarse(NonZeroU32);
+
+impl Coarse {
+    pub(super) fn new(since: Duration) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(u32::try_from(since.as_nanos() >> 26).unwrap_or(u32::MAX)))
+    }
+}
+
 /// A client connection, and what the loop has to know of it.
 pub(super) struct Session {
     pub(super) kind: Kind,
     /// The earliest timer that is set for it; it may be too early by now.
-    pub(super) timer: Option<Instant>,
+    pub(super) timer: Option<Coarse>,
     /// Whether it waits for its turn.
     pub(super) queued: bool,
 }

@@ -2,42 +2,48 @@
 //! [`Slab`]: the connections of an engine, and the [`Token`]s that name them.
 
 use std::mem;
+use std::num::NonZeroU64;
 
 use crate::error::Side;
 
 /// Names a connection and one of its sides. An old one, of a connection that is gone, names nothing.
 ///
-/// From the lowest bit: 32 bits of index, 31 of generation, one of side. Indices are given out from 0 up, so that
-/// the tokens from [`usize::MAX`] down are free for what else the loop waits for.
+/// From the lowest bit: 32 bits of index plus one, 31 of generation, one of side. Indices are given out from 0 up, so
+/// that the tokens from [`usize::MAX`] down are free for what else the loop waits for. Never zero, so that a place for
+/// one takes no more room than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Token(u64);
+pub(super) struct Token(NonZeroU64);
 
 const GENERATION: u32 = u32::MAX >> 1;
 const UPSTREAM: u64 = 1 << 63;
 
 impl Token {
+    /// Names nothing, ever: its index is not given out.
+    pub(super) const NOTHING: Self = Self(NonZeroU64::MAX);
+
     fn new(index: u32, generation: u32) -> Self {
-        Self(u64::from(generation) << 32 | u64::from(index))
+        // The last index is NONE, which is not given out: the sum fits its bits.
+        Self(NonZeroU64::MIN.saturating_add(u64::from(generation) << 32 | u64::from(index)))
     }
 
     fn index(self) -> u32 {
-        (self.0 & 0xffff_ffff) as u32
+        ((self.0.get() - 1) & 0xffff_ffff) as u32
     }
 
     fn generation(self) -> u32 {
-        (self.0 >> 32) as u32 & GENERATION
+        ((self.0.get() - 1) >> 32) as u32 & GENERATION
     }
 
     /// The side; of a token fresh from [`Slab::insert`], the downstream.
     pub(super) fn side(self) -> Side {
-        if self.0 & UPSTREAM == 0 { Side::Downstream } else { Side::Upstream }
+        if self.0.get() & UPSTREAM == 0 { Side::Downstream } else { Side::Upstream }
     }
 
     /// The same connection, that side.
     #[must_use]
     pub(super) fn with_side(self, side: Side) -> Self {
         match side {
-            Side::Downstream => Self(self.0 & !UPSTREAM),
+            Side::Downstream => Self(NonZeroU64::new(self.0.get() & !UPSTREAM).unwrap_or(NonZeroU64::MIN)),
             Side::Upstream => Self(self.0 | UPSTREAM),
         }
     }
@@ -48,13 +54,13 @@ const _: () = assert!(usize::BITS == u64::BITS, "an event's token holds an index
 impl From<Token> for mio::Token {
     #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
     fn from(token: Token) -> Self {
-        Self(token.0 as usize)
+        Self(token.0.get() as usize)
     }
 }
 
 impl From<mio::Token> for Token {
     fn from(token: mio::Token) -> Self {
-        Self(token.0 as u64)
+        Self(NonZeroU64::new(token.0 as u64).unwrap_or(NonZeroU64::MAX))
     }
 }
 

@@ -25,13 +25,14 @@ const TARGET_BYTES: usize = 255;
 
 pub(super) struct TunnelSession {
     relay: Relay<Stream, Stream>,
-    /// The poller's names for the two connections, and whether they are watched for writing.
-    links: [(Token, bool); 2],
+    /// The poller's names for the two connections.
+    links: [Token; 2],
+    /// Whether the poller tells when they take bytes again.
+    watches_write: [bool; 2],
     ready: Ready,
     opened: Instant,
     /// Whether the upstream is probed when it is silent.
     is_probed: bool,
-    deadline: Option<Instant>,
     origin: Origin,
 }
 
@@ -40,9 +41,8 @@ pub(super) struct Origin {
     pub(super) client: Box<ClientInfo>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) kind: Option<HijackKind>,
-    /// Method and target, one after the other.
-    request: Box<[u8]>,
-    method_bytes: u8,
+    /// Method and target, with a space between.
+    request: Option<Box<[u8]>>,
 }
 
 impl Origin {
@@ -52,11 +52,11 @@ impl Origin {
         kind: Option<HijackKind>,
         method: &[u8],
         target: &[u8],
+        core: &Core,
     ) -> Self {
+        let keep = !method.is_empty() && core.observer.wants_requests_of_tunnels();
         let target = &target[..target.len().min(TARGET_BYTES)];
-        let method_bytes = u8::try_from(method.len()).unwrap_or(u8::MAX);
-        let method = &method[..usize::from(method_bytes)];
-        Self { client, upstream, kind, request: [method, target].concat().into(), method_bytes }
+        Self { client, upstream, kind, request: keep.then(|| [method, b" ", target].concat().into()) }
     }
 }
 
@@ -81,7 +81,8 @@ impl TunnelSession {
         let mut options = core.options.relay;
         options.config = RelayConfig { idle, ..options.config };
         let ready = Ready { downstream: downstream.ready, upstream: upstream.ready };
-        let links = [&downstream, &upstream].map(|end| (end.link, end.watches_write));
+        let links = [downstream.link, upstream.link];
+        let watches_write = [downstream.watches_write, upstream.watches_write];
         let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, core.now);
         let fits = early.downstream.len() <= PREFILL_LIMIT && early.upstream.len() <= PREFILL_LIMIT;
         if !fits
@@ -96,7 +97,7 @@ impl TunnelSession {
         let counters = &core.handle.shared.counters;
         count(&counters.tunnels, 1);
         count(&counters.tunnels_now, 1);
-        Self { relay, links, ready: Ready::default(), opened: core.now, is_probed, deadline: None, origin }
+        Self { relay, links, watches_write, ready: Ready::default(), opened: core.now, is_probed, origin }
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -116,14 +117,14 @@ impl TunnelSession {
         }
         let ready = std::mem::take(&mut self.ready);
         let wants = self.relay.pump(&mut core.worker, ready, core.now);
-        self.deadline = wants.deadline;
         for (side, wanted) in
             [(Side::Downstream, wants.downstream.write), (Side::Upstream, wants.upstream.write)]
         {
-            let (link, watches) = &mut self.links[side as usize];
+            let watches = &mut self.watches_write[side as usize];
             if wanted && !*watches {
                 *watches = true;
-                let watched = self.relay.socket(side).map(|fd| watch_write(fd, *link, core));
+                let watched =
+                    self.relay.socket(side).map(|fd| watch_write(fd, self.links[side as usize], core));
                 if matches!(watched, Some(Err(_))) {
                     self.relay.kill();
                     return Next::Again;
@@ -139,7 +140,7 @@ impl TunnelSession {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let settled = (!self.is_probed).then(|| self.opened + SETTLED);
-        [self.deadline, settled].into_iter().flatten().min()
+        [self.relay.deadline(), settled].into_iter().flatten().min()
     }
 
     pub(super) fn drain(&mut self, limit: Instant) {
@@ -156,7 +157,9 @@ impl TunnelSession {
         discount(&counters.tunnels_now, 1);
         count(&counters.tunnel_bytes_up, stats.up.delivered);
         count(&counters.tunnel_bytes_down, stats.down.delivered);
-        let (method, target) = self.origin.request.split_at(usize::from(self.origin.method_bytes));
+        let request = self.origin.request.as_deref().unwrap_or_default();
+        let space = request.iter().position(|&byte| byte == b' ').unwrap_or(request.len());
+        let (method, target) = (&request[..space], request.get(space + 1..).unwrap_or_default());
         core.observer.tunnel(&Tunnel {
             client: &self.origin.client,
             method,
@@ -166,7 +169,7 @@ impl TunnelSession {
             stats,
             duration: core.now.saturating_duration_since(self.opened),
         });
-        for (link, _) in self.links {
+        for link in self.links {
             core.links.remove(link);
         }
     }

@@ -112,10 +112,41 @@ struct Breakage {
     ask_at: Option<Instant>,
 }
 
+/// What befalls few relays.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rare {
+    breakage: Option<Breakage>,
+    starved_until: Option<Instant>,
+    drain_at: Option<Instant>,
+}
+
+/// [`RelayConfig`] in the space of one pointer: there is one for each tunnel. Milliseconds; none is [`NEVER`].
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    idle: u32,
+    linger: u32,
+}
+
+const NEVER: u32 = u32::MAX;
+
+impl Patience {
+    fn new(config: RelayConfig) -> Self {
+        let pack = |time: Option<Duration>| {
+            time.map_or(NEVER, |time| u32::try_from(time.as_millis()).map_or(NEVER, |ms| ms.min(NEVER - 1)))
+        };
+        Self { idle: pack(config.idle), linger: pack(config.linger) }
+    }
+
+    /// When so many milliseconds after `since` are over.
+    fn over(ms: u32, since: Instant) -> Option<Instant> {
+        (ms != NEVER).then(|| since.checked_add(Duration::from_millis(ms.into())))?
+    }
+}
+
 /// The state of one relay. See the [module](super) for how to drive it.
 #[derive(Debug, Clone)]
 pub struct RelayMachine {
-    config: RelayConfig,
+    patience: Patience,
     downstream: Port,
     upstream: Port,
     up: Flow,
@@ -124,12 +155,11 @@ pub struct RelayMachine {
     /// Since when only the downstream's end is missing: the upstream's end was passed on then, or a
     /// byte from the downstream was delivered since.
     lingering_since: Option<Instant>,
-    breakage: Option<Breakage>,
     /// A write to the upstream failed with a reset, which the kernel reports only once: the end of
     /// file that follows it is not a clean one.
     upstream_was_reset: bool,
-    starved_until: Option<Instant>,
-    drain_at: Option<Instant>,
+    /// What most relays never need.
+    rare: Option<Box<Rare>>,
     first_closer: Option<Side>,
     close_reason: Option<CloseReason>,
 }
@@ -139,17 +169,15 @@ impl RelayMachine {
     #[must_use]
     pub fn new(config: RelayConfig, now: Instant) -> Self {
         Self {
-            config,
+            patience: Patience::new(config),
             downstream: Port::FRESH,
             upstream: Port::FRESH,
             up: Flow::FRESH,
             down: Flow::FRESH,
             last_activity: now,
             lingering_since: None,
-            breakage: None,
             upstream_was_reset: false,
-            starved_until: None,
-            drain_at: None,
+            rare: None,
             first_closer: None,
             close_reason: None,
         }
@@ -168,7 +196,7 @@ impl RelayMachine {
         if self.close_reason.is_some() {
             return Step::Wait;
         }
-        let writable = self.port(from.other()).writable && self.starved_until.is_none();
+        let writable = self.port(from.other()).writable && self.rare().starved_until.is_none();
         match self.flow(from).half {
             HalfPipe::Open { buffered: 0 } if self.port(from).readable => Step::Read,
             HalfPipe::Discarding if self.port(from).readable => Step::Discard,
@@ -180,7 +208,7 @@ impl RelayMachine {
     }
 
     fn next_of_broken(&self, buffered: u64, writable: bool) -> Step {
-        match self.breakage {
+        match self.rare().breakage {
             Some(Breakage { impatient: true, .. }) => Step::Abort { forced: true },
             _ if buffered > 0 => {
                 if writable {
@@ -285,7 +313,7 @@ impl RelayMachine {
         }
         self.flow_mut(side.other()).half = HalfPipe::Dead;
         self.flow_mut(side).half = half.source_reset();
-        self.breakage.get_or_insert(Breakage { side, since: now, impatient: false, ask_at: None });
+        self.rare_mut().breakage.get_or_insert(Breakage { side, since: now, impatient: false, ask_at: None });
         self.settle();
     }
 
@@ -309,7 +337,7 @@ impl RelayMachine {
 
     /// The kernel had no memory to take bytes for the target of `from`; no event will tell when it has.
     pub fn handle_write_starved(&mut self, now: Instant) {
-        self.starved_until = Some(now + STARVED_PAUSE);
+        self.rare_mut().starved_until = Some(now + STARVED_PAUSE);
     }
 
     /// The target of `from` will never take anything again; `reset` if its connection failed, rather
@@ -346,7 +374,7 @@ impl RelayMachine {
 
     /// Bytes that the kernel took for the target of a reset direction have not left yet.
     pub fn handle_abort_pending(&mut self, now: Instant) {
-        if let Some(breakage) = &mut self.breakage {
+        if let Some(breakage) = &mut self.rare_mut().breakage {
             breakage.ask_at = Some(now + ABORT_POLL);
         }
     }
@@ -357,11 +385,12 @@ impl RelayMachine {
         if self.close_reason.is_some() {
             return None;
         }
-        let broken = self.breakage.filter(|b| !b.impatient).map(|b| {
+        let rare = self.rare();
+        let broken = rare.breakage.filter(|b| !b.impatient).map(|b| {
             let patience = b.since + RESET_PATIENCE;
             b.ask_at.map_or(patience, |ask_at| ask_at.min(patience))
         });
-        [self.idle_at(), self.linger_at(), self.drain_at, self.starved_until, broken]
+        [self.idle_at(), self.linger_at(), rare.drain_at, rare.starved_until, broken]
             .into_iter()
             .flatten()
             .min()
@@ -373,16 +402,18 @@ impl RelayMachine {
             return;
         }
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if passed(self.starved_until) {
-            self.starved_until = None;
-        }
-        if let Some(breakage) = &mut self.breakage {
-            breakage.impatient |= breakage.since + RESET_PATIENCE <= now;
-            if passed(breakage.ask_at) {
-                breakage.ask_at = None;
+        if let Some(rare) = &mut self.rare {
+            if passed(rare.starved_until) {
+                rare.starved_until = None;
+            }
+            if let Some(breakage) = &mut rare.breakage {
+                breakage.impatient |= breakage.since + RESET_PATIENCE <= now;
+                if passed(breakage.ask_at) {
+                    breakage.ask_at = None;
+                }
             }
         }
-        if passed(self.drain_at) {
+        if passed(self.rare().drain_at) {
             self.close_reason = Some(CloseReason::Drain);
         } else if passed(self.linger_at()) {
             self.close_reason = Some(CloseReason::Linger);
@@ -393,7 +424,8 @@ impl RelayMachine {
 
     /// Ends the relay at `at`, if it has not ended by then; an earlier limit stays.
     pub fn drain(&mut self, at: Instant) {
-        self.drain_at = Some(self.drain_at.map_or(at, |earlier| earlier.min(at)));
+        let drain_at = &mut self.rare_mut().drain_at;
+        *drain_at = Some(drain_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Ends the relay now.
@@ -412,7 +444,7 @@ impl RelayMachine {
         let wants_to_write = outgoing.buffered() > 0 || matches!(outgoing, HalfPipe::Ending { .. });
         Interest {
             read: !port.readable && !self.is_deaf_to(side),
-            write: wants_to_write && !port.writable && self.starved_until.is_none(),
+            write: wants_to_write && !port.writable && self.rare().starved_until.is_none(),
         }
     }
 
@@ -442,18 +474,25 @@ impl RelayMachine {
 
     fn settle(&mut self) {
         if self.close_reason.is_none() && self.up.half.is_over() && self.down.half.is_over() {
-            let reason = self.breakage.map_or(CloseReason::Eof, |b| CloseReason::reset_of(b.side));
+            let reason = self.rare().breakage.map_or(CloseReason::Eof, |b| CloseReason::reset_of(b.side));
             self.close_reason = Some(reason);
         }
     }
 
+    fn rare(&self) -> Rare {
+        self.rare.as_deref().copied().unwrap_or_default()
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     fn idle_at(&self) -> Option<Instant> {
-        self.config.idle.and_then(|idle| self.last_activity.checked_add(idle))
+        Patience::over(self.patience.idle, self.last_activity)
     }
 
     fn linger_at(&self) -> Option<Instant> {
-        let since = self.lingering_since?;
-        since.checked_add(self.config.linger?)
+        Patience::over(self.patience.linger, self.lingering_since?)
     }
 
     fn port(&self, side: Side) -> &Port {

@@ -39,7 +39,8 @@ impl ClientTlsConfig {
     }
 }
 
-/// How TLS is spoken with an upstream. Sessions are resumed with the same server name under the same configuration only.
+/// How TLS is spoken with an upstream. Sessions are resumed under the same configuration with the same server name
+/// only.
 #[derive(Debug)]
 pub struct ClientTls {
     generation: RwLock<Arc<Generation>>,

@@ -36,8 +36,8 @@ pub struct ServerTlsConfig {
     /// Revocation lists of those authorities. If there are any, each issuer of a client's chain needs one that has
     /// not expired; otherwise its clients are refused.
     pub crls: Vec<Pem>,
-    /// Whether a client that offers protocols (ALPN, RFC 7301) must offer `http/1.1`. True by default; turn it off where
-    /// something else is spoken.
+    /// Whether a client that offers protocols (ALPN, RFC 7301) must offer `http/1.1`. True by default; turn it off
+    /// where something else is spoken.
     pub http_only: bool,
     /// How clients are named. By default `sha256:` and the lower-case hexadecimal SHA-256 of the leaf's DER.
     pub identify: Identify,

@@ -200,11 +200,10 @@ impl TlsStream {
             let processed = self.process();
             // There is room: what is decrypted is shorter than what was received, by now or within a record before.
             decrypted += self.take_decrypted(&mut buf[decrypted..at])?;
-            match processed {
-                // It is found again by the next read.
-                Err(_) if decrypted > 0 => break,
-                processed => processed?,
+            if processed.is_err() && decrypted > 0 {
+                break;
             }
+            processed?;
         }
         Ok(decrypted)
     }
@@ -241,8 +240,8 @@ impl TlsStream {
         }
     }
 
-    /// Sees that the keys last for `len` more bytes. TLS 1.3 renews them by itself. Under TLS 1.2 the library would end the
-    /// stream, with a close_notify as if it were whole, and drop the rest.
+    /// Sees that the keys last for `len` more bytes. TLS 1.3 renews them by itself. Under TLS 1.2 the library would
+    /// end the stream, with a close_notify as if it were whole, and drop the rest.
     fn count_records(&mut self, len: usize) -> io::Result<()> {
         if self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
             self.records_sent += len.div_ceil(RECORD_BYTES) as u64;
@@ -267,13 +266,18 @@ impl Transport for TlsStream {
         self.check_established()?;
         let mut n = self.take_decrypted(buf)?;
         while n == 0 && self.end == End::Open {
-            // Tells again of what was wrong behind bytes that went first.
+            // Finds an error again that was behind bytes.
             self.process()?;
             n = if buf.len() >= 2 * RECORD_ROOM {
                 self.receive_into(buf)?
             } else {
-                self.receive()?;
-                self.take_decrypted(buf)?
+                let received = self.receive();
+                let n = self.take_decrypted(buf)?;
+                // An error behind bytes is found again by the next read.
+                if n == 0 {
+                    received?;
+                }
+                n
             };
         }
         Ok(n)

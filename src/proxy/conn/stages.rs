@@ -256,7 +256,9 @@ impl ProxyConn {
             }
             return;
         };
-        if self.draining || self.down.ended {
+        // Who has only just come has a request on its way, and would lose it.
+        let is_new = self.requests == 0;
+        if self.down.ended || (self.draining && !is_new) {
             self.close(false);
             return;
         }
@@ -345,6 +347,9 @@ impl ProxyConn {
         let after = |since: Instant, time: Duration, what| since.checked_add(time).map(|at| (at, what));
         match &self.stage {
             Stage::Idle { first_byte: Some(at), .. } => after(*at, limits.head_time, Deadline::Head),
+            Stage::Idle { since, .. } if self.draining => {
+                after(*since, limits.head_time, Deadline::KeepAlive)
+            }
             Stage::Idle { since, .. } => after(*since, limits.keep_alive, Deadline::KeepAlive),
             Stage::Closing { since, .. } | Stage::Cutting { since, .. } => {
                 after(*since, limits.closing_time, Deadline::Closing)

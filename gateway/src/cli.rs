@@ -1,0 +1,279 @@
+#![forbid(unsafe_code)]
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::address::{ListenAddress, UpstreamAddress};
+use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
+use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
+use crate::selftest::SelftestArgs;
+
+/// A gateway for the Docker Engine API.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dockline",
+    version,
+    long_version = concat!(env!("CARGO_PKG_VERSION"), "\nTLS: rustls with ring"),
+    about = "A gateway for the Docker Engine API",
+    long_about = "A gateway for the Docker Engine API: attach, exec and build sessions work through it as they do \
+                  without it.",
+    after_help = "`dockline COMMAND --help` explains a command and shows examples.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Listen, and send requests on to a Docker daemon.
+    #[command(after_long_help = "\
+Examples:
+  dockline serve
+      The local daemon on tcp://127.0.0.1:2375, without TLS, for this machine only.
+  dockline serve --listen 'unix:///run/dockline/docker.sock?mode=0660&group=docker'
+  dockline serve --listen tls://0.0.0.0:2376 --tls-dir /etc/dockline/tls
+      For other machines, whose clients need a certificate of /etc/dockline/tls/ca.pem.
+  dockline serve --upstream tls://one:2376 --upstream tls://two:2376 --upstream-tls-ca ca.pem
+      The second one is used while the first one cannot be reached.
+  dockline serve --config /etc/dockline/dockline.toml
+
+Signals:
+  HUP         read the configuration and all certificates again
+  USR1        open the access log again
+  USR2        start the program anew and hand the listening sockets over
+  TERM, INT   finish what runs, then end; a second one ends at once
+
+Every option can be given as an environment variable, too: --drain-timeout as DOCKLINE_DRAIN_TIMEOUT. Options win over
+the environment, the environment over the file. DOCKER_HOST is not read: it is what clients of this gateway set.")]
+    Serve(Settings),
+
+    /// Say whether a configuration is good, certificates included; serve nothing.
+    #[command(after_long_help = "\
+Examples:
+  dockline check
+  dockline check --config new.toml && mv new.toml /etc/dockline/dockline.toml
+
+Exit status: 0 if all is well, 3 if there is a problem, 2 if the command line is wrong.")]
+    Check(Settings),
+
+    Selftest(SelftestArgs),
+
+    /// Ask a running gateway whether it is ready: exit status 0 or 1.
+    #[command(after_long_help = "\
+Examples:
+  dockline healthcheck
+  HEALTHCHECK CMD [\"dockline\", \"healthcheck\"]     (in a Dockerfile)")]
+    Healthcheck(Healthcheck),
+
+    /// Print the completion script for a shell.
+    #[command(after_long_help = "\
+Examples:
+  dockline completions bash > /usr/share/bash-completion/completions/dockline
+  dockline completions zsh > ~/.zfunc/_dockline")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+
+    /// Print a manual page.
+    #[command(after_long_help = "\
+Examples:
+  dockline man > /usr/local/share/man/man1/dockline.1
+  dockline man serve > /usr/local/share/man/man1/dockline-serve.1")]
+    Man {
+        /// The command that the page is about; none: the program.
+        command: Option<String>,
+    },
+}
+
+/// What can be said about serving. Anything that is not said comes from the file, or has a default.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Settings {
+    /// Configuration file [default: /etc/dockline/dockline.toml, if there is one]
+    #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address to listen on; may be repeated [default: tcp://127.0.0.1:2375]
+    ///
+    /// tcp://HOST:PORT or HOST:PORT (port 2375 if none is given), tls://HOST:PORT (2376),
+    /// unix:///PATH?mode=0600&user=NAME&group=NAME, or fd:// for the sockets that systemd passes: fd://3 for one, fd://NAME
+    /// for those of a name.
+    #[arg(
+        long,
+        short,
+        value_name = "ADDRESS",
+        env = "DOCKLINE_LISTEN",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    pub(crate) listen: Vec<ListenAddress>,
+
+    /// Docker daemon to connect to; further ones are tried in order [default: unix:///var/run/docker.sock]
+    ///
+    /// unix:///PATH, tcp://HOST:PORT, or tls://HOST:PORT.
+    #[arg(
+        long,
+        short,
+        value_name = "ADDRESS",
+        env = "DOCKLINE_UPSTREAM",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    pub(crate) upstream: Vec<UpstreamAddress>,
+
+    /// Directory with server.pem, server-key.pem and ca.pem (or cert.pem and key.pem), for tls:// listeners
+    ///
+    /// The names are those of Docker's documentation. Clients must show a certificate of ca.pem.
+    #[arg(long, value_name = "DIR", env = "DOCKLINE_TLS_DIR", hide_env = true, help_heading = "TLS")]
+    pub(crate) tls_dir: Option<PathBuf>,
+
+    /// Certificate chain of tls:// listeners, PEM
+    #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CERT", hide_env = true, help_heading = "TLS")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_KEY", hide_env = true, help_heading = "TLS")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Authorities of client certificates, PEM; without it, clients need none
+    #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CLIENT_CA", hide_env = true, help_heading = "TLS")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Revoked client certificates, PEM
+    #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CRL", hide_env = true, help_heading = "TLS")]
+    pub(crate) tls_crl: Option<PathBuf>,
+
+    /// Authorities of the certificates of tls:// upstreams, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DOCKLINE_UPSTREAM_TLS_CA",
+        hide_env = true,
+        help_heading = "TLS"
+    )]
+    pub(crate) upstream_tls_ca: Option<PathBuf>,
+
+    /// Certificate that is shown to upstreams, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DOCKLINE_UPSTREAM_TLS_CERT",
+        hide_env = true,
+        help_heading = "TLS"
+    )]
+    pub(crate) upstream_tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DOCKLINE_UPSTREAM_TLS_KEY",
+        hide_env = true,
+        help_heading = "TLS"
+    )]
+    pub(crate) upstream_tls_key: Option<PathBuf>,
+
+    /// Name that the certificate of an upstream must have [default: the host of its address]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "DOCKLINE_UPSTREAM_TLS_NAME",
+        hide_env = true,
+        help_heading = "TLS"
+    )]
+    pub(crate) upstream_tls_name: Option<String>,
+
+    /// Worker threads [default: one per processor]
+    #[arg(long, value_name = "N", env = "DOCKLINE_THREADS", hide_env = true)]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// How long SIGTERM waits for tunnels to end; 0: for ever [default: 30s]
+    #[arg(long, value_name = "TIME", env = "DOCKLINE_DRAIN_TIMEOUT", hide_env = true)]
+    pub(crate) drain_timeout: Option<Time>,
+
+    /// Where requests are logged: off, - for standard output, or a file [default: off]
+    #[arg(long, value_name = "WHERE", env = "DOCKLINE_ACCESS_LOG", hide_env = true, help_heading = "Logs")]
+    pub(crate) access_log: Option<AccessTarget>,
+
+    /// text or json [default: text]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "DOCKLINE_ACCESS_LOG_FORMAT",
+        hide_env = true,
+        help_heading = "Logs"
+    )]
+    pub(crate) access_log_format: Option<Format>,
+
+    /// off, error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", env = "DOCKLINE_LOG_LEVEL", hide_env = true, help_heading = "Logs")]
+    pub(crate) log_level: Option<Level>,
+
+    /// Form of the own log, on standard error: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "DOCKLINE_LOG_FORMAT", hide_env = true, help_heading = "Logs")]
+    pub(crate) log_format: Option<Format>,
+
+    /// Where health and metrics are served, or off [default: unix:///run/dockline/admin.sock, if it can be made]
+    #[arg(long, value_name = "ADDRESS", env = "DOCKLINE_ADMIN", hide_env = true)]
+    pub(crate) admin: Option<AdminAddress>,
+
+    /// Add `Via` with this name to requests and answers
+    #[arg(long, value_name = "NAME", env = "DOCKLINE_VIA", hide_env = true, help_heading = "Forwarding")]
+    pub(crate) via: Option<ViaName>,
+
+    /// Tell the daemon about the client in X-Forwarded-For, -Proto and -Host
+    #[arg(
+        long, value_name = "BOOL", env = "DOCKLINE_X_FORWARDED", hide_env = true, help_heading = "Forwarding",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) x_forwarded: Option<bool>,
+
+    /// Tell the daemon about the client in Forwarded (RFC 7239)
+    #[arg(
+        long, value_name = "BOOL", env = "DOCKLINE_FORWARDED", hide_env = true, help_heading = "Forwarding",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) forwarded: Option<bool>,
+}
+
+impl Settings {
+    /// The files for listeners.
+    pub(crate) fn listener_tls(&self) -> ListenerTlsFiles {
+        ListenerTlsFiles {
+            dir: self.tls_dir.clone(),
+            cert: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+            client_ca: self.tls_client_ca.clone(),
+            crl: self.tls_crl.clone(),
+        }
+    }
+
+    /// The files for upstreams.
+    pub(crate) fn upstream_tls(&self) -> UpstreamTlsFiles {
+        UpstreamTlsFiles {
+            ca: self.upstream_tls_ca.clone(),
+            cert: self.upstream_tls_cert.clone(),
+            key: self.upstream_tls_key.clone(),
+            name: self.upstream_tls_name.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Healthcheck {
+    /// Admin address of the gateway [default: as the configuration says]
+    #[arg(long, value_name = "ADDRESS", env = "DOCKLINE_ADMIN", hide_env = true)]
+    pub(crate) admin: Option<AdminAddress>,
+
+    /// Configuration file of the gateway
+    #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+}

@@ -1,0 +1,90 @@
+#![forbid(unsafe_code)]
+//! The tables of the configuration file.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::limits::LimitsTable;
+use super::values::{AccessTarget, AdminAddress, Format, Level, Text, Time, ViaName};
+use crate::address::{ListenAddress, UpstreamAddress};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) threads: Option<NonZeroUsize>,
+    pub(super) drain_timeout: Option<Text<Time>>,
+    pub(super) listen: Vec<ListenTable>,
+    pub(super) upstream: Vec<UpstreamTable>,
+    pub(super) limits: LimitsTable,
+    pub(super) log: LogTable,
+    pub(super) admin: AdminTable,
+    pub(super) forwarding: ForwardingTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenTable {
+    pub(super) address: Spanned<Text<ListenAddress>>,
+    pub(super) name: Option<String>,
+    pub(super) tls: Option<Spanned<ListenTls>>,
+    pub(super) upstream: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) trusted: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ListenTls {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) crl: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTable {
+    pub(super) name: Spanned<String>,
+    pub(super) address: Option<Spanned<Text<UpstreamAddress>>>,
+    #[serde(default)]
+    pub(super) addresses: Vec<Spanned<Text<UpstreamAddress>>>,
+    pub(super) tls: Option<Spanned<UpstreamTls>>,
+    pub(super) host: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct UpstreamTls {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogTable {
+    pub(super) level: Option<Text<Level>>,
+    pub(super) format: Option<Text<Format>>,
+    pub(super) access: Option<Text<AccessTarget>>,
+    pub(super) access_format: Option<Text<Format>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AdminTable {
+    pub(super) address: Option<Text<AdminAddress>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ForwardingTable {
+    pub(super) via: Option<Text<ViaName>>,
+    pub(super) x_forwarded: Option<bool>,
+    pub(super) forwarded: Option<bool>,
+}

@@ -1,0 +1,153 @@
+#![forbid(unsafe_code)]
+//! The table `[limits]`.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+use std::time::Duration;
+
+use dockline::limits::Limits;
+use serde::Deserialize;
+
+use super::values::{FromText, Size, Text, Time};
+
+/// What holds if nothing is said. Two differ from the library's: `docker build` puts its arguments into the query and
+/// the credentials of every registry into one field.
+pub(crate) fn defaults() -> Limits {
+    let mut limits = Limits::default();
+    limits.request_head = 256 * 1024;
+    limits.request_line = 192 * 1024;
+    limits
+}
+
+/// A duration that cannot be switched off.
+#[derive(Clone, Copy, Debug)]
+struct Wait(Duration);
+
+impl FromStr for Wait {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Time(time) = text.parse()?;
+        if time.is_zero() { Err("this limit cannot be switched off".into()) } else { Ok(Self(time)) }
+    }
+}
+
+impl FromText for Wait {
+    const WHAT: &'static str = Time::WHAT;
+    const NUMBER: bool = true;
+}
+
+impl From<Text<Wait>> for Duration {
+    fn from(Text(Wait(time)): Text<Wait>) -> Self {
+        time
+    }
+}
+
+impl From<Text<Time>> for Option<Duration> {
+    fn from(Text(time): Text<Time>) -> Self {
+        time.or_off()
+    }
+}
+
+impl From<Text<Size>> for u64 {
+    fn from(Text(Size(size)): Text<Size>) -> Self {
+        size
+    }
+}
+
+impl From<Text<Size>> for usize {
+    fn from(Text(Size(size)): Text<Size>) -> Self {
+        Self::try_from(size).unwrap_or(Self::MAX)
+    }
+}
+
+/// Makes the table from each field of [`Limits`] and the type that reads it.
+macro_rules! limits_table {
+    ($($name:ident: $written:ty),* $(,)?) => {
+        /// What the file says of [`Limits`].
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub(super) struct LimitsTable {
+            $($name: Option<$written>,)*
+        }
+
+        impl LimitsTable {
+            /// Puts it over `limits`.
+            pub(super) fn apply(self, limits: &mut Limits) {
+                $(if let Some(written) = self.$name {
+                    limits.$name = written.into();
+                })*
+            }
+        }
+    };
+}
+
+limits_table! {
+    request_head: Text<Size>,
+    request_line: Text<Size>,
+    response_head: Text<Size>,
+    fields: NonZeroUsize,
+    chunk_extension: Text<Size>,
+    chunk_extensions: Text<Size>,
+    chunk_overhead_free: Text<Size>,
+    chunk_overhead_ratio: u64,
+    trailer: Text<Size>,
+    trailer_fields: usize,
+    interim_responses: u32,
+    held: Text<Size>,
+    requests: NonZeroU32,
+    head_time: Text<Wait>,
+    body_progress: Text<Wait>,
+    response_time: Text<Time>,
+    keep_alive: Text<Wait>,
+    closing_time: Text<Wait>,
+    connect_time: Text<Wait>,
+    handshake_time: Text<Wait>,
+    pool_time: Text<Wait>,
+    pool_size: usize,
+    tunnel_idle: Text<Time>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Limits, toml::de::Error> {
+        let mut limits = defaults();
+        toml::from_str::<LimitsTable>(text)?.apply(&mut limits);
+        Ok(limits)
+    }
+
+    /// A limit that is added to the library must get its line here.
+    #[test]
+    fn every_limit_has_its_key() {
+        let shown = format!("{:?}", Limits::default());
+        let (_, inside) = shown.split_once("{ ").unwrap();
+        let keys = inside.split(", ").map(|field| field.split_once(':').unwrap().0);
+        for key in keys {
+            let known = ["7", "\"7s\""].iter().any(|value| read(&format!("{key} = {value}")).is_ok());
+            assert!(known, "{key}");
+        }
+    }
+
+    #[test]
+    fn values_land_where_they_belong() {
+        let limits =
+            read("request_line = \"1k\"\nhead_time = \"3s\"\ntunnel_idle = \"1h\"\nrequests = 5").unwrap();
+        assert_eq!((limits.request_line, limits.requests), (1024, 5));
+        assert_eq!(limits.head_time, Duration::from_secs(3));
+        assert_eq!(limits.tunnel_idle, Some(Duration::from_secs(3600)));
+        assert_eq!(read("tunnel_idle = \"0\"").unwrap().tunnel_idle, None);
+        assert_eq!(read("").unwrap().request_head, 262_144);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let refused = |text| read(text).unwrap_err().message().to_owned();
+        assert!(refused("head_time = 0").contains("cannot be switched off"));
+        assert!(refused("head_time = 30").contains("\"30s\""));
+        assert!(refused("head_time = true").contains("a duration such as"));
+        assert!(refused("held = \"much\"").contains("is not a size"));
+        assert!(refused("fields = 0").contains("nonzero"));
+    }
+}

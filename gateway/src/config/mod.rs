@@ -1,0 +1,363 @@
+#![forbid(unsafe_code)]
+//! What is to be served: command line over environment over file over defaults.
+
+mod file;
+pub(crate) mod limits;
+mod problem;
+mod tls;
+pub(crate) mod values;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dockline::engine::Address;
+use dockline::limits::Limits;
+use dockline::proxy::Forwarding;
+use log::LevelFilter;
+
+use self::file::{File, ListenTable, UpstreamTable};
+pub(crate) use self::problem::Problem;
+use self::problem::Source;
+pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamTlsFiles};
+use self::values::{AccessTarget, Text};
+use crate::access_log::{AccessLogTarget, LogFormat};
+use crate::address::{HostPort, ListenAddress, UpstreamAddress};
+use crate::cli::Settings;
+use crate::suggest;
+
+/// Read if it is there and no other is named.
+const DEFAULT_FILE: &str = "/etc/dockline/dockline.toml";
+const DEFAULT_LISTEN: &str = "tcp://127.0.0.1:2375";
+const DEFAULT_UPSTREAM: &str = "unix:///var/run/docker.sock";
+const DEFAULT_ADMIN: &str = "unix:///run/dockline/admin.sock";
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+/// Everything that is settled before a socket is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    /// Never empty.
+    pub(crate) listeners: Vec<ListenerConfig>,
+    /// Never empty.
+    pub(crate) upstreams: Vec<UpstreamConfig>,
+    /// The bounds for every connection.
+    pub(crate) limits: Limits,
+    /// What upstreams and clients are told; `trusted` is each listener's own.
+    pub(crate) forwarding: Forwarding,
+    /// Worker threads; `None`: one per processor.
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// How long a drain may take; `None`: for ever.
+    pub(crate) drain_timeout: Option<Duration>,
+    /// The own log.
+    pub(crate) log: LogConfig,
+    /// Where the access log goes, and its form.
+    pub(crate) access_log: (Option<AccessLogTarget>, LogFormat),
+    /// The admin listener.
+    pub(crate) admin: AdminConfig,
+}
+
+/// How much the own log says, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogConfig {
+    pub(crate) level: LevelFilter,
+    pub(crate) format: LogFormat,
+}
+
+/// Where the admin listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AdminConfig {
+    /// `None`: there is none.
+    pub(crate) address: Option<ListenAddress>,
+    /// Whether somebody asked for it: then it is an error if it cannot be had.
+    pub(crate) wanted: bool,
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerConfig {
+    pub(crate) name: String,
+    pub(crate) address: ListenAddress,
+    pub(crate) tls: Option<ListenerTls>,
+    /// Index into [`Config::upstreams`].
+    pub(crate) upstream: usize,
+    /// Whether its clients are proxies that are believed.
+    pub(crate) trusted: bool,
+    /// Where it was asked for.
+    pub(crate) origin: String,
+}
+
+/// An upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamConfig {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<UpstreamAddress>,
+    pub(crate) tls: Option<UpstreamTls>,
+    /// What it gets for a `Host`.
+    pub(crate) host: String,
+    /// Where it was asked for.
+    pub(crate) origin: String,
+}
+
+impl Config {
+    /// Reads the file and puts everything together.
+    pub(crate) fn load(settings: &Settings) -> Result<Self, Problem> {
+        let (path, named) = match &settings.config {
+            Some(path) => (path.as_path(), true),
+            None => (Path::new(DEFAULT_FILE), false),
+        };
+        match fs::read_to_string(path) {
+            Ok(text) => Self::merge(settings, Some(Source::new(path, text))),
+            Err(error) if error.kind() == ErrorKind::NotFound && !named => Self::merge(settings, None),
+            Err(error) => Err(Problem::new(path.display(), format_args!("cannot be read: {error}"))),
+        }
+    }
+
+    fn merge(settings: &Settings, source: Option<Source>) -> Result<Self, Problem> {
+        let mut file = match &source {
+            Some(source) => toml::from_str(source.text()).map_err(|error| source.refused(error))?,
+            None => File::default(),
+        };
+        let source = source.as_ref();
+
+        if settings.upstream.is_empty() && settings.upstream_tls() != UpstreamTlsFiles::default() {
+            return Err(Problem::new(
+                "--upstream-tls-ca, -cert, -key, -name",
+                "they go with `--upstream tls://…`; an upstream of the file has its own `tls` table",
+            ));
+        }
+        let upstreams = if settings.upstream.is_empty() && !file.upstream.is_empty() {
+            read_upstreams(source, std::mem::take(&mut file.upstream))?
+        } else {
+            vec![upstream_of(settings)?]
+        };
+        let listeners = if settings.listen.is_empty() && !file.listen.is_empty() {
+            read_listeners(source, std::mem::take(&mut file.listen), &upstreams)?
+        } else {
+            listeners_of(settings)?
+        };
+        refuse_doubles_and_loops(&listeners, &upstreams)?;
+
+        let mut bounds = limits::defaults();
+        file.limits.apply(&mut bounds);
+        let via = settings.via.clone().or(file.forwarding.via.map(|Text(via)| via));
+        let forwarding = Forwarding {
+            via: via.map(|via| via.0.into()),
+            x_forwarded: settings.x_forwarded.or(file.forwarding.x_forwarded).unwrap_or(false),
+            forwarded: settings.forwarded.or(file.forwarding.forwarded).unwrap_or(false),
+            trusted: false,
+        };
+        let drain = settings.drain_timeout.or(file.drain_timeout.map(|Text(time)| time));
+        let level = settings.log_level.or(file.log.level.map(|Text(level)| level));
+        let format = settings.log_format.or(file.log.format.map(|Text(format)| format));
+        let access = settings.access_log.clone().or(file.log.access.map(|Text(target)| target));
+        let access_format = settings.access_log_format.or(file.log.access_format.map(|Text(format)| format));
+        let admin = settings.admin.clone().or(file.admin.address.map(|Text(address)| address));
+
+        Ok(Self {
+            file: source.map(|source| source.path().to_owned()),
+            listeners,
+            upstreams,
+            limits: bounds,
+            forwarding,
+            threads: settings.threads.or(file.threads),
+            drain_timeout: drain.map_or(Some(DEFAULT_DRAIN), values::Time::or_off),
+            log: LogConfig {
+                level: level.map_or(LevelFilter::Info, |level| level.0),
+                format: format.map_or(LogFormat::Text, |format| format.0),
+            },
+            access_log: (
+                access.and_then(|AccessTarget(target)| target),
+                access_format.map_or(LogFormat::Text, |format| format.0),
+            ),
+            admin: match admin {
+                Some(admin) => AdminConfig { address: admin.0, wanted: true },
+                None => AdminConfig { address: DEFAULT_ADMIN.parse().ok(), wanted: false },
+            },
+        })
+    }
+}
+
+/// The listeners that the command line asks for, or the default one.
+fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
+    let default;
+    let (addresses, origin) = if settings.listen.is_empty() {
+        default = DEFAULT_LISTEN.parse().into_iter().collect();
+        (&default, "the default listener")
+    } else {
+        (&settings.listen, "--listen")
+    };
+    let tls = settings.listener_tls();
+    if tls != ListenerTlsFiles::default()
+        && !addresses.iter().any(|it| matches!(it, ListenAddress::Tcp { tls: true, .. }))
+    {
+        return Err(Problem::new(
+            "--tls-dir, --tls-cert, -key, -client-ca, -crl",
+            "they go with `--listen tls://host:port`; a listener of the file has its own `tls` table",
+        ));
+    }
+    let listener = |address: &ListenAddress| {
+        Ok(ListenerConfig {
+            name: address.to_string(),
+            address: address.clone(),
+            tls: match address {
+                ListenAddress::Tcp { tls: true, .. } => {
+                    let files = tls.clone().settle();
+                    Some(files.map_err(|lack| {
+                        Problem::new(format_args!("{origin} {address}"), lack.for_options("--tls-"))
+                    })?)
+                }
+                _ => None,
+            },
+            upstream: 0,
+            trusted: false,
+            origin: format!("{origin} {address}"),
+        })
+    };
+    addresses.iter().map(listener).collect()
+}
+
+/// The upstream that the command line asks for, or the default one.
+fn upstream_of(settings: &Settings) -> Result<UpstreamConfig, Problem> {
+    let addresses = if settings.upstream.is_empty() {
+        DEFAULT_UPSTREAM.parse().into_iter().collect()
+    } else {
+        settings.upstream.clone()
+    };
+    let tls = settings.upstream_tls();
+    let given = tls != UpstreamTlsFiles::default();
+    let tls = settle_upstream_tls(&addresses, given.then_some(tls))
+        .map_err(|message| Problem::new("--upstream", message))?;
+    let host = host_for(&addresses);
+    Ok(UpstreamConfig { name: "docker".into(), addresses, tls, host, origin: "--upstream".into() })
+}
+
+fn read_listeners(
+    source: Option<&Source>,
+    tables: Vec<ListenTable>,
+    upstreams: &[UpstreamConfig],
+) -> Result<Vec<ListenerConfig>, Problem> {
+    let Some(source) = source else { return Ok(Vec::new()) };
+    let read = |table: ListenTable| {
+        let span = table.address.span();
+        let Text(address) = table.address.into_inner();
+        let tls = match (table.tls, &address) {
+            (Some(tls), _) => {
+                let place = tls.span();
+                let files = ListenerTlsFiles::from(tls.into_inner()).settle();
+                Some(files.map_err(|lack| source.problem(place, "listen.tls", lack.for_keys()))?)
+            }
+            (None, ListenAddress::Tcp { tls: true, .. }) => {
+                let message = "tls:// needs certificates; add tls = { cert = \"…\", key = \"…\" }";
+                return Err(source.problem(span, "listen.address", message));
+            }
+            (None, _) => None,
+        };
+        let upstream = match &table.upstream {
+            Some(name) => {
+                upstreams.iter().position(|upstream| upstream.name == *name.get_ref()).ok_or_else(|| {
+                    let word = name.get_ref();
+                    let hint = suggest::hint(word, upstreams.iter().map(|upstream| upstream.name.as_str()));
+                    let message = format!("there is no upstream `{word}`{hint}");
+                    source.problem(name.span(), "listen.upstream", message)
+                })?
+            }
+            None if upstreams.len() > 1 => {
+                let message = "there are several upstreams; say which one, as in upstream = \"…\"";
+                return Err(source.problem(span, "listen", message));
+            }
+            None => 0,
+        };
+        Ok(ListenerConfig {
+            name: table.name.unwrap_or_else(|| address.to_string()),
+            address,
+            tls,
+            upstream,
+            trusted: table.trusted,
+            origin: source.place(span.start),
+        })
+    };
+    tables.into_iter().map(read).collect()
+}
+
+fn read_upstreams(
+    source: Option<&Source>,
+    tables: Vec<UpstreamTable>,
+) -> Result<Vec<UpstreamConfig>, Problem> {
+    let Some(source) = source else { return Ok(Vec::new()) };
+    let mut all: Vec<UpstreamConfig> = Vec::new();
+    for table in tables {
+        let span = table.name.span();
+        let name = table.name.into_inner();
+        if all.iter().any(|other| other.name == name) {
+            let message = format!("there are two upstreams `{name}`; give each a name of its own");
+            return Err(source.problem(span, "upstream.name", message));
+        }
+        let addresses: Vec<UpstreamAddress> =
+            table.address.into_iter().chain(table.addresses).map(|address| address.into_inner().0).collect();
+        if addresses.is_empty() {
+            let message = "it has no address; add address = \"unix:///var/run/docker.sock\"";
+            return Err(source.problem(span, "upstream", message));
+        }
+        let tls_span = table.tls.as_ref().map_or(span.clone(), toml::Spanned::span);
+        let tls = table.tls.map(|tls| UpstreamTlsFiles::from(tls.into_inner()));
+        let tls = settle_upstream_tls(&addresses, tls)
+            .map_err(|message| source.problem(tls_span, "upstream", message))?;
+        let host = table.host.unwrap_or_else(|| host_for(&addresses));
+        all.push(UpstreamConfig { name, addresses, tls, host, origin: source.place(span.start) });
+    }
+    Ok(all)
+}
+
+/// TLS is spoken with all addresses of an upstream or with none, and told by their scheme.
+fn settle_upstream_tls(
+    addresses: &[UpstreamAddress],
+    given: Option<UpstreamTlsFiles>,
+) -> Result<Option<UpstreamTls>, &'static str> {
+    let secured = addresses.iter().filter(|address| address.tls).count();
+    match given {
+        given if secured == addresses.len() => given.unwrap_or_default().settle().map(Some),
+        _ if secured > 0 => Err("tls:// and other addresses cannot be mixed in one upstream"),
+        Some(_) => Err("TLS was set up, but no address is tls://host:port"),
+        None => Ok(None),
+    }
+}
+
+/// What a daemon at these addresses gets for a `Host`: for a Unix socket any word will do.
+fn host_for(addresses: &[UpstreamAddress]) -> String {
+    match addresses.first().map(|first| &first.address) {
+        Some(Address::Tcp { host, port }) => HostPort(host, *port).to_string(),
+        _ => "docker".into(),
+    }
+}
+
+fn refuse_doubles_and_loops(
+    listeners: &[ListenerConfig],
+    upstreams: &[UpstreamConfig],
+) -> Result<(), Problem> {
+    for (number, listener) in listeners.iter().enumerate() {
+        let key = listener.address.key();
+        if listeners[..number].iter().any(|other| other.address.key() == key) {
+            return Err(Problem::new(&listener.origin, format_args!("{key} is listened on twice")));
+        }
+        for upstream in upstreams {
+            let back = upstream.addresses.iter().find(|it| listener.address.is_reached_by(&it.address));
+            if let Some(address) = back {
+                return Err(Problem::new(
+                    &listener.origin,
+                    format_args!(
+                        "the upstream {address} is this listener: requests would go round in a circle; \
+                         listen or connect somewhere else"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

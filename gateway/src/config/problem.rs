@@ -1,0 +1,127 @@
+#![forbid(unsafe_code)]
+//! What is wrong with a configuration, where, and what to do.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::suggest;
+
+/// What is wrong, in words for whoever wrote it.
+#[derive(Debug)]
+pub(crate) struct Problem(String);
+
+impl Problem {
+    /// Something is wrong with what was said at `origin`: an option, or a place in the file.
+    pub(crate) fn new(origin: impl fmt::Display, message: impl fmt::Display) -> Self {
+        Self(format!("{origin}: {message}"))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A configuration file that was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    pub(super) fn new(path: &Path, text: String) -> Self {
+        Self { path: path.to_owned(), text }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `file:line:column` of a byte.
+    pub(super) fn place(&self, at: usize) -> String {
+        let (line, column, _) = self.locate(at);
+        format!("{}:{line}:{column}", self.path.display())
+    }
+
+    /// A problem with `key`, whose text is at `span`.
+    pub(super) fn problem(&self, span: Range<usize>, key: &str, message: impl fmt::Display) -> Problem {
+        let (line, column, text) = self.locate(span.start);
+        let number = line.to_string();
+        let gutter = " ".repeat(number.len());
+        // A tab is as wide in the line of marks as it is in the line of text.
+        let indent: String =
+            text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let room = text.chars().count().saturating_sub(column - 1);
+        let marks = "^".repeat(self.text.get(span).map_or(0, |it| it.chars().count()).min(room).max(1));
+        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+        Problem(format!(
+            "{}:{line}:{column}: {key}{message}\n {number} | {text}\n {gutter} | {indent}{marks}",
+            self.path.display()
+        ))
+    }
+
+    /// The problem that the TOML reader found.
+    pub(super) fn refused(&self, mut error: toml::de::Error) -> Problem {
+        let span = error.span().unwrap_or(0..0);
+        // Without the input it tells the key instead of the line.
+        error.set_input(None);
+        let told = error.to_string();
+        let key = told.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+        self.problem(span, key.unwrap_or(""), explain(error.message()))
+    }
+
+    /// Line, column (both from 1, in characters) and text of the line of a byte.
+    fn locate(&self, at: usize) -> (usize, usize, &str) {
+        let at = at.min(self.text.len());
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.matches('\n').count() + 1;
+        let text = self.text[start..].lines().next().unwrap_or("");
+        (line, before[start..].chars().count() + 1, text)
+    }
+}
+
+/// Adds to serde's "unknown field `x`, expected one of `a`, `b`" which one was meant.
+fn explain(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    match names.next() {
+        Some(word) if message.starts_with("unknown ") => match suggest::nearest(word, names) {
+            Some(found) => format!("unknown key `{word}`; did you mean `{found}`?"),
+            None => message.replacen("unknown field", "unknown key", 1),
+        },
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_line_column_and_marks() {
+        let source = Source::new(Path::new("d.toml"), "a = 1\n\n[log]\n\tlevel = \"x\" # c\n".into());
+        let at = source.text().find("\"x\"").unwrap();
+        assert_eq!(source.place(at), "d.toml:4:10");
+        assert_eq!(
+            source.problem(at..at + 3, "log.level", "is odd").to_string(),
+            "d.toml:4:10: log.level: is odd\n 4 | \tlevel = \"x\" # c\n   | \t        ^^^"
+        );
+        assert_eq!(source.place(usize::MAX), "d.toml:5:1");
+    }
+
+    #[test]
+    fn an_unknown_key_gets_a_suggestion() {
+        let list = "unknown field `levle`, expected one of `level`, `format`";
+        assert_eq!(explain(list), "unknown key `levle`; did you mean `level`?");
+        let far = "unknown field `colour`, expected one of `level`, `format`";
+        assert_eq!(explain(far), "unknown key `colour`, expected one of `level`, `format`");
+        assert_eq!(explain("missing field `address`"), "missing field `address`");
+    }
+}

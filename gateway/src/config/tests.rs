@@ -1,0 +1,146 @@
+#![forbid(unsafe_code)]
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Parser;
+use dockline::engine::Address;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+fn settings(line: &str) -> Settings {
+    let words = ["dockline", "serve"].into_iter().chain(line.split_whitespace());
+    match Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).command {
+        Command::Serve(settings) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn config(line: &str, file: &str) -> Result<Config, String> {
+    let source = Source::new(Path::new("d.toml"), file.to_owned());
+    Config::merge(&settings(line), Some(source)).map_err(|problem| problem.to_string())
+}
+
+fn refused(file: &str) -> String {
+    config("", file).expect_err(file)
+}
+
+#[test]
+fn without_anything_it_is_the_local_daemon_for_this_machine() {
+    let config = Config::merge(&settings(""), None).unwrap();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].address.to_string(), "tcp://127.0.0.1:2375");
+    assert_eq!(config.upstreams[0].addresses[0].to_string(), "unix:///var/run/docker.sock");
+    assert_eq!(config.upstreams[0].host, "docker");
+    assert_eq!(config.drain_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(config.limits.request_line, 192 * 1024);
+    assert_eq!(config.access_log.0, None);
+    assert!(!config.admin.wanted && config.admin.address.is_some());
+}
+
+#[test]
+fn options_win_over_the_file() {
+    let file = "threads = 2\ndrain_timeout = \"5s\"\n[[listen]]\naddress = \"tcp://127.0.0.1:1\"\n\
+                [[upstream]]\nname = \"a\"\naddress = \"tcp://h:5\"\n[log]\nlevel = \"debug\"\n\
+                [forwarding]\nvia = \"file\"\nx_forwarded = true\n";
+    let from_file = config("", file).unwrap();
+    assert_eq!(from_file.threads.map(NonZeroUsize::get), Some(2));
+    assert_eq!(from_file.drain_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(from_file.listeners[0].address.to_string(), "tcp://127.0.0.1:1");
+    assert_eq!(from_file.upstreams[0].host, "h:5");
+    assert_eq!(from_file.forwarding.via.as_deref(), Some(&b"file"[..]));
+    assert!(from_file.forwarding.x_forwarded);
+
+    let line = "--threads 3 --drain-timeout 0 --listen 127.0.0.1:9,[::1]:9 --upstream tcp://b --log-level warn \
+                --via line --x-forwarded=false --admin off --access-log -";
+    let from_line = config(line, file).unwrap();
+    assert_eq!(from_line.threads.map(NonZeroUsize::get), Some(3));
+    assert_eq!(from_line.drain_timeout, None);
+    assert_eq!(from_line.listeners.len(), 2);
+    assert_eq!(from_line.upstreams[0].host, "b:2375");
+    assert_eq!(from_line.log.level, LevelFilter::Warn);
+    assert_eq!(from_line.forwarding.via.as_deref(), Some(&b"line"[..]));
+    assert!(!from_line.forwarding.x_forwarded);
+    assert_eq!(from_line.admin, AdminConfig { address: None, wanted: true });
+    assert_eq!(from_line.access_log.0, Some(AccessLogTarget::Stdout));
+}
+
+#[test]
+fn several_upstreams_are_tried_in_order_or_chosen_by_name() {
+    let line = config("--upstream unix:///a --upstream tcp://b:1", "").unwrap();
+    assert_eq!(line.upstreams.len(), 1);
+    assert_eq!(line.upstreams[0].addresses.len(), 2);
+    assert_eq!(line.upstreams[0].addresses[0].address, Address::Unix("/a".into()));
+
+    let file = "[[upstream]]\nname = \"a\"\naddress = \"unix:///a\"\n\
+                [[upstream]]\nname = \"b\"\naddresses = [\"tcp://x\", \"tcp://y\"]\n\
+                [[listen]]\naddress = \"tcp://127.0.0.1:1\"\nupstream = \"b\"\n";
+    let chosen = config("", file).unwrap();
+    assert_eq!(chosen.listeners[0].upstream, 1);
+    assert_eq!(chosen.upstreams[1].addresses.len(), 2);
+    assert!(refused(&file.replace("upstream = \"b\"", "")).contains("say which one"));
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_shown() {
+    let upstream = "[[upstream]]\nname = \"docker\"\naddress = \"unix:///a\"\n";
+    for (file, words) in [
+        (
+            "[limits]\nhead_tiem = \"3s\"\n",
+            "d.toml:2:1: limits: unknown key `head_tiem`; did you mean `head_time`?\n 2 | head_tiem = \"3s\"\n   | ^^^^^^^^^",
+        ),
+        ("[limits]\nhead_time = \"3x\"\n", "d.toml:2:13: limits.head_time: `3x` is not a duration"),
+        ("[[listen]]\naddress = \"unxi:///a\"\n", "d.toml:2:11: listen"),
+        ("[[listen]]\naddress = \"unxi:///a\"\n", "did you mean `unix`?"),
+        ("[[listen]]\nname = \"a\"\n", "missing field `address`"),
+        ("[lsiten]\n", "did you mean `listen`?"),
+        ("threads = 0\n", "d.toml:1:11: threads"),
+        ("threads = \n", "d.toml:1:"),
+        ("[[listen]]\naddress = \"tls://a\"\n", "d.toml:2:11: listen.address: tls:// needs certificates"),
+        (
+            "[[listen]]\naddress = \"tls://a\"\ntls = { cert = \"c\" }\n",
+            "d.toml:3:7: listen.tls: the private key is missing; add key",
+        ),
+        ("[[upstream]]\nname = \"a\"\n", "d.toml:2:8: upstream: it has no address"),
+        ("[admin]\naddress = \"tcp://0.0.0.0:1\"\n", "reached by others"),
+    ] {
+        let said = refused(file);
+        assert!(said.contains(words), "{file}: {said}");
+    }
+    let twice = format!("{upstream}{upstream}");
+    assert!(refused(&twice).contains("d.toml:5:8: upstream.name: there are two upstreams `docker`"));
+    let unknown = format!("{upstream}[[listen]]\naddress = \"127.0.0.1:1\"\nupstream = \"dokcer\"\n");
+    assert!(
+        refused(&unknown)
+            .contains("d.toml:6:12: listen.upstream: there is no upstream `dokcer`; did you mean")
+    );
+}
+
+#[test]
+fn a_circle_is_refused() {
+    let said = config("--listen tcp://0.0.0.0:5 --upstream tcp://localhost:5", "").unwrap_err();
+    assert!(said.contains("circle"), "{said}");
+    let said = config("--listen 127.0.0.1:5,127.0.0.1:5", "").unwrap_err();
+    assert!(said.contains("twice"), "{said}");
+}
+
+#[test]
+fn tls_needs_its_files_and_its_scheme() {
+    let said = config("--listen tls://a", "").unwrap_err();
+    assert!(said.contains("add --tls-cert FILE, or --tls-dir DIR"), "{said}");
+    assert!(config("--tls-cert c --tls-key k", "").unwrap_err().contains("--listen tls://"));
+    let said = config("--listen tls://a --tls-cert c --tls-key k --tls-crl l", "").unwrap_err();
+    assert!(said.contains("--tls-client-ca"), "{said}");
+    let tls = config("--listen tls://a --tls-dir /none", "").unwrap().listeners[0].tls.clone().unwrap();
+    assert_eq!(tls.cert, Path::new("/none/cert.pem"));
+    assert_eq!(tls.client_ca.as_deref(), Some(Path::new("/none/ca.pem")));
+
+    assert!(config("--upstream tls://a", "").unwrap_err().contains("(ca)"));
+    assert!(config("--upstream tcp://a --upstream-tls-ca c", "").unwrap_err().contains("tls://host:port"));
+    assert!(config("--upstream-tls-ca c", "").unwrap_err().contains("--upstream tls://"));
+    assert!(config("--upstream tls://a,tcp://b --upstream-tls-ca c", "").unwrap_err().contains("mixed"));
+    let said = config("--upstream tls://a --upstream-tls-ca c --upstream-tls-cert d", "").unwrap_err();
+    assert!(said.contains("no private key"), "{said}");
+    let tls = config("--upstream tls://a --upstream-tls-ca c", "").unwrap().upstreams[0].tls.clone().unwrap();
+    assert_eq!((tls.ca.as_path(), tls.credentials), (Path::new("c"), None));
+}

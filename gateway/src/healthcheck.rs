@@ -1,0 +1,75 @@
+#![forbid(unsafe_code)]
+//! `dockline healthcheck`: asks the admin listener of a running gateway.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::address::ListenAddress;
+
+/// For each step of the question.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// More than an answer has.
+const ANSWER_MAX: u64 = 64 * 1024;
+const QUESTION: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: dockline\r\nConnection: close\r\n\r\n";
+
+/// Whether the gateway is ready, and what it said.
+pub(crate) fn ask(admin: &ListenAddress) -> io::Result<(bool, String)> {
+    match admin {
+        ListenAddress::Unix { path, .. } => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream)
+        }
+        ListenAddress::Tcp { host, port, .. } => {
+            let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            for address in (host.as_str(), *port).to_socket_addrs()? {
+                match TcpStream::connect_timeout(&address, PATIENCE) {
+                    Ok(stream) => {
+                        stream.set_read_timeout(Some(PATIENCE))?;
+                        stream.set_write_timeout(Some(PATIENCE))?;
+                        return exchange(stream);
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+        ListenAddress::Inherited(_) => {
+            Err(io::Error::other("fd:// cannot be connected to; give the address with --admin"))
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write) -> io::Result<(bool, String)> {
+    stream.write_all(QUESTION)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    read_answer(&String::from_utf8_lossy(&answer))
+}
+
+fn read_answer(answer: &str) -> io::Result<(bool, String)> {
+    let malformed = || io::Error::other("the answer is not HTTP; is this the admin listener?");
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or_else(malformed)?;
+    Ok((status == "200", body.trim_end().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_200_is_ready() {
+        let read = |text| read_answer(text).ok();
+        assert_eq!(read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"), Some((true, "ok".into())));
+        assert_eq!(
+            read("HTTP/1.1 503 Service Unavailable\r\n\r\nno upstream\n"),
+            Some((false, "no upstream".into()))
+        );
+        assert_eq!(read("SSH-2.0-x\r\n"), None);
+        assert_eq!(read("220 hello\r\n\r\n"), None);
+    }
+}

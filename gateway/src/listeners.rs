@@ -1,0 +1,164 @@
+#![forbid(unsafe_code)]
+//! The sockets that are listened on, across reloads.
+
+use std::fs;
+use std::sync::Arc;
+
+use dockline::engine::{Handle, Listener, ListenerHandle, ListenerSettings, Router, Service};
+use log::{info, warn};
+
+use crate::address::ListenAddress;
+use crate::bind::{self, Bound};
+use crate::config::{AdminConfig, Config};
+use crate::inherited::Inherited;
+use crate::upgrade::Sockets;
+
+const ADMIN: &str = "admin";
+
+/// All listeners that are open, the admin listener among them.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    open: Vec<Open>,
+    next: usize,
+}
+
+/// An open listener.
+struct Open {
+    key: String,
+    bound: Bound,
+    handle: ListenerHandle,
+}
+
+/// What is wanted at one address: the sockets are there, nothing is changed yet.
+pub(crate) struct Wanted {
+    key: String,
+    settings: ListenerSettings,
+    /// Empty if the listener is open already.
+    sockets: Vec<Bound>,
+}
+
+impl Listeners {
+    /// Opens what the configuration wants and is not open yet.
+    pub(crate) fn open(
+        &self,
+        config: &Config,
+        planned: Vec<ListenerSettings>,
+        inherited: &mut Inherited,
+    ) -> Result<Vec<Wanted>, String> {
+        let is_open = |key: &str| self.open.iter().any(|open| open.key == key);
+        let mut all = Vec::new();
+        for (wanted, settings) in config.listeners.iter().zip(planned) {
+            let key = wanted.address.key();
+            let sockets = match is_open(&key) {
+                true => Ok(Vec::new()),
+                false => bind::bind(&wanted.address, inherited),
+            };
+            let sockets = sockets.map_err(|message| format!("{}: {message}", wanted.origin))?;
+            all.push(Wanted { key, settings, sockets });
+        }
+        // Now that all others are there: this changes what is in use.
+        for wanted in config.listeners.iter().filter(|wanted| is_open(&wanted.address.key())) {
+            if let ListenAddress::Unix { path, access } = &wanted.address {
+                bind::set_access(path, access).map_err(|error| format!("{}: {error}", wanted.origin))?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Opens the admin listener. One that nobody asked for may fail.
+    pub(crate) fn open_admin(
+        &self,
+        config: &AdminConfig,
+        router: Arc<dyn Router>,
+        inherited: &mut Inherited,
+    ) -> Result<Option<Wanted>, String> {
+        let Some(address) = &config.address else { return Ok(None) };
+        if let (ListenAddress::Unix { path, .. }, false) = (address, config.wanted) {
+            // If it cannot be made, binding says so.
+            let _ = path.parent().map(fs::create_dir);
+        }
+        match bind::bind(address, inherited) {
+            Ok(sockets) => {
+                let settings = ListenerSettings::new(ADMIN, Service::Http(router));
+                Ok(Some(Wanted { key: address.key(), settings, sockets }))
+            }
+            Err(message) if config.wanted => Err(format!("admin: {message}")),
+            Err(message) => {
+                info!("there is no admin listener: {message}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Serves what is wanted and closes what is not wanted any more, except the admin listener.
+    pub(crate) fn serve(&mut self, wanted: impl IntoIterator<Item = Wanted>, handles: &[Handle]) {
+        let mut keep = Vec::new();
+        for Wanted { key, settings, sockets } in wanted {
+            for open in self.open.iter().filter(|open| open.key == key) {
+                open.handle.replace(settings.clone());
+            }
+            for bound in sockets {
+                // This end stays here for an upgrade.
+                let socket = match bound.socket.try_clone() {
+                    Ok(socket) => socket,
+                    Err(error) => {
+                        warn!("{}: {error}", bound.address);
+                        continue;
+                    }
+                };
+                let listener = Listener::new(socket, settings.clone());
+                let handle = listener.handle();
+                handles[self.next % handles.len()].listen(listener);
+                self.next += 1;
+                self.open.push(Open { key: key.clone(), bound, handle });
+            }
+            keep.push(key);
+        }
+        self.open.retain(|open| {
+            let kept = keep.contains(&open.key) || &*open.handle.settings().name == ADMIN;
+            if !kept {
+                handles.iter().for_each(|handle| handle.close(&open.handle));
+            }
+            kept
+        });
+    }
+
+    /// A second descriptor of each socket, with its key.
+    pub(crate) fn duplicate(&self) -> Result<Sockets, String> {
+        let duplicate = |open: &Open| Ok((open.key.clone(), open.bound.socket.try_clone()?));
+        self.open.iter().map(duplicate).collect::<std::io::Result<_>>().map_err(|error| error.to_string())
+    }
+
+    /// No other process has these sockets any more: their files go with them.
+    pub(crate) fn own_files(&mut self) {
+        self.open.iter_mut().filter_map(|open| open.bound.file.as_mut()).for_each(|file| file.ours = true);
+    }
+
+    /// Closes the sockets here; another process has them, and their files.
+    pub(crate) fn leave(&mut self) {
+        for mut open in self.open.drain(..) {
+            open.bound.file.iter_mut().for_each(|file| file.ours = false);
+        }
+    }
+
+    /// Where is listened, the admin listener left out.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let clients = self.open.iter().filter(|open| &*open.handle.settings().name != ADMIN);
+        clients.map(|open| open.bound.address.clone()).collect()
+    }
+
+    /// Logs what is listened on and where it leads.
+    pub(crate) fn describe(&self, config: &Config) {
+        for open in &self.open {
+            let settings = open.handle.settings();
+            let Some(wanted) = config.listeners.iter().find(|wanted| wanted.address.key() == open.key) else {
+                info!("listening on {} for health and metrics", open.bound.address);
+                continue;
+            };
+            let upstream = &config.upstreams[wanted.upstream];
+            let with_tls = if settings.tls.is_some() { " with TLS" } else { "" };
+            let to: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
+            info!("listening on {}{with_tls}, upstream {}", open.bound.address, to.join(", "));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+#![forbid(unsafe_code)]
+//! The own log, on standard error.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use log::{Level, Log, Metadata, Record};
+
+use crate::access_log::LogFormat;
+use crate::config::LogConfig;
+
+/// Begins to log. To be called once.
+pub(crate) fn start(config: LogConfig) {
+    // Set by systemd when the journal reads standard error: it has a clock of its own, and levels.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    if log::set_boxed_logger(Box::new(Logger { format: config.format, journal })).is_ok() {
+        log::set_max_level(config.level);
+    }
+}
+
+struct Logger {
+    format: LogFormat,
+    journal: bool,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        #[expect(clippy::disallowed_methods, reason = "the time of day, for people")]
+        let now = SystemTime::now();
+        let message = record.args().to_string();
+        let line = match self.format {
+            LogFormat::Json => json(record.level(), &message, now),
+            LogFormat::Text if self.journal => journal(record.level(), &message),
+            LogFormat::Text => text(record.level(), &message, now),
+        };
+        // One write, so that lines of threads do not mix. There is nobody to tell if it fails.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+fn text(level: Level, message: &str, now: SystemTime) -> String {
+    let time = humantime::format_rfc3339_millis(now);
+    let mut line = format!("{time} {:5} ", name(level));
+    push_clean(&mut line, message);
+    line
+}
+
+/// With a priority of syslog in front of each line (sd-daemon(3)).
+fn journal(level: Level, message: &str) -> String {
+    let priority = match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    let mut all = String::new();
+    for line in message.lines() {
+        let _ = write!(all, "<{priority}>");
+        push_clean(&mut all, line);
+    }
+    all
+}
+
+/// The text and a line end. Control characters are spelt out: what clients send must not drive a terminal.
+fn push_clean(line: &mut String, message: &str) {
+    for c in message.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+}
+
+fn json(level: Level, message: &str, now: SystemTime) -> String {
+    let time = humantime::format_rfc3339_millis(now);
+    let mut line = format!(r#"{{"ts":"{time}","level":"{}","msg":""#, name(level));
+    for c in message.chars() {
+        match c {
+            '"' => line.push_str("\\\""),
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            c if c.is_control() => {
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line.push_str("\"}\n");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_their_form() {
+        let now = SystemTime::UNIX_EPOCH;
+        assert_eq!(text(Level::Warn, "a\x1b[b", now), "1970-01-01T00:00:00.000Z warn  a\\u{1b}[b\n");
+        assert_eq!(journal(Level::Error, "a\nb"), "<3>a\n<3>b\n");
+        assert_eq!(
+            json(Level::Info, "say \"\\\"\n\x07", now),
+            "{\"ts\":\"1970-01-01T00:00:00.000Z\",\"level\":\"info\",\"msg\":\"say \\\"\\\\\\\"\\n\\u0007\"}\n"
+        );
+    }
+}

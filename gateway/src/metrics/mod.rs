@@ -1,0 +1,239 @@
+#![forbid(unsafe_code)]
+//! Metrics, as Prometheus reads them.
+//!
+//! What the engines count themselves is summed when somebody asks. What requests and tunnels add is a few relaxed
+//! atomic additions. No label comes from a client.
+
+mod encode;
+mod histogram;
+mod process;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dockline::engine::{Exchange, Handle, Stats, Tunnel};
+
+use crate::access_log::tunnel_kind_name;
+use crate::series::Series;
+use encode::{Encoder, MetricType};
+use histogram::Histogram;
+
+/// Seconds; many Docker requests wait for something to happen, so the upper end is far.
+const REQUEST_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Seconds, from `docker exec` to a shell that is left open for a day.
+const TUNNEL_SECONDS: &[f64] = &[0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0];
+
+/// Classes of status codes; the first is for requests that got no answer.
+const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    listeners: Series<Arc<str>, Requests>,
+    tunnels: Series<(&'static str, &'static str), AtomicU64>,
+    tunnel_duration: Histogram,
+    handles: Mutex<Vec<Handle>>,
+    access_log_dropped: OnceLock<Arc<AtomicU64>>,
+    reload_ok: AtomicBool,
+    reload_ok_at: AtomicU64,
+}
+
+/// The requests of one listener.
+#[derive(Debug)]
+struct Requests {
+    codes: [AtomicU64; CODES.len()],
+    duration: Histogram,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self { codes: Default::default(), duration: Histogram::new(REQUEST_SECONDS) }
+    }
+}
+
+impl Metrics {
+    /// Metrics that have counted nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            listeners: Series::default(),
+            tunnels: Series::default(),
+            tunnel_duration: Histogram::new(TUNNEL_SECONDS),
+            handles: Mutex::default(),
+            access_log_dropped: OnceLock::new(),
+            reload_ok: AtomicBool::new(false),
+            reload_ok_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Says whether a configuration could be loaded, the first one included.
+    pub(crate) fn config_reloaded(&self, ok: bool) {
+        self.reload_ok.store(ok, Ordering::Relaxed);
+        if ok {
+            #[expect(clippy::disallowed_methods, reason = "the metric is a time of day")]
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.reload_ok_at.store(now.as_secs(), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the engines whose counters are shown.
+    pub(crate) fn watch(&self, handles: Vec<Handle>) {
+        *self.handles() = handles;
+    }
+
+    /// Sets the counter of lines that the access log lost; the first one stays.
+    pub(crate) fn watch_access_log(&self, dropped: Arc<AtomicU64>) {
+        let _ = self.access_log_dropped.set(dropped);
+    }
+
+    /// Counts a request.
+    pub(crate) fn exchange(&self, exchange: &Exchange<'_>) {
+        let requests = self.listeners.get(&exchange.client.listener);
+        let class = usize::from(exchange.status.unwrap_or(0) / 100);
+        requests.codes[if class < CODES.len() { class } else { 0 }].fetch_add(1, Ordering::Relaxed);
+        requests.duration.observe(exchange.duration);
+    }
+
+    /// Counts a tunnel that ended.
+    pub(crate) fn tunnel(&self, tunnel: &Tunnel<'_>) {
+        let close = tunnel.stats.close_reason.map_or("none", |reason| reason.name());
+        self.tunnels.get(&(tunnel_kind_name(tunnel.kind), close)).fetch_add(1, Ordering::Relaxed);
+        self.tunnel_duration.observe(tunnel.duration);
+    }
+
+    /// Everything, in the text format.
+    pub(crate) fn render(&self) -> String {
+        let stats: Vec<Stats> = self.handles().iter().map(Handle::stats).collect();
+        let mut out = Encoder::default();
+        out.family("dockline_build_info", MetricType::Gauge, "The version that runs; always 1.");
+        out.sample("dockline_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.collect_requests(&mut out);
+        self.collect_tunnels(&mut out);
+        collect_stats(&mut out, &stats);
+        self.collect_config(&mut out);
+        process::collect(&mut out);
+        out.finish()
+    }
+
+    fn collect_requests(&self, out: &mut Encoder) {
+        let name = "dockline_requests_total";
+        out.family(name, MetricType::Counter, "Requests dealt with, by the class of the answer's status.");
+        for (listener, requests) in self.listeners.iter() {
+            for (code, count) in CODES.iter().zip(&requests.codes) {
+                out.sample(name, &[("listener", listener), ("code", code)], count.load(Ordering::Relaxed));
+            }
+        }
+        let name = "dockline_request_duration_seconds";
+        out.family(name, MetricType::Histogram, "From the first byte of a request to the end of its answer.");
+        for (listener, requests) in self.listeners.iter() {
+            requests.duration.encode(out, name, &[("listener", listener)]);
+        }
+    }
+
+    fn collect_tunnels(&self, out: &mut Encoder) {
+        let name = "dockline_tunnels_total";
+        out.family(name, MetricType::Counter, "Tunnels that ended, by how they opened and why they ended.");
+        for ((kind, close), count) in self.tunnels.iter() {
+            out.sample(name, &[("kind", kind), ("close", close)], count.load(Ordering::Relaxed));
+        }
+        let name = "dockline_tunnel_duration_seconds";
+        out.family(name, MetricType::Histogram, "How long tunnels that ended were open.");
+        self.tunnel_duration.encode(out, name, &[]);
+    }
+
+    fn collect_config(&self, out: &mut Encoder) {
+        let name = "dockline_access_log_dropped_total";
+        out.family(name, MetricType::Counter, "Lines of the access log that were lost.");
+        let dropped = self.access_log_dropped.get().map_or(0, |dropped| dropped.load(Ordering::Relaxed));
+        out.sample(name, &[], dropped);
+        let name = "dockline_config_last_reload_successful";
+        out.family(name, MetricType::Gauge, "Whether the configuration could be loaded when last tried.");
+        out.sample(name, &[], u8::from(self.reload_ok.load(Ordering::Relaxed)));
+        let name = "dockline_config_last_reload_success_timestamp_seconds";
+        out.family(name, MetricType::Gauge, "When the configuration was last loaded, since the epoch.");
+        out.sample(name, &[], self.reload_ok_at.load(Ordering::Relaxed));
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What engines count: a family, and for each of its samples a label and the counter.
+type StatsFamily = (&'static str, MetricType, &'static str, &'static [StatsSample]);
+type StatsSample = (&'static [(&'static str, &'static str)], fn(&Stats) -> u64);
+
+const STATS: &[StatsFamily] = &[
+    (
+        "dockline_client_connections_open",
+        MetricType::Gauge,
+        "Client connections open now.",
+        &[(&[], |s| s.clients_now)],
+    ),
+    (
+        "dockline_connections_total",
+        MetricType::Counter,
+        "Client connections accepted.",
+        &[(&[], |s| s.accepted)],
+    ),
+    ("dockline_tunnels_open", MetricType::Gauge, "Tunnels open now.", &[(&[], |s| s.tunnels_now)]),
+    (
+        "dockline_relay_bytes_total",
+        MetricType::Counter,
+        "Tunnel bytes delivered: up to the daemon, down to the client.",
+        &[
+            (&[("direction", "up")], |s| s.tunnel_bytes_up),
+            (&[("direction", "down")], |s| s.tunnel_bytes_down),
+        ],
+    ),
+    (
+        "dockline_upstream_connects_total",
+        MetricType::Counter,
+        "Connections made to upstreams.",
+        &[(&[], |s| s.connects)],
+    ),
+    (
+        "dockline_upstream_connect_failures_total",
+        MetricType::Counter,
+        "Attempts to connect to an address of an upstream that failed.",
+        &[(&[], |s| s.connect_failures)],
+    ),
+    (
+        "dockline_upstream_connections_reused_total",
+        MetricType::Counter,
+        "Requests that used a kept upstream connection.",
+        &[(&[], |s| s.reuses)],
+    ),
+    (
+        "dockline_upstream_connections_idle",
+        MetricType::Gauge,
+        "Unused upstream connections kept now.",
+        &[(&[], |s| s.pooled_now)],
+    ),
+    (
+        "dockline_tls_handshakes_total",
+        MetricType::Counter,
+        "TLS handshakes of clients.",
+        &[(&[("result", "ok")], |s| s.handshakes), (&[("result", "failed")], |s| s.handshake_failures)],
+    ),
+    (
+        "dockline_accept_pauses_total",
+        MetricType::Counter,
+        "Times that accepting paused for want of descriptors or memory.",
+        &[(&[], |s| s.accept_pauses)],
+    ),
+    ("dockline_panics_total", MetricType::Counter, "Connections ended by a panic.", &[(&[], |s| s.panics)]),
+];
+
+fn collect_stats(out: &mut Encoder, stats: &[Stats]) {
+    for (name, kind, help, samples) in STATS {
+        out.family(name, *kind, help);
+        for (labels, counter) in *samples {
+            out.sample(name, labels, stats.iter().map(counter).sum::<u64>());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+#![forbid(unsafe_code)]
+//! From the configuration to what the engine takes. Reads the certificates, opens no socket.
+
+use std::sync::Arc;
+
+use dockline::engine::tls::{
+    ClientTls, ClientTlsConfig, Credentials, Pem, ServerTls, ServerTlsConfig, TlsError, check_key_file,
+};
+use dockline::engine::{Address, ListenerSettings, Service, Upstream};
+use dockline::proxy::{ConnConfig, Forwarding};
+
+use crate::config::{Config, ListenerTls, Problem, UpstreamConfig, UpstreamTls};
+use crate::identity;
+
+/// What is served, ready for the engine.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// As in [`Config::upstreams`].
+    pub(crate) upstreams: Vec<Arc<Upstream>>,
+    /// As in [`Config::listeners`].
+    pub(crate) listeners: Vec<ListenerSettings>,
+}
+
+impl Plan {
+    /// Reads and checks all that the configuration names. An upstream of `before` that has not changed is kept, and
+    /// its unused connections with it.
+    pub(crate) fn new(config: &Config, before: &[Arc<Upstream>]) -> Result<Self, Problem> {
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|wanted| {
+                let made = upstream(wanted)?;
+                let kept = before.iter().find(|old| is_same(old, &made)).map(Arc::clone);
+                Ok(kept.unwrap_or_else(|| Arc::new(made)))
+            })
+            .collect::<Result<Vec<_>, Problem>>()?;
+        let listeners = config
+            .listeners
+            .iter()
+            .map(|wanted| {
+                let upstream = Arc::clone(&upstreams[wanted.upstream]);
+                let forwarding = Forwarding { trusted: wanted.trusted, ..config.forwarding.clone() };
+                let conn = ConnConfig { limits: config.limits, forwarding, ..ConnConfig::default() };
+                let tls = wanted.tls.as_ref().map(server_tls).transpose();
+                let mut settings =
+                    ListenerSettings::new(wanted.name.as_str(), Service::Http(Arc::new(upstream)));
+                settings.tls = tls.map_err(|error| Problem::new(&wanted.origin, error))?;
+                settings.conn = Arc::new(conn);
+                Ok(settings)
+            })
+            .collect::<Result<_, Problem>>()?;
+        Ok(Self { upstreams, listeners })
+    }
+}
+
+/// What an operator should know before others find out.
+pub(crate) fn warnings(config: &Config) -> Vec<String> {
+    let mut all = Vec::new();
+    for listener in config.listeners.iter().filter(|listener| listener.address.is_public()) {
+        let address = &listener.address;
+        match &listener.tls {
+            None => all.push(format!(
+                "{address} IS OPEN TO OTHER MACHINES WITHOUT TLS: whoever reaches it is root on the Docker host. \
+                 Use tls:// with a client authority, or 127.0.0.1"
+            )),
+            Some(ListenerTls { client_ca: None, .. }) => all.push(format!(
+                "{address} ASKS CLIENTS FOR NO CERTIFICATE: whoever reaches it is root on the Docker host. \
+                 Name a client authority"
+            )),
+            Some(_) => {}
+        }
+    }
+    all
+}
+
+fn is_same(old: &Upstream, new: &Upstream) -> bool {
+    // TLS material has no identity to compare.
+    old.tls.is_none()
+        && new.tls.is_none()
+        && (&old.name, &old.addresses, &old.host) == (&new.name, &new.addresses, &new.host)
+}
+
+fn upstream(wanted: &UpstreamConfig) -> Result<Upstream, Problem> {
+    let addresses: Vec<Address> = wanted.addresses.iter().map(|one| one.address.clone()).collect();
+    let mut upstream = Upstream::new(wanted.name.as_str(), addresses);
+    upstream.host = Some(wanted.host.as_str().into());
+    let tls = wanted.tls.as_ref().map(client_tls).transpose();
+    upstream.tls = tls.map_err(|error| Problem::new(&wanted.origin, error))?;
+    Ok(upstream)
+}
+
+fn server_tls(files: &ListenerTls) -> Result<Arc<ServerTls>, TlsError> {
+    check_key_file(&files.key)?;
+    let mut config = ServerTlsConfig::new(Credentials::read(&files.cert, &files.key)?);
+    config.client_ca = files.client_ca.as_ref().map(Pem::read).transpose()?;
+    config.identify = Arc::new(identity::of_certificate);
+    config.crls = files.crl.iter().map(Pem::read).collect::<Result<_, _>>()?;
+    ServerTls::new(&config).map(Arc::new)
+}
+
+fn client_tls(wanted: &UpstreamTls) -> Result<Arc<ClientTls>, TlsError> {
+    let mut config = ClientTlsConfig::new(Pem::read(&wanted.ca)?);
+    if let Some((cert, key)) = &wanted.credentials {
+        check_key_file(key)?;
+        config.credentials = Some(Credentials::read(cert, key)?);
+    }
+    config.server_name.clone_from(&wanted.name);
+    ClientTls::new(&config).map(Arc::new)
+}

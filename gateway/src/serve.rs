@@ -1,0 +1,351 @@
+#![forbid(unsafe_code)]
+//! `dockline serve`: start, reload, upgrade, stop. The work itself is done by the engine's workers; this is the main
+//! thread, which waits for signals.
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use dockline::engine::{EngineOptions, Handle, Observer, Upstream, Workers};
+use log::{error, info, warn};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+use crate::access_log::AccessLog;
+use crate::admin::{AdminRouter, Health};
+use crate::cli::Settings;
+use crate::config::Config;
+use crate::inherited::Inherited;
+use crate::listeners::Listeners;
+use crate::logger;
+use crate::metrics::Metrics;
+use crate::notify::Notify;
+use crate::plan::{self, Plan};
+use crate::telemetry::Telemetry;
+use crate::upgrade::{Predecessor, Program};
+
+/// What a process ends with that a signal has ended: this plus the signal's number.
+const SIGNAL_STATUS: u8 = 128;
+/// How long connections may take to close when everything is to end at once.
+const STOP_TIME: Duration = Duration::from_secs(1);
+
+/// Serves until a signal ends it.
+pub(crate) fn run(settings: Settings) -> ExitCode {
+    let config = match Config::load(&settings) {
+        Ok(config) => config,
+        Err(problem) => {
+            eprintln!("dockline: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logger::start(config.log);
+    match Server::start(settings, config) {
+        Ok(server) => server.run(),
+        Err(message) => {
+            error!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the main thread waits for.
+enum Wake {
+    Signal(i32),
+    /// The new process serves, or does not.
+    Upgraded(Result<u32, String>),
+    /// All workers have ended, because they were told to or because one could not go on.
+    Ended(std::io::Result<()>),
+}
+
+/// What the process is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// A new process is being started.
+    Upgrading,
+    /// A new process serves; this one waits for its tunnels to end.
+    Replaced,
+    /// It was told to end, and finishes what runs.
+    Stopping,
+}
+
+struct Server {
+    settings: Settings,
+    config: Config,
+    program: Program,
+    upstreams: Vec<Arc<Upstream>>,
+    listeners: Listeners,
+    inherited: Inherited,
+    handles: Vec<Handle>,
+    telemetry: Arc<Telemetry>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    notify: Notify,
+    sender: SyncSender<Wake>,
+    wakes: Receiver<Wake>,
+    phase: Phase,
+}
+
+impl Server {
+    fn start(settings: Settings, config: Config) -> Result<Self, String> {
+        let program =
+            Program::of_this_process().map_err(|error| format!("where is this program? {error}"))?;
+        let failed = |error| format!("the sockets of the old process do not come: {error}");
+        let (predecessor, handed) = match Predecessor::greet().map_err(failed)? {
+            Some((predecessor, handed)) => (Some(predecessor), handed),
+            None => (None, Vec::new()),
+        };
+        let mut inherited = Inherited::new(handed)?;
+        let notify = Notify::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
+        raise_descriptor_limit();
+        let (sender, wakes) = sync_channel(16);
+        // Before anybody can know that there is somebody to send them to.
+        watch_signals(sender.clone())?;
+
+        let Plan { upstreams, listeners: planned } =
+            Plan::new(&config, &[]).map_err(|problem| problem.to_string())?;
+        let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
+        let access = match config.access_log.clone() {
+            (Some(target), format) => {
+                Some(AccessLog::open(target, format).map_err(|error| format!("access log: {error}"))?)
+            }
+            (None, _) => None,
+        };
+        let telemetry = Telemetry::new(access, Arc::clone(&metrics), Arc::clone(&health));
+        let mut listeners = Listeners::default();
+        let opened = listeners.open(&config, planned, &mut inherited)?;
+        let admin = AdminRouter::new(Arc::clone(&metrics), Arc::clone(&health));
+        let admin = listeners.open_admin(&config.admin, Arc::new(admin), &mut inherited)?;
+        for key in inherited.left() {
+            warn!("{key} was passed, but no listener is configured for it");
+        }
+
+        let observer: Arc<dyn Observer> = telemetry.clone();
+        let workers = Workers::start(threads(&config), &EngineOptions::default(), &observer)
+            .map_err(|error| format!("the workers do not start: {error}"))?;
+        let handles = workers.handles().to_vec();
+        metrics.watch(handles.clone());
+        listeners.serve(opened.into_iter().chain(admin), &handles);
+        let ended = sender.clone();
+        spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
+
+        let mut server = Self {
+            settings,
+            config,
+            program,
+            upstreams,
+            listeners,
+            inherited,
+            handles,
+            telemetry,
+            metrics,
+            health,
+            notify,
+            sender,
+            wakes,
+            phase: Phase::Serving,
+        };
+        server.metrics.config_reloaded(true);
+        server.health.set_upstreams(server.upstreams.clone());
+        server.health.set_ready(true);
+        plan::warnings(&server.config).iter().for_each(|warning| warn!("{warning}"));
+        server.listeners.describe(&server.config);
+        info!("ready");
+        server.notify.ready(&server.status());
+        if let Some(predecessor) = predecessor {
+            // If it is gone, there is nobody to wait for.
+            let _ = predecessor.dismiss();
+        }
+        server.listeners.own_files();
+        Ok(server)
+    }
+
+    fn run(mut self) -> ExitCode {
+        loop {
+            let wake = match self.notify.watchdog() {
+                Some(interval) => self.wakes.recv_timeout(interval),
+                None => self.wakes.recv().map_err(RecvTimeoutError::from),
+            };
+            self.notify.alive();
+            let status = match wake {
+                Ok(Wake::Signal(signal)) => self.on_signal(signal),
+                Ok(Wake::Upgraded(result)) => {
+                    self.on_upgraded(result);
+                    None
+                }
+                Ok(Wake::Ended(result)) => Some(self.on_ended(result)),
+                Err(_) => None,
+            };
+            if let Some(status) = status {
+                return status;
+            }
+        }
+    }
+
+    fn on_signal(&mut self, signal: i32) -> Option<ExitCode> {
+        match (signal, self.phase) {
+            (SIGUSR1, _) => self.telemetry.reopen(),
+            (SIGHUP, Phase::Serving) => self.reload(),
+            (SIGUSR2, Phase::Serving) => self.upgrade(),
+            (SIGHUP | SIGUSR2, Phase::Upgrading) => warn!("an upgrade is under way; try again after it"),
+            (SIGHUP | SIGUSR2, _) => warn!("this process is about to end; nothing is reloaded"),
+            (_, Phase::Stopping) => return Some(self.stop_now(signal)),
+            (..) => self.stop(),
+        }
+        None
+    }
+
+    fn reload(&mut self) {
+        self.notify.reloading();
+        let result = self.try_reload();
+        self.metrics.config_reloaded(result.is_ok());
+        match result {
+            Ok(()) => {
+                self.listeners.describe(&self.config);
+                info!("reloaded");
+            }
+            Err(message) => error!("not reloaded, the old configuration stays: {message}"),
+        }
+        self.notify.ready(&self.status());
+    }
+
+    /// Everything that can fail comes first, so that nothing is half done.
+    fn try_reload(&mut self) -> Result<(), String> {
+        let config = Config::load(&self.settings).map_err(|problem| problem.to_string())?;
+        let plan = Plan::new(&config, &self.upstreams).map_err(|problem| problem.to_string())?;
+        let opened = self.listeners.open(&config, plan.listeners, &mut self.inherited)?;
+        self.listeners.serve(opened, &self.handles);
+        self.upstreams = plan.upstreams;
+        self.health.set_upstreams(self.upstreams.clone());
+        log::set_max_level(config.log.level);
+        plan::warnings(&config).iter().for_each(|warning| warn!("{warning}"));
+        let fixed = |config: &Config| {
+            (config.threads, config.access_log.clone(), config.admin.clone(), config.log.format)
+        };
+        if fixed(&config) != fixed(&self.config) {
+            warn!(
+                "threads, the log's format, the access log and the admin listener change at the next start"
+            );
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    fn upgrade(&mut self) {
+        let started = self.listeners.duplicate().and_then(|sockets| {
+            let (program, sender) = (self.program.clone(), self.sender.clone());
+            spawn("upgrade", move || drop(sender.send(Wake::Upgraded(program.replace(&sockets)))))
+        });
+        match started {
+            Ok(()) => {
+                info!("upgrade: starting a new process");
+                self.phase = Phase::Upgrading;
+            }
+            Err(message) => error!("no upgrade: {message}"),
+        }
+    }
+
+    fn on_upgraded(&mut self, result: Result<u32, String>) {
+        match result {
+            // It was told to end, and so is its successor.
+            Ok(pid) if self.phase == Phase::Stopping => {
+                let successor = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                successor.map(|pid| kill_process(pid, Signal::TERM));
+            }
+            Ok(pid) => {
+                info!("upgrade: process {pid} serves; this one waits for its tunnels to end");
+                self.notify.replaced_by(pid);
+                self.listeners.leave();
+                self.phase = Phase::Replaced;
+                self.drain(None);
+            }
+            Err(message) => {
+                error!("no upgrade, this process goes on: {message}");
+                if self.phase == Phase::Upgrading {
+                    self.phase = Phase::Serving;
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        let limit = self.config.drain_timeout;
+        match limit {
+            Some(limit) => info!("stopping; what runs may take {} more", humantime::format_duration(limit)),
+            None => info!("stopping when all has ended"),
+        }
+        if self.phase != Phase::Replaced {
+            self.notify.stopping("draining");
+        }
+        self.phase = Phase::Stopping;
+        self.drain(limit);
+        // The workers close theirs; an open duplicate would still take connections that nobody serves.
+        self.listeners = Listeners::default();
+    }
+
+    fn drain(&self, limit: Option<Duration>) {
+        self.health.set_draining();
+        self.handles.iter().for_each(|handle| handle.drain(limit));
+    }
+
+    fn stop_now(&mut self, signal: i32) -> ExitCode {
+        info!("stopped at once");
+        self.handles.iter().for_each(Handle::stop);
+        // They close their connections; the process does not wait long for it.
+        let _ = self.wakes.recv_timeout(STOP_TIME);
+        ExitCode::from(SIGNAL_STATUS + u8::try_from(signal).unwrap_or(0))
+    }
+
+    fn on_ended(&self, result: std::io::Result<()>) -> ExitCode {
+        match result {
+            Err(error) => error!("a worker could not go on: {error}"),
+            Ok(()) if matches!(self.phase, Phase::Stopping | Phase::Replaced) => {
+                info!("stopped");
+                return ExitCode::SUCCESS;
+            }
+            Ok(()) => error!("the workers have ended without being told to"),
+        }
+        ExitCode::FAILURE
+    }
+
+    fn status(&self) -> String {
+        format!("serving on {}", self.listeners.addresses().join(", "))
+    }
+}
+
+fn threads(config: &Config) -> NonZeroUsize {
+    let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    config.threads.unwrap_or_else(processors)
+}
+
+/// The soft limit is low for the sake of programs that use select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit != raised
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+fn watch_signals(sender: SyncSender<Wake>) -> Result<(), String> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
+        .map_err(|error| format!("signals: {error}"))?;
+    spawn("signals", move || {
+        for signal in signals.forever() {
+            if sender.send(Wake::Signal(signal)).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map(drop).map_err(|error| format!("no thread: {error}"))
+}

@@ -1,0 +1,63 @@
+#![forbid(unsafe_code)]
+//! "Did you mean …?"
+
+/// The candidate that is nearest to a mistyped word, if one is near enough to be meant.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let bound = (word.chars().count() / 3).clamp(1, 4);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= bound)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean `x`?`, or nothing: to be put behind a message.
+pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map(|found| format!("; did you mean `{found}`?")).unwrap_or_default()
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other; letter case and
+/// the choice of `-` or `_` do not count.
+fn distance(a: &str, b: &str) -> usize {
+    let fold = |word: &str| -> Vec<char> { word.to_lowercase().replace('-', "_").chars().collect() };
+    let (a, b) = (fold(a), fold(b));
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_is_found_and_a_stranger_is_not() {
+        let keys = ["head_time", "keep_alive", "requests"];
+        assert_eq!(nearest("head_tiem", keys), Some("head_time"));
+        assert_eq!(nearest("Keep-Alive", keys), Some("keep_alive"));
+        assert_eq!(nearest("request", keys), Some("requests"));
+        assert_eq!(nearest("colour", keys), None);
+        assert_eq!(hint("requsts", keys), "; did you mean `requests`?");
+        assert_eq!(hint("colour", keys), "");
+    }
+
+    #[test]
+    fn a_swap_is_one_mistake() {
+        assert_eq!(distance("lsiten", "listen"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+    }
+}

@@ -1,0 +1,189 @@
+#![forbid(unsafe_code)]
+//! Where everything that the engine tells goes: access log, metrics, health, and the log of the process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use dockline::drive;
+use dockline::engine::{Event, Exchange, Observer, Tunnel};
+use dockline::error::Side;
+use log::Level;
+use rustix::io::Errno;
+
+use crate::access_log::{AccessLog, Printable};
+use crate::admin::Health;
+use crate::metrics::Metrics;
+
+/// Messages of one kind that are logged per second; the others are counted, and their number is logged later.
+const MESSAGES_PER_SECOND: u32 = 10;
+
+/// The observer of all workers.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    access: Option<AccessLog>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    started: Instant,
+    floods: [Flood; Kind::COUNT],
+}
+
+impl Telemetry {
+    /// An observer; `None` logs no requests.
+    pub(crate) fn new(access: Option<AccessLog>, metrics: Arc<Metrics>, health: Arc<Health>) -> Arc<Self> {
+        if let Some(access) = &access {
+            metrics.watch_access_log(access.dropped());
+        }
+        #[expect(clippy::disallowed_methods, reason = "the gateway reads the clock")]
+        let started = Instant::now();
+        Arc::new(Self { access, metrics, health, started, floods: Default::default() })
+    }
+
+    /// Opens log files anew, after they were renamed.
+    pub(crate) fn reopen(&self) {
+        match self.access.as_ref().map(AccessLog::reopen) {
+            Some(Err(error)) => log::error!("{error}; the old access log stays in use"),
+            Some(Ok(())) => log::info!("the access log was reopened"),
+            None => {}
+        }
+    }
+}
+
+impl Observer for Telemetry {
+    fn exchange(&self, exchange: &Exchange<'_>) {
+        self.metrics.exchange(exchange);
+        if let (Some(upstream), Some(status)) = (exchange.upstream, exchange.status) {
+            // These may be the engine's own words about an upstream that it did not reach.
+            if !matches!(status, 502..=504) {
+                self.health.report_upstream(&upstream.name, Ok(()));
+            }
+        }
+        if let Some(access) = &self.access {
+            access.exchange(exchange, now());
+        }
+    }
+
+    fn wants_requests_of_tunnels(&self) -> bool {
+        self.access.is_some()
+    }
+
+    fn tunnel(&self, tunnel: &Tunnel<'_>) {
+        self.metrics.tunnel(tunnel);
+        if let Some(access) = &self.access {
+            access.tunnel(tunnel, now());
+        }
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        if let Event::ConnectFailed { upstream, error, .. } = event {
+            self.health.report_upstream(&upstream.name, Err(error));
+        }
+        let (kind, level) = classify(event);
+        if !log::log_enabled!(level) {
+            return;
+        }
+        match self.floods[kind as usize].admit(self.started.elapsed().as_secs()) {
+            None => {}
+            Some(0) => log::log!(level, "{}", Message(event)),
+            Some(n) => log::log!(level, "{} ({n} more like it were not logged)", Message(event)),
+        }
+    }
+}
+
+fn now() -> SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "logs tell the time of day")]
+    SystemTime::now()
+}
+
+/// What floods are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Accept,
+    Full,
+    Handshake,
+    Connect,
+    Relay,
+    Reset,
+    Panic,
+    Other,
+}
+
+impl Kind {
+    const COUNT: usize = Self::Other as usize + 1;
+}
+
+/// Error: somebody must act. Warning: service is worse than it could be. Info: of one client, but an operator looks
+/// for it. Debug: of one connection.
+fn classify(event: &Event<'_>) -> (Kind, Level) {
+    match event {
+        Event::AcceptFailed { paused: true, .. } => (Kind::Accept, Level::Warn),
+        Event::AcceptFailed { paused: false, .. } => (Kind::Accept, Level::Debug),
+        Event::Full { .. } => (Kind::Full, Level::Warn),
+        Event::HandshakeFailed { .. } => (Kind::Handshake, Level::Info),
+        Event::ConnectFailed { .. } => (Kind::Connect, Level::Warn),
+        Event::Relay(drive::Event::SpliceUnavailable(_)) => (Kind::Relay, Level::Warn),
+        Event::Relay(_) => (Kind::Relay, Level::Debug),
+        Event::Reset { .. } => (Kind::Reset, Level::Debug),
+        Event::Panicked => (Kind::Panic, Level::Error),
+        _ => (Kind::Other, Level::Info),
+    }
+}
+
+/// An event in words.
+struct Message<'a>(&'a Event<'a>);
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Event::AcceptFailed { listener, error, paused } => {
+                write!(f, "listener {listener}: cannot accept a connection: {error}")?;
+                let out_of_descriptors =
+                    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
+                if *paused && out_of_descriptors {
+                    f.write_str("; waiting for a descriptor, raise the limit of open files (LimitNOFILE=)")?;
+                }
+                Ok(())
+            }
+            Event::Full { connections } => {
+                write!(f, "as many connections as may be open ({connections}); new ones wait until some end")
+            }
+            Event::HandshakeFailed { client, reason } => {
+                let listener = &client.listener;
+                write!(f, "listener {listener}: TLS handshake with {} failed: ", client.peer)?;
+                Printable(reason).fmt(f)
+            }
+            Event::ConnectFailed { upstream, address, error } => {
+                write!(f, "upstream {}: cannot connect to {address}: {error}", upstream.name)
+            }
+            Event::Relay(event) => write!(f, "tunnel: {event}"),
+            Event::Reset { side: Side::Downstream, error } => {
+                write!(f, "the client's connection failed: {error}")
+            }
+            Event::Reset { side: Side::Upstream, error } => {
+                write!(f, "the upstream's connection failed: {error}")
+            }
+            Event::Panicked => f.write_str("a connection was closed by a bug in dockline; please report it"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// How many messages came in one second: the second in the upper half, the number in the lower.
+#[derive(Debug, Default)]
+struct Flood(AtomicU64);
+
+impl Flood {
+    /// Whether a message may be logged, and if so, how many before it were not.
+    fn admit(&self, second: u64) -> Option<u64> {
+        let begins_anew = |window: u64| window >> 32 != second & u64::from(u32::MAX);
+        let next = |window: u64| if begins_anew(window) { (second << 32) | 1 } else { window + 1 };
+        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| Some(next(window)));
+        let (Ok(last) | Err(last)) = last;
+        let (seen, limit) = (last & u64::from(u32::MAX), u64::from(MESSAGES_PER_SECOND));
+        if begins_anew(last) { Some(seen.saturating_sub(limit)) } else { (seen < limit).then_some(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+#![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
+//! Levels, words, floods, and what a request costs.
+
+use std::hint::black_box;
+use std::io;
+use std::time::Duration;
+
+use dockline::engine::{ClientInfo, PeerAddr, Upstream};
+use dockline::proxy::ExchangeEnd;
+
+use super::*;
+use crate::access_log::{AccessLogTarget, LogFormat};
+
+fn client() -> ClientInfo {
+    let peer = PeerAddr::Ip("192.0.2.7:51514".parse().unwrap());
+    ClientInfo { peer, listener: Arc::from("main"), tls: true, identity: Some(Arc::from("alice")) }
+}
+
+fn exchange<'a>(client: &'a ClientInfo, upstream: &'a Upstream, status: Option<u16>) -> Exchange<'a> {
+    Exchange {
+        client,
+        method: b"GET",
+        target: b"/v1.41/containers/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/json",
+        status,
+        upstream: Some(upstream),
+        reused: true,
+        tunnel: None,
+        end: ExchangeEnd::Complete,
+        bytes_up: 0,
+        bytes_down: 1234,
+        duration: Duration::from_micros(12_345),
+        time_to_head: Some(Duration::from_micros(9_001)),
+    }
+}
+
+#[test]
+fn events_in_words() {
+    let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
+    let refused = io::Error::from_raw_os_error(111);
+    let full = io::Error::from_raw_os_error(24);
+    let aborted = io::Error::from_raw_os_error(103);
+    let cases = [
+        (
+            Event::AcceptFailed { listener: "main", error: &full, paused: true },
+            Level::Warn,
+            "listener main: cannot accept a connection: Too many open files (os error 24); waiting for a \
+             descriptor, raise the limit of open files (LimitNOFILE=)",
+        ),
+        (
+            Event::AcceptFailed { listener: "main", error: &aborted, paused: false },
+            Level::Debug,
+            "listener main: cannot accept a connection: Software caused connection abort (os error 103)",
+        ),
+        (
+            Event::Full { connections: 320 },
+            Level::Warn,
+            "as many connections as may be open (320); new ones wait until some end",
+        ),
+        (
+            Event::HandshakeFailed { client: &client, reason: "no \"x\"\r\n\u{202e}" },
+            Level::Info,
+            r#"listener main: TLS handshake with 192.0.2.7:51514 failed: no "x"\r\n\u{202e}"#,
+        ),
+        (
+            Event::ConnectFailed { upstream: &upstream, address: "tcp://192.0.2.1:2375", error: &refused },
+            Level::Warn,
+            "upstream docker: cannot connect to tcp://192.0.2.1:2375: Connection refused (os error 111)",
+        ),
+        (
+            Event::Relay(&drive::Event::UpstreamRefused(&refused)),
+            Level::Debug,
+            "tunnel: the upstream takes no more input, discarding the rest: Connection refused (os error 111)",
+        ),
+        (
+            Event::Reset { side: Side::Upstream, error: &refused },
+            Level::Debug,
+            "the upstream's connection failed: Connection refused (os error 111)",
+        ),
+        (Event::Panicked, Level::Error, "a connection was closed by a bug in dockline; please report it"),
+    ];
+    for (event, level, words) in cases {
+        assert_eq!((classify(&event).1, &*Message(&event).to_string()), (level, words));
+    }
+}
+
+#[test]
+fn a_flood_is_cut_and_summed_up() {
+    let flood = Flood::default();
+    for _ in 0..MESSAGES_PER_SECOND {
+        assert_eq!(flood.admit(7), Some(0));
+    }
+    for _ in 0..25 {
+        assert_eq!(flood.admit(7), None);
+    }
+    assert_eq!(flood.admit(8), Some(25));
+    assert_eq!(flood.admit(8), Some(0));
+    assert_eq!(flood.admit(100), Some(0));
+}
+
+#[test]
+fn the_first_second_is_like_any_other() {
+    let flood = Flood::default();
+    let admitted = (0..100).filter(|_| flood.admit(0).is_some()).count();
+    assert_eq!(u32::try_from(admitted), Ok(MESSAGES_PER_SECOND));
+}
+
+#[test]
+fn health_follows_the_upstream() {
+    let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
+    let telemetry = Telemetry::new(None, metrics, Arc::clone(&health));
+    let (client, upstream) = (client(), Arc::new(Upstream::new("docker", Vec::new())));
+    health.set_ready(true);
+    health.set_upstreams(vec![Arc::clone(&upstream)]);
+    let error = io::ErrorKind::ConnectionRefused.into();
+    telemetry.event(&Event::ConnectFailed { upstream: &upstream, address: "x", error: &error });
+    assert!(!health.report().is_ready());
+    for status in [None, Some(502), Some(503), Some(504)] {
+        telemetry.exchange(&exchange(&client, &upstream, status));
+        assert!(!health.report().is_ready(), "{status:?} says nothing of the upstream");
+    }
+    telemetry.exchange(&exchange(&client, &upstream, Some(404)));
+    assert!(health.report().is_ready());
+}
+
+#[test]
+fn a_lost_line_shows_in_the_metrics() {
+    let metrics = Arc::new(Metrics::new());
+    let access = AccessLog::open(AccessLogTarget::File("/dev/full".into()), LogFormat::Text).unwrap();
+    let telemetry = Telemetry::new(Some(access), Arc::clone(&metrics), Arc::new(Health::new()));
+    telemetry.exchange(&exchange(&client(), &Upstream::new("docker", Vec::new()), Some(200)));
+    drop(telemetry);
+    assert!(metrics.render().contains("\ndockline_access_log_dropped_total 1\n"));
+}
+
+/// `cargo test --release -p dockline-gateway -- --ignored --nocapture cost`
+#[test]
+#[ignore = "measures"]
+fn cost_of_a_request() {
+    const REQUESTS: u32 = 20_000;
+    let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
+    for format in [None, Some(LogFormat::Text), Some(LogFormat::Json)] {
+        let open = |format| AccessLog::open(AccessLogTarget::File("/dev/null".into()), format).unwrap();
+        let access = format.map(open);
+        let dropped = access.as_ref().map(AccessLog::dropped).unwrap_or_default();
+        let telemetry = Telemetry::new(access, Arc::new(Metrics::new()), Arc::new(Health::new()));
+        let round = || {
+            let begun = Instant::now();
+            for _ in 0..REQUESTS {
+                telemetry.exchange(black_box(&exchange(&client, &upstream, Some(200))));
+            }
+            begun.elapsed() / REQUESTS
+        };
+        // The best of several rounds: what is above it belongs to other programs.
+        let each = (0..20).map(|_| round()).min();
+        println!("{format:?}: {each:?}, {} lines lost", dropped.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,208 @@
+#![forbid(unsafe_code)]
+//! The upgrade in place: the listening sockets go to a new process of the program, and none is closed on the way.
+//!
+//! The new process finds one end of a socket pair at its standard input and receives there one message per listening
+//! socket (its key, and the descriptor by `SCM_RIGHTS`), then [`END`]. When it serves, it answers [`READY`]. So nothing
+//! is inherited by accident, and the end of either process is seen by the other.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::cmsg_space;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// Tells the new process what its standard input is.
+const VARIABLE: &str = "DOCKLINE_HANDOVER";
+/// Behind the last socket. No key is spelt like this.
+const END: &[u8] = b"end";
+/// The answer.
+const READY: &[u8] = b"ready";
+/// How long the new process may take to serve.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than a key has: a Unix path has at most 107 bytes, a host name 253.
+const KEY_MAX: usize = 512;
+
+/// Listening sockets, each with its [`ListenAddress::key`](crate::address::ListenAddress::key).
+pub(crate) type Sockets = Vec<(String, OwnedFd)>;
+
+/// How this program was started.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// Asks the environment. Call it at the start: later, the working directory or the file may be others.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let mut arguments = env::args_os();
+        let name = arguments.next().map(PathBuf::from).unwrap_or_default();
+        // A link stays a link: it may lead to another version by the time of an upgrade.
+        let path =
+            if name.components().count() > 1 { std::path::absolute(name)? } else { env::current_exe()? };
+        Ok(Self { path, arguments: arguments.collect() })
+    }
+
+    /// Starts it anew, gives the sockets to it, waits until it serves, and says which process it is.
+    pub(crate) fn replace(&self, sockets: &[(String, OwnedFd)]) -> Result<u32, String> {
+        let (ours, theirs) =
+            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|error| format!("no socket pair: {error}"))?;
+        let mut child = Command::new(&self.path)
+            .args(&self.arguments)
+            .env(VARIABLE, "stdin")
+            // They speak of this process.
+            .env_remove("WATCHDOG_PID")
+            .env_remove("LISTEN_PID")
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .map_err(|error| format!("{} cannot be started: {error}", self.path.display()))?;
+        match hand_over(&ours, sockets) {
+            Ok(()) => Ok(child.id()),
+            Err(error) => Err(failure(&mut child, &error)),
+        }
+    }
+}
+
+fn hand_over(peer: &OwnedFd, sockets: &[(String, OwnedFd)]) -> io::Result<()> {
+    set_socket_timeout(peer, Timeout::Send, Some(PATIENCE))?;
+    set_socket_timeout(peer, Timeout::Recv, Some(PATIENCE))?;
+    for (key, socket) in sockets {
+        send(peer, key.as_bytes(), Some(socket))?;
+    }
+    send(peer, END, None)?;
+    let mut answer = [0; READY.len()];
+    let (length, _) = net::recv(peer, &mut answer[..], RecvFlags::empty())?;
+    match &answer[..length] {
+        READY => Ok(()),
+        [] => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Ends a new process that is of no use, and says why it is.
+fn failure(child: &mut Child, error: &io::Error) -> String {
+    let late = error.kind() == ErrorKind::WouldBlock;
+    if late {
+        let _ = child.kill();
+    }
+    match child.wait() {
+        _ if late => format!("the new process was not ready within {} s", PATIENCE.as_secs()),
+        Ok(status) => format!("the new process ended before it was ready ({status}); it has said why"),
+        Err(_) => format!("the new process does not answer: {error}"),
+    }
+}
+
+fn send(peer: &OwnedFd, text: &[u8], socket: Option<&OwnedFd>) -> io::Result<()> {
+    let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    net::sendmsg(peer, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The process that this one replaces.
+#[derive(Debug)]
+pub(crate) struct Predecessor(OwnedFd);
+
+impl Predecessor {
+    /// What the process that this one replaces hands over; `None` if there is none. Standard input is `/dev/null` after.
+    pub(crate) fn greet() -> io::Result<Option<(Self, Sockets)>> {
+        if env::var_os(VARIABLE).is_none() {
+            return Ok(None);
+        }
+        let peer = io::stdin().as_fd().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        set_socket_timeout(&peer, Timeout::Recv, Some(PATIENCE))?;
+        let mut sockets = Sockets::new();
+        while let Some(received) = receive(&peer)? {
+            sockets.push(received);
+        }
+        Ok(Some((Self(peer), sockets)))
+    }
+
+    /// Tells it that this process serves.
+    pub(crate) fn dismiss(self) -> io::Result<()> {
+        net::send(&self.0, READY, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+}
+
+/// The next socket; `None` behind the last one.
+fn receive(peer: &OwnedFd) -> io::Result<Option<(String, OwnedFd)>> {
+    let mut text = [0; KEY_MAX];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received =
+        net::recvmsg(peer, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    let socket = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    match (&text[..received.bytes], socket) {
+        (END, None) => Ok(None),
+        ([], None) => Err(ErrorKind::UnexpectedEof.into()),
+        (key, Some(socket)) => Ok(Some((String::from_utf8_lossy(key).into_owned(), socket))),
+        _ => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn sockets_arrive_with_their_keys() {
+        let (old, new) = pair();
+        let (mut far, near) = UnixStream::pair().unwrap();
+        send(&old, b"unix:///a", Some(&near.into())).unwrap();
+        send(&old, END, None).unwrap();
+        let (key, socket) = receive(&new).unwrap().unwrap();
+        assert_eq!(key, "unix:///a");
+        drop(socket);
+        // The sender's descriptor went with it, so that the other end sees the end.
+        assert_eq!(far.read(&mut [0; 1]).unwrap(), 0);
+        assert!(receive(&new).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_vanished_predecessor_is_an_error() {
+        let (old, new) = pair();
+        drop(old);
+        assert_eq!(receive(&new).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_successor_must_say_ready() {
+        let (old, new) = pair();
+        net::send(&new, b"no", SendFlags::empty()).unwrap();
+        assert_eq!(hand_over(&old, &[]).unwrap_err().kind(), ErrorKind::InvalidData);
+        let (old, new) = pair();
+        Predecessor(new.try_clone().unwrap()).dismiss().unwrap();
+        hand_over(&old, &[]).unwrap();
+    }
+}

@@ -1,0 +1,277 @@
+#![forbid(unsafe_code)]
+//! A daemon that answers, and a gateway that can be waited for.
+#![allow(dead_code, reason = "not every test uses all of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// For anything that happens at once unless something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program, without what the environment of the tests may say to it.
+pub(crate) fn dockline(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dockline"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    finish(dockline(arguments).stdout(Stdio::piped()))
+}
+
+/// Runs a command to its end, which must come soon.
+pub(crate) fn finish(command: &mut Command) -> Output {
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (sender, output) = channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    output.recv_timeout(PATIENCE).map_or_else(
+        |_| {
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("it does not end: {command:?}");
+        },
+        Result::unwrap,
+    )
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until it is true, for what tells nobody when it happens.
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "a bound for a test that fails")]
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// A directory that goes with the test.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("dockline-gateway-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The path as text.
+    pub(crate) fn name(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn unix(&self, name: &str) -> String {
+        format!("unix://{}", self.name(name))
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.path(name), text).unwrap();
+        self.name(name)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A daemon that tells its name to every request, and echoes in tunnels (`attach`).
+pub(crate) fn daemon(socket: &Path, name: &'static str) {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || converse(stream, name));
+        }
+    });
+}
+
+fn converse(stream: UnixStream, name: &str) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    while let Some(head) = read_head(&mut reader) {
+        if head.starts_with("POST /containers/c/attach") {
+            let _ = writer.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
+                if writer.write_all(&buffer[..length]).is_err() {
+                    return;
+                }
+            }
+            return;
+        }
+        let body = format!("{name} got {}", head.lines().next().unwrap_or(""));
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        if writer.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_head(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    loop {
+        match reader.read_line(&mut head) {
+            Ok(1..) if head.ends_with("\r\n\r\n") => return Some(head),
+            Ok(1..) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Asks for a path, on a connection of its own; the whole answer.
+pub(crate) fn get(mut stream: impl Read + Write, path: &str) -> std::io::Result<String> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Opens a tunnel and says something in it.
+pub(crate) fn tunnel(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"POST /containers/c/attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    echo(&mut stream, b"hello");
+    stream
+}
+
+/// What is said in a tunnel comes back.
+pub(crate) fn echo(stream: &mut TcpStream, words: &[u8]) {
+    stream.write_all(words).unwrap();
+    let mut back = vec![0; words.len()];
+    stream.read_exact(&mut back).unwrap();
+    assert_eq!(back, words);
+}
+
+/// The socket that a service manager has.
+pub(crate) struct Manager {
+    socket: UnixDatagram,
+    pub(crate) address: String,
+}
+
+impl Manager {
+    pub(crate) fn new(dir: &TempDir) -> Self {
+        let path = dir.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, address: path.to_str().unwrap().to_owned() }
+    }
+
+    pub(crate) fn next(&self) -> String {
+        let mut message = [0; 4096];
+        let length = self.socket.recv(&mut message).expect("a message to the service manager");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    }
+
+    /// Waits for a message that begins like this.
+    pub(crate) fn wait(&self, beginning: &str) -> String {
+        loop {
+            let message = self.next();
+            if message.starts_with(beginning) {
+                return message;
+            }
+        }
+    }
+}
+
+/// A running gateway. It is killed with the test.
+pub(crate) struct Gateway {
+    pub(crate) child: Child,
+    pub(crate) manager: Manager,
+    log: Receiver<String>,
+    /// The READY=1 message.
+    pub(crate) ready: String,
+}
+
+impl Gateway {
+    pub(crate) fn start(dir: &TempDir, arguments: &[&str]) -> Self {
+        let mut all = vec!["serve", "--admin", "off"];
+        all.extend(arguments);
+        Self::spawn(dir, &mut dockline(&all))
+    }
+
+    /// Starts the command and waits until it is ready.
+    pub(crate) fn spawn(dir: &TempDir, command: &mut Command) -> Self {
+        let manager = Manager::new(dir);
+        command.env("NOTIFY_SOCKET", &manager.address).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, log) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                let _ = sender.send(line);
+            }
+        });
+        let ready = manager.wait("READY=1");
+        Self { child, manager, log, ready }
+    }
+
+    /// The address of its first TCP listener.
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        let (_, rest) = self.ready.split_once("tcp://").expect("a TCP listener");
+        rest.split([',', '\n']).next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) fn wait_log(&self, words: &str) -> String {
+        loop {
+            let line =
+                self.log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no log line with {words:?}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for its end. Its log ends with it, unless another process has it, too.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> String {
+        get(TcpStream::connect(self.tcp()).unwrap(), path).unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

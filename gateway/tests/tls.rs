@@ -1,0 +1,116 @@
+#![forbid(unsafe_code)]
+//! TLS on both sides: one gateway is the client of another.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustix::process::Signal;
+use support::{Gateway, TempDir, daemon, run, stderr, tunnel, until};
+
+struct Authority(Issuer<'static, KeyPair>, String);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self(Issuer::new(params, key), pem)
+    }
+
+    /// Writes `cert.pem`, `key.pem` and `ca.pem`, as Docker's documentation calls them.
+    fn issue(&self, dir: &TempDir, purpose: ExtendedKeyUsagePurpose) {
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "alice");
+        params.extended_key_usages = vec![purpose];
+        let key = KeyPair::generate().unwrap();
+        dir.write("cert.pem", &params.signed_by(&key, &self.0).unwrap().pem());
+        dir.write("key.pem", &key.serialize_pem());
+        fs::set_permissions(dir.path("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+        dir.write("ca.pem", &self.1);
+    }
+}
+
+fn client_of(server: &Gateway, dir: &TempDir, tls: &TempDir) -> Gateway {
+    let address = format!("tls://{}", server.tcp());
+    let files = [tls.name("ca.pem"), tls.name("cert.pem"), tls.name("key.pem")];
+    Gateway::start(
+        dir,
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--upstream",
+            &address,
+            "--upstream-tls-ca",
+            &files[0],
+            "--upstream-tls-cert",
+            &files[1],
+            "--upstream-tls-key",
+            &files[2],
+        ],
+    )
+}
+
+#[test]
+fn clients_are_known_and_authorities_are_reloaded() {
+    let (dir, server_tls, client_tls, client_dir) =
+        (TempDir::new(), TempDir::new(), TempDir::new(), TempDir::new());
+    daemon(&dir.path("one"), "one");
+    let authority = Authority::new("one");
+    authority.issue(&server_tls, ExtendedKeyUsagePurpose::ServerAuth);
+    authority.issue(&client_tls, ExtendedKeyUsagePurpose::ClientAuth);
+    let log = dir.name("access.log");
+    let server = Gateway::start(
+        &dir,
+        &[
+            "--listen",
+            "tls://127.0.0.1:0",
+            "--tls-dir",
+            &server_tls.name(""),
+            "--upstream",
+            &dir.unix("one"),
+            "--access-log",
+            &log,
+        ],
+    );
+    let client = client_of(&server, &client_dir, &client_tls);
+    assert!(client.get("/known").contains("one got"));
+    drop(tunnel(client.tcp()));
+    until("a line with the client's name", || {
+        fs::read_to_string(&log)
+            .unwrap()
+            .lines()
+            .any(|line| line.contains("/known") && line.contains("alice"))
+    });
+
+    // Another authority: nobody of the old one gets in any more.
+    server_tls.write("ca.pem", &Authority::new("two").1);
+    server.signal(Signal::HUP);
+    server.wait_log("reloaded");
+    let stranger = client_of(&server, &TempDir::new(), &client_tls);
+    let answer = stranger.get("/");
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    server.wait_log("TLS handshake");
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    let tls = TempDir::new();
+    Authority::new("one").issue(&tls, ExtendedKeyUsagePurpose::ServerAuth);
+    let check = || run(&["check", "--listen", "tls://127.0.0.1:1", "--tls-dir", &tls.name("")]);
+    assert!(check().status.success(), "{}", stderr(&check()));
+    fs::set_permissions(tls.path("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
+}

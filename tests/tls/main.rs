@@ -1,0 +1,10 @@
+//! TLS on real sockets: who is let in, how sessions are resumed, how streams end.
+#![cfg(feature = "tls")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+mod peers;
+mod pki;
+mod relay;
+mod sessions;
+mod stream;
+mod verify;
