@@ -69,6 +69,7 @@ impl Proxy {
     /// The status, the exit status, and standard error of a process that ends by itself.
     pub fn outcome(mut self) -> (String, Option<i32>, String) {
         let status = self.status();
+        assert_ne!(status, "0\n", "it serves, and does not end");
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (status, self.child.wait().unwrap().code(), errors)
