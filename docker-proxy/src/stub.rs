@@ -55,7 +55,7 @@ impl Stub {
 fn start(name: &str) -> io::Result<()> {
     let mut broker = Command::new("/proc/self/exe");
     // In a process group of its own, because it is not for one port that a signal for this group may end.
-    broker.args(["--broker", name]).current_dir("/").process_group(0);
+    broker.arg0("dockline-docker-proxy").args(["--broker", name]).current_dir("/").process_group(0);
     let mut child = broker.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     if let Some(mut stdout) = child.stdout.take() {
         let _ = stdout.read(&mut [0; 2]);
