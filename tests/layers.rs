@@ -15,6 +15,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("drive", &["relay", "sys", "error", "limits"]),
     ("engine", &["drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
+    ("datagram", &["sys"]),
+    ("process", &["sys"]),
+    ("sockets", &["sys"]),
     ("ffi", &["engine", "drive", "proxy", "relay", "error", "limits"]),
 ];
 
