@@ -103,6 +103,8 @@ pub enum PeerError {
     ContentLengthInvalid,
     /// `Content-Length` is above [`BODY_LENGTH_MAX`](crate::limits::BODY_LENGTH_MAX).
     ContentLengthTooLarge,
+    /// `Connection` names a field that is not for one hop only, such as `Host` (RFC 9110, section 7.6.1).
+    ConnectionOption,
     /// A chunk has no size (RFC 9112, section 7.1).
     ChunkSizeEmpty,
     /// A chunk size has a byte that is not a hexadecimal digit (RFC 9112, section 7.1).
@@ -164,6 +166,7 @@ impl PeerError {
             Self::ContentLengthRepeated => (400, "more than one Content-Length"),
             Self::ContentLengthInvalid => (400, "invalid Content-Length"),
             Self::ContentLengthTooLarge => (400, "Content-Length is too large"),
+            Self::ConnectionOption => (400, "Connection names a field that concerns the whole way"),
             Self::ChunkSizeEmpty => (400, "chunk without a size"),
             Self::ChunkSizeByte => (400, "forbidden byte in a chunk size"),
             Self::ChunkSizeTooLarge => (400, "chunk size is too large"),
@@ -202,6 +205,8 @@ pub enum LimitError {
     Trailer,
     /// The trailer section has more field lines than `trailer_fields`.
     TrailerFields,
+    /// A body that has to be read whole before the request is sent is longer than `held`.
+    Held,
 }
 
 impl LimitError {
@@ -224,6 +229,7 @@ impl LimitError {
             Self::ChunkOverhead => (400, "too little data for the chunk headers"),
             Self::Trailer => (400, "the trailer section is too large"),
             Self::TrailerFields => (400, "too many trailer fields"),
+            Self::Held => (413, "the body of a request that may become a tunnel is too long"),
         }
     }
 }

@@ -26,7 +26,11 @@ impl Workers {
     ///
     /// # Errors
     /// When an engine or a thread cannot be made; those that were are stopped.
-    pub fn start(threads: NonZeroUsize, options: &EngineOptions, observer: &Arc<dyn Observer>) -> io::Result<Self> {
+    pub fn start(
+        threads: NonZeroUsize,
+        options: &EngineOptions,
+        observer: &Arc<dyn Observer>,
+    ) -> io::Result<Self> {
         let engines: Vec<Engine> = (0..threads.get())
             .map(|_| Engine::new(options.clone(), Arc::clone(observer)))
             .collect::<io::Result<_>>()?;
@@ -34,7 +38,8 @@ impl Workers {
         let mut workers = Self { handles, threads: Vec::new(), next: AtomicUsize::new(0) };
         for (number, mut engine) in engines.into_iter().enumerate() {
             engine.join_peers(Arc::clone(&workers.handles));
-            let spawned = thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
+            let spawned =
+                thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
             match spawned {
                 Ok(thread) => workers.threads.push(thread),
                 Err(error) => {

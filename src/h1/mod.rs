@@ -32,6 +32,7 @@ pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_las
 pub use fields::{FieldLine, Fields};
 pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
 pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
+pub(crate) use syntax::is_alias;
 pub use target::{Authority, HostPolicy, RequestTarget, TargetForm};
 
 /// The version of a message.

@@ -61,3 +61,9 @@ pub(crate) fn trim_ows(bytes: &[u8]) -> &[u8] {
 pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_ows)
 }
+
+/// Whether two names are the same to a reader that ignores case and takes `_` for `-`, as CGI does.
+pub(crate) fn is_alias(name: &[u8], other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().zip(other.bytes()).all(|(&a, b)| fold(a) == fold(b))
+}

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::fields::{FieldLine, Fields};
+use super::syntax::is_alias;
 
 const FORBIDDEN: &[&str] = &[
     // framing
@@ -63,10 +64,4 @@ fn is_forbidden(line: &FieldLine) -> bool {
         || FORBIDDEN_FAMILIES
             .iter()
             .any(|family| name.get(..family.len()).is_some_and(|front| is_alias(front, family)))
-}
-
-/// Whether two names are the same to a reader that ignores case and takes `_` for `-`, as CGI does.
-fn is_alias(name: &[u8], other: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len() && name.iter().zip(other.bytes()).all(|(&a, b)| fold(a) == fold(b))
 }

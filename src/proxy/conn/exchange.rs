@@ -1,0 +1,235 @@
+#![forbid(unsafe_code)]
+//! One request and its answers.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use super::body::{BodyReader, BodyWriter};
+use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
+use crate::error::{Fault, LimitError};
+use crate::h1::{
+    BodyFraming, Fields, RequestHead, ResponseHead, ResponseHeadReader, Version, request_framing,
+};
+use crate::proxy::config::ConnConfig;
+use crate::proxy::conn::hop::check_connection_options;
+use crate::proxy::hijack::{
+    Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
+};
+
+/// How far the request has got.
+pub(super) enum RequestHalf {
+    /// Its body is read whole before anything is sent.
+    Gathering { reader: BodyReader, body: Vec<u8> },
+    /// Its body goes on as it comes.
+    Streaming { reader: BodyReader, writer: BodyWriter },
+    /// It was received whole.
+    Received,
+    /// The rest of its body has nowhere to go and is thrown away; the connection ends with the answer.
+    Abandoned,
+}
+
+/// How far the answer has got.
+pub(super) enum ResponseHalf {
+    /// Nobody was asked yet.
+    Unasked,
+    /// Its head is waited for.
+    Head { reader: ResponseHeadReader, interim: u32 },
+    /// Its body goes to the client as it comes.
+    Body { reader: BodyReader, writer: BodyWriter },
+    /// The client's queue holds the rest of it.
+    Ended,
+}
+
+/// The connection to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Not there yet.
+    Wanted,
+    /// There. `reused`: it has served before.
+    Connected { reused: bool },
+    /// Given back.
+    Released,
+}
+
+pub(super) struct Exchange {
+    pub(super) head: RequestHead,
+    pub(super) plan: RequestPlan,
+    pub(super) framing: BodyFraming,
+    /// A body that was read whole.
+    pub(super) gathered: Vec<u8>,
+    pub(super) request: RequestHalf,
+    pub(super) response: ResponseHalf,
+    pub(super) link: Link,
+    /// Whether the client's connection ends with this exchange.
+    pub(super) close: bool,
+    /// Whether the client may have sent what nobody will read, so that closing at once could cost it the answer.
+    pub(super) linger: bool,
+    pub(super) retried: bool,
+    /// Why the upstream's connection cannot be used again, as far as is known before the end.
+    pub(super) no_reuse: Option<NoReuse>,
+    /// Whether the client's end was passed on.
+    pub(super) half_closed: bool,
+    pub(super) tunnel: Option<HijackKind>,
+    pub(super) end: ExchangeEnd,
+    pub(super) status: Option<u16>,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+    pub(super) started: Instant,
+    pub(super) asked_at: Option<Instant>,
+    pub(super) head_at: Option<Instant>,
+}
+
+/// Why a request is answered here at once.
+pub(super) enum Refused {
+    Fault(Fault),
+    Plan(u16),
+}
+
+impl Exchange {
+    /// Looks at a request. An error comes with the head, for the log.
+    pub(super) fn new(
+        head: RequestHead,
+        config: &ConnConfig,
+        started: Instant,
+    ) -> Result<Self, (Refused, RequestHead)> {
+        let framing = match check_connection_options(&head.fields)
+            .and_then(|()| request_framing(head.version, &head.fields))
+        {
+            Ok(framing) => framing,
+            Err(error) => return Err((Refused::Fault(error.into()), head)),
+        };
+        let plan = with_facts(&head, config, plan);
+        if let Some(refusal) = plan.refusal {
+            return Err((Refused::Plan(refusal.status()), head));
+        }
+        let request = match BodyReader::new(framing, &config.limits) {
+            None => RequestHalf::Received,
+            Some(reader) if plan.whole_body_first => {
+                if matches!(framing, BodyFraming::Length(length) if length > config.limits.held as u64) {
+                    return Err((Refused::Fault(LimitError::Held.into()), head));
+                }
+                RequestHalf::Gathering { reader, body: Vec::new() }
+            }
+            Some(reader) => {
+                let chunked = framing == BodyFraming::Chunked;
+                let writer = if chunked { BodyWriter::Chunked } else { BodyWriter::Raw };
+                RequestHalf::Streaming { reader, writer }
+            }
+        };
+        let close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
+        Ok(Self {
+            no_reuse: (plan.kind == RequestKind::Switch).then_some(NoReuse::SwitchProposed),
+            head,
+            plan,
+            framing,
+            gathered: Vec::new(),
+            request,
+            response: ResponseHalf::Unasked,
+            link: Link::Wanted,
+            close,
+            linger: false,
+            retried: false,
+            half_closed: false,
+            tunnel: None,
+            end: ExchangeEnd::Complete,
+            status: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            started,
+            asked_at: None,
+            head_at: None,
+        })
+    }
+
+    /// Whether the request may be sent a second time when nobody has answered it (RFC 9110, section 9.2.2): only
+    /// such a request is worth the risk of a kept connection, which its peer may be closing just now.
+    pub(super) fn may_repeat(&self) -> bool {
+        let idempotent =
+            matches!(self.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE");
+        idempotent && self.plan.kind != RequestKind::Switch && self.framing == BodyFraming::Empty
+    }
+
+    /// What a response head means.
+    pub(super) fn decide(&self, response: &ResponseHead, config: &ConnConfig) -> Decision {
+        let fields = &response.fields;
+        let upgrade = joined(fields, "Upgrade");
+        let facts = ResponseFacts {
+            status: response.status().as_u16(),
+            content_type: fields.values("Content-Type").next(),
+            upgrade: upgrade.as_deref(),
+            has_length: fields.contains("Content-Length"),
+            has_transfer_encoding: fields.contains("Transfer-Encoding"),
+        };
+        with_facts(&self.head, config, |request| decide(request, &facts))
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.response, ResponseHalf::Ended)
+    }
+
+    /// Whether a byte of a final answer has gone to the client's queue.
+    pub(super) fn has_begun_answer(&self) -> bool {
+        self.status.is_some()
+    }
+
+    pub(super) fn is_received(&self) -> bool {
+        matches!(self.request, RequestHalf::Received)
+    }
+
+    /// Whether the upstream's connection may serve another request. `sent`: it has got the whole request;
+    /// `clean`: it sent nothing behind its answer.
+    pub(super) fn reuse(&self, sent: bool, clean: bool) -> Reuse {
+        if let Some(reason) = self.no_reuse {
+            Reuse::Close(reason)
+        } else if !self.is_answered() {
+            Reuse::Close(NoReuse::Abandoned)
+        } else if !sent || !self.is_received() {
+            Reuse::Close(NoReuse::EarlyResponse)
+        } else if !clean {
+            Reuse::Close(NoReuse::Leftover)
+        } else {
+            Reuse::Keep
+        }
+    }
+
+    pub(super) fn into_summary(self, now: Instant) -> Box<ExchangeSummary> {
+        Box::new(ExchangeSummary {
+            request: Some(self.head),
+            status: self.status,
+            end: self.end,
+            tunnel: self.tunnel,
+            bytes_up: self.bytes_up,
+            bytes_down: self.bytes_down,
+            duration: now.saturating_duration_since(self.started),
+            time_to_head: self.head_at.map(|at| at.saturating_duration_since(self.started)),
+        })
+    }
+}
+
+fn with_facts<T>(head: &RequestHead, config: &ConnConfig, ask: impl FnOnce(&RequestFacts<'_>) -> T) -> T {
+    let upgrade = joined(&head.fields, "Upgrade");
+    let connection = joined(&head.fields, "Connection");
+    ask(&RequestFacts {
+        method: head.method(),
+        target: head.target().as_bytes(),
+        base: &config.base,
+        version: match head.version {
+            Version::Http10 => HttpVersion::Http10,
+            Version::Http11 => HttpVersion::Http11,
+        },
+        upgrade: upgrade.as_deref(),
+        connection: connection.as_deref(),
+        allow_connect: config.allow_connect,
+    })
+}
+
+/// The value of a list field over all its lines (RFC 9110, section 5.3).
+fn joined<'f>(fields: &'f Fields, name: &str) -> Option<Cow<'f, [u8]>> {
+    let mut values = fields.values(name);
+    let first = values.next()?;
+    Some(values.fold(Cow::Borrowed(first), |mut all, value| {
+        all.to_mut().extend_from_slice(b", ");
+        all.to_mut().extend_from_slice(value);
+        all
+    }))
+}

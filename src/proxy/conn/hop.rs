@@ -1,0 +1,243 @@
+#![forbid(unsafe_code)]
+//! What of a head goes on to the next hop, and what this hop says (RFC 9110, section 7.6).
+//!
+//! Framing was decided from the fields as received. Here they are stripped first, then ours are added, so that no
+//! field of a peer can remove or alter one of ours.
+
+use std::net::IpAddr;
+
+use super::body::BodyWriter;
+use crate::error::PeerError;
+use crate::h1::{BodyFraming, FieldLine, Fields, RequestHead, ResponseHead, Version, is_alias};
+use crate::proxy::config::Forwarding;
+
+/// Fields of one hop, and those that are written anew.
+const HOP_BY_HOP: &[&str] = &[
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "TE",
+    "Transfer-Encoding",
+    "Content-Length",
+    "Upgrade",
+    "HTTP2-Settings",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Authentication-Info",
+];
+
+/// What a client might say about itself, or about who it is.
+const CLAIMS: &[&str] = &["Forwarded", "X-Real-IP"];
+const CLAIM_FAMILIES: &[&str] = &["X-Forwarded-", "X-Client-", "X-SSL-"];
+
+/// Naming one of these in `Connection` asks a proxy to break the message.
+const NOT_CONNECTION_OPTIONS: &[&str] =
+    &["Host", "Content-Length", "Transfer-Encoding", "Cookie", "Authorization"];
+
+/// Who asks, as far as the fields tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address; `None` over a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// Refuses a `Connection` that names what is not for one hop only.
+pub(super) fn check_connection_options(fields: &Fields) -> Result<(), PeerError> {
+    let is_protected = |option: &[u8]| NOT_CONNECTION_OPTIONS.iter().any(|name| is_alias(option, name));
+    if fields.members("Connection").any(is_protected) {
+        return Err(PeerError::ConnectionOption);
+    }
+    Ok(())
+}
+
+/// What a request head is sent on with.
+pub(super) struct RequestRewrite<'a> {
+    pub(super) forwarding: &'a Forwarding,
+    pub(super) client: Client,
+    /// Replaces `Host`.
+    pub(super) host: Option<&'a str>,
+    /// How the body is sent.
+    pub(super) framing: BodyFraming,
+    pub(super) send_upgrade: bool,
+    pub(super) send_expect: bool,
+}
+
+impl RequestRewrite<'_> {
+    /// Writes the head as the upstream is to see it.
+    pub(super) fn encode(&self, head: &RequestHead, out: &mut Vec<u8>) {
+        let fields = &head.fields;
+        out.extend_from_slice(head.method());
+        out.push(b' ');
+        match head.target().form() {
+            // RFC 9112, section 3.2.1: an origin gets the path.
+            crate::h1::TargetForm::Absolute => {
+                let origin = head.clone().into_origin_form();
+                out.extend_from_slice(origin.target().as_bytes());
+            }
+            _ => out.extend_from_slice(head.target().as_bytes()),
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let own_host = fields.values("Host").next();
+        if let Some(host) = self.host.map(str::as_bytes).or(own_host) {
+            push(out, "Host", host);
+        }
+        for line in fields.iter().filter(|line| self.goes_on(line, fields)) {
+            push_line(out, line);
+        }
+        push_framing(out, self.framing);
+        if self.send_upgrade {
+            // Podman compares the whole value.
+            push(out, "Connection", b"Upgrade");
+            fields.values("Upgrade").for_each(|value| push(out, "Upgrade", value));
+        } else if fields.has_token("TE", "trailers") {
+            push(out, "Connection", b"TE");
+            push(out, "TE", b"trailers");
+        }
+        self.push_claims(head.version, own_host, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn goes_on(&self, line: &FieldLine, fields: &Fields) -> bool {
+        let name = line.name();
+        !is_hop_by_hop(name, fields)
+            && !is_alias(name, "Host")
+            && (self.send_expect || !line.is("Expect"))
+            && (self.forwarding.trusted || !is_claim(name))
+    }
+
+    fn push_claims(&self, version: Version, host: Option<&[u8]>, out: &mut Vec<u8>) {
+        let Forwarding { via, x_forwarded, forwarded, .. } = self.forwarding;
+        let proto = if self.client.tls { "https" } else { "http" };
+        if let Some(via) = via {
+            push_via(out, version, via);
+        }
+        if *x_forwarded {
+            if let Some(address) = self.client.address {
+                push(out, "X-Forwarded-For", address.to_canonical().to_string().as_bytes());
+            }
+            push(out, "X-Forwarded-Proto", proto.as_bytes());
+            if let Some(host) = host {
+                push(out, "X-Forwarded-Host", host);
+            }
+        }
+        if *forwarded {
+            let mut value = match self.client.address.map(|address| address.to_canonical()) {
+                Some(IpAddr::V4(address)) => format!("for={address}"),
+                Some(IpAddr::V6(address)) => format!("for=\"[{address}]\""),
+                None => String::from("for=unknown"),
+            };
+            value.push_str(";proto=");
+            value.push_str(proto);
+            push(out, "Forwarded", value.as_bytes());
+        }
+    }
+}
+
+/// What a response head is sent on with.
+pub(super) struct ResponseRewrite<'a> {
+    pub(super) via: Option<&'a [u8]>,
+    pub(super) body: ResponseBody,
+    /// Whether this connection ends with the answer.
+    pub(super) close: bool,
+}
+
+/// What stands in a response head about the body behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseBody {
+    /// There is none, and none is announced: 1xx, 204.
+    None,
+    /// There is none, but its length may be told: HEAD, 304.
+    Described,
+    /// As long as it says.
+    Length(u64),
+    /// In chunks, or until the connection ends.
+    Framed(BodyWriter),
+    /// The head opens a tunnel; `Upgrade` goes on with it.
+    Upgrade,
+    /// The head opens a tunnel without saying so.
+    Tunnel,
+}
+
+impl ResponseRewrite<'_> {
+    /// Writes the head as the client is to see it.
+    pub(super) fn encode(&self, head: &ResponseHead, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(&decimal(u64::from(head.status().as_u16())));
+        out.push(b' ');
+        out.extend_from_slice(head.reason());
+        out.extend_from_slice(b"\r\n");
+        let fields = &head.fields;
+        for line in fields.iter().filter(|line| !is_hop_by_hop(line.name(), fields)) {
+            push_line(out, line);
+        }
+        match self.body {
+            ResponseBody::None | ResponseBody::Tunnel | ResponseBody::Framed(BodyWriter::Raw) => {}
+            ResponseBody::Described => {
+                fields.values("Content-Length").for_each(|value| push(out, "Content-Length", value));
+            }
+            ResponseBody::Length(length) => push_framing(out, BodyFraming::Length(length)),
+            ResponseBody::Framed(BodyWriter::Chunked) => push_framing(out, BodyFraming::Chunked),
+            ResponseBody::Upgrade => {
+                push(out, "Connection", b"Upgrade");
+                fields.values("Upgrade").for_each(|value| push(out, "Upgrade", value));
+            }
+        }
+        if let Some(via) = self.via {
+            push_via(out, head.version, via);
+        }
+        if self.close {
+            push(out, "Connection", b"close");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+pub(super) fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn push_line(out: &mut Vec<u8>, line: &FieldLine) {
+    out.extend_from_slice(line.name());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(line.value());
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn push_framing(out: &mut Vec<u8>, framing: BodyFraming) {
+    match framing {
+        BodyFraming::Empty | BodyFraming::CloseDelimited => {}
+        BodyFraming::Length(length) => push(out, "Content-Length", &decimal(length)),
+        BodyFraming::Chunked => push(out, "Transfer-Encoding", b"chunked"),
+    }
+}
+
+/// RFC 9110, section 7.6.3: the version is that of the message as received.
+fn push_via(out: &mut Vec<u8>, version: Version, pseudonym: &[u8]) {
+    let number: &[u8] = match version {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+    };
+    push(out, "Via", &[number, pseudonym].concat());
+}
+
+fn decimal(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+/// Whether a field is for one hop: by its name, or because `Connection` says so.
+fn is_hop_by_hop(name: &[u8], fields: &Fields) -> bool {
+    HOP_BY_HOP.iter().any(|known| is_alias(name, known))
+        || fields.members("Connection").any(|option| option.eq_ignore_ascii_case(name))
+}
+
+fn is_claim(name: &[u8]) -> bool {
+    CLAIMS.iter().any(|known| is_alias(name, known))
+        || CLAIM_FAMILIES
+            .iter()
+            .any(|family| name.get(..family.len()).is_some_and(|front| is_alias(front, family)))
+}

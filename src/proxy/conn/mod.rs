@@ -1,0 +1,457 @@
+#![forbid(unsafe_code)]
+//! [`ProxyConn`]: one client connection, and the upstream connections that serve it one after the other.
+//!
+//! Sans-IO: the owner has the sockets and the clock. The methods come in four families:
+//!
+//! | family | methods |
+//! |---|---|
+//! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
+//! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`answer`](ProxyConn::answer), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
+//! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
+//! | looks only | [`request`](ProxyConn::request), [`passthrough`](ProxyConn::passthrough) |
+//!
+//! After each call of the first two: take all events, send the output of both sides, read where reading is wanted.
+//!
+//! ```text
+//!          head read            answer delivered, both sides may go on
+//!   Idle ────────────► Exchange ──────────────────────────────────────► Idle
+//!                        │  │ │ answer delivered, connection ends here
+//!                        │  │ └───────────────► Closing ──► Closed
+//!                        │  │ answer cut
+//!                        │  └─────────────────► Cutting ──► Closed
+//!                        │ head of a tunnel delivered
+//!                        └────────────────────► Tunnel
+//! ```
+//!
+//! Requests are answered in order, one at a time: the next is looked at when the last byte of the answer before it
+//! has left.
+
+mod body;
+mod buffer;
+mod exchange;
+mod hop;
+mod outcome;
+mod stages;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::buffer::Buffer;
+use self::exchange::{Exchange, Link, RequestHalf, ResponseHalf};
+use super::config::ConnConfig;
+use super::hijack::{HijackKind, RequestKind};
+use super::reply::{Reply, reason_phrase};
+use crate::error::Side;
+use crate::h1::{BodyFraming, RequestHead, RequestHeadReader};
+
+pub use self::hop::Client;
+pub use self::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse, UpstreamFailure};
+
+/// Bytes that may wait for a slow receiver before its source is no longer read. What one read brought may come on
+/// top.
+pub const OUTPUT_BOUND: usize = 64 * 1024;
+
+/// What the owner has to do.
+#[derive(Debug)]
+pub enum ConnEvent {
+    /// A request was read: decide about it ([`ProxyConn::request`]), then call [`ProxyConn::upstream_ready`] once
+    /// there is a connection, or [`ProxyConn::upstream_failed`], or [`ProxyConn::answer`].
+    NeedUpstream {
+        /// Whether a kept connection will do. If not, one that is newly made: a request that must not be sent twice
+        /// is not risked on a connection that its peer may be closing.
+        may_reuse: bool,
+        /// Whether the same request was sent before, on a kept connection that turned out to be dead.
+        again: bool,
+    },
+    /// The upstream connection is not used any more: keep it for others, or close it.
+    ReleaseUpstream(Reuse),
+    /// A request has been dealt with. Comes before [`ConnEvent::Tunnel`], too.
+    ExchangeEnded(Box<ExchangeSummary>),
+    /// From here on both connections carry raw bytes: take them with [`ProxyConn::into_tunnel`].
+    Tunnel(HijackKind),
+    /// Close the client's connection.
+    Closed {
+        /// By a reset, because its end would be taken for the end of the answer.
+        reset: bool,
+    },
+}
+
+/// What the owner waits for on one side, or does to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnWants {
+    /// Read, and [`feed`](ProxyConn::feed).
+    pub read: bool,
+    /// Send [`output`](ProxyConn::output).
+    pub write: bool,
+    /// Half-close, then call [`shut_done`](ProxyConn::shut_done).
+    pub shut_write: bool,
+}
+
+/// What is left of a [`ProxyConn`] that became a tunnel.
+#[derive(Debug)]
+pub struct IntoTunnel {
+    /// Bytes of the client that the upstream has not got: they go first.
+    pub to_upstream: Vec<u8>,
+    /// Bytes of the upstream that the client has not got: they go first.
+    pub to_downstream: Vec<u8>,
+}
+
+/// See the [module](self).
+pub struct ProxyConn {
+    config: Arc<ConnConfig>,
+    client: Client,
+    down: Port,
+    up: Port,
+    stage: Stage,
+    events: VecDeque<ConnEvent>,
+    requests: u32,
+    draining: bool,
+}
+
+/// What is known of one connection besides its place in an exchange.
+struct Port {
+    /// Received, and not yet understood.
+    input: Vec<u8>,
+    out: Buffer,
+    /// Its peer sends no more.
+    ended: bool,
+    /// When a byte last came or went.
+    progress: Instant,
+}
+
+impl Port {
+    fn new(now: Instant) -> Self {
+        Self { input: Vec::new(), out: Buffer::default(), ended: false, progress: now }
+    }
+}
+
+enum Stage {
+    /// Between requests, or within a head.
+    Idle {
+        reader: Box<RequestHeadReader>,
+        since: Instant,
+        first_byte: Option<Instant>,
+    },
+    /// From the head of a request to the last byte of its answer.
+    Exchange(Box<Exchange>),
+    /// The last answer is delivered, then the client is given time to see it.
+    Closing {
+        since: Instant,
+        shut: bool,
+    },
+    /// The answer was cut: what there is of it is delivered, then the connection ends.
+    Cutting {
+        since: Instant,
+        reset: bool,
+    },
+    Tunnel,
+    Closed,
+}
+
+impl ProxyConn {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(config: Arc<ConnConfig>, client: Client, now: Instant) -> Self {
+        let stage = Stage::idle(&config, now);
+        Self {
+            config,
+            client,
+            down: Port::new(now),
+            up: Port::new(now),
+            stage,
+            events: VecDeque::new(),
+            requests: 0,
+            draining: false,
+        }
+    }
+
+    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted.
+    pub fn feed(&mut self, side: Side, bytes: &[u8], now: Instant) {
+        let port = self.port_mut(side);
+        port.progress = now;
+        let mut input = std::mem::take(&mut port.input);
+        if input.is_empty() {
+            let used = self.consume(side, bytes, now);
+            self.port_mut(side).input.extend_from_slice(&bytes[used..]);
+        } else {
+            input.extend_from_slice(bytes);
+            self.consume_owned(side, input, now);
+        }
+        self.settle(now);
+    }
+
+    /// A side sends no more: its stream ended cleanly.
+    pub fn feed_eof(&mut self, side: Side, now: Instant) {
+        self.port_mut(side).ended = true;
+        match side {
+            Side::Downstream => self.client_ended(now),
+            Side::Upstream => self.upstream_ended(true, now),
+        }
+        self.settle(now);
+    }
+
+    /// The connection of a side failed: a reset, or the end of a TLS stream without its close_notify.
+    pub fn feed_error(&mut self, side: Side, now: Instant) {
+        self.port_mut(side).ended = true;
+        match side {
+            Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
+            Side::Upstream => self.upstream_ended(false, now),
+        }
+        self.settle(now);
+    }
+
+    /// A side took `n` bytes of its [`output`](Self::output).
+    pub fn output_sent(&mut self, side: Side, n: usize, now: Instant) {
+        let port = self.port_mut(side);
+        port.out.sent(n);
+        port.progress = now;
+        self.settle(now);
+    }
+
+    /// A side will never take another byte. What the upstream has still to say is worth waiting for.
+    pub fn output_refused(&mut self, side: Side, now: Instant) {
+        match side {
+            Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
+            Side::Upstream => {
+                self.up.out.clear();
+                if let Stage::Exchange(exchange) = &mut self.stage {
+                    exchange.no_reuse.get_or_insert(NoReuse::Abandoned);
+                    if !exchange.is_received() {
+                        exchange.request = RequestHalf::Abandoned;
+                        self.down.input.clear();
+                    }
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// `n` of the [`passthrough`](Self::passthrough) bytes of a direction were moved past this machine.
+    pub fn passed(&mut self, from: Side, n: u64, now: Instant) {
+        self.down.progress = now;
+        self.up.progress = now;
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        match (from, &mut exchange.request, &mut exchange.response) {
+            (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => {
+                exchange.bytes_up += n;
+                if reader.passed(n) {
+                    exchange.request = RequestHalf::Received;
+                    exchange.asked_at = Some(now);
+                }
+            }
+            (Side::Upstream, _, ResponseHalf::Body { reader, .. }) => {
+                exchange.bytes_down += n;
+                if reader.passed(n) {
+                    exchange.response = ResponseHalf::Ended;
+                }
+            }
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    /// A side was half-closed, as [`ConnWants::shut_write`] asked.
+    pub fn shut_done(&mut self, side: Side, now: Instant) {
+        match (side, &mut self.stage) {
+            (Side::Downstream, Stage::Closing { shut, .. }) => *shut = true,
+            (Side::Upstream, Stage::Exchange(exchange)) => {
+                exchange.half_closed = true;
+                exchange.no_reuse.get_or_insert(NoReuse::HalfClosed);
+            }
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    /// There is a connection for the request. `host` replaces its `Host`.
+    pub fn upstream_ready(&mut self, host: Option<&str>, reused: bool, now: Instant) {
+        self.send_request(host, reused, now);
+        self.resume(Side::Downstream, now);
+        self.settle(now);
+    }
+
+    /// There is no connection for the request.
+    pub fn upstream_failed(&mut self, failure: UpstreamFailure, now: Instant) {
+        let (status, end, message) = match failure {
+            UpstreamFailure::Unreachable => {
+                (502, ExchangeEnd::Unreachable, "cannot connect to the Docker daemon")
+            }
+            UpstreamFailure::Timeout => {
+                (504, ExchangeEnd::UpstreamTimeout, "the Docker daemon did not accept a connection in time")
+            }
+            UpstreamFailure::Overloaded => {
+                (503, ExchangeEnd::Unreachable, "the proxy is out of connections; try again")
+            }
+        };
+        self.reply(&Reply::error(status, message), end, now);
+        self.settle(now);
+    }
+
+    /// Answers the request here.
+    pub fn answer(&mut self, reply: &Reply, now: Instant) {
+        self.reply(reply, ExchangeEnd::Replied, now);
+        self.settle(now);
+    }
+
+    /// Ends the connection as soon as the present request, if there is one, is answered.
+    pub fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        if let Stage::Exchange(exchange) = &mut self.stage {
+            exchange.linger |= !exchange.close;
+            exchange.close = true;
+        }
+        self.settle(now);
+    }
+
+    /// Ends everything now.
+    pub fn abandon(&mut self, end: ExchangeEnd, now: Instant) {
+        self.release_upstream(Some(NoReuse::Abandoned));
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Exchange(mut exchange) => {
+                exchange.end = end;
+                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+            }
+            Stage::Closed | Stage::Tunnel => return,
+            Stage::Idle { .. } | Stage::Closing { .. } | Stage::Cutting { .. } => {}
+        }
+        self.down.out.clear();
+        self.events.push_back(ConnEvent::Closed { reset: false });
+    }
+
+    /// The next thing to do.
+    pub fn poll_event(&mut self) -> Option<ConnEvent> {
+        self.events.pop_front()
+    }
+
+    /// Bytes for a side. They stay until [`output_sent`](Self::output_sent).
+    #[must_use]
+    pub fn output(&self, side: Side) -> &[u8] {
+        self.port(side).out.as_slice()
+    }
+
+    /// What to do on a side, or wait for.
+    #[must_use]
+    pub fn wants(&self, side: Side) -> ConnWants {
+        let write = !self.port(side).out.is_empty();
+        match side {
+            Side::Downstream => ConnWants {
+                read: !self.down.ended && self.wants_client_bytes(),
+                write,
+                shut_write: !write && matches!(self.stage, Stage::Closing { shut: false, .. }),
+            },
+            Side::Upstream => ConnWants {
+                read: !self.up.ended && self.awaits_upstream() && self.down.out.len() < OUTPUT_BOUND,
+                write,
+                shut_write: !write && self.wants_half_close(),
+            },
+        }
+    }
+
+    /// The request in progress.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestHead> {
+        match &self.stage {
+            Stage::Exchange(exchange) => Some(&exchange.head),
+            _ => None,
+        }
+    }
+
+    /// How many bytes may be moved from a side to the other without this machine, which wants to know how many were
+    /// ([`passed`](Self::passed)): the rest of a body that needs no new framing. Zero as long as bytes that come
+    /// before them are here.
+    #[must_use]
+    pub fn passthrough(&self, from: Side) -> u64 {
+        let Stage::Exchange(exchange) = &self.stage else { return 0 };
+        if !self.port(from).input.is_empty() || !self.port(from.other()).out.is_empty() || !self.is_linked() {
+            return 0;
+        }
+        match (from, &exchange.request, &exchange.response) {
+            (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => reader.raw_left(),
+            (Side::Upstream, _, ResponseHalf::Body { reader, writer: body::BodyWriter::Raw }) => {
+                reader.raw_left()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes the bytes that belong to the tunnel.
+    #[must_use]
+    pub fn into_tunnel(mut self) -> IntoTunnel {
+        let mut to_upstream = self.up.out.take();
+        to_upstream.extend_from_slice(&self.down.input);
+        IntoTunnel { to_upstream, to_downstream: self.up.input }
+    }
+
+    fn port(&self, side: Side) -> &Port {
+        match side {
+            Side::Downstream => &self.down,
+            Side::Upstream => &self.up,
+        }
+    }
+
+    fn port_mut(&mut self, side: Side) -> &mut Port {
+        match side {
+            Side::Downstream => &mut self.down,
+            Side::Upstream => &mut self.up,
+        }
+    }
+
+    fn is_linked(&self) -> bool {
+        matches!(&self.stage, Stage::Exchange(exchange) if matches!(exchange.link, Link::Connected { .. }))
+    }
+
+    fn awaits_upstream(&self) -> bool {
+        self.is_linked() && matches!(&self.stage, Stage::Exchange(exchange) if !exchange.is_answered())
+    }
+
+    fn wants_client_bytes(&self) -> bool {
+        match &self.stage {
+            Stage::Idle { .. } | Stage::Closing { .. } => true,
+            Stage::Exchange(exchange) => match &exchange.request {
+                RequestHalf::Gathering { .. } | RequestHalf::Abandoned => true,
+                RequestHalf::Streaming { .. } if self.is_linked() => self.up.out.len() < OUTPUT_BOUND,
+                RequestHalf::Streaming { .. } => self.down.input.len() < OUTPUT_BOUND,
+                // Read on, or the client's end would go unseen.
+                RequestHalf::Received => {
+                    self.down.input.len() < self.config.limits.held && exchange.tunnel.is_none()
+                }
+            },
+            Stage::Cutting { .. } | Stage::Tunnel | Stage::Closed => false,
+        }
+    }
+
+    /// A client that leaves while a daemon follows something for it is told to the daemon, which has no other way to
+    /// know that its work is in vain. On a short request it is not: some servers would not answer then.
+    fn wants_half_close(&self) -> bool {
+        let Stage::Exchange(exchange) = &self.stage else { return false };
+        exchange.plan.kind == RequestKind::Followed
+            && self.down.ended
+            && self.down.input.is_empty()
+            && self.is_linked()
+            && exchange.is_received()
+            && !exchange.half_closed
+    }
+
+    /// Writes an own answer to the client's queue.
+    fn write_reply(&mut self, reply: &Reply, close: bool, is_head: bool) {
+        let out = self.down.out.tail();
+        let status = reply.status().as_u16();
+        out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).as_bytes());
+        for line in reply.fields().iter() {
+            hop::push_line(out, line);
+        }
+        hop::push_framing(out, BodyFraming::Length(reply.body().len() as u64));
+        if close {
+            hop::push(out, "Connection", b"close");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !is_head {
+            out.extend_from_slice(reply.body());
+        }
+    }
+}

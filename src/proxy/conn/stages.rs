@@ -1,0 +1,417 @@
+#![forbid(unsafe_code)]
+//! The client's side: reading requests, ending exchanges and the connection, deadlines.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::body::Moved;
+use super::exchange::{Exchange, Link, Refused, RequestHalf, ResponseHalf};
+use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
+use super::{ConnEvent, ProxyConn, Stage};
+use crate::error::{ParseError, Side};
+use crate::h1::{BodyFraming, RequestHead, RequestHeadReader};
+use crate::proxy::config::ConnConfig;
+use crate::proxy::hijack::RequestKind;
+use crate::proxy::reply::Reply;
+
+impl Stage {
+    pub(super) fn idle(config: &Arc<ConnConfig>, now: Instant) -> Self {
+        let reader = Box::new(RequestHeadReader::new(&config.limits, config.hosts));
+        Self::Idle { reader, since: now, first_byte: None }
+    }
+}
+
+impl ProxyConn {
+    /// Understands what it can of `bytes`, which begin where the last call stopped; says how many are dealt with.
+    pub(super) fn consume(&mut self, side: Side, bytes: &[u8], now: Instant) -> usize {
+        let mut used = 0;
+        loop {
+            let step = match side {
+                Side::Downstream => self.consume_client(&bytes[used..], now),
+                Side::Upstream => self.consume_upstream(&bytes[used..], now),
+            };
+            match step {
+                Some(n) => used += n,
+                None => return used,
+            }
+        }
+    }
+
+    /// The same for bytes that the port held, or holds from now on.
+    pub(super) fn consume_owned(&mut self, side: Side, mut input: Vec<u8>, now: Instant) {
+        let used = self.consume(side, &input, now);
+        if used < input.len() {
+            input.drain(..used);
+            self.port_mut(side).input = input;
+        }
+    }
+
+    /// Goes on with bytes that had to wait.
+    pub(super) fn resume(&mut self, side: Side, now: Instant) {
+        let input = std::mem::take(&mut self.port_mut(side).input);
+        if !input.is_empty() {
+            self.consume_owned(side, input, now);
+        }
+    }
+
+    /// One step with bytes of the client; `None` when the rest has to wait.
+    fn consume_client(&mut self, bytes: &[u8], now: Instant) -> Option<usize> {
+        if bytes.is_empty() {
+            return None;
+        }
+        match &mut self.stage {
+            Stage::Idle { reader, first_byte, .. } => {
+                let started = *first_byte.get_or_insert(now);
+                match reader.read(bytes) {
+                    Ok(None) => None,
+                    Ok(Some((head, n))) => {
+                        self.begin(head, started, now);
+                        Some(n)
+                    }
+                    Err(error) => {
+                        self.refuse_head(error, started, now);
+                        Some(bytes.len())
+                    }
+                }
+            }
+            Stage::Exchange(exchange) => {
+                let limits = &self.config.limits;
+                let moved = match &mut exchange.request {
+                    RequestHalf::Received => return None,
+                    RequestHalf::Abandoned => return Some(bytes.len()),
+                    RequestHalf::Streaming { .. } if !matches!(exchange.link, Link::Connected { .. }) => {
+                        return None;
+                    }
+                    RequestHalf::Streaming { reader, writer } => {
+                        reader.pump(bytes, *writer, self.up.out.tail())
+                    }
+                    RequestHalf::Gathering { reader, body } => {
+                        let moved = reader.pump(bytes, super::body::BodyWriter::Raw, body);
+                        if body.len() > limits.held {
+                            self.refuse(&Reply::error(413, "the request body is too long"), now);
+                            return Some(bytes.len());
+                        }
+                        moved
+                    }
+                };
+                self.body_moved(moved, bytes.len(), now)
+            }
+            Stage::Closing { .. } => Some(bytes.len()),
+            Stage::Cutting { .. } | Stage::Tunnel | Stage::Closed => None,
+        }
+    }
+
+    fn body_moved(&mut self, moved: Result<Moved, ParseError>, len: usize, now: Instant) -> Option<usize> {
+        let Stage::Exchange(exchange) = &mut self.stage else { return None };
+        match moved {
+            Ok(Moved { taken, data, ended }) => {
+                exchange.bytes_up += data;
+                if ended {
+                    match std::mem::replace(&mut exchange.request, RequestHalf::Received) {
+                        RequestHalf::Gathering { body, .. } => {
+                            exchange.framing = BodyFraming::Length(body.len() as u64);
+                            exchange.gathered = body;
+                            self.ask_for_upstream(false);
+                        }
+                        _ => exchange.asked_at = Some(now),
+                    }
+                }
+                Some(taken)
+            }
+            Err(error) => {
+                let status = error.status_hint(Side::Downstream);
+                self.refuse(&Reply::error(status, &error.fault.to_string()), now);
+                Some(len)
+            }
+        }
+    }
+
+    /// A request head was read.
+    fn begin(&mut self, head: RequestHead, started: Instant, now: Instant) {
+        self.requests = self.requests.saturating_add(1);
+        match Exchange::new(head, &self.config, started) {
+            Ok(mut exchange) => {
+                let last = self.draining || self.requests >= self.config.limits.requests;
+                exchange.linger = last && !exchange.close;
+                exchange.close |= last;
+                let gathering = matches!(exchange.request, RequestHalf::Gathering { .. });
+                if gathering && exchange.head.expects_continue() {
+                    // The client waits for this; the daemon will not be asked before the body is here.
+                    self.down.out.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                self.stage = Stage::Exchange(Box::new(exchange));
+                if !gathering {
+                    self.ask_for_upstream(false);
+                }
+            }
+            Err((refused, head)) => {
+                let (status, message) = match refused {
+                    Refused::Fault(fault) => (fault.status_hint(Side::Downstream), fault.to_string()),
+                    Refused::Plan(status) => (status, String::from("the method is not offered here")),
+                };
+                self.refuse_request(Some(head), status, &message, started, now);
+            }
+        }
+    }
+
+    pub(super) fn ask_for_upstream(&mut self, again: bool) {
+        let Stage::Exchange(exchange) = &self.stage else { return };
+        let may_reuse = exchange.may_repeat() && !again;
+        self.events.push_back(ConnEvent::NeedUpstream { may_reuse, again });
+    }
+
+    fn refuse_head(&mut self, error: ParseError, started: Instant, now: Instant) {
+        self.refuse_request(
+            None,
+            error.status_hint(Side::Downstream),
+            &error.fault.to_string(),
+            started,
+            now,
+        );
+    }
+
+    /// After a framing error nothing more is read as HTTP: one answer, then the end.
+    fn refuse_request(
+        &mut self,
+        request: Option<RequestHead>,
+        status: u16,
+        message: &str,
+        started: Instant,
+        now: Instant,
+    ) {
+        let is_head = request.as_ref().is_some_and(|head| head.method() == b"HEAD");
+        self.write_reply(&Reply::error(status, message), true, is_head);
+        self.events.push_back(ConnEvent::ExchangeEnded(Box::new(ExchangeSummary {
+            request,
+            status: Some(status),
+            end: ExchangeEnd::BadRequest,
+            tunnel: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            duration: now.saturating_duration_since(started),
+            time_to_head: None,
+        })));
+        self.stage = Stage::Closing { since: now, shut: false };
+    }
+
+    /// The body of the request cannot be accepted.
+    fn refuse(&mut self, reply: &Reply, now: Instant) {
+        if let Stage::Exchange(exchange) = &mut self.stage {
+            exchange.request = RequestHalf::Abandoned;
+            self.reply(reply, ExchangeEnd::BadRequest, now);
+        }
+    }
+
+    /// The client sends no more. Only within a request is that its end; requests that are complete are answered.
+    pub(super) fn client_ended(&mut self, now: Instant) {
+        match &self.stage {
+            Stage::Exchange(exchange) if !exchange.is_received() => {
+                self.abandon(ExchangeEnd::ClientAborted, now);
+            }
+            Stage::Exchange(_) | Stage::Tunnel | Stage::Cutting { .. } | Stage::Closed => {}
+            // What is still in the queue goes out first.
+            Stage::Closing { .. } => {}
+            Stage::Idle { .. } => self.abandon(ExchangeEnd::ClientAborted, now),
+        }
+    }
+
+    /// What follows from the present state without anything else happening.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.release_answered();
+        loop {
+            match &mut self.stage {
+                Stage::Exchange(exchange) if exchange.is_answered() && self.down.out.is_empty() => {
+                    self.finish(now);
+                    if !matches!(self.stage, Stage::Idle { .. }) {
+                        continue;
+                    }
+                    self.resume(Side::Downstream, now);
+                    if matches!(self.stage, Stage::Idle { .. }) {
+                        self.rest(now);
+                        return;
+                    }
+                    self.release_answered();
+                }
+                Stage::Idle { .. } => {
+                    self.rest(now);
+                    return;
+                }
+                Stage::Closing { shut, .. } if self.down.out.is_empty() && *shut && self.down.ended => {
+                    return self.close(false);
+                }
+                Stage::Cutting { reset, .. } if self.down.out.is_empty() => {
+                    let reset = *reset;
+                    return self.close(reset);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Between requests: nothing is owned that is not needed.
+    fn rest(&mut self, now: Instant) {
+        let Stage::Idle { first_byte: None, .. } = &self.stage else {
+            if self.down.ended {
+                self.abandon(ExchangeEnd::ClientAborted, now);
+            }
+            return;
+        };
+        if self.draining || self.down.ended {
+            self.close(false);
+            return;
+        }
+        self.down.out.release();
+        self.up.out.release();
+        if self.events.is_empty() {
+            self.events = std::collections::VecDeque::new();
+        }
+    }
+
+    fn close(&mut self, reset: bool) {
+        self.stage = Stage::Closed;
+        self.events.push_back(ConnEvent::Closed { reset });
+    }
+
+    /// The last byte of an answer has left.
+    fn finish(&mut self, now: Instant) {
+        let Stage::Exchange(exchange) = std::mem::replace(&mut self.stage, Stage::Closed) else { return };
+        let lingers = exchange.linger || !exchange.is_received() || !self.down.input.is_empty();
+        self.stage = match exchange.tunnel {
+            Some(kind) => {
+                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+                self.events.push_back(ConnEvent::Tunnel(kind));
+                self.stage = Stage::Tunnel;
+                return;
+            }
+            None if exchange.is_received() && !exchange.close => Stage::idle(&self.config, now),
+            None if lingers && !self.down.ended => {
+                self.down.input = Vec::new();
+                Stage::Closing { since: now, shut: false }
+            }
+            None => {
+                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+                return self.close(false);
+            }
+        };
+        self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+    }
+
+    /// When [`ProxyConn::handle_timeout`] wants to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline().map(|(at, _)| at)
+    }
+
+    /// Acts on the deadline, if it has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let Some((at, what)) = self.deadline() else { return };
+        if at > now {
+            return;
+        }
+        match what {
+            Deadline::KeepAlive | Deadline::Closing => self.close(false),
+            Deadline::Head => {
+                let started = match self.stage {
+                    Stage::Idle { first_byte: Some(at), .. } => at,
+                    _ => now,
+                };
+                self.refuse_request(None, 408, "the request head took too long", started, now);
+            }
+            Deadline::ClientProgress => self.client_timed_out(now),
+            Deadline::Answer => {
+                let reply = Reply::error(504, "the Docker daemon did not answer in time");
+                self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
+            }
+            Deadline::UpstreamProgress => {
+                let reply = Reply::error(504, "the Docker daemon does not take the request");
+                self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    fn client_timed_out(&mut self, now: Instant) {
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        if exchange.has_begun_answer() {
+            self.abandon(ExchangeEnd::ClientTimeout, now);
+        } else {
+            exchange.request = RequestHalf::Abandoned;
+            self.reply(&Reply::error(408, "the request body took too long"), ExchangeEnd::ClientTimeout, now);
+        }
+    }
+
+    fn deadline(&self) -> Option<(Instant, Deadline)> {
+        let limits = &self.config.limits;
+        let after = |since: Instant, time: Duration, what| since.checked_add(time).map(|at| (at, what));
+        match &self.stage {
+            Stage::Idle { first_byte: Some(at), .. } => after(*at, limits.head_time, Deadline::Head),
+            Stage::Idle { since, .. } => after(*since, limits.keep_alive, Deadline::KeepAlive),
+            Stage::Closing { since, .. } | Stage::Cutting { since, .. } => {
+                after(*since, limits.closing_time, Deadline::Closing)
+            }
+            Stage::Exchange(exchange) => {
+                let body = limits.body_progress;
+                let from_client = (!exchange.is_received() && self.wants_client_bytes())
+                    .then(|| after(self.down.progress, body, Deadline::ClientProgress));
+                let to_client = (!self.down.out.is_empty())
+                    .then(|| after(self.down.progress, body, Deadline::ClientProgress));
+                let to_upstream = (!self.up.out.is_empty())
+                    .then(|| after(self.up.progress, body, Deadline::UpstreamProgress));
+                let answer = match (exchange.asked_at, limits.response_time, &exchange.response) {
+                    (Some(since), Some(time), ResponseHalf::Head { .. })
+                        if exchange.plan.kind == RequestKind::Ordinary =>
+                    {
+                        Some(after(since, time, Deadline::Answer))
+                    }
+                    _ => None,
+                };
+                [from_client, to_client, to_upstream, answer]
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .min_by_key(|(at, _)| *at)
+            }
+            Stage::Tunnel | Stage::Closed => None,
+        }
+    }
+
+    /// Gives the upstream's connection back as soon as it has answered: the client may take its time.
+    fn release_answered(&mut self) {
+        if matches!(&self.stage, Stage::Exchange(exchange) if exchange.is_answered() && exchange.tunnel.is_none())
+        {
+            self.release_upstream(None);
+        }
+    }
+
+    pub(super) fn release_upstream(&mut self, because: Option<NoReuse>) {
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        if !matches!(exchange.link, Link::Connected { .. }) {
+            exchange.link = Link::Released;
+            return;
+        }
+        exchange.link = Link::Released;
+        if let Some(reason) = because {
+            exchange.no_reuse = Some(reason);
+        }
+        let clean = self.up.input.is_empty() && !self.up.ended;
+        let reuse = exchange.reuse(self.up.out.is_empty(), clean);
+        if !exchange.is_received() {
+            exchange.request = RequestHalf::Abandoned;
+        }
+        self.up.out.clear();
+        self.up.input = Vec::new();
+        self.up.ended = false;
+        self.events.push_back(ConnEvent::ReleaseUpstream(reuse));
+    }
+}
+
+/// What a deadline is about.
+#[derive(Clone, Copy, Debug)]
+enum Deadline {
+    KeepAlive,
+    Head,
+    ClientProgress,
+    UpstreamProgress,
+    Answer,
+    Closing,
+}

@@ -1,0 +1,297 @@
+//! The ordinary ways through a [`ProxyConn`], and each way out. The seeded simulation is in `tests/`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Client, ConnEvent, ExchangeEnd, NoReuse, ProxyConn, Reuse, UpstreamFailure};
+use crate::error::Side;
+use crate::proxy::ConnConfig;
+use crate::proxy::hijack::HijackKind;
+
+/// A connection with a clock, and everything that it said so far.
+struct Bench {
+    conn: ProxyConn,
+    now: Instant,
+    events: Vec<String>,
+    sent: [Vec<u8>; 2],
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(ConnConfig::default())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
+    fn with(config: ConnConfig) -> Self {
+        let now = Instant::now();
+        let client = Client { address: Some("192.0.2.1".parse().unwrap()), tls: false };
+        Self {
+            conn: ProxyConn::new(Arc::new(config), client, now),
+            now,
+            events: Vec::new(),
+            sent: Default::default(),
+        }
+    }
+
+    fn client(&mut self, bytes: &str) -> &mut Self {
+        self.conn.feed(Side::Downstream, bytes.as_bytes(), self.now);
+        self.turn()
+    }
+
+    fn daemon(&mut self, bytes: &str) -> &mut Self {
+        self.conn.feed(Side::Upstream, bytes.as_bytes(), self.now);
+        self.turn()
+    }
+
+    fn eof(&mut self, side: Side) -> &mut Self {
+        self.conn.feed_eof(side, self.now);
+        self.turn()
+    }
+
+    /// Connects wherever that is wanted and sends what there is to send.
+    fn turn(&mut self) -> &mut Self {
+        loop {
+            let mut quiet = true;
+            while let Some(event) = self.conn.poll_event() {
+                quiet = false;
+                match event {
+                    ConnEvent::NeedUpstream { may_reuse, .. } => {
+                        self.events.push(format!("connect reuse={may_reuse}"));
+                        self.conn.upstream_ready(Some("docker"), may_reuse, self.now);
+                    }
+                    ConnEvent::ReleaseUpstream(Reuse::Keep) => self.events.push("keep".into()),
+                    ConnEvent::ReleaseUpstream(Reuse::Close(why)) => {
+                        self.events.push(format!("drop {why:?}"))
+                    }
+                    ConnEvent::ExchangeEnded(summary) => {
+                        self.events.push(format!("end {} {:?}", summary.end.name(), summary.status));
+                    }
+                    ConnEvent::Tunnel(kind) => self.events.push(format!("tunnel {kind:?}")),
+                    ConnEvent::Closed { reset } => self.events.push(format!("closed reset={reset}")),
+                }
+            }
+            for (index, side) in [Side::Downstream, Side::Upstream].into_iter().enumerate() {
+                let n = self.conn.output(side).len();
+                if n > 0 {
+                    quiet = false;
+                    self.sent[index].extend_from_slice(self.conn.output(side));
+                    self.conn.output_sent(side, n, self.now);
+                }
+                if self.conn.wants(side).shut_write {
+                    quiet = false;
+                    self.events.push(format!("shut {side:?}"));
+                    self.conn.shut_done(side, self.now);
+                }
+            }
+            if quiet {
+                return self;
+            }
+        }
+    }
+
+    fn sleep(&mut self, time: Duration) -> &mut Self {
+        self.now += time;
+        self.conn.handle_timeout(self.now);
+        self.turn()
+    }
+
+    fn to_client(&mut self) -> String {
+        String::from_utf8(std::mem::take(&mut self.sent[0])).unwrap()
+    }
+
+    fn to_daemon(&mut self) -> String {
+        String::from_utf8(std::mem::take(&mut self.sent[1])).unwrap()
+    }
+
+    fn events(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+const GET: &str = "GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
+
+#[test]
+fn one_request_after_the_other_on_kept_connections() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.client(GET);
+        assert_eq!(bench.to_daemon(), "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n");
+        bench.daemon(OK);
+        assert_eq!(bench.to_client(), OK);
+        assert_eq!(bench.events(), ["connect reuse=true", "keep", "end complete Some(200)"]);
+    }
+    assert_eq!(bench.eof(Side::Downstream).events(), ["closed reset=false"]);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_one_at_a_time() {
+    let mut bench = Bench::new();
+    bench.client(&GET.repeat(2));
+    assert_eq!(bench.to_daemon().matches("GET").count(), 1);
+    bench.daemon(OK);
+    assert_eq!(bench.to_daemon().matches("GET").count(), 1);
+    bench.eof(Side::Downstream).daemon(OK);
+    assert_eq!(bench.to_client(), OK.repeat(2));
+    assert_eq!(bench.events().last().unwrap(), "closed reset=false");
+}
+
+#[test]
+fn bodies_are_framed_anew() {
+    let mut bench = Bench::new();
+    bench.client(
+        "POST /images/load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n",
+    );
+    bench.client("02\r\nde\r\n0\r\nX-T: 1\r\nHost: no\r\n\r\n");
+    let sent = bench.to_daemon();
+    assert!(
+        sent.ends_with("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n"),
+        "{sent}"
+    );
+    bench.daemon("HTTP/1.1 200 OK\r\n\r\nuntil the end").eof(Side::Upstream);
+    let got = bench.to_client();
+    assert!(got.ends_with("Transfer-Encoding: chunked\r\n\r\nd\r\nuntil the end\r\n0\r\n\r\n"), "{got}");
+    assert_eq!(bench.events(), ["connect reuse=false", "drop CloseDelimited", "end complete Some(200)"]);
+}
+
+#[test]
+fn a_tunnel_takes_held_bytes_along() {
+    let mut bench = Bench::new();
+    bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{");
+    assert_eq!(bench.events(), [""; 0]);
+    bench.client("}stdin");
+    assert!(
+        bench.to_daemon().ends_with("Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n{}")
+    );
+    bench.daemon("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdout");
+    assert_eq!(bench.to_client(), "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    assert_eq!(bench.events(), ["connect reuse=false", "end complete Some(101)", "tunnel Upgrade"]);
+    let parts = bench.conn.into_tunnel();
+    assert_eq!(
+        (parts.to_upstream.as_slice(), parts.to_downstream.as_slice()),
+        (&b"stdin"[..], &b"stdout"[..])
+    );
+}
+
+#[test]
+fn docker_s_bare_200_is_a_tunnel() {
+    let mut bench = Bench::new();
+    bench.client("POST /containers/x/attach HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.daemon("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
+    assert_eq!(bench.events().last().unwrap(), &format!("tunnel {:?}", HijackKind::RawStream));
+}
+
+#[test]
+fn held_bytes_never_become_a_request() {
+    let mut bench = Bench::new();
+    bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    bench.client(GET);
+    bench.daemon("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    assert!(bench.to_client().contains("Connection: close"));
+    assert_eq!(bench.to_daemon().matches("GET").count(), 0);
+    assert_eq!(
+        bench.events(),
+        ["connect reuse=false", "drop SwitchProposed", "shut Downstream", "end complete Some(404)"]
+    );
+    assert_eq!(bench.client(GET).sleep(Duration::from_secs(2)).events(), ["closed reset=false"]);
+}
+
+#[test]
+fn a_dead_kept_connection_is_replaced_once_and_only_for_what_may_be_repeated() {
+    let mut bench = Bench::new();
+    bench.client(GET).eof(Side::Upstream);
+    assert_eq!(bench.events(), ["connect reuse=true", "drop Abandoned", "connect reuse=false"]);
+    bench.eof(Side::Upstream);
+    assert!(bench.to_client().starts_with("HTTP/1.1 502 "));
+
+    let mut bench = Bench::new();
+    bench.client("POST /x HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Upstream);
+    assert!(bench.to_client().starts_with("HTTP/1.1 502 "));
+    assert_eq!(
+        bench.events(),
+        ["connect reuse=false", &format!("drop {:?}", NoReuse::Abandoned), "end bad-response Some(502)"]
+    );
+}
+
+#[test]
+fn an_early_answer_ends_both_connections() {
+    let mut bench = Bench::new();
+    bench.client("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
+    bench.daemon("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(
+        bench.events(),
+        ["connect reuse=false", "drop EarlyResponse", "shut Downstream", "end complete Some(400)"]
+    );
+    bench.client("GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Downstream);
+    assert_eq!(bench.events(), ["closed reset=false"]);
+    assert!(!bench.to_daemon().contains("smuggled"));
+}
+
+#[test]
+fn a_cut_answer_does_not_look_whole() {
+    for (version, head, reset) in [
+        ("1.1", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", false),
+        ("1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", false),
+        ("1.0", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", true),
+    ] {
+        let mut bench = Bench::new();
+        bench.client(&format!("GET / HTTP/{version}\r\nHost: x\r\n\r\n")).daemon(head).eof(Side::Upstream);
+        let got = bench.to_client();
+        assert!(!got.contains("\r\n0\r\n") && got.contains("half"), "{got}");
+        assert_eq!(
+            bench.events().split_off(2),
+            ["end truncated Some(200)", &format!("closed reset={reset}")]
+        );
+    }
+}
+
+#[test]
+fn a_client_s_half_close_is_passed_on_where_a_daemon_follows() {
+    let mut bench = Bench::new();
+    bench.client("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Downstream);
+    assert_eq!(bench.events(), ["connect reuse=true", "shut Upstream"]);
+    let mut bench = Bench::new();
+    bench.client(GET).eof(Side::Downstream).daemon(OK);
+    assert_eq!(bench.to_client(), OK);
+    assert_eq!(
+        bench.events(),
+        ["connect reuse=true", "keep", "end complete Some(200)", "closed reset=false"]
+    );
+}
+
+#[test]
+fn every_deadline() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    assert_eq!(bench.sleep(limits.keep_alive).events(), ["closed reset=false"]);
+
+    let mut bench = Bench::new();
+    bench.client("GET / HT").sleep(limits.head_time / 2).client("TP/1.1\r\n").sleep(limits.head_time / 2);
+    assert!(bench.to_client().starts_with("HTTP/1.1 408 "));
+
+    let mut bench = Bench::new();
+    bench.client("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n").sleep(limits.body_progress);
+    assert!(bench.to_client().starts_with("HTTP/1.1 408 "));
+
+    let mut config = ConnConfig::default();
+    config.limits.response_time = Some(Duration::from_secs(7));
+    let mut bench = Bench::with(config.clone());
+    bench.client(GET).sleep(Duration::from_secs(7));
+    assert!(bench.to_client().starts_with("HTTP/1.1 504 "));
+    let mut bench = Bench::with(config);
+    bench.client("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\n\r\n").sleep(Duration::from_secs(70_000));
+    assert_eq!(bench.to_client(), "");
+}
+
+#[test]
+fn the_router_s_answer_and_an_upstream_that_is_not_there() {
+    let mut bench = Bench::new();
+    bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
+    assert!(matches!(bench.conn.poll_event(), Some(ConnEvent::NeedUpstream { .. })));
+    bench.conn.upstream_failed(UpstreamFailure::Overloaded, bench.now);
+    let got = bench.turn().to_client();
+    assert!(got.starts_with("HTTP/1.1 503 ") && got.contains(r#"{"message":""#), "{got}");
+    assert_eq!(bench.events(), [format!("end {} Some(503)", ExchangeEnd::Unreachable.name())]);
+    bench.client(GET);
+    assert_eq!(bench.events(), ["connect reuse=true"]);
+}
