@@ -95,11 +95,11 @@ impl Bench {
         self.turn()
     }
 
-    fn to_client(&mut self) -> String {
+    fn client_got(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.sent[0])).unwrap()
     }
 
-    fn to_daemon(&mut self) -> String {
+    fn daemon_got(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.sent[1])).unwrap()
     }
 
@@ -116,9 +116,9 @@ fn one_request_after_the_other_on_kept_connections() {
     let mut bench = Bench::new();
     for _ in 0..3 {
         bench.client(GET);
-        assert_eq!(bench.to_daemon(), "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n");
+        assert_eq!(bench.daemon_got(), "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n");
         bench.daemon(OK);
-        assert_eq!(bench.to_client(), OK);
+        assert_eq!(bench.client_got(), OK);
         assert_eq!(bench.events(), ["connect reuse=true", "keep", "end complete Some(200)"]);
     }
     assert_eq!(bench.eof(Side::Downstream).events(), ["closed reset=false"]);
@@ -128,11 +128,11 @@ fn one_request_after_the_other_on_kept_connections() {
 fn pipelined_requests_are_answered_in_order_one_at_a_time() {
     let mut bench = Bench::new();
     bench.client(&GET.repeat(2));
-    assert_eq!(bench.to_daemon().matches("GET").count(), 1);
+    assert_eq!(bench.daemon_got().matches("GET").count(), 1);
     bench.daemon(OK);
-    assert_eq!(bench.to_daemon().matches("GET").count(), 1);
+    assert_eq!(bench.daemon_got().matches("GET").count(), 1);
     bench.eof(Side::Downstream).daemon(OK);
-    assert_eq!(bench.to_client(), OK.repeat(2));
+    assert_eq!(bench.client_got(), OK.repeat(2));
     assert_eq!(bench.events().last().unwrap(), "closed reset=false");
 }
 
@@ -143,13 +143,13 @@ fn bodies_are_framed_anew() {
         "POST /images/load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n",
     );
     bench.client("02\r\nde\r\n0\r\nX-T: 1\r\nHost: no\r\n\r\n");
-    let sent = bench.to_daemon();
+    let sent = bench.daemon_got();
     assert!(
         sent.ends_with("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n"),
         "{sent}"
     );
     bench.daemon("HTTP/1.1 200 OK\r\n\r\nuntil the end").eof(Side::Upstream);
-    let got = bench.to_client();
+    let got = bench.client_got();
     assert!(got.ends_with("Transfer-Encoding: chunked\r\n\r\nd\r\nuntil the end\r\n0\r\n\r\n"), "{got}");
     assert_eq!(bench.events(), ["connect reuse=false", "drop CloseDelimited", "end complete Some(200)"]);
 }
@@ -161,10 +161,10 @@ fn a_tunnel_takes_held_bytes_along() {
     assert_eq!(bench.events(), [""; 0]);
     bench.client("}stdin");
     assert!(
-        bench.to_daemon().ends_with("Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n{}")
+        bench.daemon_got().ends_with("Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n{}")
     );
     bench.daemon("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdout");
-    assert_eq!(bench.to_client(), "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    assert_eq!(bench.client_got(), "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
     assert_eq!(bench.events(), ["connect reuse=false", "end complete Some(101)", "tunnel Upgrade"]);
     let parts = bench.conn.into_tunnel();
     assert_eq!(
@@ -187,8 +187,8 @@ fn held_bytes_never_become_a_request() {
     bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
     bench.client(GET);
     bench.daemon("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-    assert!(bench.to_client().contains("Connection: close"));
-    assert_eq!(bench.to_daemon().matches("GET").count(), 0);
+    assert!(bench.client_got().contains("Connection: close"));
+    assert_eq!(bench.daemon_got().matches("GET").count(), 0);
     assert_eq!(
         bench.events(),
         ["connect reuse=false", "drop SwitchProposed", "shut Downstream", "end complete Some(404)"]
@@ -202,11 +202,11 @@ fn a_dead_kept_connection_is_replaced_once_and_only_for_what_may_be_repeated() {
     bench.client(GET).eof(Side::Upstream);
     assert_eq!(bench.events(), ["connect reuse=true", "drop Abandoned", "connect reuse=false"]);
     bench.eof(Side::Upstream);
-    assert!(bench.to_client().starts_with("HTTP/1.1 502 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
 
     let mut bench = Bench::new();
     bench.client("POST /x HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Upstream);
-    assert!(bench.to_client().starts_with("HTTP/1.1 502 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
     assert_eq!(
         bench.events(),
         ["connect reuse=false", &format!("drop {:?}", NoReuse::Abandoned), "end bad-response Some(502)"]
@@ -224,7 +224,7 @@ fn an_early_answer_ends_both_connections() {
     );
     bench.client("GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Downstream);
     assert_eq!(bench.events(), ["closed reset=false"]);
-    assert!(!bench.to_daemon().contains("smuggled"));
+    assert!(!bench.daemon_got().contains("smuggled"));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_cut_answer_does_not_look_whole() {
     ] {
         let mut bench = Bench::new();
         bench.client(&format!("GET / HTTP/{version}\r\nHost: x\r\n\r\n")).daemon(head).eof(Side::Upstream);
-        let got = bench.to_client();
+        let got = bench.client_got();
         assert!(!got.contains("\r\n0\r\n") && got.contains("half"), "{got}");
         assert_eq!(
             bench.events().split_off(2),
@@ -252,7 +252,7 @@ fn a_client_s_half_close_is_passed_on_where_a_daemon_follows() {
     assert_eq!(bench.events(), ["connect reuse=true", "shut Upstream"]);
     let mut bench = Bench::new();
     bench.client(GET).eof(Side::Downstream).daemon(OK);
-    assert_eq!(bench.to_client(), OK);
+    assert_eq!(bench.client_got(), OK);
     assert_eq!(
         bench.events(),
         ["connect reuse=true", "keep", "end complete Some(200)", "closed reset=false"]
@@ -267,20 +267,20 @@ fn every_deadline() {
 
     let mut bench = Bench::new();
     bench.client("GET / HT").sleep(limits.head_time / 2).client("TP/1.1\r\n").sleep(limits.head_time / 2);
-    assert!(bench.to_client().starts_with("HTTP/1.1 408 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
 
     let mut bench = Bench::new();
     bench.client("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n").sleep(limits.body_progress);
-    assert!(bench.to_client().starts_with("HTTP/1.1 408 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
 
     let mut config = ConnConfig::default();
     config.limits.response_time = Some(Duration::from_secs(7));
     let mut bench = Bench::with(config.clone());
     bench.client(GET).sleep(Duration::from_secs(7));
-    assert!(bench.to_client().starts_with("HTTP/1.1 504 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 504 "));
     let mut bench = Bench::with(config);
     bench.client("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\n\r\n").sleep(Duration::from_secs(70_000));
-    assert_eq!(bench.to_client(), "");
+    assert_eq!(bench.client_got(), "");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn the_router_s_answer_and_an_upstream_that_is_not_there() {
     bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
     assert!(matches!(bench.conn.poll_event(), Some(ConnEvent::NeedUpstream { .. })));
     bench.conn.upstream_failed(UpstreamFailure::Overloaded, bench.now);
-    let got = bench.turn().to_client();
+    let got = bench.turn().client_got();
     assert!(got.starts_with("HTTP/1.1 503 ") && got.contains(r#"{"message":""#), "{got}");
     assert_eq!(bench.events(), [format!("end {} Some(503)", ExchangeEnd::Unreachable.name())]);
     bench.client(GET);
