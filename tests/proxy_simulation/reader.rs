@@ -1,0 +1,71 @@
+//! Reads what one side got, with the strict readers, as a receiver with patience would.
+
+use dockline::h1::{
+    BodyFraming, ChunkEvent, ChunkedDecoder, HostPolicy, RequestHead, RequestHeadReader, RequestKind,
+    ResponseHead, ResponseHeadReader, request_framing, response_framing,
+};
+use dockline::limits::Limits;
+
+/// A message as far as it is there.
+pub struct Got<H> {
+    pub head: H,
+    pub body: Vec<u8>,
+    pub is_whole: bool,
+    /// Bytes that belong to it.
+    pub len: usize,
+}
+
+pub fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
+    let limits = Limits::default();
+    let (head, at) = RequestHeadReader::new(&limits, HostPolicy::Opaque).read(wire).expect("a request")?;
+    let framing = request_framing(head.version, &head.fields).expect("framing of a request");
+    Some(got(head, at, framing, wire, false))
+}
+
+/// The final answer to a request with this method, behind interim ones. `ended`: the connection ended in peace.
+pub fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
+    let limits = Limits::default();
+    let mut reader = ResponseHeadReader::new(&limits);
+    let mut at = 0;
+    loop {
+        let (head, n) = reader.read(&wire[at..]).expect("an answer")?;
+        at += n;
+        let status = head.status();
+        if status.is_interim() && status.as_u16() != 101 {
+            continue;
+        }
+        let kind = RequestKind::of(method.as_bytes());
+        let framing =
+            response_framing(kind, head.version, status, &head.fields).expect("framing of an answer");
+        return Some(got(head, at, framing, wire, ended));
+    }
+}
+
+fn got<H>(head: H, at: usize, framing: BodyFraming, wire: &[u8], ended: bool) -> Got<H> {
+    let rest = &wire[at..];
+    let (body, is_whole, used) = match framing {
+        BodyFraming::Empty => (Vec::new(), true, 0),
+        BodyFraming::Length(length) => {
+            let n = rest.len().min(usize::try_from(length).unwrap());
+            (rest[..n].to_vec(), n as u64 == length, n)
+        }
+        BodyFraming::CloseDelimited => (rest.to_vec(), ended, rest.len()),
+        BodyFraming::Chunked => chunked(rest),
+    };
+    Got { head, body, is_whole, len: at + used }
+}
+
+fn chunked(wire: &[u8]) -> (Vec<u8>, bool, usize) {
+    let mut decoder = ChunkedDecoder::new(&Limits::default());
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let (used, event) = decoder.step(&wire[at..]).expect("chunks");
+        match event {
+            ChunkEvent::NeedMore => return (body, false, wire.len()),
+            ChunkEvent::Data(range) => body.extend_from_slice(&wire[at..][range]),
+            ChunkEvent::Trailers(_) => {}
+            ChunkEvent::End => return (body, true, at + used),
+        }
+        at += used;
+    }
+}
