@@ -1,7 +1,7 @@
 //! Reads what one side got, with the strict readers, as a receiver with patience would.
 
 use dockline::h1::{
-    BodyFraming, ChunkEvent, ChunkedDecoder, HostPolicy, RequestHead, RequestHeadReader, RequestKind,
+    BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, RequestHead, RequestHeadReader, RequestKind,
     ResponseHead, ResponseHeadReader, request_framing, response_framing,
 };
 use dockline::limits::Limits;
@@ -10,6 +10,7 @@ use dockline::limits::Limits;
 pub struct Got<H> {
     pub head: H,
     pub body: Vec<u8>,
+    pub trailers: Fields,
     pub is_whole: bool,
     /// Bytes that belong to it.
     pub len: usize,
@@ -22,27 +23,32 @@ pub fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
     Some(got(head, at, framing, wire, false))
 }
 
-/// The final answer to a request with this method, behind interim ones. `ended`: the connection ended in peace.
-pub fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
+/// The next answer to a request with this method, which may be an interim one. `ended`: the connection ended in peace.
+pub fn any_answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
     let limits = Limits::default();
-    let mut reader = ResponseHeadReader::new(&limits);
+    let (head, at) = ResponseHeadReader::new(&limits).read(wire).expect("an answer")?;
+    let kind = RequestKind::of(method.as_bytes());
+    let framing =
+        response_framing(kind, head.version, head.status(), &head.fields).expect("framing of an answer");
+    Some(got(head, at, framing, wire, ended))
+}
+
+/// The final answer, behind interim ones.
+pub fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
     let mut at = 0;
     loop {
-        let (head, n) = reader.read(&wire[at..]).expect("an answer")?;
-        at += n;
-        let status = head.status();
-        if status.is_interim() && status.as_u16() != 101 {
-            continue;
+        let got = any_answer(&wire[at..], method, ended)?;
+        let status = got.head.status();
+        if !status.is_interim() || status.as_u16() == 101 {
+            return Some(Got { len: at + got.len, ..got });
         }
-        let kind = RequestKind::of(method.as_bytes());
-        let framing =
-            response_framing(kind, head.version, status, &head.fields).expect("framing of an answer");
-        return Some(got(head, at, framing, wire, ended));
+        at += got.len;
     }
 }
 
 fn got<H>(head: H, at: usize, framing: BodyFraming, wire: &[u8], ended: bool) -> Got<H> {
     let rest = &wire[at..];
+    let mut trailers = Fields::default();
     let (body, is_whole, used) = match framing {
         BodyFraming::Empty => (Vec::new(), true, 0),
         BodyFraming::Length(length) => {
@@ -50,12 +56,12 @@ fn got<H>(head: H, at: usize, framing: BodyFraming, wire: &[u8], ended: bool) ->
             (rest[..n].to_vec(), n as u64 == length, n)
         }
         BodyFraming::CloseDelimited => (rest.to_vec(), ended, rest.len()),
-        BodyFraming::Chunked => chunked(rest),
+        BodyFraming::Chunked => chunked(rest, &mut trailers),
     };
-    Got { head, body, is_whole, len: at + used }
+    Got { head, body, trailers, is_whole, len: at + used }
 }
 
-fn chunked(wire: &[u8]) -> (Vec<u8>, bool, usize) {
+fn chunked(wire: &[u8], trailers: &mut Fields) -> (Vec<u8>, bool, usize) {
     let mut decoder = ChunkedDecoder::new(&Limits::default());
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
@@ -63,7 +69,7 @@ fn chunked(wire: &[u8]) -> (Vec<u8>, bool, usize) {
         match event {
             ChunkEvent::NeedMore => return (body, false, wire.len()),
             ChunkEvent::Data(range) => body.extend_from_slice(&wire[at..][range]),
-            ChunkEvent::Trailers(_) => {}
+            ChunkEvent::Trailers(fields) => *trailers = fields,
             ChunkEvent::End => return (body, true, at + used),
         }
         at += used;

@@ -190,7 +190,7 @@ impl Answer {
                     (answer.truth, answer.status) = (Truth::Whole, 200);
                     answer.len = answer.wire.len() - 1;
                 }
-                answer.is_reusable = false;
+                answer.is_reusable = head_is_ignored;
                 answer.body.clear();
                 answer.end = Some(dice.pick(&[End::Eof, End::Reset]));
             }

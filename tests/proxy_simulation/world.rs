@@ -613,6 +613,21 @@ impl World {
                     p.answer.as_ref().map(|a| a.truth)
                 );
             }
+            for a in &self.asks {
+                eprintln!(
+                    "ask {} {} wire {} early {} body {} {}",
+                    a.method,
+                    a.target,
+                    a.wire.len(),
+                    a.early.len(),
+                    a.body.len(),
+                    String::from_utf8_lossy(&a.wire[..a.wire.len().min(200)])
+                );
+            }
+            eprintln!(
+                "at {} {} ended {} lost {}",
+                self.ask, self.offset, self.client_ended, self.client_lost
+            );
             eprintln!("{}", String::from_utf8_lossy(&self.client_got).replace("\r\n", "~"));
         }
         let in_peace = self.closed != Some(true);
@@ -621,7 +636,8 @@ impl World {
             let is_last = number + 1 == self.past.len();
             let Past { summary, answer, gave_up } = past;
             let ask = &self.asks[number];
-            let got = reader::answer(&self.client_got[at..], ask.method, in_peace && is_last);
+            let method = if summary.request.is_some() { ask.method } else { "GET" };
+            let got = reader::answer(&self.client_got[at..], method, in_peace && is_last);
             let status = got.as_ref().map(|got| got.head.status().as_u16());
             let is_whole = got.as_ref().is_some_and(|got| got.is_whole);
             let body = got.as_ref().map(|got| got.body.clone()).unwrap_or_default();

@@ -36,6 +36,11 @@ impl Buffer {
         self.taken = self.taken.saturating_add(n).min(self.bytes.len());
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.taken = 0;

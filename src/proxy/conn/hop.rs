@@ -85,7 +85,9 @@ impl RequestRewrite<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let own_host = fields.values("Host").next().or(head.target().authority());
         // HTTP/1.0 may leave it out, HTTP/1.1 not (RFC 9112, section 3.2).
-        push(out, "Host", self.host.map(str::as_bytes).or(own_host).unwrap_or_default());
+        // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
+        let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
+        push(out, "Host", replaced.or(own_host).unwrap_or_default());
         for line in fields.iter().filter(|line| self.goes_on(line, fields)) {
             push_line(out, line);
         }

@@ -224,6 +224,9 @@ impl ProxyConn {
                         continue;
                     }
                     self.resume(Side::Downstream, now);
+                    if self.down.ended {
+                        self.client_ended(now);
+                    }
                     if matches!(self.stage, Stage::Idle { .. }) {
                         self.rest(now);
                         return;

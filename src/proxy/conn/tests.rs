@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Client, ConnEvent, ExchangeEnd, NoReuse, ProxyConn, Reuse, UpstreamFailure};
 use crate::error::Side;
-use crate::proxy::ConnConfig;
+use crate::h1::FieldLine;
 use crate::proxy::hijack::HijackKind;
+use crate::proxy::{ConnConfig, Reply};
 
 /// A connection with a clock, and everything that it said so far.
 struct Bench {
@@ -294,4 +295,109 @@ fn the_router_s_answer_and_an_upstream_that_is_not_there() {
     assert_eq!(bench.events(), [format!("end {} Some(503)", ExchangeEnd::Unreachable.name())]);
     bench.client(GET);
     assert_eq!(bench.events(), ["connect reuse=true"]);
+}
+
+#[test]
+fn bytes_behind_an_answer_end_its_connection_and_come_before_nothing() {
+    for extra in [OK, "x"] {
+        let mut bench = Bench::new();
+        bench.client(GET).daemon(&format!("{OK}{extra}"));
+        assert_eq!(bench.client_got(), OK);
+        assert_eq!(bench.events(), ["connect reuse=true", "drop Leftover", "end complete Some(200)"]);
+        bench.client(GET).daemon(OK);
+        assert_eq!(bench.client_got(), OK);
+    }
+    // A body to HEAD is such bytes, too.
+    let mut bench = Bench::new();
+    bench.client("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").daemon(OK);
+    assert_eq!(bench.events()[1], "drop Leftover");
+}
+
+#[test]
+fn what_is_left_of_a_bad_answer_is_not_the_beginning_of_the_next() {
+    let mut bench = Bench::new();
+    bench.client(GET).daemon("HTTP/1.1 999 x\r\n\r\n");
+    assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
+    bench.client(GET).daemon(OK);
+    assert_eq!(bench.client_got(), OK);
+}
+
+#[test]
+fn a_queue_that_never_runs_dry_does_not_grow() {
+    let mut bench = Bench::new();
+    bench.client(GET);
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 200 OK\r\n\r\n", bench.now);
+    for _ in 0..10_000 {
+        bench.conn.feed(Side::Upstream, &[b'x'; 1_000], bench.now);
+        let n = bench.conn.output(Side::Downstream).len() - 1;
+        bench.conn.output_sent(Side::Downstream, n, bench.now);
+    }
+    assert!(bench.conn.down.out.capacity() < 16_000, "{}", bench.conn.down.out.capacity());
+}
+
+#[test]
+fn the_client_s_clock_stands_still_while_the_daemon_is_waited_for() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    bench.client("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").daemon_got();
+    // The daemon takes nothing for long: that is not the client's fault.
+    bench.conn.feed(Side::Downstream, &[b'x'; super::OUTPUT_BOUND], bench.now);
+    assert!(!bench.conn.wants(Side::Downstream).read);
+    bench.now += limits.body_progress * 3;
+    bench.conn.handle_timeout(bench.now);
+    assert_eq!(bench.turn().client_got(), "");
+    // Now it is the client's turn, and it has all of its time.
+    bench.sleep(limits.body_progress - Duration::from_millis(1));
+    assert_eq!(bench.client_got(), "");
+    bench.sleep(Duration::from_millis(1));
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
+}
+
+#[test]
+fn a_late_answer_finds_a_client_with_all_its_time() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    bench.client("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.now += limits.body_progress * 3;
+    bench.conn.feed(Side::Upstream, OK.as_bytes(), bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
+}
+
+#[test]
+fn an_answer_that_ends_with_the_connection_is_never_cut_cleanly() {
+    let until_close = "HTTP/1.1 200 OK\r\n\r\nhalf";
+    let limits = ConnConfig::default().limits;
+    for by in ["time", "host", "slow client"] {
+        let mut bench = Bench::new();
+        bench.client("GET / HTTP/1.0\r\n\r\n");
+        bench.conn.feed(Side::Upstream, until_close.as_bytes(), bench.now);
+        match by {
+            "time" => bench.now += limits.body_progress,
+            "host" => bench.conn.abandon(ExchangeEnd::Stopped, bench.now),
+            _ => {
+                bench.conn.feed_error(Side::Upstream, bench.now);
+                bench.now += limits.closing_time;
+            }
+        }
+        bench.conn.handle_timeout(bench.now);
+        assert_eq!(bench.turn().events().last().unwrap(), "closed reset=true", "{by}");
+    }
+}
+
+#[test]
+fn an_own_answer_cannot_be_framed_from_outside() {
+    let line = |name: &'static str| FieldLine::new(name, "7").unwrap();
+    let reply = Reply::new(204, "text/plain", "body")
+        .with_field(line("Content-Length"))
+        .with_field(line("transfer-encoding"))
+        .with_field(line("X-Own"));
+    let mut bench = Bench::new();
+    bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
+    assert!(bench.conn.poll_event().is_some());
+    bench.conn.answer(&reply, bench.now);
+    // What comes too late is not heard.
+    bench.conn.answer(&reply, bench.now);
+    bench.conn.upstream_failed(UpstreamFailure::Timeout, bench.now);
+    let got = bench.turn().client_got();
+    assert_eq!(got, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\nX-Own: 7\r\n\r\n");
 }
