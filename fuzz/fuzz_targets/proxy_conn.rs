@@ -82,11 +82,13 @@ impl Owner {
                 self.conn.upstream_ready(Some("docker"), call == b'K', now);
             }
             b'F' => {
+                self.wanted = false;
                 let failures =
                     [UpstreamFailure::Unreachable, UpstreamFailure::Timeout, UpstreamFailure::Overloaded];
                 self.conn.upstream_failed(failures[count % 3], now);
             }
             b'A' => {
+                self.wanted = false;
                 self.conn.answer(&Reply::new(200 + (count % 400) as u16, "text/plain", bytes.to_vec()), now)
             }
             b'S' => self.sent(Downstream, count),

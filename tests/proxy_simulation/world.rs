@@ -604,32 +604,6 @@ impl World {
 
     /// Reads what the client got, answer by answer.
     fn check_client(&mut self) {
-        if std::env::var_os("SIM_SHOW").is_some() {
-            for p in &self.past {
-                eprintln!(
-                    "{:?} {:?} truth {:?}",
-                    p.summary.end,
-                    p.summary.status,
-                    p.answer.as_ref().map(|a| a.truth)
-                );
-            }
-            for a in &self.asks {
-                eprintln!(
-                    "ask {} {} wire {} early {} body {} {}",
-                    a.method,
-                    a.target,
-                    a.wire.len(),
-                    a.early.len(),
-                    a.body.len(),
-                    String::from_utf8_lossy(&a.wire[..a.wire.len().min(200)])
-                );
-            }
-            eprintln!(
-                "at {} {} ended {} lost {}",
-                self.ask, self.offset, self.client_ended, self.client_lost
-            );
-            eprintln!("{}", String::from_utf8_lossy(&self.client_got).replace("\r\n", "~"));
-        }
         let in_peace = self.closed != Some(true);
         let mut at = 0;
         for (number, past) in self.past.iter().enumerate() {

@@ -11,6 +11,9 @@ use crate::error::PeerError;
 use crate::h1::{BodyFraming, FieldLine, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
 use crate::proxy::config::Forwarding;
 
+/// Room for most heads, so that the queue does not grow field by field.
+const ORDINARY_HEAD: usize = 512;
+
 /// Fields of one hop, and those that are written anew.
 const HOP_BY_HOP: &[&str] = &[
     "Connection",
@@ -72,6 +75,7 @@ pub(super) struct RequestRewrite<'a> {
 impl RequestRewrite<'_> {
     /// Writes the head as the upstream is to see it.
     pub(super) fn encode(&self, head: &RequestHead, out: &mut Vec<u8>) {
+        out.reserve(ORDINARY_HEAD);
         let fields = &head.fields;
         out.extend_from_slice(head.method());
         out.push(b' ');
@@ -172,6 +176,7 @@ pub(super) enum ResponseBody {
 impl ResponseRewrite<'_> {
     /// Writes the head as the client is to see it.
     pub(super) fn encode(&self, head: &ResponseHead, out: &mut Vec<u8>) {
+        out.reserve(ORDINARY_HEAD);
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&decimal(u64::from(head.status().as_u16())));
         out.push(b' ');

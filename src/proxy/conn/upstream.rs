@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::body::{BodyReader, BodyWriter, Moved};
-use super::exchange::{Link, ResponseHalf};
+use super::exchange::{Link, RequestHalf, ResponseHalf};
 use super::hop::{RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
 use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ProxyConn, Stage};
@@ -18,7 +18,7 @@ use crate::proxy::reply::Reply;
 impl ProxyConn {
     pub(super) fn send_request(&mut self, host: Option<&str>, reused: bool, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if exchange.link != Link::Wanted {
+        if exchange.link != Link::Wanted || matches!(exchange.request, RequestHalf::Gathering { .. }) {
             return;
         }
         exchange.link = Link::Connected { reused };
