@@ -413,7 +413,7 @@ impl Play {
         loop {
             let method = requests.peek().and_then(Option::as_ref).map_or(&b"GET"[..], RequestHead::method);
             let method = String::from_utf8(method.to_vec()).unwrap();
-            let Some(got) = reader::any_answer(&wire, &method, !self.is_reset) else { break };
+            let Some(got) = reader::answer(&wire, &method, !self.is_reset) else { break };
             if !got.head.status().is_interim() {
                 requests.next();
             }

@@ -1,5 +1,7 @@
 //! Reads what one side got, with the strict readers, as a receiver with patience would.
 
+#![forbid(unsafe_code)]
+
 use dockline::h1::{
     BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, RequestHead, RequestHeadReader, RequestKind,
     ResponseHead, ResponseHeadReader, request_framing, response_framing,
@@ -7,16 +9,16 @@ use dockline::h1::{
 use dockline::limits::Limits;
 
 /// A message as far as it is there.
-pub struct Got<H> {
-    pub head: H,
-    pub body: Vec<u8>,
-    pub trailers: Fields,
-    pub is_whole: bool,
+pub(crate) struct Got<H> {
+    pub(crate) head: H,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Fields,
+    pub(crate) is_whole: bool,
     /// Bytes that belong to it.
-    pub len: usize,
+    pub(crate) len: usize,
 }
 
-pub fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
+pub(crate) fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
     let limits = Limits::default();
     let (head, at) = RequestHeadReader::new(&limits, HostPolicy::Opaque).read(wire).expect("a request")?;
     let framing = request_framing(head.version, &head.fields).expect("framing of a request");
@@ -24,26 +26,13 @@ pub fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
 }
 
 /// The next answer to a request with this method, which may be an interim one. `ended`: the connection ended in peace.
-pub fn any_answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
+pub(crate) fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
     let limits = Limits::default();
     let (head, at) = ResponseHeadReader::new(&limits).read(wire).expect("an answer")?;
     let kind = RequestKind::of(method.as_bytes());
     let framing =
         response_framing(kind, head.version, head.status(), &head.fields).expect("framing of an answer");
     Some(got(head, at, framing, wire, ended))
-}
-
-/// The final answer, behind interim ones.
-pub fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
-    let mut at = 0;
-    loop {
-        let got = any_answer(&wire[at..], method, ended)?;
-        let status = got.head.status();
-        if !status.is_interim() || status.as_u16() == 101 {
-            return Some(Got { len: at + got.len, ..got });
-        }
-        at += got.len;
-    }
 }
 
 fn got<H>(head: H, at: usize, framing: BodyFraming, wire: &[u8], ended: bool) -> Got<H> {

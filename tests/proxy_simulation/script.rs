@@ -1,12 +1,14 @@
 //! What the client asks and how the daemon answers, by dice, with what must come of it.
 
+#![forbid(unsafe_code)]
+
 use dockline::proxy::hijack::HijackKind;
 
 /// SplitMix64.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,21 +16,21 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n.max(1) as u64).unwrap()
     }
 
     /// True once in `n` times.
-    pub fn one_in(&mut self, n: usize) -> bool {
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 
     /// A length: mostly short, sometimes beyond every bound.
-    pub fn length(&mut self) -> usize {
+    pub(crate) fn length(&mut self) -> usize {
         match self.below(10) {
             0 => 0,
             1..8 => self.below(200),
@@ -38,7 +40,7 @@ impl Dice {
     }
 
     /// Text that would do harm if it were read as HTTP.
-    pub fn body(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn body(&mut self, len: usize) -> Vec<u8> {
         const HARM: &[u8] =
             b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n0\r\n\r\n";
         let from = self.below(HARM.len());
@@ -47,21 +49,21 @@ impl Dice {
 }
 
 /// One request of the client.
-pub struct Ask {
-    pub method: &'static str,
-    pub target: &'static str,
-    pub body: Vec<u8>,
-    pub wire: Vec<u8>,
-    pub is_switch: bool,
-    pub has_upgrade: bool,
+pub(crate) struct Ask {
+    pub(crate) method: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) body: Vec<u8>,
+    pub(crate) wire: Vec<u8>,
+    pub(crate) is_switch: bool,
+    pub(crate) has_upgrade: bool,
     /// Bytes for the tunnel that are sent without waiting for it.
-    pub early: Vec<u8>,
+    pub(crate) early: Vec<u8>,
     /// Whether the proxy answers it with 400.
-    pub is_malformed: bool,
+    pub(crate) is_malformed: bool,
 }
 
 impl Ask {
-    pub fn roll(dice: &mut Dice, number: usize) -> Self {
+    pub(crate) fn roll(dice: &mut Dice, number: usize) -> Self {
         let (method, target) = dice.pick(&[
             ("GET", "/_ping"),
             ("GET", "/v1.41/containers/json"),
@@ -112,7 +114,7 @@ impl Ask {
     }
 }
 
-pub fn chunk(dice: &mut Dice, mut body: &[u8], wire: &mut Vec<u8>) {
+pub(crate) fn chunk(dice: &mut Dice, mut body: &[u8], wire: &mut Vec<u8>) {
     while !body.is_empty() {
         let (front, rest) = body.split_at(1 + dice.below(body.len().min(3_000)));
         wire.extend_from_slice(format!("{:x}\r\n", front.len()).as_bytes());
@@ -124,14 +126,14 @@ pub fn chunk(dice: &mut Dice, mut body: &[u8], wire: &mut Vec<u8>) {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     Eof,
     Reset,
 }
 
 /// What the client has to get.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Truth {
+pub(crate) enum Truth {
     /// This answer, whole.
     Whole,
     /// The same, but not the end of it; or 502, as long as nothing of it was passed on.
@@ -142,21 +144,21 @@ pub enum Truth {
 }
 
 /// One answer of the daemon.
-pub struct Answer {
-    pub wire: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) wire: Vec<u8>,
     /// What the daemon does with the connection behind it.
-    pub end: Option<End>,
-    pub status: u16,
-    pub body: Vec<u8>,
-    pub truth: Truth,
+    pub(crate) end: Option<End>,
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) truth: Truth,
     /// Whether the connection may serve on, if the request was taken whole.
-    pub is_reusable: bool,
+    pub(crate) is_reusable: bool,
     /// How many bytes of `wire` are the answer.
-    pub len: usize,
+    pub(crate) len: usize,
 }
 
 impl Answer {
-    pub fn roll(dice: &mut Dice, ask: &Ask) -> Self {
+    pub(crate) fn roll(dice: &mut Dice, ask: &Ask) -> Self {
         let mut wire = Vec::new();
         let interims = if dice.one_in(30) { 9 } else { dice.below(6).saturating_sub(3) };
         for _ in 0..interims {

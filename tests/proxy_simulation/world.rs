@@ -1,9 +1,12 @@
 //! The three parties, what they may do next, and the rules that hold after each step.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dockline::error::Side;
+use dockline::h1::ResponseHead;
 use dockline::limits::Limits;
 use dockline::proxy::conn::{
     Client, ConnEvent, ExchangeEnd, ExchangeSummary, OUTPUT_BOUND, Reuse, UpstreamFailure,
@@ -43,7 +46,7 @@ struct Past {
     gave_up: bool,
 }
 
-pub struct World {
+pub(crate) struct World {
     dice: Dice,
     conn: Option<ProxyConn>,
     now: Instant,
@@ -63,6 +66,8 @@ pub struct World {
     kept: usize,
     daemon: Option<Daemon>,
     last: Option<(Answer, bool)>,
+    /// Whether the last connection was a kept one, which said nothing.
+    was_dead: bool,
     past: Vec<Past>,
     closed: Option<bool>,
     tags: Vec<String>,
@@ -70,7 +75,7 @@ pub struct World {
 
 impl World {
     #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let mut config = ConnConfig::default();
         config.limits.held = 8 * 1024;
@@ -96,6 +101,7 @@ impl World {
             kept: 0,
             daemon: None,
             last: None,
+            was_dead: false,
             past: Vec::new(),
             closed: None,
             tags: Vec::new(),
@@ -103,7 +109,7 @@ impl World {
         }
     }
 
-    pub fn run(mut self) -> Vec<String> {
+    pub(crate) fn run(mut self) -> Vec<String> {
         for _ in 0..self.dice.below(600) {
             if self.is_over() {
                 break;
@@ -482,6 +488,7 @@ impl World {
         assert!(!(may_reuse || again) || (is_repeatable && ask.body.is_empty() && !ask.is_switch));
         assert!(!(may_reuse && again));
         if again {
+            assert!(self.was_dead, "asked again, although somebody had answered");
             self.tags.push("again".into());
         }
         self.needs = Some(may_reuse);
@@ -506,6 +513,7 @@ impl World {
             }
             Reuse::Close(reason) => self.tags.push(format!("{reason:?}")),
         }
+        self.was_dead = daemon.is_reused && daemon.fed == 0;
         self.last = Some((daemon.answer, daemon.gave_up));
     }
 
@@ -611,8 +619,9 @@ impl World {
             let Past { summary, answer, gave_up } = past;
             let ask = &self.asks[number];
             let method = if summary.request.is_some() { ask.method } else { "GET" };
-            let got = reader::answer(&self.client_got[at..], method, in_peace && is_last);
+            let got = final_answer(&self.client_got[at..], method, in_peace && is_last);
             let status = got.as_ref().map(|got| got.head.status().as_u16());
+            assert!(got.as_ref().is_none_or(|got| got.trailers.is_empty()));
             let is_whole = got.as_ref().is_some_and(|got| got.is_whole);
             let body = got.as_ref().map(|got| got.body.clone()).unwrap_or_default();
             let truth = answer.as_ref().map(|answer| answer.truth);
@@ -671,10 +680,23 @@ impl World {
             at += got.map_or(self.client_got.len() - at, |got| got.len);
         }
         // Interim responses at most, or the 408 or 400 to what never became a request.
-        assert!(reader::answer(&self.client_got[at..], "GET", false).is_none(), "more answers than requests");
+        assert!(final_answer(&self.client_got[at..], "GET", false).is_none(), "more answers than requests");
     }
 }
 
 fn number_of(value: Option<&[u8]>) -> Option<usize> {
     std::str::from_utf8(value?).ok()?.parse().ok()
+}
+
+/// The final answer, behind interim ones.
+fn final_answer(wire: &[u8], method: &str, ended: bool) -> Option<reader::Got<ResponseHead>> {
+    let mut at = 0;
+    loop {
+        let got = reader::answer(&wire[at..], method, ended)?;
+        let status = got.head.status();
+        if !status.is_interim() || status.as_u16() == 101 {
+            return Some(reader::Got { len: at + got.len, ..got });
+        }
+        at += got.len;
+    }
 }

@@ -53,8 +53,8 @@ use crate::h1::{BodyFraming, RequestHead, RequestHeadReader};
 pub use self::hop::Client;
 pub use self::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse, UpstreamFailure};
 
-/// Bytes that may wait for a slow receiver before its source is no longer read. What one read brought may come on
-/// top.
+/// Bytes that may wait for a slow receiver, or for an upstream, before their source is no longer read. What one read
+/// brought may come on top, and one head.
 pub const OUTPUT_BOUND: usize = 64 * 1024;
 
 /// What the owner has to do.
@@ -94,6 +94,9 @@ pub struct ConnWants {
 }
 
 /// What is left of a [`ProxyConn`] that became a tunnel.
+///
+/// An end that a side had fed is not in it: reading from the
+/// socket gives it again.
 #[derive(Debug)]
 pub struct IntoTunnel {
     /// Bytes of the client that the upstream has not got: they go first.
@@ -173,7 +176,7 @@ impl ProxyConn {
         }
     }
 
-    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted.
+    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted, or queues grow.
     pub fn feed(&mut self, side: Side, bytes: &[u8], now: Instant) {
         self.restart_clocks(now);
         let port = self.port_mut(side);
