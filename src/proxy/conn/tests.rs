@@ -401,3 +401,29 @@ fn an_own_answer_cannot_be_framed_from_outside() {
     let got = bench.turn().client_got();
     assert_eq!(got, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\nX-Own: 7\r\n\r\n");
 }
+
+#[test]
+fn bytes_for_a_tunnel_that_come_while_the_refusal_is_under_way_are_no_request() {
+    let mut bench = Bench::new();
+    bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", bench.now);
+    bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
+    let events = bench.turn().events();
+    assert_eq!(events[1..], ["drop SwitchProposed", "shut Downstream", "end complete Some(404)"]);
+}
+
+#[test]
+fn a_slow_client_stops_its_daemon() {
+    let mut bench = Bench::new();
+    bench.client(GET);
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", bench.now);
+    let mut reads = 0;
+    while bench.conn.wants(Side::Upstream).read {
+        bench.conn.feed(Side::Upstream, &[b'x'; 1024], bench.now);
+        reads += 1;
+    }
+    assert_eq!(reads, super::OUTPUT_BOUND / 1024);
+    let len = bench.conn.output(Side::Downstream).len();
+    bench.conn.output_sent(Side::Downstream, len, bench.now);
+    assert!(bench.conn.wants(Side::Upstream).read);
+}
