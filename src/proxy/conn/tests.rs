@@ -400,6 +400,7 @@ fn an_own_answer_cannot_be_framed_from_outside() {
     bench.conn.upstream_failed(UpstreamFailure::Timeout, bench.now);
     let got = bench.turn().client_got();
     assert_eq!(got, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\nX-Own: 7\r\n\r\n");
+    assert_eq!(bench.events(), ["end replied Some(204)"]);
 }
 
 #[test]
@@ -426,4 +427,13 @@ fn a_slow_client_stops_its_daemon() {
     let len = bench.conn.output(Side::Downstream).len();
     bench.conn.output_sent(Side::Downstream, len, bench.now);
     assert!(bench.conn.wants(Side::Upstream).read);
+}
+
+#[test]
+fn a_connection_that_nobody_asked_for_gets_nothing() {
+    let mut bench = Bench::new();
+    bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{");
+    bench.conn.upstream_ready(None, false, bench.now);
+    assert_eq!(bench.turn().daemon_got(), "");
+    assert!(bench.client("}").daemon_got().ends_with("Content-Length: 2\r\n\r\n{}"));
 }
