@@ -14,7 +14,7 @@ STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
 .PHONY: help build gateway nginx-module install install-nginx-module demo test lint header \
-        test-rust test-c test-install test-e2e fuzz bench clean
+        test-rust test-c test-install test-e2e test-e2e-gateway soak fuzz bench clean
 
 help:
 	@echo 'make build           the library: target/release/libdockline.so and .a'
@@ -24,11 +24,11 @@ help:
 	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
 	@echo '                     (KEEP=1 leaves it running)'
 	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
+	@echo 'make soak            5,000 tunnels through the gateway for a minute (SOAK_SECONDS=60)'
 	@echo 'make lint            rustfmt, clippy, rustdoc, the header'
 	@echo 'make install         library and programs: PREFIX= DESTDIR= LIBDIR='
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
 	@echo 'make bench           CPU and memory beside nginx, HAProxy and docker-proxy (benches/README.md)'
-	@echo 'make soak            5,000 tunnels through the gateway for a minute'
 	@echo 'make header          include/dockline.h anew from the code'
 
 build:
@@ -71,7 +71,7 @@ demo: nginx-module
 header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
 
-test: test-rust test-c test-install fuzz nginx-module test-e2e
+test: test-rust test-c test-install fuzz test-e2e test-e2e-gateway
 
 test-rust:
 	@scripts/install-deps rust
@@ -96,11 +96,23 @@ test-install: build gateway
 	readelf -d target/install-test/shared | grep -q '$(SONAME)'
 	target/install-test/bin/dockline selftest
 
-test-e2e: nginx-module
+$(VENV)/bin/pytest: tests/e2e/requirements.txt
 	@scripts/install-deps e2e
 	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	touch $@
+
+test-e2e: nginx-module gateway $(VENV)/bin/pytest
+	@scripts/install-deps e2e
 	$(VENV)/bin/pytest tests/e2e
+
+test-e2e-gateway: gateway $(VENV)/bin/pytest
+	@scripts/install-deps e2e
+	DOCKLINE_E2E_FRONT=gateway $(VENV)/bin/pytest tests/e2e
+
+SOAK_SECONDS ?= 60
+soak:
+	$(CARGO) test --release -p dockline-gateway --test soak -- --seconds $(SOAK_SECONDS)
 
 FUZZ_SECONDS ?= 60
 fuzz:
