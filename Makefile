@@ -72,6 +72,7 @@ header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
 
 test: test-rust test-c test-install fuzz test-e2e test-e2e-gateway
+	$(MAKE) soak SOAK_SECONDS=15
 
 test-rust:
 	@scripts/install-deps rust
