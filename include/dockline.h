@@ -2174,7 +2174,7 @@ dockline_status dockline_engine_adopt_listener(struct dockline_engine *engine,
                                                uint64_t *out_listener);
 
 /**
- * Closes a listener at the next turn. Its connections live on.
+ * Closes a listener at the next turn. Its connections live on; what waits in its backlog is refused by the kernel.
  *
  * @param engine   any thread may call this
  * @param listener as dockline_engine_adopt_listener said
