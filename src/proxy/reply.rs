@@ -19,7 +19,7 @@ impl Reply {
     /// An answer with this status, `Content-Type` and body. A status outside 200 to 599 becomes 500. The body of a 204
     /// or 304 is not sent.
     #[must_use]
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub fn new(status: u16, content_type: impl Into<Bytes>, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::new(status).filter(|status| !status.is_interim());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut fields = Fields::default();

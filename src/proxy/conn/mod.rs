@@ -8,7 +8,7 @@
 //! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
 //! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`answer`](ProxyConn::answer), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
-//! | looks only | [`request`](ProxyConn::request), [`passthrough`](ProxyConn::passthrough) |
+//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough) |
 //!
 //! After each call of the first two: take all events, send the output of both sides, read where reading is wanted.
 //!
@@ -382,6 +382,13 @@ impl ProxyConn {
             Stage::Exchange(exchange) => Some(&exchange.head),
             _ => None,
         }
+    }
+
+    /// Whether [`ConnEvent::NeedUpstream`] waits for its answer.
+    #[must_use]
+    pub fn needs_upstream(&self) -> bool {
+        matches!(&self.stage, Stage::Exchange(exchange) if exchange.link == Link::Wanted
+            && !matches!(exchange.request, RequestHalf::Gathering { .. }))
     }
 
     /// How many bytes may be moved from a side to the other without this machine, which wants to know how many were
