@@ -63,8 +63,9 @@ pub struct Limits {
     /// Without a byte of a request body from the client, or a byte of an answer taken by it. Default 300 s: build
     /// contexts come over slow lines. It does not count while the daemon is waited for.
     pub body_progress: Duration,
-    /// From the end of the request to the response head. `None`, the default, waits for ever: `wait`, `events` and
-    /// `logs -f` may say nothing for days. Operations known to take their time never have this limit.
+    /// From the end of the request to the response head, and before that without a byte of the request taken by the
+    /// upstream. `None`, the default, waits for ever: `wait`, `events` and `logs -f` may say nothing for days.
+    /// Operations known to take their time never have this limit.
     pub response_time: Option<Duration>,
     /// How long a kept client connection may be idle between requests. Default 300 s: docker clients keep theirs.
     pub keep_alive: Duration,
@@ -76,7 +77,7 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// How long an unused upstream connection is kept. Default 60 s: less than most servers keep theirs.
     pub pool_time: Duration,
-    /// Unused connections kept per upstream and worker. Default 16.
+    /// Unused connections kept per upstream and worker. Default 128: as many as a busy worker has requests at a time.
     pub pool_size: usize,
     /// Ends a tunnel that carried nothing for so long. `None`, the default: an attached container may say nothing for days.
     pub tunnel_idle: Option<Duration>,
@@ -106,7 +107,7 @@ impl Default for Limits {
             connect_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(10),
             pool_time: Duration::from_secs(60),
-            pool_size: 16,
+            pool_size: 128,
             tunnel_idle: None,
         }
     }
@@ -141,7 +142,7 @@ mod tests {
             connect_time: Duration::from_secs(5),
             handshake_time: Duration::from_secs(10),
             pool_time: Duration::from_secs(60),
-            pool_size: 16,
+            pool_size: 128,
             tunnel_idle: None,
         };
         assert_eq!(Limits::default(), promised);

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
+use dockline::drive::SCRATCH_BYTES;
 use support::{GET, Gate, OK, accept, listen, read_head, read_until, send};
 
 /// One request and its answer on connections that are there; both ends are played here.
@@ -82,6 +83,33 @@ fn a_request_that_meets_a_closing_connection_is_repeated_once() {
     assert!(read_head(&mut client).starts_with("HTTP/1.1 502 "));
     gate.sees("exchange bad-response Some(502)");
     drop(client);
+    gate.close();
+}
+
+/// Bytes behind an answer that fills the read buffer to the last byte are in the kernel when the connection is to be
+/// kept, and no event will tell of them. They must not be the next answer.
+#[test]
+fn bytes_behind_an_answer_that_fills_the_buffer_answer_nobody() {
+    let (listener, at) = listen();
+    let gate = Gate::to(at);
+    let mut client = gate.connect();
+    send(&mut client, GET);
+    let mut daemon = accept(&listener);
+    read_head(&mut daemon);
+    let head = |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    let length = SCRATCH_BYTES - head(SCRATCH_BYTES).len();
+    let mut answer = head(length).into_bytes();
+    answer.resize(SCRATCH_BYTES, b'.');
+    answer.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled");
+    daemon.write_all(&answer).unwrap();
+    let mut got = vec![0; SCRATCH_BYTES];
+    client.read_exact(&mut got).unwrap();
+    send(&mut client, GET);
+    let mut fresh = accept(&listener);
+    read_head(&mut fresh);
+    send(&mut fresh, OK);
+    read_until(&mut client, "\r\n\r\nOK");
+    drop((client, daemon, fresh));
     gate.close();
 }
 

@@ -15,7 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("drive", &["relay", "sys", "error", "limits"]),
     ("engine", &["drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
-    ("ffi", &["engine", "drive", "proxy", "relay", "error", "limits"]),
+    ("datagram", &["sys"]),
+    ("process", &["sys"]),
+    ("sockets", &["sys"]),
+    ("ffi", &["engine", "drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::connect::{Connect, Progress};
 use super::core::{Core, End};
-use super::observe::ClientInfo;
+use super::observe::{ClientInfo, PeerAddr};
 use super::resolve::Resolved;
 use super::service::{ListenerSettings, Upstream};
 use super::session::{Kind, Next};
@@ -76,7 +76,14 @@ impl ForwardSession {
         let Some(upstream) = self.upstream else { return Kind::Gone };
         let origin = Origin::new(self.info, Arc::clone(self.connect.upstream()), None, b"", b"", core);
         let idle = self.settings.limits().tunnel_idle;
-        let tunnel = TunnelSession::new(self.client, upstream, &Early::default(), idle, origin, core);
+        let client = match origin.client.peer {
+            PeerAddr::Ip(address) => Some(address),
+            _ => None,
+        };
+        let local = || sys::local_address(self.client.as_fd()).ok().flatten();
+        let header = origin.upstream.proxy_protocol.map(|version| version.header(client, local()));
+        let early = Early { downstream: header.as_deref().unwrap_or_default(), ..Early::default() };
+        let tunnel = TunnelSession::new(self.client, upstream, &early, idle, origin, core);
         Kind::Tunnel(Box::new(tunnel))
     }
 

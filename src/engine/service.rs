@@ -11,7 +11,7 @@ use super::observe::ClientInfo;
 use super::tls::{ClientTls, ServerTls};
 use crate::h1::RequestHead;
 use crate::limits::Limits;
-use crate::proxy::{ConnConfig, Reply};
+use crate::proxy::{ConnConfig, ProxyProtocol, Reply};
 
 /// Where an upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +51,8 @@ pub struct Upstream {
     /// Replaces the client's `Host`; `None` sends the client's. A Docker daemon does not care, and refuses some that
     /// its own clients send, so a gateway for it sets one.
     pub host: Option<Arc<str>>,
+    /// Tells it who each client is, before the client's first byte; only for [`Service::Forward`].
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Upstream {
@@ -63,6 +65,7 @@ impl Upstream {
             #[cfg(feature = "tls")]
             tls: None,
             host: None,
+            proxy_protocol: None,
         }
     }
 }

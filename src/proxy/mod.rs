@@ -5,8 +5,10 @@ mod config;
 pub mod conn;
 mod endpoint;
 pub mod hijack;
+mod introduction;
 mod reply;
 
 pub use config::{ConnConfig, Forwarding};
 pub use conn::{ExchangeEnd, ProxyConn};
+pub use introduction::ProxyProtocol;
 pub use reply::Reply;

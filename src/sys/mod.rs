@@ -4,13 +4,33 @@
 #![allow(unsafe_code, reason = "one system call per block; nothing else of the crate but ffi may")]
 
 #[cfg(feature = "engine")]
+mod address;
+#[cfg(feature = "engine")]
+mod bind;
+#[cfg(feature = "engine")]
+mod datagram;
+#[cfg(feature = "engine")]
 mod epoll;
 #[cfg(feature = "engine")]
 mod inherit;
 mod pipe;
+#[cfg(feature = "engine")]
+mod process;
+#[cfg(feature = "engine")]
+mod rights;
 mod sigpipe;
 mod socket;
 
+#[cfg(feature = "engine")]
+pub(crate) use address::local_address;
+#[cfg(feature = "engine")]
+pub use bind::Inet;
+#[cfg(feature = "engine")]
+pub(crate) use bind::{bind_datagram, bind_stream, connect_datagram, inet_kind};
+#[cfg(feature = "engine")]
+pub use datagram::LocalAddr;
+#[cfg(feature = "engine")]
+pub(crate) use datagram::{Arrival, SLOT_BYTES, SLOTS, enable_destination, recv_batch, send_batch};
 #[cfg(feature = "engine")]
 pub(crate) use epoll::watch_level;
 #[cfg(feature = "engine")]
@@ -19,6 +39,12 @@ pub(crate) use inherit::{
     take_error,
 };
 pub(crate) use pipe::{Pipe, splice};
+#[cfg(feature = "engine")]
+pub(crate) use process::{
+    effective_uid, exit_on_stop_signals, is_pipe, raise_descriptor_limit, take_inherited,
+};
+#[cfg(feature = "engine")]
+pub(crate) use rights::{recv_descriptor, send_descriptor};
 pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
 #[cfg(feature = "tls")]
 pub(crate) use socket::send_vectored;

@@ -22,7 +22,10 @@ from support.fronts import docker_front
 from support.proc import tail
 
 # What only one of the proxies under test can do.
-collect_ignore_glob = ["test_gateway_*"] if tools.front() == "nginx" else ["test_nginx_*"]
+# What is not about the front is run once, with nginx's.
+collect_ignore_glob = (
+    ["test_gateway_*"] if tools.front() == "nginx" else ["test_nginx_*", "test_docker_proxy*", "test_publish*"]
+)
 
 BULK_BYTES = 20 * 1024 * 1024
 

@@ -1,0 +1,134 @@
+#![forbid(unsafe_code)]
+//! Drop-in for docker-proxy, the program that dockerd starts for each published port (`--userland-proxy-path`).
+//!
+//! The contract: flags in Go's style; `0\n` on descriptor 3 once the port is bound, or `1\n` and the reason and exit
+//! status 1; descriptor 4 is the bound socket if `-use-listen-fd` is given; SIGINT and SIGTERM end it with status 0.
+
+mod args;
+mod bind;
+mod broker;
+mod number;
+mod options;
+mod sessions;
+mod status;
+mod stub;
+mod tcp;
+mod udp;
+
+use std::env;
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use args::{Args, Parsed};
+use bind::{Port, Proto};
+use dockline::process;
+use options::Options;
+use status::Status;
+use stub::Stub;
+use tcp::Target;
+
+fn main() -> ExitCode {
+    // Before anything else opens a descriptor that could get its number.
+    let status = Status::inherit();
+    let words: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let [_, flag, name] = &words[..]
+        && flag == "--broker"
+    {
+        return exit(broker::run(name));
+    }
+    match args::parse(words) {
+        Parsed::Run(args) => exit(run(&args, status)),
+        Parsed::Version => {
+            let _ = writeln!(io::stdout(), "docker-proxy (dockline) version {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Parsed::Help(usage) => {
+            let _ = write!(io::stderr(), "{usage}");
+            ExitCode::SUCCESS
+        }
+        Parsed::Mistake(text) => {
+            let _ = write!(io::stderr(), "{text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn exit(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Binds, tells the parent, forwards. What goes wrong before the parent was told is told to it.
+fn run(args: &Args, status: Status) -> io::Result<()> {
+    match prepare(args) {
+        Ok(serve) => {
+            process::exit_on_stop_signals()?;
+            status.ready();
+            serve()
+        }
+        Err(text) => {
+            status.failed(&text);
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Serves the port until the poller fails.
+type Serve = Box<dyn FnOnce() -> io::Result<()>>;
+
+/// Everything that can fail before the port is served. The error is for the user of `docker run -p`.
+fn prepare(args: &Args) -> Result<Serve, String> {
+    let options = Options::from_env()?;
+    let port = Port::new(args)?;
+    let container = container(args)?;
+    let listener = if args.use_listen_fd { port.inherit()? } else { port.bind()? };
+    // As every program in Go does, so that a soft limit for old programs is no limit on connections.
+    let _ = process::raise_descriptor_limit();
+    let serve = match port.proto {
+        Proto::Tcp => {
+            let proxy_protocol = options.proxy_protocol(args.host_port);
+            serve_tcp(listener, Target { container, proxy_protocol }, options.broker)
+        }
+        Proto::Udp => {
+            udp::Forwarder::new(listener, container).map(|mut all| Box::new(move || all.run()) as Serve)
+        }
+    };
+    serve.map_err(|error| format!("cannot forward {port}: {}", bind::lowercase(&error)))
+}
+
+fn serve_tcp(listener: OwnedFd, target: Target, broker: Option<String>) -> io::Result<Serve> {
+    let serve = move |listener| tcp::Forwarder::new(listener, target);
+    if let Some(name) = broker {
+        match Stub::hand_over(&name, &listener, target) {
+            // It may die before this process does: then the port is served from here.
+            Ok(stub) => {
+                return Ok(Box::new(move || {
+                    stub.wait();
+                    serve(listener)?.run()
+                }));
+            }
+            Err(error) => log(format_args!("broker {name}: {error}; the port is served without it")),
+        }
+    }
+    serve(listener).map(|mut all| Box::new(move || all.run()) as Serve)
+}
+
+fn container(args: &Args) -> Result<SocketAddr, String> {
+    match u16::try_from(args.container_port) {
+        Ok(port) if port > 0 => Ok(SocketAddr::new(args.container_ip, port)),
+        _ => Err(format!("container port {}: must be between 1 and 65535", args.container_port)),
+    }
+}
+
+/// Writes a line to standard error, which dockerd sends to /dev/null.
+fn log(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "docker-proxy: {text}");
+}

@@ -1,0 +1,94 @@
+#![forbid(unsafe_code)]
+//! What is beyond the original, asked for through the environment: dockerd passes no flags but its own.
+
+use std::env;
+
+use dockline::proxy::ProxyProtocol;
+
+/// The name of the broker to hand TCP ports to.
+const BROKER: &str = "DOCKLINE_PROXY_BROKER";
+
+/// How containers are told who their clients are: `v1` or `v2`, for all TCP ports or, as in `v2:80,443`, for some.
+const PROXY_PROTOCOL: &str = "DOCKLINE_PROXY_PROTOCOL";
+
+/// Options of this process.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) broker: Option<String>,
+    proxy_protocol: Option<(ProxyProtocol, Ports)>,
+}
+
+/// The published ports that an option is for.
+#[derive(Debug, PartialEq, Eq)]
+enum Ports {
+    All,
+    These(Vec<u16>),
+}
+
+impl Options {
+    /// Reads the environment; an empty variable counts as none.
+    pub(crate) fn from_env() -> Result<Self, String> {
+        let value = |name: &str| match env::var(name) {
+            Ok(value) if value.is_empty() => Ok(None),
+            Ok(value) => Ok(Some(value)),
+            Err(env::VarError::NotPresent) => Ok(None),
+            Err(env::VarError::NotUnicode(_)) => Err(format!("{name} is not text")),
+        };
+        let protocol = |text: String| proxy_protocol(&text).ok_or(text);
+        let wrong =
+            |text| format!("{PROXY_PROTOCOL}={text}: must be v1 or v2, or as v2:80,443 for some ports only");
+        Ok(Self {
+            broker: value(BROKER)?,
+            proxy_protocol: value(PROXY_PROTOCOL)?.map(protocol).transpose().map_err(wrong)?,
+        })
+    }
+
+    /// How the container behind a published port is told who its clients are.
+    pub(crate) fn proxy_protocol(&self, port: i64) -> Option<ProxyProtocol> {
+        self.proxy_protocol.as_ref().and_then(|(version, ports)| match ports {
+            Ports::All => Some(*version),
+            Ports::These(ports) => ports.iter().any(|one| i64::from(*one) == port).then_some(*version),
+        })
+    }
+}
+
+fn proxy_protocol(text: &str) -> Option<(ProxyProtocol, Ports)> {
+    let (version, ports) = match text.split_once(':') {
+        None => (text, Ports::All),
+        Some((version, list)) => {
+            let ports = list.split(',').map(|port| port.parse().ok()).collect::<Option<_>>()?;
+            (version, Ports::These(ports))
+        }
+    };
+    match version {
+        "v1" => Some((ProxyProtocol::V1, ports)),
+        "v2" => Some((ProxyProtocol::V2, ports)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_protocol_for_all_ports_or_some() {
+        for (text, wanted) in [
+            ("v1", Some([Some(ProxyProtocol::V1), Some(ProxyProtocol::V1)])),
+            ("v2", Some([Some(ProxyProtocol::V2), Some(ProxyProtocol::V2)])),
+            ("v2:80", Some([Some(ProxyProtocol::V2), None])),
+            ("v1:8080,443", Some([None, Some(ProxyProtocol::V1)])),
+            ("", None),
+            ("v3", None),
+            ("v2:", None),
+            ("v2:80,", None),
+            ("v2:http", None),
+            ("v2:70000", None),
+            ("1", None),
+        ] {
+            let options =
+                proxy_protocol(text).map(|parsed| Options { broker: None, proxy_protocol: Some(parsed) });
+            assert_eq!(options.map(|all| [80, 443].map(|port| all.proxy_protocol(port))), wanted, "{text}");
+        }
+    }
+}

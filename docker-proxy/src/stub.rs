@@ -1,0 +1,64 @@
+#![forbid(unsafe_code)]
+//! A port that a [`broker`] serves: keeps the socket, so that nothing is lost when the broker dies.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use dockline::process;
+use dockline::sockets;
+
+use crate::broker;
+use crate::tcp::Target;
+
+/// dockerd gives up after 16 seconds; by then this process has to serve the port itself.
+const ANSWER_TIME: Duration = Duration::from_secs(4);
+
+/// A port in the hands of a broker.
+pub(crate) struct Stub(UnixStream);
+
+impl Stub {
+    /// Hands the socket over to the broker of that name, which is started if there is none.
+    pub(crate) fn hand_over(name: &str, socket: &OwnedFd, target: Target) -> io::Result<Self> {
+        let address = broker::address(name)?;
+        let mut broker = match UnixStream::connect_addr(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                start(name)?;
+                UnixStream::connect_addr(&address)?
+            }
+            other => other?,
+        };
+        if sockets::peer_uid(&broker)? != process::effective_uid() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+        }
+        broker.set_read_timeout(Some(ANSWER_TIME))?;
+        broker::send(&mut broker, socket, target)?;
+        broker.set_read_timeout(None)?;
+        Ok(Self(broker))
+    }
+
+    /// Waits until the broker has gone.
+    pub(crate) fn wait(mut self) {
+        loop {
+            match self.0.read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Starts a broker, and waits until it can be connected to, or has found that there is another already.
+fn start(name: &str) -> io::Result<()> {
+    let mut broker = Command::new("/proc/self/exe");
+    // In a process group of its own, because it is not for one port that a signal for this group may end.
+    broker.arg0("dockline-docker-proxy").args(["--broker", name]).current_dir("/").process_group(0);
+    let mut child = broker.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    if let Some(mut stdout) = child.stdout.take() {
+        let _ = stdout.read(&mut [0; 2]);
+    }
+    Ok(())
+}

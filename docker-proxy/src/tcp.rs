@@ -1,0 +1,91 @@
+#![forbid(unsafe_code)]
+//! Connections to the container, relayed by the engine.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use dockline::engine::{
+    Address, Engine, EngineOptions, Event, Listener, ListenerSettings, Observer, Service, Upstream,
+};
+use dockline::proxy::ProxyProtocol;
+
+/// Joins each connection to a published port with one to the container.
+pub(crate) struct Forwarder(Engine);
+
+impl Forwarder {
+    /// Takes a listening TCP socket.
+    pub(crate) fn new(listener: OwnedFd, target: Target) -> io::Result<Self> {
+        let engine = Engine::new(EngineOptions::default(), Arc::new(Log))?;
+        engine.handle().listen(forward(listener, target));
+        Ok(Self(engine))
+    }
+
+    /// Serves until the poller fails.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        self.0.run()
+    }
+}
+
+/// Where connections go. As text it is what a broker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) container: SocketAddr,
+    /// How the container is told who its clients are.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = match self.proxy_protocol {
+            None => "",
+            Some(ProxyProtocol::V1) => " v1",
+            Some(ProxyProtocol::V2) => " v2",
+        };
+        write!(f, "{}{version}", self.container)
+    }
+}
+
+impl FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (container, proxy_protocol) = match text.split_once(' ') {
+            None => (text, None),
+            Some((container, "v1")) => (container, Some(ProxyProtocol::V1)),
+            Some((container, "v2")) => (container, Some(ProxyProtocol::V2)),
+            Some(_) => return Err("no such version of the PROXY protocol"),
+        };
+        Ok(Self { container: container.parse().map_err(|_| "not an address")?, proxy_protocol })
+    }
+}
+
+/// A listener whose connections go to the container.
+pub(crate) fn forward(listener: OwnedFd, target: Target) -> Listener {
+    let Target { container, proxy_protocol } = target;
+    let address = Address::Tcp { host: container.ip().to_string(), port: container.port() };
+    let mut upstream = Upstream::new(format!("tcp/{container}"), vec![address]);
+    upstream.proxy_protocol = proxy_protocol;
+    Listener::new(listener, ListenerSettings::new("port", Service::Forward(Arc::new(upstream))))
+}
+
+/// Tells what an operator would want to know who runs the program by hand.
+pub(crate) struct Log;
+
+impl Observer for Log {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::ConnectFailed { upstream, error, .. } => {
+                crate::log(format_args!("cannot forward traffic to backend {}: {error}", upstream.name));
+            }
+            Event::AcceptFailed { error, .. } => crate::log(format_args!("cannot accept: {error}")),
+            Event::Full { connections } => {
+                crate::log(format_args!("{connections} connections are as many as may be: new ones wait"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,165 @@
+#![forbid(unsafe_code)]
+//! Starts the program as dockerd does: status pipe on descriptor 3, socket on 4.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "no test program uses all of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+use std::fs;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+pub const PROXY: &str = env!("CARGO_BIN_EXE_dockline-docker-proxy");
+pub const ORIGINAL: &str = "/usr/sbin/docker-proxy";
+
+/// Longer than anything takes that works.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process with a status pipe. Killed when dropped.
+pub struct Proxy {
+    pub child: Child,
+    status: ChildStdout,
+}
+
+/// What to start, and how.
+pub struct Start<'a> {
+    pub program: &'a str,
+    pub listener: Option<OwnedFd>,
+    /// Descriptors that it may open.
+    pub descriptors: Option<u32>,
+    pub env: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Self { program: PROXY, listener: None, descriptors: None, env: &[] }
+    }
+}
+
+impl Start<'_> {
+    pub fn run(self, args: &[&str]) -> Proxy {
+        // Standard output becomes the status pipe and standard input the listener: the shell moves descriptors,
+        // which std cannot.
+        let moves = if self.listener.is_some() { "4<&0 </dev/null" } else { "</dev/null" };
+        let limit = self.descriptors.map_or_else(String::new, |n| format!("ulimit -n {n} && "));
+        let script = format!("{limit}exec \"$@\" 3>&1 >/dev/null {moves}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", self.program]).args(args).envs(self.env.iter().copied());
+        command.stdin(self.listener.map_or_else(Stdio::null, Stdio::from));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let status = child.stdout.take().unwrap();
+        Proxy { child, status }
+    }
+}
+
+impl Proxy {
+    /// What came on the status pipe: all of it, or just the first two bytes if those say that all is well.
+    pub fn status(&mut self) -> String {
+        let mut text = vec![0; 2];
+        if self.status.read_exact(&mut text).is_err() {
+            return String::new();
+        }
+        if text != b"0\n" {
+            self.status.read_to_end(&mut text).unwrap();
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    /// The status, the exit status, and standard error of a process that ends by itself.
+    pub fn outcome(mut self) -> (String, Option<i32>, String) {
+        let status = self.status();
+        assert_ne!(status, "0\n", "it serves, and does not end");
+        let mut errors = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        (status, self.child.wait().unwrap().code(), errors)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Descriptors that the process has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Memory that the process shares with no other, and its fair share of the rest, in KiB.
+    pub fn memory(&self) -> (u64, u64) {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let field = |name: &str| -> u64 {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (field("Private_Clean:") + field("Private_Dirty:"), field("Pss:"))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
+}
+
+/// The flags that dockerd writes.
+pub fn flags(proto: &str, host: SocketAddr, container: SocketAddr) -> Vec<String> {
+    [
+        ("-proto", proto.to_owned()),
+        ("-host-ip", host.ip().to_string()),
+        ("-host-port", host.port().to_string()),
+        ("-container-ip", container.ip().to_string()),
+        ("-container-port", container.port().to_string()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+pub fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// Publishes a container's address on some free port; answers where.
+pub fn publish(start: Start<'_>, proto: &str, host: &str, container: SocketAddr) -> (Proxy, SocketAddr) {
+    let ip: IpAddr = host.parse().unwrap();
+    let listener: OwnedFd;
+    let address;
+    if proto == "tcp" {
+        let socket = TcpListener::bind((ip, 0)).unwrap();
+        address = socket.local_addr().unwrap();
+        listener = socket.into();
+    } else {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        address = socket.local_addr().unwrap();
+        listener = socket.into();
+    }
+    let mut flags = flags(proto, address, container);
+    flags.push("-use-listen-fd".to_owned());
+    let mut proxy = Start { listener: Some(listener), ..start }.run(&words(&flags));
+    assert_eq!(proxy.status(), "0\n");
+    (proxy, address)
+}
+
+/// A port that was free a moment ago, for TCP and for UDP.
+pub fn free_port(ip: &str) -> u16 {
+    loop {
+        let tcp = TcpListener::bind((ip, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind((ip, port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+#![forbid(unsafe_code)]
+//! Published UDP ports.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::thread;
+
+use support::{PATIENCE, Start, publish};
+
+/// The most that fits into an IPv4 packet.
+const LONGEST: usize = 65_507;
+
+/// A container that answers each datagram with itself.
+fn echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buf = vec![0; LONGEST];
+        while let Ok((len, from)) = socket.recv_from(&mut buf) {
+            let _ = socket.send_to(&buf[..len], from);
+        }
+    });
+    address
+}
+
+/// A container whose datagrams the test reads itself.
+fn sink() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+fn client(from: &str, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((from, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(to).unwrap();
+    socket
+}
+
+fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buf = vec![0; LONGEST];
+    let len = socket.recv(&mut buf).unwrap();
+    buf.truncate(len);
+    buf
+}
+
+fn exchange(socket: &UdpSocket, bytes: &[u8]) {
+    socket.send(bytes).unwrap();
+    assert!(receive(socket) == bytes, "{} bytes", bytes.len());
+}
+
+#[test]
+fn udp_many_clients() {
+    let (_proxy, port) = publish(Start::default(), "udp", "127.0.0.1", echo());
+    let clients: Vec<UdpSocket> = (0..200).map(|_| client("127.0.0.1", port)).collect();
+    for round in 0..3_u8 {
+        for (number, client) in clients.iter().enumerate() {
+            for turn in 0..20_u8 {
+                client.send(&[round, turn, u8::try_from(number).unwrap()]).unwrap();
+            }
+            for turn in 0..20_u8 {
+                assert_eq!(receive(client), [round, turn, u8::try_from(number).unwrap()], "in order");
+            }
+        }
+    }
+}
+
+#[test]
+fn udp_zero_len_and_max_len() {
+    let (_proxy, port) = publish(Start::default(), "udp", "127.0.0.1", echo());
+    let client = client("127.0.0.1", port);
+    let long: Vec<u8> = (0..LONGEST).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
+    for len in [0, 1, 1472, 0, 8192, LONGEST - 1, LONGEST, 0, 1] {
+        exchange(&client, &long[..len]);
+    }
+}
+
+#[test]
+fn udp_over_ipv6_to_ipv4_and_back() {
+    for host in ["::1", "::"] {
+        let (_proxy, port) = publish(Start::default(), "udp", host, echo());
+        exchange(
+            &client("::1", SocketAddr::new([0, 0, 0, 0, 0, 0, 0, 1].into(), port.port())),
+            b"six to four",
+        );
+    }
+}
+
+#[test]
+fn udp_backend_down_up() {
+    let (container, address) = sink();
+    let (_proxy, port) = publish(Start::default(), "udp", "127.0.0.1", address);
+    let client = client("127.0.0.1", port);
+    client.send(b"before").unwrap();
+    let mut buf = [0; 16];
+    let (len, session) = container.recv_from(&mut buf).unwrap();
+    assert_eq!(&buf[..len], b"before");
+
+    drop(container);
+    for _ in 0..10 {
+        client.send(b"lost").unwrap();
+    }
+    let container = UdpSocket::bind(address).unwrap();
+    container.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(b"after").unwrap();
+    loop {
+        let (len, from) = container.recv_from(&mut buf).unwrap();
+        assert_eq!(from, session, "the session goes on");
+        if &buf[..len] == b"after" {
+            break;
+        }
+    }
+    container.send_to(b"answer", session).unwrap();
+    assert_eq!(receive(&client), b"answer");
+}
+
+#[test]
+fn udp_reply_source() {
+    let (_proxy, port) = publish(Start::default(), "udp", "0.0.0.0", echo());
+    // A connected socket takes nothing from another address than the one it asked.
+    let clients: Vec<UdpSocket> = ["127.0.0.1", "127.0.0.2", "127.1.2.3"]
+        .iter()
+        .map(|ip| client("127.0.0.1", SocketAddr::new(ip.parse().unwrap(), port.port())))
+        .collect();
+    for _ in 0..3 {
+        for client in &clients {
+            exchange(client, b"who are you?");
+        }
+    }
+    // One client that asks two addresses is answered from both.
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    for ip in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+        client.send_to(b"?", (std::net::IpAddr::from(ip), port.port())).unwrap();
+        assert_eq!(client.recv_from(&mut [0; 8]).unwrap().1.ip(), std::net::IpAddr::from(ip));
+    }
+}
+
+/// Sends one datagram from each of many sockets, and now and then one from a client that stays. Answers the sources
+/// that the container saw the latter come from.
+fn flood(port: SocketAddr, container: &UdpSocket, clients: usize, every: usize) -> HashSet<SocketAddr> {
+    let stays = client("127.0.0.1", port);
+    let mut buf = [0; 16];
+    let mut sources = HashSet::new();
+    for number in 0..clients {
+        let socket = if number % every == 0 { &stays } else { &client("127.0.0.1", port) };
+        let text: &[u8] = if number % every == 0 { b"stays" } else { b"goes" };
+        socket.send(text).unwrap();
+        let (len, from) = container.recv_from(&mut buf).unwrap();
+        assert_eq!(&buf[..len], text);
+        if text == b"stays" {
+            sources.insert(from);
+        }
+    }
+    sources
+}
+
+#[test]
+fn udp_table_full() {
+    let (container, address) = sink();
+    let (proxy, port) = publish(Start::default(), "udp", "127.0.0.1", address);
+    assert_eq!(flood(port, &container, 9_000, 1_000).len(), 1, "a live flow survives");
+    let open = proxy.descriptors();
+    assert!((4_096..4_110).contains(&open), "{open} descriptors open");
+}
+
+#[test]
+fn udp_table_is_bounded_by_descriptors_too() {
+    let (container, address) = sink();
+    let start = Start { descriptors: Some(40), ..Start::default() };
+    let (proxy, port) = publish(start, "udp", "127.0.0.1", address);
+    assert_eq!(flood(port, &container, 500, 10).len(), 1, "a live flow survives");
+    let open = proxy.descriptors();
+    assert!(open < 50, "{open} descriptors open");
+}
+
+/// The idle time is a minute and a half, so this takes two: `cargo test -- --ignored`.
+#[test]
+#[ignore = "takes two minutes"]
+fn udp_one_way_flow_lives_while_it_is_written_to() {
+    let (container, address) = sink();
+    let (_proxy, port) = publish(Start::default(), "udp", "127.0.0.1", address);
+    let (busy, idle) = (client("127.0.0.1", port), client("127.0.0.1", port));
+    busy.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let send = |client: &UdpSocket| {
+        client.send(b"x").unwrap();
+        container.recv_from(&mut [0; 8]).unwrap().1
+    };
+    let (busy_at_first, idle_at_first) = (send(&busy), send(&idle));
+    for _ in 0..4 {
+        assert!(busy.recv(&mut [0; 8]).is_err(), "nobody answers");
+        assert_eq!(send(&busy), busy_at_first);
+    }
+    assert_ne!(send(&idle), idle_at_first, "two minutes of silence end a session");
+}

@@ -1,0 +1,191 @@
+//! UDP, several datagrams per system call, with the local address that each came to.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use super::address::{SockAddr, raw_v4, raw_v6, v4, v6};
+use super::check;
+use super::socket::{int_option, set_int_option, socklen};
+
+/// Datagrams per call. More saves little, and each costs its 64 KiB of buffer once a large one has come.
+pub(crate) const SLOTS: usize = 8;
+
+/// Room for one datagram: UDP's length field ends at 65 535, so nothing is ever cut off.
+pub(crate) const SLOT_BYTES: usize = 65_536;
+
+/// The address of this host that a datagram was sent to, to be used as the source of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalAddr {
+    ip: IpAddr,
+    /// The interface, where the address alone does not tell: IPv6 link-local. Otherwise 0, which leaves the way
+    /// of the answer to the routing table.
+    interface: u32,
+}
+
+/// A datagram that was received: its length, and whence it came and where to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrival {
+    pub(crate) len: usize,
+    pub(crate) from: Option<SocketAddr>,
+    pub(crate) to: Option<LocalAddr>,
+}
+
+/// Ancillary data, as aligned as the kernel's headers want it, with room for either PKTINFO.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Asks for the local address of each datagram.
+pub(crate) fn enable_destination(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
+        libc::AF_INET6 => set_int_option(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1),
+        _ => set_int_option(fd, libc::SOL_IP, libc::IP_PKTINFO, 1),
+    }
+}
+
+/// Receives what is there, at most [`SLOTS`] datagrams, each into its [`SLOT_BYTES`] of `buffer`.
+pub(crate) fn recv_batch(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    arrivals: &mut [Arrival; SLOTS],
+) -> io::Result<usize> {
+    assert_eq!(buffer.len(), SLOTS * SLOT_BYTES, "one slot per datagram");
+    let mut names = [SockAddr::EMPTY; SLOTS];
+    let mut controls = [Control([0; 64]); SLOTS];
+    let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SLOTS];
+    let mut headers = [empty_header(); SLOTS];
+    for (i, slot) in buffer.chunks_exact_mut(SLOT_BYTES).enumerate() {
+        parts[i] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+        let header = &mut headers[i].msg_hdr;
+        header.msg_name = (&raw mut names[i]).cast();
+        header.msg_namelen = socklen::<SockAddr>();
+        header.msg_iov = &raw mut parts[i];
+        header.msg_iovlen = 1;
+        header.msg_control = (&raw mut controls[i]).cast();
+        header.msg_controllen = size_of::<Control>();
+    }
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: each header points to a name, a control buffer and a part of `buffer` with their true lengths; all
+    // of them outlive the call.
+    let count =
+        check(unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), 8, flags, ptr::null_mut()) })?;
+    let count = usize::try_from(count).unwrap_or(0);
+    for (i, arrival) in arrivals.iter_mut().enumerate().take(count) {
+        let header = &headers[i];
+        let len = usize::try_from(header.msg_len).unwrap_or(SLOT_BYTES).min(SLOT_BYTES);
+        *arrival = Arrival { len, from: names[i].get(), to: destination(&header.msg_hdr) };
+    }
+    Ok(count)
+}
+
+/// Sends some of `datagrams`, of which the first [`SLOTS`] count; answers how many. Without `to` the socket is
+/// connected; `from` is the source address, one of this host's. Fails only if the first cannot be sent.
+pub(crate) fn send_batch(
+    fd: BorrowedFd<'_>,
+    datagrams: &[&[u8]],
+    to: Option<SocketAddr>,
+    from: Option<LocalAddr>,
+) -> io::Result<usize> {
+    let mut name = to.map(SockAddr::new);
+    let mut control = Control([0; 64]);
+    let control_len = from.map_or(0, |from| write_source(&mut control, from));
+    let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SLOTS];
+    let mut headers = [empty_header(); SLOTS];
+    let mut count = 0;
+    for ((datagram, part), header) in datagrams.iter().zip(&mut parts).zip(&mut headers) {
+        *part = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+        let header = &mut header.msg_hdr;
+        if let Some((name, len)) = &mut name {
+            header.msg_name = (&raw mut *name).cast();
+            header.msg_namelen = *len;
+        }
+        header.msg_iov = &raw mut *part;
+        header.msg_iovlen = 1;
+        if control_len > 0 {
+            header.msg_control = (&raw mut control).cast();
+            header.msg_controllen = control_len;
+        }
+        count += 1;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the first `count` headers point to the name, the control data and a datagram, with their true lengths;
+    // all of them outlive the call, and the kernel only reads them.
+    let sent = check(unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, flags) })?;
+    Ok(usize::try_from(sent).unwrap_or(0))
+}
+
+fn empty_header() -> libc::mmsghdr {
+    // SAFETY: null pointers and zero lengths are a valid header: no name, no parts, no ancillary data.
+    unsafe { mem::zeroed() }
+}
+
+/// The address a received datagram was sent to, from its ancillary data.
+fn destination(header: &libc::msghdr) -> Option<LocalAddr> {
+    // SAFETY: the header describes a control buffer that the kernel has filled.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: a pointer that is not null is to a whole header in the control buffer.
+        let cmsg = unsafe { next.read() };
+        // SAFETY: as above; this only computes where the data begins.
+        let data = unsafe { libc::CMSG_DATA(next) };
+        match (cmsg.cmsg_level, cmsg.cmsg_type) {
+            (libc::SOL_IP, libc::IP_PKTINFO) => {
+                // SAFETY: the kernel puts a whole in_pktinfo behind this header.
+                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                // The destination itself may be a broadcast address; this is the host's own that stands for it.
+                return Some(LocalAddr { ip: v4(info.ipi_spec_dst).into(), interface: 0 });
+            }
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: the kernel puts a whole in6_pktinfo behind this header.
+                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                let ip = v6(info.ipi6_addr);
+                let interface = if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
+                // Nothing can be sent from a multicast address: the kernel chooses.
+                return (!ip.is_multicast()).then_some(LocalAddr { ip: ip.into(), interface });
+            }
+            _ => {}
+        }
+        // SAFETY: both belong to the control buffer described above.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    None
+}
+
+/// Writes the source address as ancillary data; answers how many bytes of `control` count.
+fn write_source(control: &mut Control, from: LocalAddr) -> usize {
+    match from.ip {
+        IpAddr::V4(ip) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: raw_v4(ip),
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            write_message(control, libc::SOL_IP, libc::IP_PKTINFO, info)
+        }
+        IpAddr::V6(ip) => {
+            let info = libc::in6_pktinfo { ipi6_addr: raw_v6(ip), ipi6_ifindex: from.interface };
+            write_message(control, libc::SOL_IPV6, libc::IPV6_PKTINFO, info)
+        }
+    }
+}
+
+fn write_message<T: Copy>(control: &mut Control, level: libc::c_int, kind: libc::c_int, data: T) -> usize {
+    let size = socklen::<T>();
+    // SAFETY: CMSG_SPACE only computes.
+    let space = unsafe { libc::CMSG_SPACE(size) } as usize;
+    assert!(space <= size_of::<Control>(), "either PKTINFO fits");
+    let first: *mut libc::cmsghdr = (&raw mut *control).cast();
+    // SAFETY: CMSG_LEN only computes.
+    let cmsg_len = unsafe { libc::CMSG_LEN(size) } as usize;
+    let header = libc::cmsghdr { cmsg_len, cmsg_level: level, cmsg_type: kind };
+    // SAFETY: the control buffer is aligned for a header and has room for it, see the assertion.
+    unsafe { first.write(header) };
+    // SAFETY: `first` is the header just written; this only computes where its data begins.
+    let place = unsafe { libc::CMSG_DATA(first) };
+    // SAFETY: `space` counts header and data, and the control buffer has as many bytes.
+    unsafe { place.cast::<T>().write_unaligned(data) };
+    space
+}
