@@ -103,7 +103,9 @@ fn a_half_close_before_the_tunnel_opens() {
     let mut client = TcpStream::connect(at).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     client
-        .write_all(b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdin")
+        .write_all(
+            b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdin",
+        )
         .unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let server = thread::spawn(move || {

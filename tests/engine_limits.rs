@@ -10,11 +10,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use dockline::engine::{Address, EngineOptions};
+use dockline::engine::{Address, EngineOptions, Upstream};
 use dockline::limits::Limits;
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{
@@ -173,6 +174,31 @@ fn at_its_bound_the_engine_takes_no_more_connections() {
     assert_eq!(read_until(&mut third, "\r\n\r\nOK"), OK);
     assert_eq!(gate.workers.stats().accepted, 3);
     drop((first, third));
+    gate.close();
+}
+
+/// The engine with the listener is full, and goes on to accept for the one that is not.
+#[test]
+fn room_with_any_engine_is_room() {
+    let options = EngineOptions { connections: Some(1), ..EngineOptions::default() };
+    let router = Arc::new(Arc::new(Upstream::new("daemon", vec![tcp(answering())])));
+    let gate = Gate::on_threads(2, listen().0, router, Limits::default(), options);
+    let ask = |client: &mut TcpStream| {
+        send(client, GET);
+        assert_eq!(read_until(client, "\r\n\r\nOK"), OK);
+    };
+    let (mut first, mut second) = (gate.connect(), gate.connect());
+    ask(&mut first);
+    ask(&mut second);
+    for _ in 0..3 {
+        let mut third = gate.connect();
+        send(&mut third, GET);
+        gate.sees("Full { connections: 1 }");
+        drop(second);
+        assert_eq!(read_until(&mut third, "\r\n\r\nOK"), OK);
+        second = third;
+    }
+    drop((first, second));
     gate.close();
 }
 

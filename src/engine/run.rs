@@ -344,7 +344,13 @@ impl Engine {
         let core = &mut self.core;
         // What a panic left behind may panic again.
         let _ = catch_unwind(AssertUnwindSafe(|| session.end(core)));
-        self.core.handle.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+        let before = self.core.handle.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+        if before == self.most as u64 {
+            // There is room again: whoever holds a listener back for want of it has to know.
+            for peer in self.peers.iter().flat_map(|peers| peers.iter()) {
+                let _ = peer.wake();
+            }
+        }
     }
 
     fn listen(&mut self, listener: Listener) {
@@ -423,8 +429,13 @@ impl Engine {
         }
     }
 
+    /// Whether there is no room, here or with a peer.
     fn is_full(&mut self) -> bool {
-        let full = self.sessions.len() >= self.most;
+        let least = match &self.peers {
+            Some(peers) => peers.iter().map(load).min(),
+            None => Some(load(&self.core.handle)),
+        };
+        let full = least.is_some_and(|least| least >= self.most as u64);
         if full && !self.was_full {
             self.core.report(&Event::Full { connections: self.most });
         }
@@ -434,7 +445,6 @@ impl Engine {
 
     /// Gives a connection to the engine that has the fewest.
     fn place(&mut self, accepted: Accepted) {
-        let load = |handle: &Handle| handle.shared.counters.clients_now.load(Ordering::Relaxed);
         let own = load(&self.core.handle);
         let least = self.peers.as_ref().and_then(|peers| peers.iter().min_by_key(|peer| load(peer)));
         match least {
@@ -563,6 +573,11 @@ impl Engine {
             self.stop();
         }
     }
+}
+
+/// How many clients an engine has, and is about to have.
+fn load(handle: &Handle) -> u64 {
+    handle.shared.counters.clients_now.load(Ordering::Relaxed)
 }
 
 /// Puts a session in the line that it belongs to, once.

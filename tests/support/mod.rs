@@ -30,7 +30,7 @@ pub(crate) const ATTACH: &str =
     "POST /containers/x/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 pub(crate) const SWITCHED: &str = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
-/// An engine with one worker.
+/// Engines, one unless more are asked for.
 pub(crate) struct Gate {
     pub(crate) workers: Workers,
     pub(crate) at: SocketAddr,
@@ -82,9 +82,19 @@ impl Gate {
         limits: Limits,
         options: EngineOptions,
     ) -> Self {
+        Self::on_threads(1, socket, router, limits, options)
+    }
+
+    pub(crate) fn on_threads(
+        threads: usize,
+        socket: TcpListener,
+        router: Arc<dyn Router>,
+        limits: Limits,
+        options: EngineOptions,
+    ) -> Self {
         let (sender, seen) = sync_channel(100_000);
         let observer: Arc<dyn Observer> = Arc::new(Telling(Mutex::new(sender)));
-        let workers = Workers::start(NonZeroUsize::MIN, &options, &observer).unwrap();
+        let workers = Workers::start(NonZeroUsize::new(threads).unwrap(), &options, &observer).unwrap();
         let at = socket.local_addr().unwrap();
         let mut settings = ListenerSettings::new("test", Service::Http(router));
         settings.conn = Arc::new(ConnConfig { limits, ..ConnConfig::default() });
@@ -120,8 +130,9 @@ impl Gate {
         self.workers.drain(Some(PATIENCE));
         let handles = self.workers.handles().to_vec();
         self.workers.join().unwrap();
-        let stats = handles[0].stats();
-        assert_eq!((stats.clients_now, stats.tunnels_now, stats.pooled_now), (0, 0, 0), "{stats:?}");
+        for stats in handles.iter().map(|handle| handle.stats()) {
+            assert_eq!((stats.clients_now, stats.tunnels_now, stats.pooled_now), (0, 0, 0), "{stats:?}");
+        }
     }
 }
 
