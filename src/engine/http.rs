@@ -23,8 +23,10 @@ use crate::proxy::hijack::HijackKind;
 use crate::proxy::{ExchangeEnd, ProxyConn};
 use crate::relay::Readiness;
 
-/// Reads of one turn, so that a fast peer lets others go first.
-const READS: usize = 32;
+/// Bytes read in one turn, so that a fast peer lets others go first.
+const TURN: usize = 1024 * 1024;
+/// What a read counts for at least.
+const READ: usize = 32 * 1024;
 
 pub(super) struct HttpSession {
     conn: ProxyConn,
@@ -102,7 +104,12 @@ impl HttpSession {
             Way::Connecting(connect) => Some(connect.deadline()),
             Way::None | Way::Open(_) => None,
         };
-        [self.conn.poll_timeout(), connect].into_iter().flatten().min()
+        [self.conn.poll_timeout(), connect, self.stall_time()].into_iter().flatten().min()
+    }
+
+    /// When a client that takes nothing of a spliced answer has had its time: the machine sees nothing of those bytes.
+    fn stall_time(&self) -> Option<Instant> {
+        self.pipes.client_stalls_since()?.checked_add(self.settings.limits().body_progress)
     }
 
     pub(super) fn drain(&mut self, now: Instant) {
@@ -118,11 +125,14 @@ impl HttpSession {
 
     pub(super) fn advance(&mut self, core: &mut Core) -> Next {
         self.conn.handle_timeout(core.now);
+        if self.stall_time().is_some_and(|at| at <= core.now) {
+            self.conn.abandon(ExchangeEnd::ClientTimeout, core.now);
+        }
         if let Way::Connecting(connect) = &mut self.upstream {
             let progress = connect.advance(core);
             self.connected(progress, core);
         }
-        let mut reads = READS;
+        let mut budget = TURN;
         loop {
             self.take_events(core);
             if !matches!(self.fate, Fate::Serving) {
@@ -132,11 +142,10 @@ impl HttpSession {
             moved |= self.write(Side::Upstream, core);
             for from in [Side::Upstream, Side::Downstream] {
                 if self.may_read(from) {
-                    if reads == 0 {
+                    if budget == 0 {
                         return Next::Again;
                     }
-                    reads -= 1;
-                    self.read(from, core);
+                    budget = budget.saturating_sub(self.read(from, core).max(READ));
                     moved = true;
                 }
             }
@@ -351,7 +360,8 @@ impl HttpSession {
         if side == Side::Downstream {
             core.report(&Event::Reset { side, error });
         }
-        self.pipes.forget();
+        // What is on its way to the other side, be it an answer that came early, goes on.
+        self.pipes.forget_to(side);
         self.conn.output_refused(side, core.now);
     }
 
@@ -362,34 +372,42 @@ impl HttpSession {
         end_of(&mut self.client, &mut self.upstream, from).is_some_and(|end| end.ready.read)
     }
 
-    /// Reads once.
-    fn read(&mut self, from: Side, core: &mut Core) {
+    /// Reads once; says how many bytes.
+    fn read(&mut self, from: Side, core: &mut Core) -> usize {
         let past = self.conn.passthrough(from);
         let target_is_plain = end_of(&mut self.client, &mut self.upstream, from.other())
             .is_some_and(|end| end.stream.is_plain());
-        let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return };
+        let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
         if self.pipes.is_long(from, past) && target_is_plain && end.stream.is_plain() {
             match self.pipes.fill(from, past, end, core) {
-                Some(Ok(0)) => return self.ended(from, core),
+                Some(Ok(0)) => self.ended(from, core),
                 // Told when they are delivered: until then the body is not over.
-                Some(Ok(_)) => return,
-                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => return,
-                Some(Err(error)) => return self.read_failed(from, &error, core),
+                Some(Ok(n)) => return n,
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
+                Some(Err(error)) => self.read_failed(from, &error, core),
                 // There is no pipe to be had.
-                None => {}
+                None => return self.copy(from, core),
             }
+            return 0;
         }
-        let mut scratch = core.worker.take_scratch();
-        match end.read(&mut scratch) {
+        self.copy(from, core)
+    }
+
+    /// Reads once into the machine; says how many bytes.
+    fn copy(&mut self, from: Side, core: &mut Core) -> usize {
+        let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
+        let scratch = core.worker.scratch();
+        match end.read(scratch) {
             Ok(None) => self.pipes.dry(from),
             Ok(Some(0)) => self.ended(from, core),
             Ok(Some(n)) => {
                 self.pipes.read(from, n == scratch.len());
                 self.conn.feed(from, &scratch[..n], core.now);
+                return n;
             }
             Err(error) => self.read_failed(from, &error, core),
         }
-        core.worker.put_scratch(scratch);
+        0
     }
 
     fn ended(&mut self, from: Side, core: &Core) {
