@@ -94,3 +94,32 @@ fn a_tunnel_half_closes_both_ways() {
     workers.drain(None);
     workers.join().unwrap();
 }
+
+/// The end of the client's stream may come before the answer: it must not be lost when the tunnel opens.
+#[test]
+fn a_half_close_before_the_tunnel_opens() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
+    let mut client = TcpStream::connect(at).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client
+        .write_all(b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdin")
+        .unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = daemon.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").unwrap();
+        let mut input = String::new();
+        stream.read_to_string(&mut input).unwrap();
+        stream.write_all(input.as_bytes()).unwrap();
+    });
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+    let mut output = String::new();
+    client.read_to_string(&mut output).unwrap();
+    assert_eq!(output, "stdin");
+    server.join().unwrap();
+    workers.drain(None);
+    workers.join().unwrap();
+}

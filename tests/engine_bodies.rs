@@ -19,11 +19,9 @@ use support::{
     send, tcp,
 };
 
-/// Bytes of a socket's buffers, of which the kernel makes a little more: as small as they get, and so large that reads come
-/// back full, which is when bodies are spliced.
-const BUFFERS: [usize; 2] = [4096, 1024 * 1024];
-/// More than any buffer on the way; enough for splice(2), too.
-const LONG: usize = 3 * 1024 * 1024;
+/// Bytes of a socket's buffers, of which the kernel makes a little more, and of a body: more than all buffers on the way.
+/// Small ones cut every write; from large ones reads come back full, which is when bodies are spliced.
+const SIZES: [(usize, usize); 2] = [(4096, 1_500_000), (1024 * 1024, 8_000_000)];
 /// What a slow reader takes at a time: much less than a segment, and no divisor of anything.
 const SIP: usize = 997;
 
@@ -65,15 +63,15 @@ fn wire(body: &[u8], chunk: Option<usize>) -> Vec<u8> {
     wire
 }
 
-fn framing(chunk: Option<usize>) -> String {
-    chunk.map_or_else(|| format!("Content-Length: {LONG}"), |_| "Transfer-Encoding: chunked".into())
+fn framing(len: usize, chunk: Option<usize>) -> String {
+    chunk.map_or_else(|| format!("Content-Length: {len}"), |_| "Transfer-Encoding: chunked".into())
 }
 
 /// Reads a body sip by sip.
-fn read_body(stream: &mut TcpStream, chunked: bool) -> Vec<u8> {
+fn read_body(stream: &mut TcpStream, len: usize, chunked: bool) -> Vec<u8> {
     let mut body = Vec::new();
     if !chunked {
-        sip(stream, LONG, &mut body);
+        sip(stream, len, &mut body);
         return body;
     }
     loop {
@@ -98,21 +96,21 @@ fn sip(stream: &mut TcpStream, mut left: usize, body: &mut Vec<u8>) {
 }
 
 /// Each size of buffers with each framing: a length, long chunks, short ones.
-fn lines() -> impl Iterator<Item = (usize, Option<usize>)> {
+fn lines() -> impl Iterator<Item = (usize, usize, Option<usize>)> {
     let chunks = [None, Some(70_001), Some(300)];
-    BUFFERS.into_iter().flat_map(move |buffer| chunks.into_iter().map(move |chunk| (buffer, chunk)))
+    SIZES.into_iter().flat_map(move |(buffer, len)| chunks.into_iter().map(move |chunk| (buffer, len, chunk)))
 }
 
 #[test]
 fn a_long_answer_for_a_slow_client() {
-    for (buffer, chunk) in lines() {
+    for (buffer, len, chunk) in lines() {
         let Line { gate, mut client, mut daemon } = Line::new(buffer, GET);
-        let body = pattern(LONG);
-        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n\r\n", framing(chunk));
+        let body = pattern(len);
+        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n\r\n", framing(len, chunk));
         let all = [head.into_bytes(), wire(&body, chunk)].concat();
         let server = thread::spawn(move || daemon.write_all(&all).unwrap());
         read_head(&mut client);
-        assert!(read_body(&mut client, chunk.is_some()) == body, "{buffer} {chunk:?}");
+        assert!(read_body(&mut client, len, chunk.is_some()) == body, "{buffer} {chunk:?}");
         server.join().unwrap();
         gate.sees("exchange complete Some(200)");
         drop(client);
@@ -122,14 +120,14 @@ fn a_long_answer_for_a_slow_client() {
 
 #[test]
 fn a_long_request_for_a_slow_daemon() {
-    for (buffer, chunk) in lines() {
-        let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(chunk));
+    for (buffer, len, chunk) in lines() {
+        let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(len, chunk));
         let Line { gate, mut client, mut daemon } = Line::new(buffer, &head);
-        let body = pattern(LONG);
+        let body = pattern(len);
         let all = wire(&body, chunk);
         let mut sender = client.try_clone().unwrap();
         let writer = thread::spawn(move || sender.write_all(&all).unwrap());
-        assert!(read_body(&mut daemon, chunk.is_some()) == body, "{buffer} {chunk:?}");
+        assert!(read_body(&mut daemon, len, chunk.is_some()) == body, "{buffer} {chunk:?}");
         writer.join().unwrap();
         send(&mut daemon, "HTTP/1.1 204 No Content\r\n\r\n");
         assert!(read_head(&mut client).starts_with("HTTP/1.1 204 "));
@@ -142,12 +140,12 @@ fn a_long_request_for_a_slow_daemon() {
 /// Both at once, as `docker load` does it: the daemon answers while it reads. Its last word comes when it has read all.
 #[test]
 fn a_long_request_and_a_long_answer_at_once() {
-    for buffer in BUFFERS {
-        let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(None));
+    for (buffer, len) in SIZES {
+        let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(len, None));
         let Line { gate, mut client, mut daemon } = Line::new(buffer, &head);
-        send(&mut daemon, &format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LONG + 1));
+        send(&mut daemon, &format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", len + 1));
         read_head(&mut client);
-        both_ways(&mut client, &mut daemon);
+        both_ways(&mut client, &mut daemon, len);
         send(&mut daemon, ".");
         assert_eq!(support::read_until(&mut client, "."), ".");
         gate.sees("exchange complete Some(200)");
@@ -158,30 +156,30 @@ fn a_long_request_and_a_long_answer_at_once() {
 
 #[test]
 fn a_long_tunnel_in_both_directions_at_once() {
-    for buffer in BUFFERS {
+    for (buffer, len) in SIZES {
         let Line { gate, mut client, mut daemon } = Line::new(buffer, ATTACH);
         send(&mut daemon, SWITCHED);
         read_head(&mut client);
-        both_ways(&mut client, &mut daemon);
+        both_ways(&mut client, &mut daemon, len);
         for stream in [&client, &daemon] {
             stream.shutdown(Shutdown::Write).unwrap();
         }
         for stream in [&mut client, &mut daemon] {
             assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         }
-        assert_eq!(gate.sees("tunnel"), format!("tunnel eof {LONG} {LONG}"));
+        assert_eq!(gate.sees("tunnel"), format!("tunnel eof {len} {len}"));
         gate.close();
     }
 }
 
-fn both_ways(client: &mut TcpStream, daemon: &mut TcpStream) {
-    let body = pattern(LONG);
+fn both_ways(client: &mut TcpStream, daemon: &mut TcpStream, len: usize) {
+    let body = pattern(len);
     thread::scope(|scope| {
         for stream in [&*client, &*daemon] {
             let (mut writer, mut reader) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
             let body = &body;
             scope.spawn(move || writer.write_all(body).unwrap());
-            scope.spawn(move || assert!(read_body(&mut reader, false) == *body));
+            scope.spawn(move || assert!(read_body(&mut reader, len, false) == *body));
         }
     });
 }

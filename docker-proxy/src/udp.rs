@@ -47,6 +47,8 @@ pub(crate) struct Forwarder {
     listener: OwnedFd,
     listener_queued: bool,
     container: SocketAddr,
+    /// Whether it sees the addresses of its clients.
+    transparent: bool,
     sessions: Sessions<Client, Session>,
     /// Sockets that may have something to read: mio tells it once, so it is remembered until they are dry.
     queue: VecDeque<Token>,
@@ -55,7 +57,7 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     /// Takes a bound UDP socket.
-    pub(crate) fn new(listener: OwnedFd, container: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn new(listener: OwnedFd, container: SocketAddr, transparent: bool) -> io::Result<Self> {
         datagram::enable_destination(&listener)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
@@ -64,6 +66,7 @@ impl Forwarder {
             listener,
             listener_queued: false,
             container,
+            transparent,
             sessions: Sessions::new(),
             queue: VecDeque::new(),
             batch: Batch::new(),
@@ -192,8 +195,9 @@ impl Forwarder {
         if self.sessions.len() >= SESSIONS {
             self.sessions.remove_oldest();
         }
+        let source = self.transparent.then_some(client.peer);
         let socket = loop {
-            match sockets::connect_udp(self.container) {
+            match sockets::connect_udp(self.container, source) {
                 Ok(socket) => break socket,
                 // One that is used less will do.
                 Err(error) if is_out_of_descriptors(&error) && self.sessions.remove_oldest() => {}

@@ -412,7 +412,7 @@ impl HttpSession {
 
     fn ended(&mut self, from: Side, core: &Core) {
         let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return };
-        end.ready.read = false;
+        // It stays readable: no event would tell a tunnel of this end again.
         if end.stream.end_was_clean() {
             self.conn.feed_eof(from, core.now);
         } else {

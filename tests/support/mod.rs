@@ -155,6 +155,7 @@ pub(crate) fn patient(stream: TcpStream) -> TcpStream {
 
 pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    SockRef::from(&socket).set_read_timeout(Some(PATIENCE)).unwrap(); // holds for accept as well
     let at = socket.local_addr().unwrap();
     (socket, at)
 }
@@ -164,6 +165,7 @@ pub(crate) fn listen_with_buffers(bytes: usize) -> (TcpListener, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(bytes).unwrap();
     socket.set_send_buffer_size(bytes).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(16).unwrap();
     let socket = TcpListener::from(socket);

@@ -90,6 +90,9 @@ impl ProxyConn {
             Stage::Idle { first_byte: Some(started), .. } => {
                 after(*started, limits.head_time, Deadline::Head { started: *started })
             }
+            Stage::Idle { since, .. } if self.draining => {
+                after(*since, limits.head_time, Deadline::KeepAlive)
+            }
             Stage::Idle { since, .. } => after(*since, limits.keep_alive, Deadline::KeepAlive),
             Stage::Closing { since, .. } => {
                 after(*since, limits.closing_time, Deadline::Closing { reset: false })

@@ -321,7 +321,8 @@ impl ProxyConn {
         }
     }
 
-    /// Ends the connection as soon as the present request, if there is one, is answered.
+    /// Ends the connection as soon as the present request, if there is one, is answered. A connection without one yet
+    /// has [`Limits::head_time`](crate::limits::Limits::head_time) from its beginning to send it.
     pub fn drain(&mut self, now: Instant) {
         self.restart_clocks(now);
         self.draining = true;

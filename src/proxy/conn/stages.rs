@@ -257,7 +257,9 @@ impl ProxyConn {
         if !matches!(self.stage, Stage::Idle { first_byte: None, .. }) {
             return;
         }
-        if self.draining {
+        // Who has only just come has a request on its way, and would lose it.
+        let is_new = self.requests == 0;
+        if self.draining && !is_new {
             return self.close(false);
         }
         self.down.out.release();
