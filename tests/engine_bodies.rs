@@ -15,8 +15,8 @@ use dockline::engine::{Address, EngineOptions, Upstream};
 use dockline::limits::Limits;
 use socket2::SockRef;
 use support::{
-    ATTACH, GET, Gate, PATIENCE, SWITCHED, accept, limits, listen_with_buffers, patient, pattern, read_head,
-    send, tcp,
+    ATTACH, Ending, GET, Gate, PATIENCE, SWITCHED, accept, limits, listen_with_buffers, patient, pattern,
+    read_head, send, tcp,
 };
 
 /// Bytes of a socket's buffers, of which the kernel makes a little more, and of a body: more than all buffers on the way.
@@ -184,6 +184,9 @@ fn both_ways(client: &mut TcpStream, daemon: &mut TcpStream, len: usize) {
     });
 }
 
+/// More than all buffers on the way of what stalls, the pipe among them.
+const LONG: usize = 3 * 1024 * 1024;
+
 /// A client that has read some of a long answer and takes no more, so that a pipe in the engine is full.
 struct Stalled {
     gate: Gate,
@@ -227,7 +230,7 @@ impl Stalled {
     }
 }
 
-fn send_until_stalled(stream: &mut UnixStream, bytes: &[u8]) -> usize {
+fn send_until_stalled(stream: &mut impl Write, bytes: &[u8]) -> usize {
     let mut sent = 0;
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {
@@ -242,7 +245,7 @@ fn send_until_stalled(stream: &mut UnixStream, bytes: &[u8]) -> usize {
 /// What is on its way to the client is not lost with the request.
 #[test]
 fn a_daemon_that_reads_no_more_loses_nothing_of_its_answer() {
-    let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(None));
+    let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(LONG, None));
     let Stalled { gate, mut client, mut daemon, body, read, sent } =
         Stalled::new("early", &head, Limits::default());
     daemon.shutdown(Shutdown::Read).unwrap();
@@ -267,4 +270,25 @@ fn a_client_that_takes_nothing_of_a_long_answer_has_its_time() {
     stalled.gate.sees("exchange client-timeout Some(200)");
     drop((stalled.client, stalled.daemon));
     stalled.gate.close();
+}
+
+/// Its end would be behind bytes that nobody takes.
+#[test]
+fn a_client_that_vanishes_while_its_request_stalls() {
+    let (listener, at) = listen_with_buffers(64 * 1024);
+    let (front, front_at) = listen_with_buffers(64 * 1024);
+    let upstream = Arc::new(Upstream::new("daemon", vec![tcp(at)]));
+    let gate = Gate::on(front, Arc::new(upstream), Limits::default(), EngineOptions::default());
+    let mut client = TcpStream::connect(front_at).unwrap();
+    SockRef::from(&client).set_send_buffer_size(64 * 1024).unwrap();
+    let len = 32_000_000;
+    send(&mut client, &format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(len, None)));
+    let mut daemon = accept(&listener);
+    read_head(&mut daemon);
+    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(send_until_stalled(&mut client, &vec![0; len]) < len, "nothing stalls");
+    Ending::Reset.inflict(client);
+    gate.sees("exchange client-aborted None");
+    drop(daemon);
+    gate.close();
 }
