@@ -6,7 +6,8 @@ mod support;
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::num::NonZeroUsize;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,7 +16,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use dockline::engine::{Address, EngineOptions, Upstream};
+use dockline::engine::{
+    Address, EngineOptions, Listener, ListenerSettings, Observer, Service, Upstream, Workers,
+};
 use dockline::limits::Limits;
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{
@@ -177,6 +180,36 @@ fn at_its_bound_the_engine_takes_no_more_connections() {
     gate.close();
 }
 
+/// The one that has the listener counts for itself only: others may have room.
+#[test]
+fn workers_are_full_when_all_of_them_are() {
+    let observer: Arc<dyn Observer> = Arc::new(());
+    let options = EngineOptions { connections: Some(1), ..EngineOptions::default() };
+    let workers = Workers::start(NonZeroUsize::new(2).unwrap(), &options, &observer).unwrap();
+    let (socket, at) = listen();
+    let upstream = Arc::new(Upstream::new("daemon", vec![tcp(answering())]));
+    let settings = ListenerSettings::new("test", Service::Http(Arc::new(upstream)));
+    workers.listen(Listener::new(socket.into(), settings));
+    let ask = |client: &mut TcpStream| {
+        send(client, GET);
+        assert_eq!(read_until(client, "\r\n\r\nOK"), OK);
+    };
+    let connect = || patient(TcpStream::connect(at).unwrap());
+    let mut clients = [connect(), connect()];
+    clients.iter_mut().for_each(ask);
+    // Whichever of them leaves, the next one is let in.
+    for client in &mut clients {
+        let mut next = connect();
+        send(&mut next, GET);
+        client.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(read_until(&mut next, "\r\n\r\nOK"), OK);
+        *client = next;
+    }
+    assert_eq!(workers.handles().iter().map(|handle| handle.stats().clients_now).max(), Some(1));
+    workers.stop();
+    workers.join().unwrap();
+}
+
 /// Another process has it, too. The kernel would tell of it without end.
 #[test]
 fn a_listener_that_was_shut_down_is_reported_and_rests() {
@@ -188,7 +221,7 @@ fn a_listener_that_was_shut_down_is_reported_and_rests() {
     let mut client = gate.connect();
     send(&mut client, "rubbish\r\n\r\n");
     read_rest(&mut client);
-    TcpStream::from(std::os::fd::OwnedFd::from(shared)).shutdown(std::net::Shutdown::Both).unwrap();
+    TcpStream::from(std::os::fd::OwnedFd::from(shared)).shutdown(Shutdown::Both).unwrap();
     let said = gate.sees("AcceptFailed");
     assert!(said.contains("paused: true"), "{said}");
     gate.close();

@@ -393,6 +393,10 @@ impl Engine {
             if port.paused.is_some_and(|until| until <= self.core.now) {
                 port.paused = None;
             }
+            if full && self.peers.is_some() {
+                // No event tells of room at another engine.
+                port.paused.get_or_insert(self.core.now + PAUSE);
+            }
             if let Err(error) = port.watch(port.paused.is_none() && !full, &self.core.registry) {
                 let settings = port.handle.settings();
                 port.paused = Some(self.core.now + PAUSE);
@@ -433,8 +437,10 @@ impl Engine {
         }
     }
 
+    /// Whether neither this engine nor one of its peers may have one more connection.
     fn is_full(&mut self) -> bool {
-        let full = self.sessions.len() >= self.most;
+        let least = self.peers.iter().flat_map(|peers| peers.iter().map(load)).min();
+        let full = least.unwrap_or(self.sessions.len() as u64) >= self.most as u64;
         if full && !self.was_full {
             self.core.report(&Event::Full { connections: self.most });
         }
@@ -444,7 +450,6 @@ impl Engine {
 
     /// Gives a connection to the engine that has the fewest.
     fn place(&mut self, accepted: Accepted) {
-        let load = |handle: &Handle| handle.shared.counters.clients_now.load(Ordering::Relaxed);
         let own = load(&self.core.handle);
         let least = self.peers.as_ref().and_then(|peers| peers.iter().min_by_key(|peer| load(peer)));
         match least {
@@ -573,6 +578,11 @@ impl Engine {
             self.stop();
         }
     }
+}
+
+/// How many connections an engine has, those on their way to it among them.
+fn load(engine: &Handle) -> u64 {
+    engine.shared.counters.clients_now.load(Ordering::Relaxed)
 }
 
 /// Puts a session in the line that it belongs to, once.
