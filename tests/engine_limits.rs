@@ -6,7 +6,7 @@ mod support;
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -199,6 +199,23 @@ fn room_with_any_engine_is_room() {
         second = third;
     }
     drop((first, second));
+    gate.close();
+}
+
+/// Another process has it, too. The kernel would tell of it without end.
+#[test]
+fn a_listener_that_was_shut_down_is_reported_and_rests() {
+    let (socket, at) = listen();
+    let shared = socket.try_clone().unwrap();
+    let upstream = Arc::new(Upstream::new("daemon", vec![tcp(at)]));
+    let gate = Gate::on(socket, Arc::new(upstream), Limits::default(), EngineOptions::default());
+    // Only now it is certainly in the loop.
+    let mut client = gate.connect();
+    send(&mut client, "rubbish\r\n\r\n");
+    read_rest(&mut client);
+    TcpStream::from(std::os::fd::OwnedFd::from(shared)).shutdown(Shutdown::Both).unwrap();
+    let said = gate.sees("AcceptFailed");
+    assert!(said.contains("paused: true"), "{said}");
     gate.close();
 }
 

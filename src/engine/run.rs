@@ -192,6 +192,7 @@ impl Engine {
         }
         self.take_timers();
         self.take_turns();
+        self.tend_pool();
         self.accept();
         self.settle();
         Ok(self.state)
@@ -269,7 +270,7 @@ impl Engine {
                 Command::Resolved(resolved) => {
                     let token = Token::from(mio::Token(usize::try_from(resolved.ticket).unwrap_or(WAKER)));
                     if let Some(session) = self.sessions.get_mut(token) {
-                        session.resolved(resolved, &mut self.core);
+                        session.resolved(resolved);
                         enqueue(session, token, &mut self.queue, &mut self.dear);
                     }
                 }
@@ -282,13 +283,22 @@ impl Engine {
     fn take_timers(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.core.timers.expired(self.core.now, &mut due);
+        let now = Coarse::new(self.core.now.saturating_duration_since(self.core.origin));
         for token in due.drain(..) {
-            if let Some(session) = self.sessions.get_mut(token) {
+            // One that was set before for a later deadline has been replaced. Followed by a new one, they would multiply.
+            if let Some(session) = self.sessions.get_mut(token)
+                && session.timer.is_some_and(|timer| timer <= now)
+            {
                 session.timer = None;
                 enqueue(session, token, &mut self.queue, &mut self.dear);
             }
         }
         self.due = due;
+    }
+
+    /// Closes unused connections that have waited long enough. After all turns: they may have left one to the pool, and
+    /// nothing else need ever happen.
+    fn tend_pool(&mut self) {
         if self.pool_check.is_some_and(|at| at <= self.core.now) {
             for end in self.core.pool.expired(self.core.now) {
                 drop(self.core.unlink(end));
@@ -388,6 +398,10 @@ impl Engine {
             let Some(port) = &mut self.ports[place] else { continue };
             if port.paused.is_some_and(|until| until <= self.core.now) {
                 port.paused = None;
+            }
+            if full && self.peers.is_some() {
+                // No event tells of room at another engine.
+                port.paused.get_or_insert(self.core.now + PAUSE);
             }
             if let Err(error) = port.watch(port.paused.is_none() && !full, &self.core.registry) {
                 let settings = port.handle.settings();
@@ -604,6 +618,13 @@ fn now() -> Instant {
     Instant::now()
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Nobody will look into it: what is sent from now on is closed at once.
+        self.core.handle.close_inbox();
+    }
+}
+
 /// Readable when [`Engine::poll`] has something to do. Valid as long as the engine lives.
 impl AsRawFd for Engine {
     fn as_raw_fd(&self) -> RawFd {
@@ -616,3 +637,7 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine").field("state", &self.state).field("sessions", &self.sessions.len()).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -37,7 +37,7 @@ pub(crate) struct Gate {
     seen: Receiver<String>,
 }
 
-/// Hands on what it sees as lines: `exchange END STATUS`, `tunnel REASON UP DOWN`, or an event as it is.
+/// Hands on what it sees as lines: `exchange END STATUS UPSTREAM`, `tunnel REASON UP DOWN`, or an event as it is.
 struct Telling(Mutex<SyncSender<String>>);
 
 impl Telling {
@@ -48,7 +48,8 @@ impl Telling {
 
 impl Observer for Telling {
     fn exchange(&self, exchange: &Exchange<'_>) {
-        self.tell(format!("exchange {} {:?}", exchange.end.name(), exchange.status));
+        let upstream = exchange.upstream.map_or("-", |upstream| &upstream.name);
+        self.tell(format!("exchange {} {:?} {upstream}", exchange.end.name(), exchange.status));
     }
 
     fn tunnel(&self, tunnel: &Tunnel<'_>) {
