@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::client::Target;
 use super::relays::{DaemonAddr, Kind, Programs, Seat};
 use super::tls::Context;
-use super::{Result, daemon, procfs, sys};
+use super::{Result, daemon, procfs, sys, udp};
 
 /// Which of the daemon's addresses a relay is put in front of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum Route {
     Unix,
     /// TLS on the client's side, TCP to the daemon.
     Tls,
+    /// UDP both ways: the daemon's port sends back what it gets.
+    Udp,
 }
 
 impl Route {
@@ -28,6 +30,7 @@ impl Route {
             Self::Tcp => "TCP daemon",
             Self::Unix => "Unix daemon",
             Self::Tls => "TLS client",
+            Self::Udp => "UDP",
         }
     }
 }
@@ -38,6 +41,7 @@ pub(crate) struct Lab {
     dir: PathBuf,
     daemon_tcp: SocketAddr,
     daemon_unix: PathBuf,
+    daemon_udp: SocketAddr,
     worker_cpu: Option<usize>,
     tls: Option<Context>,
     started: std::cell::Cell<usize>,
@@ -58,6 +62,7 @@ impl Lab {
         };
         let daemon_unix = dir.join("daemon.sock");
         let daemon_tcp = daemon::start(&daemon_unix)?;
+        let daemon_udp = daemon::start_udp()?;
         let tls = if with_tls {
             make_certificate(&dir)?;
             Some(Context::new()?)
@@ -65,7 +70,7 @@ impl Lab {
             None
         };
         let started = std::cell::Cell::new(0);
-        Ok(Self { programs, fd_limit, dir, daemon_tcp, daemon_unix, worker_cpu, tls, started })
+        Ok(Self { programs, fd_limit, dir, daemon_tcp, daemon_unix, daemon_udp, worker_cpu, tls, started })
     }
 
     /// What a reader of the results has to know first.
@@ -87,6 +92,7 @@ impl Lab {
         let daemon = match route {
             Route::Unix => DaemonAddr::Unix(&self.daemon_unix),
             Route::Tcp | Route::Tls => DaemonAddr::Tcp(self.daemon_tcp),
+            Route::Udp => DaemonAddr::Udp(self.daemon_udp),
         };
         let certificate = (route == Route::Tls).then_some(self.dir.as_path());
         let seat = Seat { dir: &dir, listen, daemon, certificate, fd_limit: self.fd_limit };
@@ -105,7 +111,7 @@ impl Lab {
         let tls = if route == Route::Tls { self.tls.clone() } else { None };
         let target = Target { addr: listen, tls, takes_body: kind.takes_body() };
         let mut contender = Contender { kind, target, worker: 0, child, dir };
-        contender.wait_ready()?;
+        contender.wait_ready(route)?;
         Ok(contender)
     }
 
@@ -129,7 +135,7 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    fn wait_ready(&mut self) -> Result<()> {
+    fn wait_ready(&mut self, route: Route) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let id = libc::pid_t::try_from(self.child.id())?;
         loop {
@@ -137,7 +143,11 @@ impl Contender {
                 return Err(format!("{} ended at once ({status}):\n{}", self.kind.label(), self.log()).into());
             }
             let worker = if self.kind.has_master() { procfs::child_of(id)? } else { Some(id) };
-            if let (Some(worker), Ok(_)) = (worker, TcpStream::connect(self.target.addr)) {
+            let answers = match route {
+                Route::Udp => udp::Client::new(self.target.addr)?.ask(1).is_ok(),
+                _ => TcpStream::connect(self.target.addr).is_ok(),
+            };
+            if let (Some(worker), true) = (worker, answers) {
                 self.worker = worker;
                 return Ok(());
             }

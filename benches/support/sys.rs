@@ -136,3 +136,9 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: `prctl(PR_SET_PDEATHSIG)` takes a number and is safe after fork.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) }).map(drop)
 }
+
+/// For a child between fork and exec: gives a descriptor a second number, open across exec.
+pub(crate) fn duplicate_to(fd: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::dup2(fd, number) }).map(drop)
+}
