@@ -14,7 +14,7 @@ STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
 .PHONY: help build nginx-module install install-nginx-module demo test lint header \
-        test-rust test-c test-install test-e2e fuzz bench clean
+        test-rust test-c test-install test-e2e fuzz bench bench-ports clean
 
 help:
 	@echo 'make build           target/release/libdockline.so and .a'
@@ -27,6 +27,7 @@ help:
 	@echo 'make install         the library: PREFIX= DESTDIR= LIBDIR='
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
 	@echo 'make bench           CPU and memory of tunnels beside stock nginx (benches/README.md)'
+	@echo 'make bench-ports     1000 published ports, with Docker'"'"'s docker-proxy and with dockline'"'"'s'
 	@echo 'make header          include/dockline.h anew from the code'
 
 build:
@@ -97,6 +98,13 @@ fuzz:
 
 bench: nginx-module
 	$(CARGO) bench --bench nginx_relay
+
+bench-ports:
+	@scripts/install-deps e2e
+	$(CARGO) build --release --package dockline-docker-proxy
+	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	$(VENV)/bin/python tests/e2e/bench_ports.py
 
 lint:
 	@scripts/install-deps rust
