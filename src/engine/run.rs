@@ -197,8 +197,12 @@ impl Engine {
             self.take_commands();
         }
         self.take_timers();
-        self.take_turns();
         self.accept();
+        self.take_turns();
+        if self.was_full {
+            // Whoever has ended made room.
+            self.accept();
+        }
         self.settle();
         Ok(self.state)
     }
