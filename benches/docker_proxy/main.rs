@@ -27,11 +27,12 @@ usage: cargo bench --bench docker_proxy -- [options] [open] [bulk] [rtt] [udp] [
   --quick              small amounts, for a smoke test
   --rounds N           rounds per section (each runs every contender once)
   --load TEXT          only the loads whose name contains TEXT
+  --pinned             a processor of its own for each process, instead of all as under dockerd
   --check              exit 1 when a Reach figure is missed
 
 environment: DOCKLINE_DOCKER_PROXY",
     sections: &["open", "bulk", "rtt", "udp", "processes", "syscalls"],
-    flags: &[],
+    flags: &["--pinned"],
 };
 
 const PEER: &str = "docker-proxy";
@@ -46,6 +47,8 @@ fn bench(args: &Args) -> Result<bool> {
         return Err("no docker-proxy here: install Docker (docker.io on Debian)".into());
     }
     let lab = Lab::new(programs, false)?;
+    // Go's scheduler is what makes a difference, and it knows on how many processors it may run.
+    let lab = if args.has("--pinned") { lab } else { lab.without_pinning() };
     lab.introduce(PEER);
     let mut run = Run { args, lab: &lab, report: Report::default() };
     args.sections.iter().try_for_each(|section| run.section(section))?;

@@ -42,7 +42,9 @@ pub(crate) struct Lab {
     daemon_tcp: SocketAddr,
     daemon_unix: PathBuf,
     daemon_udp: SocketAddr,
-    worker_cpu: Option<usize>,
+    /// Where the workers may run.
+    worker_cpus: Vec<usize>,
+    all_cpus: Vec<usize>,
     tls: Option<Context>,
     started: std::cell::Cell<usize>,
 }
@@ -53,12 +55,13 @@ impl Lab {
         let dir = std::env::temp_dir().join(format!("dockline-bench-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         // The worker gets one processor, everything else in this process (client, daemon) the other.
-        let worker_cpu = match sys::allowed_cpus()?.as_slice() {
+        let all_cpus = sys::allowed_cpus()?;
+        let worker_cpus = match all_cpus.as_slice() {
             [load, worker, ..] => {
-                sys::pin_to(*load)?;
-                Some(*worker)
+                sys::pin_to(&[*load])?;
+                vec![*worker]
             }
-            _ => None,
+            only => only.to_vec(),
         };
         let daemon_unix = dir.join("daemon.sock");
         let daemon_tcp = daemon::start(&daemon_unix)?;
@@ -70,15 +73,34 @@ impl Lab {
             None
         };
         let started = std::cell::Cell::new(0);
-        Ok(Self { programs, fd_limit, dir, daemon_tcp, daemon_unix, daemon_udp, worker_cpu, tls, started })
+        Ok(Self {
+            programs,
+            fd_limit,
+            dir,
+            daemon_tcp,
+            daemon_unix,
+            daemon_udp,
+            worker_cpus,
+            all_cpus,
+            tls,
+            started,
+        })
+    }
+
+    /// Lets the workers run on any processor, as they do outside of a bench.
+    pub(crate) fn without_pinning(mut self) -> Self {
+        self.worker_cpus.clone_from(&self.all_cpus);
+        self
     }
 
     /// What a reader of the results has to know first.
     pub(crate) fn introduce(&self, peers: &str) {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         println!("{peers}, Linux {}; one worker each.", kernel.trim());
-        if self.worker_cpu.is_none() {
-            println!("Only one processor: worker and load share it.");
+        match (self.all_cpus.len(), self.worker_cpus.len()) {
+            (1, _) => println!("Only one processor: worker and load share it."),
+            (_, 1) => {}
+            (_, n) => println!("The worker may run on all {n} processors, one of which the load uses."),
         }
     }
 
@@ -99,12 +121,12 @@ impl Lab {
         let mut command = kind.command(&self.programs, &seat)?;
         let log = fs::File::create(dir.join("output"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let cpu = self.worker_cpu;
+        let cpus = self.worker_cpus.clone();
         // SAFETY: between fork and exec only system calls are made.
         unsafe {
             command.pre_exec(move || {
                 sys::die_with_parent()?;
-                cpu.map_or(Ok(()), sys::pin_to)
+                sys::pin_to(&cpus)
             })
         };
         let child = command.spawn().map_err(|e| format!("{:?}: {e}", command.get_program()))?;

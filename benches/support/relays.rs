@@ -328,7 +328,6 @@ fn docker_proxy(program: &Path, seat: &Seat<'_>) -> Result<Command> {
         command.args([format!("-{side}-ip"), addr.ip().to_string()]);
         command.args([format!("-{side}-port"), addr.port().to_string()]);
     }
-    command.env("GOMAXPROCS", "1");
     Ok(command)
 }
 

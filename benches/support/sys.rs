@@ -101,11 +101,13 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..max).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
-/// Ties the calling thread, and what it starts later, to one processor.
-pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
+/// Ties the calling thread, and what it starts later, to these processors.
+pub(crate) fn pin_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = empty_set();
-    // SAFETY: `cpu` comes from `allowed_cpus`, hence is within the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for cpu in cpus {
+        // SAFETY: `cpu` comes from `allowed_cpus`, hence is within the set.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
     // SAFETY: `set` is readable and its true size is given.
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
 }
