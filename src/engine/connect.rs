@@ -230,13 +230,10 @@ impl Connect {
         match sys::connect_stream(address, self.client) {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
-                // A connection to this machine is there, or refused, when connect(2) returns; it does not say so.
-                let ready = if address.ip().is_loopback() {
-                    let (write, hup) = sys::poll_write(stream.as_fd());
-                    Readiness { read: false, write: write || hup, hup }
-                } else {
-                    Readiness::default()
-                };
+                // A connection to this machine, or to a container on a bridge of it, is there, or refused, when
+                // connect(2) returns; it does not say so. Looking costs less than the event does.
+                let (write, hup) = sys::poll_write(stream.as_fd());
+                let ready = Readiness { read: false, write: write || hup, hup };
                 self.begin(stream, name, true, ready, core);
             }
             Err(error) => self.failed(&name, &error, core),

@@ -191,9 +191,13 @@ impl Engine {
             self.take_commands();
         }
         self.take_timers();
+        self.accept();
         self.take_turns();
         self.tend_pool();
-        self.accept();
+        if self.was_full {
+            // Whoever has ended made room.
+            self.accept();
+        }
         self.settle();
         Ok(self.state)
     }
