@@ -18,7 +18,6 @@ from support.proc import poll
 
 FIRST = 20000
 LISTEN = "0A"
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def main():
@@ -61,12 +60,12 @@ def measure(daemon, count):
     assert listening(daemon) >= set(ports), "dockerd says that the container runs, and not all ports listen"
     pids = [*daemon.proxies(), *([daemon.broker()] if "DOCKLINE_PROXY_BROKER" in daemon.env else [])]
     assert len(daemon.proxies()) == count
-    private, pss, cpu = (sum(values) for values in zip(*map(usage, pids)))
+    private, pss = (sum(values) for values in zip(*map(usage, pids)))
     begin = time.monotonic()
     daemon.remove("many")
     ended = time.monotonic() - begin
     poll(lambda: not daemon.proxies(), "no proxy is left", seconds=60)
-    return started, ended, private / 1024, pss / 1024, cpu
+    return started, ended, private / 1024, pss / 1024
 
 
 def listening(daemon):
@@ -76,25 +75,24 @@ def listening(daemon):
 
 
 def usage(pid):
-    """Memory in KiB, private and PSS, and CPU seconds of a process."""
+    """Memory of a process in KiB, private and PSS."""
     sizes = {"Private_Clean": 0, "Private_Dirty": 0, "Pss": 0}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         field, _, rest = line.partition(":")
         if field in sizes:
             sizes[field] = int(rest.split()[0])
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Pss"], sum(map(int, ticks)) / TICK
+    return sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Pss"]
 
 
 def report(results, count):
     print(f"{count} published TCP ports, {len(next(iter(results.values())))} rounds, medians\n")
-    print("| | start s | spread | end s | private MiB | PSS MiB | CPU s of the proxies |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
+    print("| | start s | spread | end s | private MiB | PSS MiB |")
+    print("|---|--:|--:|--:|--:|--:|")
     for label, rounds in results.items():
-        start, end, private, pss, cpu = map(statistics.median, zip(*rounds))
+        start, end, private, pss = map(statistics.median, zip(*rounds))
         starts = [values[0] for values in rounds]
         spread = f"{min(starts):.1f} – {max(starts):.1f}"
-        print(f"| {label} | {start:.1f} | {spread} | {end:.1f} | {private:.0f} | {pss:.0f} | {cpu:.1f} |")
+        print(f"| {label} | {start:.1f} | {spread} | {end:.1f} | {private:.0f} | {pss:.0f} |")
 
 
 if __name__ == "__main__":
