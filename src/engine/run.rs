@@ -403,10 +403,6 @@ impl Engine {
             if port.paused.is_some_and(|until| until <= self.core.now) {
                 port.paused = None;
             }
-            if full && self.peers.is_some() {
-                // No event tells of room at another engine.
-                port.paused.get_or_insert(self.core.now + PAUSE);
-            }
             if let Err(error) = port.watch(port.paused.is_none() && !full, &self.core.registry) {
                 let settings = port.handle.settings();
                 port.paused = Some(self.core.now + PAUSE);
