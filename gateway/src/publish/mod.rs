@@ -88,8 +88,7 @@ fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Conta
 }
 
 fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
-    let detached = args.detach;
-    if detached {
+    if args.detach {
         detach::leave_session();
     }
     logger::start(LogConfig { level: log::LevelFilter::Info, format: LogFormat::Text });
@@ -139,16 +138,16 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         })?;
     }
 
-    for (mapping, target) in shared.lines() {
-        if detached {
-            info!("{mapping} -> {target}");
-        } else {
-            println!("{mapping} -> {target}");
-        }
+    if args.detach {
+        let settled = detach::settle(&claim.id, &state.log_of(&claim.id));
+        settled.map_err(|error| format!("cannot go into the background: {error}"))?;
     }
-    if detached {
-        detach::settle(&claim.id, &state.log_of(&claim.id))
-            .map_err(|error| format!("cannot go into the background: {error}"))?;
+    for line in shared.lines() {
+        if args.detach {
+            info!("{line}");
+        } else {
+            println!("{line}");
+        }
     }
     Ok(Publication { shared, firewall, wakes, asked: Vec::new(), stopping: false, _claim: claim }.run())
 }
@@ -205,13 +204,12 @@ impl Shared {
     }
 
     /// What is published, for people.
-    fn lines(&self) -> Vec<(String, String)> {
+    fn lines(&self) -> Vec<String> {
         let name = self.container.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
         let to = |port| {
             self.target().map_or_else(String::new, |target| SocketAddr::new(target.ip, port).to_string())
         };
-        let line = |mapping: &ports::Mapping| (mapping.to_string(), format!("{name}{}", to(mapping.port)));
-        self.relay.mappings().map(line).collect()
+        self.relay.mappings().map(|mapping| format!("{mapping} -> {name}{}", to(mapping.port))).collect()
     }
 }
 

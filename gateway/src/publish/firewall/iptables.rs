@@ -98,6 +98,8 @@ fn parent(filter: &str) -> &'static str {
     if filter.lines().any(|line| line == format!("-N {DOCKER_USER}")) { DOCKER_USER } else { "FORWARD" }
 }
 
+/// The target's own packets are left to the listener, as by [`nft`](super::nft).
+///
 /// The chains come first and the ways to them last, so that no packet meets half of them.
 fn installation(program: &'static str, id: &str, rules: &[&Rule], parent: &str) -> Vec<Tool> {
     if rules.is_empty() {
@@ -118,7 +120,7 @@ fn installation(program: &'static str, id: &str, rules: &[&Rule], parent: &str) 
         let source = rule.source().map(|source| format!("-s {source} ")).unwrap_or_default();
         let flow = format!("-m conntrack --ctorigdstport {original}");
         tools.extend([
-            nat(format!("-A {to} ! -i lo {listen} -p {proto} --dport {original} {mark} -j DNAT --to-destination {target}")),
+            nat(format!("-A {to} ! -i lo ! -s {ip} {listen} -p {proto} --dport {original} {mark} -j DNAT --to-destination {target}")),
             nat(format!("-A {from} {source}-d {ip} -p {proto} --dport {port} {flow} --ctstate DNAT {mark} -j MASQUERADE")),
             filter(format!("-A {pass} -d {ip} -p {proto} --dport {port} {flow} --ctstate DNAT {mark} -j ACCEPT")),
             filter(format!("-A {pass} -s {ip} -p {proto} --sport {port} {flow} --ctstate ESTABLISHED {mark} -j ACCEPT")),
@@ -199,7 +201,7 @@ mod tests {
         let shown: Vec<String> = tools.iter().map(ToString::to_string).collect();
         assert_eq!(
             shown[3],
-            "iptables -w 10 -t nat -A DOCKLINE-00ffab12 ! -i lo -m addrtype --dst-type LOCAL -p tcp --dport 8080 \
+            "iptables -w 10 -t nat -A DOCKLINE-00ffab12 ! -i lo ! -s 172.17.0.2 -m addrtype --dst-type LOCAL -p tcp --dport 8080 \
              -m comment --comment dockline-00ffab12 -j DNAT --to-destination 172.17.0.2:80"
         );
         assert_eq!(

@@ -35,6 +35,8 @@ fn priority(hook: &str) -> &'static str {
     if hook == "prerouting" { "dstnat" } else { "srcnat" }
 }
 
+/// The host's own packets and those of the target itself are left to the listener: the former do not come this way, the
+/// latter would have to leave a bridge by the port that they came from.
 fn translate(rule: &Rule, family: &str, tag: &str) -> String {
     let Rule { listen, proto, target, .. } = rule;
     let to = match listen.ip() {
@@ -42,7 +44,8 @@ fn translate(rule: &Rule, family: &str, tag: &str) -> String {
         ip => format!("{family} daddr {ip}"),
     };
     let (proto, port) = (proto.name(), listen.port());
-    format!("iifname != \"lo\" {to} {proto} dport {port} dnat to {target} comment \"{tag}\"")
+    let from = format!("iifname != \"lo\" {family} saddr != {}", target.ip());
+    format!("{from} {to} {proto} dport {port} dnat to {target} comment \"{tag}\"")
 }
 
 fn masquerade(rule: &Rule, family: &str, tag: &str) -> String {
@@ -97,7 +100,7 @@ delete table ip6 dockline-00ffab12
 table ip dockline-00ffab12 {
 \tchain prerouting {
 \t\ttype nat hook prerouting priority dstnat;
-\t\tiifname != \"lo\" fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80 comment \"dockline-00ffab12\"
+\t\tiifname != \"lo\" ip saddr != 172.17.0.2 fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80 comment \"dockline-00ffab12\"
 \t}
 \tchain postrouting {
 \t\ttype nat hook postrouting priority srcnat;
@@ -108,7 +111,7 @@ masquerade comment \"dockline-00ffab12\"
 table ip6 dockline-00ffab12 {
 \tchain prerouting {
 \t\ttype nat hook prerouting priority dstnat;
-\t\tiifname != \"lo\" ip6 daddr 2001:db8::1 udp dport 53 dnat to [fd00::2]:5353 comment \"dockline-00ffab12\"
+\t\tiifname != \"lo\" ip6 saddr != fd00::2 ip6 daddr 2001:db8::1 udp dport 53 dnat to [fd00::2]:5353 comment \"dockline-00ffab12\"
 \t}
 \tchain postrouting {
 \t\ttype nat hook postrouting priority srcnat;
