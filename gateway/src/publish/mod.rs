@@ -286,13 +286,13 @@ impl Publication {
             Some(target) => info!("{name} is at {}", target.ip),
             None => info!("{name} cannot be reached; its ports stay reserved"),
         }
-        if let Some(firewall) = &mut self.firewall {
-            let rules = target.as_ref().map(|target| Rule::all(self.shared.relay.mappings(), target));
-            if let Err(problem) = firewall.set(rules.unwrap_or_default()) {
-                warn!("the rules are not as they should be: {problem}");
-            }
-        }
         self.shared.relay.set_target(target.as_ref().map(|target| target.ip));
+        let rules = target.as_ref().map(|target| Rule::all(self.shared.relay.mappings(), target));
+        if let Some(Err(problem)) =
+            self.firewall.as_mut().map(|firewall| firewall.set(rules.unwrap_or_default()))
+        {
+            warn!("the rules are not as they should be: {problem}");
+        }
         *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 

@@ -39,7 +39,8 @@ class Lab:
         self.host, self.client = self._namespace("host"), self._namespace("client")
         ip(f"link add {name}-c netns {name}-host type veth peer name eth0 netns {name}-client")
         for words in (
-            f"link add {BRIDGE} type bridge",
+            # With an address of its own, as Docker's: otherwise it changes with the ports, and neighbours have the old one.
+            f"link add {BRIDGE} address 02:42:ac:1f:fa:01 type bridge",
             f"addr add {GATEWAY}/24 dev {BRIDGE}",
             f"link set {BRIDGE} up",
             f"addr add {OUTSIDE}/24 dev {name}-c",
