@@ -13,31 +13,43 @@ SONAME  := libdockline.so.$(shell echo $(VERSION) | cut -d. -f1-2)
 STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
-.PHONY: help build nginx-module install install-nginx-module demo test lint header \
-        test-rust test-c test-install test-e2e fuzz bench clean
+.PHONY: help build gateway nginx-module install install-nginx-module demo test lint header \
+        test-rust test-c test-install test-e2e test-e2e-gateway soak fuzz bench clean
 
 help:
-	@echo 'make build           target/release/libdockline.so and .a'
+	@echo 'make build           the library: target/release/libdockline.so and .a'
+	@echo 'make gateway         the programs: target/release/dockline and dockline-docker-proxy'
 	@echo 'make nginx-module    target/nginx/ngx_http_dockline_module.so for the installed nginx,'
 	@echo '                     or for the source tree NGINX_SRC=/path/to/nginx'
 	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
 	@echo '                     (KEEP=1 leaves it running)'
 	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
+	@echo 'make soak            5,000 tunnels through the gateway for a minute (SOAK_SECONDS=60)'
 	@echo 'make lint            rustfmt, clippy, rustdoc, the header'
-	@echo 'make install         the library: PREFIX= DESTDIR= LIBDIR='
+	@echo 'make install         library and programs: PREFIX= DESTDIR= LIBDIR='
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
-	@echo 'make bench           CPU and memory of tunnels beside stock nginx (benches/README.md)'
+	@echo 'make bench           CPU and memory beside nginx, HAProxy and docker-proxy (benches/README.md)'
 	@echo 'make header          include/dockline.h anew from the code'
 
 build:
 	@scripts/install-deps build
-	$(CARGO) build --release --features ffi
+	# TLS is no part of the C ABI yet; without it the library is half as large.
+	$(CARGO) build --release --no-default-features --features ffi
+
+gateway:
+	@scripts/install-deps build
+	$(CARGO) build --release -p dockline-gateway -p dockline-docker-proxy
 
 nginx-module: build
 	@scripts/install-deps nginx
 	NGINX_SRC="$(NGINX_SRC)" scripts/build-nginx-module
 
-install: build
+install: build gateway
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 0755 target/release/dockline target/release/dockline-docker-proxy $(DESTDIR)$(PREFIX)/bin
+	target/release/dockline man > $(DESTDIR)$(PREFIX)/share/man/man1/dockline.1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	target/release/dockline completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/dockline
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
 	install -m 0755 target/release/libdockline.so $(DESTDIR)$(LIBDIR)/libdockline.so.$(VERSION)
 	ln -sf libdockline.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -60,12 +72,13 @@ demo: nginx-module
 header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
 
-test: test-rust test-c test-install fuzz nginx-module test-e2e
+test: test-rust test-c test-install fuzz test-e2e test-e2e-gateway
+	$(MAKE) soak SOAK_SECONDS=15
 
 test-rust:
 	@scripts/install-deps rust
 	$(CARGO) check --no-default-features
-	$(CARGO) nextest run --features ffi
+	$(CARGO) nextest run --workspace --features dockline/ffi
 	$(CARGO) test --doc --features ffi
 
 test-c: build
@@ -73,37 +86,59 @@ test-c: build
 	$(MAKE) -C ffi-tests test
 
 # What `make install` leaves must serve a program that knows only pkg-config.
-test-install: build
+test-install: build gateway
 	rm -rf target/install-test
 	$(MAKE) install PREFIX=$(CURDIR)/target/install-test
 	PKG_CONFIG_PATH=target/install-test/lib/pkgconfig sh -ec '\
-	    cc -std=c11 -Wall -Wextra -Werror examples/relay_server.c -o target/install-test/shared \
-	        $$(pkg-config --cflags --libs dockline) -Wl,-rpath,$(CURDIR)/target/install-test/lib; \
-	    cc -std=c11 -Wall -Wextra -Werror examples/relay_server.c -o target/install-test/static \
-	        $$(pkg-config --cflags dockline) target/install-test/lib/libdockline.a \
-	        $$(pkg-config --static --libs-only-l dockline | sed s/-ldockline//)'
-	readelf -d target/install-test/shared | grep -q '$(SONAME)'
+	    for program in relay_server conn_proxy engine_server; do \
+	        cc -std=c11 -Wall -Wextra -Werror examples/$$program.c -o target/install-test/$$program-shared \
+	            $$(pkg-config --cflags --libs dockline) -Wl,-rpath,$(CURDIR)/target/install-test/lib; \
+	        cc -std=c11 -Wall -Wextra -Werror examples/$$program.c -o target/install-test/$$program-static \
+	            $$(pkg-config --cflags dockline) target/install-test/lib/libdockline.a \
+	            $$(pkg-config --static --libs-only-l dockline | sed s/-ldockline//); \
+	        readelf -d target/install-test/$$program-shared | grep -q "$(SONAME)"; \
+	    done'
+	target/install-test/bin/dockline selftest
 
-test-e2e: nginx-module
+$(VENV)/bin/pytest: tests/e2e/requirements.txt
 	@scripts/install-deps e2e
 	test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	touch $@
+
+test-e2e: nginx-module gateway $(VENV)/bin/pytest
+	@scripts/install-deps e2e
 	$(VENV)/bin/pytest tests/e2e
+
+test-e2e-gateway: gateway $(VENV)/bin/pytest
+	@scripts/install-deps e2e
+	DOCKLINE_E2E_FRONT=gateway $(VENV)/bin/pytest tests/e2e
+
+SOAK_SECONDS ?= 60
+soak:
+	$(CARGO) test --release -p dockline-gateway --test soak -- --seconds $(SOAK_SECONDS)
 
 FUZZ_SECONDS ?= 60
 fuzz:
 	@scripts/install-deps fuzz
 	scripts/fuzz $(FUZZ_SECONDS)
 
-bench: nginx-module
+bench: nginx-module gateway
+	@scripts/install-deps bench
 	$(CARGO) bench --bench nginx_relay
+	$(CARGO) bench --bench gateway
+	$(CARGO) bench --bench parsers
 
 lint:
 	@scripts/install-deps rust
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy --all-targets --features ffi -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features dockline/ffi -- -D warnings
 	$(CARGO) clippy --no-default-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings -D rustdoc::broken_intra_doc_links' $(CARGO) doc --no-deps --features ffi
+	$(CARGO) clippy --no-default-features --features drive -- -D warnings
+	$(CARGO) clippy --no-default-features --features engine -- -D warnings
+	$(CARGO) clippy --no-default-features --features ffi -- -D warnings
+	RUSTDOCFLAGS='-D warnings -D rustdoc::broken_intra_doc_links' $(CARGO) doc --no-deps --workspace --features dockline/ffi
+	@! $(CARGO) tree --workspace --edges normal --prefix none | grep -E '^(tokio|async-std|smol|futures-executor) '
 	$(CARGO) test --quiet --features ffi --test abi
 
 clean:

@@ -35,6 +35,9 @@ static struct check_counts check_counts;
         }                                                 \
     } while (0)
 
+/* The same for a call of the library. */
+#define REQUIRE_OK(call) require_ok((call), __FILE__, __LINE__, #call)
+
 static inline int check_that(int holds, const char *file, int line, const char *text)
 {
     check_counts.done++;
@@ -68,6 +71,12 @@ static inline int check_text(const char *actual, const char *expected, const cha
         return 0;
     }
     return 1;
+}
+
+static inline void require_ok(dockline_status status, const char *file, int line, const char *text)
+{
+    if (!check_text(dockline_status_name(status), "DOCKLINE_OK", file, line, text))
+        exit(1);
 }
 
 /* The exit status of the program. */

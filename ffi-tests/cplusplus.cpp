@@ -13,6 +13,9 @@ namespace {
 struct Free {
     void operator()(dockline_worker *worker) const noexcept { dockline_worker_free(worker); }
     void operator()(dockline_relay *relay) const noexcept { dockline_relay_free(relay); }
+    void operator()(dockline_conn *conn) const noexcept { dockline_conn_free(conn); }
+    void operator()(dockline_engine *engine) const noexcept { dockline_engine_free(engine); }
+    void operator()(dockline_upstream *upstream) const noexcept { dockline_upstream_free(upstream); }
 };
 using Worker = std::unique_ptr<dockline_worker, Free>;
 using Relay = std::unique_ptr<dockline_relay, Free>;
@@ -28,6 +31,7 @@ struct Socket {
 // Structs are what C says they are: no constructor, and {} is all zero.
 static_assert(std::is_trivial_v<dockline_endpoint> && std::is_standard_layout_v<dockline_endpoint>);
 static_assert(std::is_trivial_v<dockline_relay_stats> && std::is_standard_layout_v<dockline_relay_stats>);
+static_assert(std::is_trivial_v<dockline_conn_options> && std::is_standard_layout_v<dockline_engine_options>);
 static_assert(std::is_same_v<dockline_status, std::int32_t>);
 static_assert(DOCKLINE_NO_DEADLINE == UINT64_MAX);
 
@@ -133,6 +137,58 @@ void a_decision()
     CHECK_EQ(decision, DOCKLINE_DECISION_TUNNEL_RAW);
 }
 
+void an_exchange()
+{
+    const std::string_view request = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    const auto bytes = [](std::string_view text) { return reinterpret_cast<const std::uint8_t *>(text.data()); };
+    dockline_conn *made = nullptr;
+    REQUIRE_OK(dockline_conn_new(nullptr, 0, nullptr, 0, 0, &made));
+    std::unique_ptr<dockline_conn, Free> conn(made);
+    REQUIRE_OK(dockline_conn_feed(conn.get(), DOCKLINE_SIDE_DOWNSTREAM, bytes(request), request.size(), 0));
+    dockline_conn_event event{};
+    REQUIRE_OK(dockline_conn_next_event(conn.get(), &event, sizeof event));
+    CHECK_EQ(event.kind, DOCKLINE_EVENT_NEED_UPSTREAM);
+    REQUIRE_OK(dockline_conn_upstream_ready(conn.get(), nullptr, 0, 0, 0));
+    const std::uint8_t *data = nullptr;
+    std::size_t len = 0;
+    REQUIRE_OK(dockline_conn_output_view(conn.get(), DOCKLINE_SIDE_UPSTREAM, &data, &len));
+    CHECK(std::string_view(reinterpret_cast<const char *>(data), len) == request);
+}
+
+// Callbacks are lambdas without captures.
+void an_engine()
+{
+    int routed = 0;
+    dockline_engine *made = nullptr;
+    REQUIRE_OK(dockline_engine_new(nullptr, 0, &made));
+    std::unique_ptr<dockline_engine, Free> engine(made);
+    dockline_listener_options options{};
+    options.route_user = &routed;
+    options.route = [](void *user, dockline_route *route) {
+        dockline_reply reply{};
+        reply.status = 204;
+        REQUIRE_OK(dockline_route_reply(route, &reply, sizeof reply));
+        ++*static_cast<int *>(user);
+    };
+    sockaddr_in address{};
+    socklen_t len = sizeof address;
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const Socket client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(bind(listener, reinterpret_cast<sockaddr *>(&address), len) == 0 && listen(listener, 1) == 0);
+    REQUIRE(getsockname(listener, reinterpret_cast<sockaddr *>(&address), &len) == 0);
+    REQUIRE_OK(dockline_engine_adopt_listener(engine.get(), listener, &options, sizeof options, nullptr));
+    REQUIRE(connect(client.fd, reinterpret_cast<sockaddr *>(&address), len) == 0);
+    const std::string_view request = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    REQUIRE(send(client.fd, request.data(), request.size(), 0) == static_cast<ssize_t>(request.size()));
+    while (routed == 0)
+        REQUIRE_OK(dockline_engine_poll(engine.get(), PATIENCE_MS, nullptr));
+    char answer[12];
+    REQUIRE(recv(client.fd, answer, sizeof answer, MSG_WAITALL) == sizeof answer);
+    CHECK(std::string_view(answer, sizeof answer) == "HTTP/1.1 204");
+}
+
 } // namespace
 
 int main()
@@ -140,6 +196,8 @@ int main()
     const int descriptors = open_descriptors();
     a_tunnel_between_a_socket_and_memory();
     a_decision();
+    an_exchange();
+    an_engine();
     CHECK_EQ(open_descriptors(), descriptors);
     return check_summary("cplusplus");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Every function, called wrongly in every way there is: it says so, and changes nothing.
+ * Every function for tunnels, called wrongly in every way there is: it says so, and changes nothing.
  *
  *     misuse NAMES    a file with the exported functions, one a line; each has to be called here
  */
@@ -8,8 +8,45 @@
 
 #include "misuse.h"
 
-/* Only in a library built with feature _test-hooks. */
-extern dockline_status dockline_test_panic(dockline_relay *relay);
+static const uint8_t method[] = "GET", target[] = "/info";
+
+static dockline_request_facts good_request(void)
+{
+    dockline_request_facts facts;
+    memset(&facts, 0, sizeof facts);
+    facts.method = method;
+    facts.method_len = 3;
+    facts.target = target;
+    facts.target_len = 5;
+    facts.version = DOCKLINE_HTTP_11;
+    return facts;
+}
+
+static dockline_response_facts good_response(void)
+{
+    dockline_response_facts facts;
+    memset(&facts, 0, sizeof facts);
+    facts.status = 200;
+    return facts;
+}
+
+static dockline_status plan(const dockline_request_facts *facts, size_t facts_size)
+{
+    dockline_request_plan out;
+    memset(&out, 0x55, sizeof out);
+    dockline_status status = CALL(dockline_request_plan_make, facts, facts_size, &out, sizeof out);
+    CHECK_EQ(is_filled_with(&out, 0x55, sizeof out), status != DOCKLINE_OK);
+    return status;
+}
+
+static dockline_status decide(const dockline_request_facts *request, size_t request_size,
+                              const dockline_response_facts *response, size_t response_size)
+{
+    int32_t out = 0x55;
+    dockline_status status = CALL(dockline_hijack_decide, request, request_size, response, response_size, &out);
+    CHECK_EQ(out == 0x55, status != DOCKLINE_OK);
+    return status;
+}
 
 static void decisions(void)
 {
@@ -695,27 +732,6 @@ static void names(void)
     CHECK(CALL_PLAIN(dockline_version_string) != NULL);
 }
 
-/* Every function that the library exports was called above. */
-static void nothing_is_left_out(const char *path)
-{
-    char name[128];
-    int count = 0;
-    FILE *file = fopen(path, "r");
-    AT("%s", path);
-    REQUIRE(file != NULL);
-    while (fscanf(file, "%127s", name) == 1) {
-        size_t i = 0;
-        while (called[i] != NULL && strcmp(called[i], name) != 0)
-            i++;
-        AT("%s was called", name);
-        CHECK(called[i] != NULL);
-        count++;
-    }
-    fclose(file);
-    AT("exports");
-    CHECK(count >= 17);
-}
-
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -733,7 +749,7 @@ int main(int argc, char **argv)
     house_keeping_inside_a_callback();
     a_panic_poisons_one_handle();
     names();
-    nothing_is_left_out(argv[1]);
+    nothing_is_left_out(argv[1], 0);
     AT("descriptors");
     CHECK_EQ(open_descriptors(), descriptors);
     return check_summary("misuse");

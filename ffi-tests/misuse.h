@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * What misuse.c calls with: which functions were called, wrong sizes, good arguments to spoil.
+ * What misuse.c and misuse_http.c call with: which functions were called, wrong sizes, good arguments to spoil.
  */
 #ifndef MISUSE_H
 #define MISUSE_H
 
 #include "bed.h"
+
+/* Only in a library built with feature _test-hooks. */
+extern dockline_status dockline_test_panic(void *handle);
 
 static const char *called[64];
 
@@ -69,44 +72,38 @@ static void put(void *roomy, const void *value, size_t len, int tail_byte)
     memcpy(roomy, value, len);
 }
 
-static const uint8_t method[] = "GET", target[] = "/info";
-
-static dockline_request_facts good_request(void)
+/* Whether a function belongs to misuse_http.c; the rest is misuse.c's. */
+static int is_for_http(const char *name)
 {
-    dockline_request_facts facts;
-    memset(&facts, 0, sizeof facts);
-    facts.method = method;
-    facts.method_len = 3;
-    facts.target = target;
-    facts.target_len = 5;
-    facts.version = DOCKLINE_HTTP_11;
-    return facts;
+    static const char *const prefixes[] = {"conn_", "engine_", "exchange_", "request_field", "route_", "upstream_"};
+    for (size_t i = 0; i < LENGTH(prefixes); i++) {
+        if (strncmp(name + strlen("dockline_"), prefixes[i], strlen(prefixes[i])) == 0)
+            return 1;
+    }
+    return 0;
 }
 
-static dockline_response_facts good_response(void)
+/* Every function that the library exports and that is for HTTP, or not, was called. */
+static void nothing_is_left_out(const char *path, int http)
 {
-    dockline_response_facts facts;
-    memset(&facts, 0, sizeof facts);
-    facts.status = 200;
-    return facts;
-}
-
-static dockline_status plan(const dockline_request_facts *facts, size_t facts_size)
-{
-    dockline_request_plan out;
-    memset(&out, 0x55, sizeof out);
-    dockline_status status = CALL(dockline_request_plan_make, facts, facts_size, &out, sizeof out);
-    CHECK_EQ(is_filled_with(&out, 0x55, sizeof out), status != DOCKLINE_OK);
-    return status;
-}
-
-static dockline_status decide(const dockline_request_facts *request, size_t request_size,
-                              const dockline_response_facts *response, size_t response_size)
-{
-    int32_t out = 0x55;
-    dockline_status status = CALL(dockline_hijack_decide, request, request_size, response, response_size, &out);
-    CHECK_EQ(out == 0x55, status != DOCKLINE_OK);
-    return status;
+    char name[128];
+    int count = 0;
+    FILE *file = fopen(path, "r");
+    AT("%s", path);
+    REQUIRE(file != NULL);
+    while (fscanf(file, "%127s", name) == 1) {
+        size_t i = 0;
+        if (is_for_http(name) != http)
+            continue;
+        while (called[i] != NULL && strcmp(called[i], name) != 0)
+            i++;
+        AT("%s was called", name);
+        CHECK(called[i] != NULL);
+        count++;
+    }
+    fclose(file);
+    AT("exports");
+    CHECK(count >= 17);
 }
 
 #endif

@@ -30,17 +30,22 @@ run() {
 }
 
 run header ./header.sh "$header" "$library" "$out/names"
-for program in version hijack relay ends misuse structsize buffers dlopen cplusplus server; do
+for program in version hijack relay ends conn engine misuse misuse_http structsize buffers dlopen cplusplus \
+    relay_server conn_proxy engine_server; do
     for variant in shared static shared-san static-san; do
         command=$out/$program-$variant argument=
         case $program in
-        misuse) argument=$out/names ;;
+        misuse | misuse_http) argument=$out/names ;;
         dlopen) argument=$library ;;
         esac
         case $program-$variant in
         dlopen-static*) continue ;; # there is nothing to load
-        server-*-san) run "$program $variant" "$out/server-driver" "$out/relay_server-$variant" ;;
-        server-*) run "$program $variant, memcheck" "$out/server-driver" $memcheck "$out/relay_server-$variant" ;;
+        relay_server-*-san) run "$program $variant" "$out/server-driver" "$command" ;;
+        relay_server-*) run "$program $variant, memcheck" "$out/server-driver" $memcheck "$command" ;;
+        conn_proxy-*-san | engine_server-*-san) run "$program $variant" "$out/proxy-driver" "$command" ;;
+        conn_proxy-* | engine_server-*)
+            run "$program $variant, memcheck" "$out/proxy-driver" $memcheck "$command"
+            ;;
         *-san) run "$program $variant" "$command" $argument ;;
         *)
             run "$program $variant" "$command" $argument

@@ -4,11 +4,8 @@
  *     server SERVER [ARGUMENTS THAT COME BEFORE ITS ADDRESSES...]
  */
 #include <pthread.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
-#include "sockets.h"
+#include "child.h"
 
 enum { CONNECTIONS = 100, MOST = 400000 };
 
@@ -170,25 +167,6 @@ static int descriptors_of(pid_t pid)
     return count;
 }
 
-static pid_t start_server(char **command, int words, const struct address *listen, const struct address *upstream)
-{
-    char *arguments[32];
-    REQUIRE(words < 28);
-    memcpy(arguments, command, (size_t)words * sizeof *arguments);
-    arguments[words] = (char *)listen->text;
-    arguments[words + 1] = (char *)upstream->text;
-    arguments[words + 2] = NULL;
-    pid_t pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves no server behind */
-        execvp(arguments[0], arguments);
-        perror(arguments[0]);
-        _exit(127);
-    }
-    return pid;
-}
-
 /* Waits until the server takes a connection, and lets it see that one end. */
 static void wait_for_server(const struct address *server, int listener)
 {
@@ -208,14 +186,6 @@ static void wait_for_server(const struct address *server, int listener)
     REQUIRE(!"the server takes connections");
 }
 
-static void expect_exit(pid_t pid, int expected)
-{
-    int status = -1;
-    REQUIRE(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFEXITED(status));
-    CHECK_EQ(WEXITSTATUS(status), expected);
-}
-
 static void many_at_once(char **command, int words, struct address server, struct address upstream)
 {
     static struct client clients[CONNECTIONS];
@@ -224,7 +194,7 @@ static void many_at_once(char **command, int words, struct address server, struc
     int listener = socket(upstream.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     REQUIRE(bind(listener, (struct sockaddr *)&upstream.storage, upstream.len) == 0);
     REQUIRE(listen(listener, SOMAXCONN) == 0);
-    pid_t pid = start_server(command, words, &server, &upstream);
+    pid_t pid = start_server(command, words, server.text, upstream.text);
     wait_for_server(&server, listener);
     int before = descriptors_of(pid);
 
@@ -284,7 +254,7 @@ static void many_at_once(char **command, int words, struct address server, struc
 static void no_upstream(char **command, int words, struct address server, struct address upstream)
 {
     AT("%s to nobody at %s", server.text, upstream.text);
-    pid_t pid = start_server(command, words, &server, &upstream);
+    pid_t pid = start_server(command, words, server.text, upstream.text);
     for (int round = 0, served = 0; served < 3; round++) {
         REQUIRE(round < PATIENCE_MS / 20);
         int fd = dial(&server);

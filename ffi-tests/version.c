@@ -60,6 +60,44 @@ static const struct number numbers[] = {
     ROW(DOCKLINE_LOG_ERROR, 1),
     ROW(DOCKLINE_LOG_WARN, 2),
     ROW(DOCKLINE_LOG_INFO, 3),
+    ROW(DOCKLINE_CLIENT_TLS, 1),
+    ROW(DOCKLINE_CLIENT_UNIX, 2),
+    ROW(DOCKLINE_END_COMPLETE, 1),
+    ROW(DOCKLINE_END_REPLIED, 2),
+    ROW(DOCKLINE_END_BAD_REQUEST, 3),
+    ROW(DOCKLINE_END_CLIENT_TIMEOUT, 4),
+    ROW(DOCKLINE_END_CLIENT_ABORTED, 5),
+    ROW(DOCKLINE_END_UNREACHABLE, 6),
+    ROW(DOCKLINE_END_BAD_RESPONSE, 7),
+    ROW(DOCKLINE_END_UPSTREAM_TIMEOUT, 8),
+    ROW(DOCKLINE_END_TRUNCATED, 9),
+    ROW(DOCKLINE_END_STOPPED, 10),
+    ROW(DOCKLINE_EXCHANGE_REUSED, 1),
+    ROW(DOCKLINE_CONN_STRICT_HOST, 0x01),
+    ROW(DOCKLINE_CONN_ALLOW_CONNECT, 0x02),
+    ROW(DOCKLINE_CONN_X_FORWARDED, 0x04),
+    ROW(DOCKLINE_CONN_FORWARDED, 0x08),
+    ROW(DOCKLINE_CONN_TRUSTED, 0x10),
+    ROW(DOCKLINE_DOWNSTREAM_SHUT, 0x100),
+    ROW(DOCKLINE_UPSTREAM_SHUT, 0x1000),
+    ROW(DOCKLINE_EVENT_NONE, 0),
+    ROW(DOCKLINE_EVENT_NEED_UPSTREAM, 1),
+    ROW(DOCKLINE_EVENT_RELEASE_UPSTREAM, 2),
+    ROW(DOCKLINE_EVENT_EXCHANGE_ENDED, 3),
+    ROW(DOCKLINE_EVENT_TUNNEL, 4),
+    ROW(DOCKLINE_EVENT_CLOSED, 5),
+    ROW(DOCKLINE_EVENT_MAY_REUSE, 1),
+    ROW(DOCKLINE_EVENT_AGAIN, 2),
+    ROW(DOCKLINE_EVENT_KEEP, 4),
+    ROW(DOCKLINE_EVENT_RESET, 8),
+    ROW(DOCKLINE_FAILED_UNREACHABLE, 1),
+    ROW(DOCKLINE_FAILED_TIMEOUT, 2),
+    ROW(DOCKLINE_FAILED_OVERLOADED, 3),
+    ROW(DOCKLINE_SERVICE_HTTP, 0),
+    ROW(DOCKLINE_SERVICE_FORWARD, 1),
+    ROW(DOCKLINE_ENGINE_RUNNING, 0),
+    ROW(DOCKLINE_ENGINE_DRAINING, 1),
+    ROW(DOCKLINE_ENGINE_DONE, 2),
     ROW(DOCKLINE_OK, 0),
     ROW(DOCKLINE_E_NULL, -100),
     ROW(DOCKLINE_E_SIZE, -101),
@@ -69,6 +107,7 @@ static const struct number numbers[] = {
     ROW(DOCKLINE_E_HANDLE, -105),
     ROW(DOCKLINE_E_BLOCKING, -106),
     ROW(DOCKLINE_E_NOT_STREAM, -107),
+    ROW(DOCKLINE_E_NOT_LISTENING, -108),
     ROW(DOCKLINE_E_LIMIT, -300),
     ROW(DOCKLINE_E_SYSTEM, -400),
     ROW(DOCKLINE_E_PANIC, -900),
@@ -89,6 +128,7 @@ static void numbers_are_frozen(void)
     CHECK_EQ(DOCKLINE_UPSTREAM_WRITE, DOCKLINE_DOWNSTREAM_WRITE << 4);
     CHECK_EQ(DOCKLINE_UPSTREAM_HUP, DOCKLINE_DOWNSTREAM_HUP << 4);
     CHECK_EQ(DOCKLINE_UPSTREAM_GONE, DOCKLINE_DOWNSTREAM_GONE << 4);
+    CHECK_EQ(DOCKLINE_UPSTREAM_SHUT, DOCKLINE_DOWNSTREAM_SHUT << 4);
 }
 
 static void the_library_is_the_header_s(void)
@@ -117,8 +157,8 @@ static void every_status_has_a_name_and_a_text(void)
         CHECK(text[strlen(text) - 1] != '.');
         CHECK(strcmp(text, dockline_status_text(1)) != 0);
     }
-    CHECK_EQ(named, 13);
-    static const dockline_status unknown[] = {1, -1, -99, -108, -902, INT32_MAX, INT32_MIN};
+    CHECK_EQ(named, 14);
+    static const dockline_status unknown[] = {1, -1, -99, -109, -902, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         AT("status %d", unknown[i]);
         CHECK_STR(dockline_status_name(unknown[i]), "DOCKLINE_E_UNKNOWN");
@@ -141,11 +181,25 @@ static void every_close_reason_has_a_word(void)
     CHECK_STR(dockline_close_reason_name(INT32_MIN), "unknown");
 }
 
+static void every_end_has_a_word(void)
+{
+    static const char *const words[] = {
+        "unknown", "complete", "replied", "bad-request", "client-timeout", "client-aborted", "unreachable",
+        "bad-response", "upstream-timeout", "truncated", "stopped", "unknown",
+    };
+    for (int32_t end = 0; end < 12; end++) {
+        AT("end %d", end);
+        CHECK_STR(dockline_exchange_end_name(end), words[end]);
+    }
+    CHECK_STR(dockline_exchange_end_name(INT32_MIN), "unknown");
+}
+
 int main(void)
 {
     numbers_are_frozen();
     the_library_is_the_header_s();
     every_status_has_a_name_and_a_text();
     every_close_reason_has_a_word();
+    every_end_has_a_word();
     return check_summary("version");
 }

@@ -3,15 +3,37 @@
  * dockline: the core of a proxy for the Docker Engine API, for C and C++.
  * Made from src/ffi by cbindgen; `cargo test --test abi` compares it. Do not edit.
  *
- * What it does. Docker's attach, exec, /session and /grpc stop being HTTP half way: the connection
- * becomes a raw stream in both directions. dockline_request_plan_make() and dockline_hijack_decide()
- * tell when that happens; a dockline_relay then joins the two connections, with half-close, back-pressure
- * and zero-copy, until both directions have ended.
+ * What it does. A proxy for Docker's API speaks HTTP/1.1 until attach, exec, /session or /grpc make the connection
+ * a raw stream in both directions, with half-close, back-pressure and an end of its own on each side. There are
+ * three ways in; take the highest that the host allows:
  *
- * The host keeps its sockets, its event loop and its clock. The library starts no thread, opens nothing
- * but pipes, installs no signal handler and keeps no global state.
+ *     dockline_engine    the library owns sockets and loop: listeners, upstreams, HTTP, tunnels
+ *     dockline_conn      the host owns sockets and clock; the library does the HTTP of one client connection
+ *     dockline_relay     the host speaks HTTP, too; dockline_request_plan_make() and dockline_hijack_decide() tell
+ *                        when a tunnel begins, and a relay joins the two connections until both directions have ended
  *
- * The loop, in short:
+ * Relay and connection start no thread, open nothing but pipes, install no signal handler and keep no global state.
+ * An engine starts threads only to look up host names of upstreams.
+ *
+ * An engine, in short:
+ *
+ *     dockline_upstream_options docker = { .address = "unix:///var/run/docker.sock", ... };
+ *     dockline_upstream_new(&docker, sizeof docker, &upstream);
+ *     dockline_engine_new(NULL, 0, &engine);                       after fork
+ *     dockline_listener_options web = { .upstream = upstream };        or .route, to decide for each request
+ *     dockline_engine_adopt_listener(engine, listening_socket, &web, sizeof web, NULL);
+ *     dockline_engine_run(engine);                                 dockline_engine_stop() from any thread ends it
+ *     dockline_engine_free(engine);
+ *
+ * A connection, in short; after every call that takes a time:
+ *
+ *     while (dockline_conn_next_event(conn, &event, sizeof event), event.kind != DOCKLINE_EVENT_NONE)
+ *         ...                                                      connect, keep, close: as the event says
+ *     dockline_conn_wants(conn, &interest, &deadline_ms);
+ *     WRITE: dockline_conn_output_view, send, dockline_conn_output_sent      READ: recv, dockline_conn_feed
+ *     after DOCKLINE_EVENT_TUNNEL: dockline_conn_tunnel_take, then a relay
+ *
+ * A relay, in short:
  *
  *     dockline_worker_new(NULL, 0, &worker);                       once a thread, after fork
  *     dockline_endpoint client = { .fd = c }, daemon = { .fd = d };   non-blocking stream sockets
@@ -23,24 +45,25 @@
  *     }
  *     dockline_relay_free(relay); close(c); close(d);
  *
- * examples/relay_server.c is a whole server.
+ * examples/engine_server.c, conn_proxy.c and relay_server.c are whole programs.
  *
  * Threads. A handle is used by one thread at a time, and so are all relays of one worker. A second call
- * at the same time gets DOCKLINE_E_BUSY. The two decision functions may be called from anywhere.
+ * at the same time gets DOCKLINE_E_BUSY. Pure functions and upstreams may be used from anywhere, and so may most of
+ * an engine: its functions say so.
  *
- * Ownership. _new makes, _free frees and accepts NULL. Memory and descriptors that the host passes are
- * borrowed: for the call, or, where the text says so, until the relay is freed. The library closes
- * no descriptor of the host's. Results are written on success only.
+ * Ownership. _new makes, _free frees and accepts NULL. _view borrows. _adopt gives descriptors to the library on
+ * success only. All other memory and descriptors that the host passes are borrowed: for the call, or, where the text
+ * says so, until the relay is freed. Results are written on success only.
  *
  * Structs cross with their size: pass sizeof. All zero is the default everywhere. A program built
  * against an older header goes on working; one built against a newer header may use what this library
  * knows, and gets DOCKLINE_E_SIZE if it sets more.
  *
  * Errors. 0 is success, negative is a dockline_status. A connection that breaks is no error of a call:
- * it is a close reason. Panics do not cross: the call returns DOCKLINE_E_PANIC, and the handle can only
+ * it is an event, a close reason or an end in a record. Panics do not cross: the call returns DOCKLINE_E_PANIC, and the handle can only
  * be freed.
  *
- * Fork. Make workers after fork(2); a child does not use its parent's.
+ * Fork. Make workers and engines after fork(2); a child does not use its parent's.
  *
  * Time is uint64_t milliseconds on a monotonic clock of the host's; only differences count.
  */
@@ -290,9 +313,225 @@
 #define DOCKLINE_CLOSE_KILLED 7
 
 /**
+ * Client flag: the connection is TLS.
+ */
+#define DOCKLINE_CLIENT_TLS 1
+
+/**
+ * Client flag: it came over a Unix socket, and pid, uid and gid are known (SO_PEERCRED).
+ */
+#define DOCKLINE_CLIENT_UNIX 2
+
+/**
+ * The answer was delivered whole, or the tunnel was opened.
+ */
+#define DOCKLINE_END_COMPLETE 1
+
+/**
+ * It was answered here, as the host said.
+ */
+#define DOCKLINE_END_REPLIED 2
+
+/**
+ * The request could not be accepted: malformed, over a limit, or refused.
+ */
+#define DOCKLINE_END_BAD_REQUEST 3
+
+/**
+ * The client took too long with its request, or with taking the answer.
+ */
+#define DOCKLINE_END_CLIENT_TIMEOUT 4
+
+/**
+ * The client left.
+ */
+#define DOCKLINE_END_CLIENT_ABORTED 5
+
+/**
+ * The upstream could not be reached.
+ */
+#define DOCKLINE_END_UNREACHABLE 6
+
+/**
+ * The upstream's answer was malformed, or it ended or failed before one.
+ */
+#define DOCKLINE_END_BAD_RESPONSE 7
+
+/**
+ * The upstream took too long to answer, or to take the request.
+ */
+#define DOCKLINE_END_UPSTREAM_TIMEOUT 8
+
+/**
+ * The upstream's answer was cut; the client saw that.
+ */
+#define DOCKLINE_END_TRUNCATED 9
+
+/**
+ * The host ended it.
+ */
+#define DOCKLINE_END_STOPPED 10
+
+/**
+ * Exchange flag: it used a kept upstream connection. Set by the engine; a host that connects itself knows.
+ */
+#define DOCKLINE_EXCHANGE_REUSED 1
+
+/**
+ * Connection flag: Host has to be a host and a port. Without it anything goes: Docker clients send odd ones. Set it
+ * if you route by Host.
+ */
+#define DOCKLINE_CONN_STRICT_HOST 1
+
+/**
+ * Connection flag: send CONNECT on. Without it CONNECT is refused and the connection closed (RFC 9931).
+ */
+#define DOCKLINE_CONN_ALLOW_CONNECT 2
+
+/**
+ * Connection flag: send X-Forwarded-For, -Proto and -Host.
+ */
+#define DOCKLINE_CONN_X_FORWARDED 4
+
+/**
+ * Connection flag: send Forwarded (RFC 7239).
+ */
+#define DOCKLINE_CONN_FORWARDED 8
+
+/**
+ * Connection flag: clients are proxies that are believed: what they say in these fields is kept. Without it, removed.
+ */
+#define DOCKLINE_CONN_TRUSTED 16
+
+/**
+ * Half-close the downstream, then call dockline_conn_shut_done.
+ */
+#define DOCKLINE_DOWNSTREAM_SHUT 256
+
+/**
+ * Half-close the upstream, then call dockline_conn_shut_done.
+ */
+#define DOCKLINE_UPSTREAM_SHUT 4096
+
+/**
+ * There is nothing to do for now.
+ */
+#define DOCKLINE_EVENT_NONE 0
+
+/**
+ * A request was read (dockline_conn_request_view): find a connection for it and call
+ * dockline_conn_upstream_ready, or dockline_conn_upstream_failed; or answer it with dockline_conn_reply.
+ */
+#define DOCKLINE_EVENT_NEED_UPSTREAM 1
+
+/**
+ * The upstream connection is not used any more: keep it for others if DOCKLINE_EVENT_KEEP is set, else close it.
+ */
+#define DOCKLINE_EVENT_RELEASE_UPSTREAM 2
+
+/**
+ * A request has been dealt with (dockline_conn_record_get). Comes before DOCKLINE_EVENT_TUNNEL, too.
+ */
+#define DOCKLINE_EVENT_EXCHANGE_ENDED 3
+
+/**
+ * From here on both connections carry raw bytes: dockline_conn_tunnel_take.
+ */
+#define DOCKLINE_EVENT_TUNNEL 4
+
+/**
+ * Close the client's connection, by a reset if DOCKLINE_EVENT_RESET is set, and free the handle.
+ */
+#define DOCKLINE_EVENT_CLOSED 5
+
+/**
+ * With NEED_UPSTREAM: a kept connection will do. Without it, one that is newly made: the request must not be sent
+ * twice, and is not risked on a connection that its peer may be closing.
+ */
+#define DOCKLINE_EVENT_MAY_REUSE 1
+
+/**
+ * With NEED_UPSTREAM: the same request was sent before, on a kept connection that turned out to be dead.
+ */
+#define DOCKLINE_EVENT_AGAIN 2
+
+/**
+ * With RELEASE_UPSTREAM: the connection may serve other requests.
+ */
+#define DOCKLINE_EVENT_KEEP 4
+
+/**
+ * With CLOSED: a clean end would be taken for the end of the answer.
+ */
+#define DOCKLINE_EVENT_RESET 8
+
+/**
+ * No connection could be made: answered with 502.
+ */
+#define DOCKLINE_FAILED_UNREACHABLE 1
+
+/**
+ * The attempt took too long: 504.
+ */
+#define DOCKLINE_FAILED_TIMEOUT 2
+
+/**
+ * There is no descriptor or memory for one more connection: 503.
+ */
+#define DOCKLINE_FAILED_OVERLOADED 3
+
+/**
+ * Listener service: HTTP/1.1, request by request.
+ */
+#define DOCKLINE_SERVICE_HTTP 0
+
+/**
+ * Listener service: bytes; each connection is joined with one to the upstream.
+ */
+#define DOCKLINE_SERVICE_FORWARD 1
+
+/**
+ * The engine serves.
+ */
+#define DOCKLINE_ENGINE_RUNNING 0
+
+/**
+ * It was stopped, and finishes what it has begun.
+ */
+#define DOCKLINE_ENGINE_DRAINING 1
+
+/**
+ * Nothing is left to do.
+ */
+#define DOCKLINE_ENGINE_DONE 2
+
+/**
+ * One client connection as HTTP/1.1, and the upstream connections that serve it one after the other. The host has
+ * the sockets, the clock, and the say about where a request goes.
+ */
+typedef struct dockline_conn dockline_conn;
+
+/**
+ * A loop that owns its sockets: it accepts, connects, speaks HTTP and relays tunnels. One thread at a time drives
+ * it (dockline_engine_poll, _run, _timeout_ms); any thread may call the rest but dockline_engine_free. Make it after
+ * fork(2).
+ */
+typedef struct dockline_engine dockline_engine;
+
+/**
  * A tunnel: two byte streams joined, driven by the host.
  */
 typedef struct dockline_relay dockline_relay;
+
+/**
+ * The decision about one request. It lives within the callback that gets it: dockline_listener_options.route.
+ */
+typedef struct dockline_route dockline_route;
+
+/**
+ * A server that requests or connections are sent on to. Any thread may use it, and any number of engines.
+ */
+typedef struct dockline_upstream dockline_upstream;
 
 /**
  * What the relays of one thread share: a scratch buffer, pipes for bulk transfers, the log. Make one
@@ -566,6 +805,646 @@ typedef struct dockline_relay_stats {
 } dockline_relay_stats;
 
 /**
+ * One field line of a head. This struct never grows.
+ */
+typedef struct dockline_field {
+  /**
+   * The name, as sent; compare it without regard to case.
+   */
+  const uint8_t *name;
+  /**
+   * Bytes of name.
+   */
+  size_t name_len;
+  /**
+   * The value, without blanks around it.
+   */
+  const uint8_t *value;
+  /**
+   * Bytes of value.
+   */
+  size_t value_len;
+} dockline_field;
+
+/**
+ * A request head. All of it is borrowed, for as long as the function that gave it says.
+ */
+typedef struct dockline_request {
+  /**
+   * The method, as sent.
+   */
+  const uint8_t *method;
+  /**
+   * Bytes of method.
+   */
+  size_t method_len;
+  /**
+   * The request target, as sent.
+   */
+  const uint8_t *target;
+  /**
+   * Bytes of target.
+   */
+  size_t target_len;
+  /**
+   * The field lines, in the order in which they came.
+   */
+  const struct dockline_field *fields;
+  /**
+   * How many there are.
+   */
+  size_t field_count;
+  /**
+   * DOCKLINE_HTTP_10 or DOCKLINE_HTTP_11
+   */
+  uint32_t version;
+  /**
+   * 0
+   */
+  uint32_t reserved;
+} dockline_request;
+
+/**
+ * The bounds and habits of HTTP connections. All zero is the default. Times are totals: a byte now and then does
+ * not prolong them, unless it says so; UINT64_MAX is as good as for ever.
+ */
+typedef struct dockline_conn_options {
+  /**
+   * The name of this hop in Via, a token; NULL adds no Via.
+   */
+  const uint8_t *via;
+  /**
+   * Bytes of via.
+   */
+  size_t via_len;
+  /**
+   * A path below which the daemon is served; NULL if at the root.
+   */
+  const uint8_t *base;
+  /**
+   * Bytes of base.
+   */
+  size_t base_len;
+  /**
+   * Bytes of a request head. 0: 64 KiB.
+   */
+  uint64_t request_head_bytes;
+  /**
+   * Bytes of a request line. 0: 16 KiB.
+   */
+  uint64_t request_line_bytes;
+  /**
+   * Bytes of a response head. 0: 64 KiB.
+   */
+  uint64_t response_head_bytes;
+  /**
+   * Bytes that a client may send behind a request that may become a tunnel, before the answer; also the longest
+   * body that is read whole first. 0: 64 KiB.
+   */
+  uint64_t held_bytes;
+  /**
+   * From the first byte of a request head to its end. 0: 15000.
+   */
+  uint64_t head_ms;
+  /**
+   * Without a byte of a request body from the client, or of an answer taken by it. 0: 300000.
+   */
+  uint64_t body_ms;
+  /**
+   * From the end of the request to the response head; does not hold for operations known to take their time,
+   * such as wait and events. 0: for ever.
+   */
+  uint64_t response_ms;
+  /**
+   * How long a client connection may be idle between requests. 0: 300000.
+   */
+  uint64_t keep_alive_ms;
+  /**
+   * How long a closing connection may still send, so that the last answer is not lost to a reset. 0: 2000.
+   */
+  uint64_t closing_ms;
+  /**
+   * Engine only. One attempt to connect to one address of an upstream. 0: 5000.
+   */
+  uint64_t connect_ms;
+  /**
+   * Engine only. How long an unused upstream connection is kept. 0: 60000.
+   */
+  uint64_t pool_ms;
+  /**
+   * Engine only. Ends a tunnel that carried nothing for so long. 0: never.
+   */
+  uint64_t tunnel_idle_ms;
+  /**
+   * Requests on one client connection; the last one is answered with Connection: close. 0: 100000.
+   */
+  uint32_t requests;
+  /**
+   * Field lines in one head. 0: 128.
+   */
+  uint32_t fields;
+  /**
+   * Engine only. Unused connections kept for each upstream. 0: 128.
+   */
+  uint32_t pool_size;
+  /**
+   * DOCKLINE_CONN_STRICT_HOST and so on.
+   */
+  uint32_t flags;
+} dockline_conn_options;
+
+/**
+ * Who is at the other end of a client connection.
+ */
+typedef struct dockline_client {
+  /**
+   * Its address in network order, ip_len bytes of it.
+   */
+  uint8_t ip[16];
+  /**
+   * 4, 16, or 0 if there is no address.
+   */
+  uint32_t ip_len;
+  /**
+   * Its port.
+   */
+  uint32_t port;
+  /**
+   * DOCKLINE_CLIENT_TLS, DOCKLINE_CLIENT_UNIX
+   */
+  uint32_t flags;
+  /**
+   * The process that connected, for logs only: the number may be another's by now.
+   */
+  int32_t pid;
+  /**
+   * Its user.
+   */
+  uint32_t uid;
+  /**
+   * Its group.
+   */
+  uint32_t gid;
+  /**
+   * The name of the engine's listener.
+   */
+  const uint8_t *listener;
+  /**
+   * Bytes of listener.
+   */
+  size_t listener_len;
+} dockline_client;
+
+/**
+ * What the host has to do.
+ */
+typedef struct dockline_conn_event {
+  /**
+   * DOCKLINE_EVENT_NONE and so on
+   */
+  int32_t kind;
+  /**
+   * DOCKLINE_EVENT_MAY_REUSE and so on
+   */
+  uint32_t flags;
+  /**
+   * With TUNNEL: DOCKLINE_DECISION_TUNNEL_*.
+   */
+  int32_t tunnel;
+  /**
+   * 0
+   */
+  uint32_t reserved;
+} dockline_conn_event;
+
+/**
+ * An answer of the host's own. Everything is copied.
+ */
+typedef struct dockline_reply {
+  /**
+   * 200 to 599
+   */
+  uint32_t status;
+  /**
+   * 0
+   */
+  uint32_t reserved;
+  /**
+   * Content-Type. NULL: body is a message in UTF-8, and is sent as the Docker Engine API sends errors,
+   * {"message": ...}: docker prints it.
+   */
+  const uint8_t *content_type;
+  /**
+   * Bytes of content_type.
+   */
+  size_t content_type_len;
+  /**
+   * The body; none with status 204, 205 and 304.
+   */
+  const uint8_t *body;
+  /**
+   * Bytes of body.
+   */
+  size_t body_len;
+  /**
+   * More fields. Connection, Content-Length, Content-Type, Transfer-Encoding and Upgrade are not taken.
+   */
+  const struct dockline_field *fields;
+  /**
+   * How many there are.
+   */
+  size_t field_count;
+} dockline_reply;
+
+/**
+ * What a tunnel begins with: bytes that were received and not yet sent on. They belong to the handle.
+ */
+typedef struct dockline_conn_tunnel {
+  /**
+   * Of the client, for the upstream.
+   */
+  const uint8_t *from_downstream;
+  /**
+   * Bytes of from_downstream.
+   */
+  size_t from_downstream_len;
+  /**
+   * Of the upstream, for the client.
+   */
+  const uint8_t *from_upstream;
+  /**
+   * Bytes of from_upstream.
+   */
+  size_t from_upstream_len;
+} dockline_conn_tunnel;
+
+/**
+ * A request that has been dealt with, or became a tunnel.
+ */
+typedef struct dockline_exchange_record {
+  /**
+   * The method; empty if the request could not be read.
+   */
+  const uint8_t *method;
+  /**
+   * Bytes of method.
+   */
+  size_t method_len;
+  /**
+   * The request target, as sent; empty if the request could not be read.
+   */
+  const uint8_t *target;
+  /**
+   * Bytes of target.
+   */
+  size_t target_len;
+  /**
+   * The name of the upstream that it went to, from the engine; empty if it went nowhere.
+   */
+  const uint8_t *upstream;
+  /**
+   * Bytes of upstream.
+   */
+  size_t upstream_len;
+  /**
+   * Body bytes from the client.
+   */
+  uint64_t bytes_up;
+  /**
+   * Body bytes to the client.
+   */
+  uint64_t bytes_down;
+  /**
+   * Microseconds from the first byte of the request to the end of the answer (of its head for a tunnel).
+   */
+  uint64_t duration_us;
+  /**
+   * Microseconds from the first byte of the request to the head of the answer; 0 without an answer.
+   */
+  uint64_t head_us;
+  /**
+   * The status of the answer; 0 if none was sent.
+   */
+  uint32_t status;
+  /**
+   * DOCKLINE_END_*
+   */
+  int32_t end;
+  /**
+   * DOCKLINE_DECISION_TUNNEL_*, or 0 if it became no tunnel.
+   */
+  int32_t tunnel;
+  /**
+   * DOCKLINE_EXCHANGE_REUSED
+   */
+  uint32_t flags;
+} dockline_exchange_record;
+
+/**
+ * Where an upstream is, and how it is spoken with. Text is copied.
+ */
+typedef struct dockline_upstream_options {
+  /**
+   * "unix:///PATH", "unix://@NAME" (in the abstract namespace), or "tcp://HOST:PORT", IPv6 addresses in
+   * brackets. Required.
+   */
+  const uint8_t *address;
+  /**
+   * Bytes of address.
+   */
+  size_t address_len;
+  /**
+   * What records and logs call it, in UTF-8; NULL: the address.
+   */
+  const uint8_t *name;
+  /**
+   * Bytes of name.
+   */
+  size_t name_len;
+  /**
+   * Replaces the Host of requests; NULL sends the client's. A Docker daemon does not care, and refuses some that
+   * its own clients send: set it, to "docker" for instance.
+   */
+  const uint8_t *host;
+  /**
+   * Bytes of host.
+   */
+  size_t host_len;
+} dockline_upstream_options;
+
+/**
+ * A tunnel that ended.
+ */
+typedef struct dockline_tunnel_record {
+  /**
+   * The method of the request that opened it; empty for a connection that was no HTTP.
+   */
+  const uint8_t *method;
+  /**
+   * Bytes of method.
+   */
+  size_t method_len;
+  /**
+   * Its target, at most the first 255 bytes.
+   */
+  const uint8_t *target;
+  /**
+   * Bytes of target.
+   */
+  size_t target_len;
+  /**
+   * The name of the upstream, or of the pair.
+   */
+  const uint8_t *upstream;
+  /**
+   * Bytes of upstream.
+   */
+  size_t upstream_len;
+  /**
+   * Bytes that the upstream took.
+   */
+  uint64_t bytes_up;
+  /**
+   * Bytes that the downstream took.
+   */
+  uint64_t bytes_down;
+  /**
+   * Bytes taken from the downstream.
+   */
+  uint64_t received_up;
+  /**
+   * Bytes taken from the upstream.
+   */
+  uint64_t received_down;
+  /**
+   * How many microseconds it was open.
+   */
+  uint64_t duration_us;
+  /**
+   * DOCKLINE_DECISION_TUNNEL_*, or 0 for a connection that was no HTTP.
+   */
+  int32_t tunnel;
+  /**
+   * The side that ended first: DOCKLINE_SIDE_*.
+   */
+  int32_t first_closer;
+  /**
+   * DOCKLINE_CLOSE_*
+   */
+  int32_t close_reason;
+  /**
+   * 0
+   */
+  uint32_t reserved;
+} dockline_tunnel_record;
+
+/**
+ * The bounds, habits and callbacks of an engine. All zero is the default. Callbacks are called on the thread that
+ * drives the engine, within dockline_engine_poll and _run. They must not block, unwind or longjmp, and what
+ * they are given is borrowed for the call. Within them dockline_engine_poll, _run and _timeout_ms get
+ * DOCKLINE_E_BUSY; the other functions may be used, but for _free, which does nothing.
+ */
+typedef struct dockline_engine_options {
+  /**
+   * A request has been dealt with, or became a tunnel. NULL: nobody is told.
+   */
+  void (*exchange_ended)(void *user,
+                         const struct dockline_client *client,
+                         size_t client_size,
+                         const struct dockline_exchange_record *record,
+                         size_t record_size);
+  /**
+   * A tunnel ended. NULL: nobody is told.
+   */
+  void (*tunnel_ended)(void *user,
+                       const struct dockline_client *client,
+                       size_t client_size,
+                       const struct dockline_tunnel_record *record,
+                       size_t record_size);
+  /**
+   * Something out of the ordinary; as dockline_worker_options.log. NULL: no log.
+   */
+  void (*log)(void *user, int32_t level, const uint8_t *text, size_t len);
+  /**
+   * The first argument of the callbacks.
+   */
+  void *user;
+  /**
+   * Client connections at a time; at the bound, accepting waits. 0: a third of the descriptors that the process
+   * may open (RLIMIT_NOFILE), less 64.
+   */
+  uint64_t connections;
+  /**
+   * As in dockline_relay_options, for tunnels. 0: 5000.
+   */
+  uint64_t linger_ms;
+  /**
+   * About how many bytes one turn moves for one tunnel. 0: 1 MiB.
+   */
+  uint64_t budget_bytes;
+  /**
+   * Connections accepted for each listener in one turn. 0: 64.
+   */
+  uint32_t accepts;
+  /**
+   * Pipes that may be lent at a time, two descriptors each. 0: 64.
+   */
+  uint32_t max_pipes;
+  /**
+   * Bytes asked for each pipe; the kernel may grant less. 0: 1 MiB.
+   */
+  uint32_t pipe_bytes;
+  /**
+   * DOCKLINE_RELAY_NO_SPLICE, DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS
+   */
+  uint32_t flags;
+} dockline_engine_options;
+
+/**
+ * What is served on a listener. Everything is copied.
+ */
+typedef struct dockline_listener_options {
+  /**
+   * What records and logs call it, in UTF-8; may be NULL.
+   */
+  const uint8_t *name;
+  /**
+   * Bytes of name.
+   */
+  size_t name_len;
+  /**
+   * For HTTP: called once for each request, before a byte of it has left, on the thread that drives the engine. It
+   * decides by dockline_route_upstream or dockline_route_reply before it returns. It must not block, unwind or
+   * longjmp. It may be called until the engine is freed.
+   */
+  void (*route)(void *user, struct dockline_route *route);
+  /**
+   * The first argument of route.
+   */
+  void *route_user;
+  /**
+   * Where everything goes, if route is NULL. May be freed when the listener is adopted.
+   */
+  const struct dockline_upstream *upstream;
+  /**
+   * NULL for the default, and then conn_size is 0.
+   */
+  const struct dockline_conn_options *conn;
+  /**
+   * sizeof(dockline_conn_options)
+   */
+  size_t conn_size;
+  /**
+   * DOCKLINE_SERVICE_HTTP or DOCKLINE_SERVICE_FORWARD
+   */
+  int32_t service;
+  /**
+   * 0
+   */
+  uint32_t reserved;
+} dockline_listener_options;
+
+/**
+ * Two connected stream sockets to be joined, with what was read from each before.
+ */
+typedef struct dockline_pair {
+  /**
+   * The client's connection.
+   */
+  int32_t downstream_fd;
+  /**
+   * The daemon's connection.
+   */
+  int32_t upstream_fd;
+  /**
+   * Bytes read from the client and not yet sent on, at most 1 MiB; copied.
+   */
+  const uint8_t *from_downstream;
+  /**
+   * Bytes of from_downstream.
+   */
+  size_t from_downstream_len;
+  /**
+   * Bytes read from the daemon and not yet sent on, at most 1 MiB; copied.
+   */
+  const uint8_t *from_upstream;
+  /**
+   * Bytes of from_upstream.
+   */
+  size_t from_upstream_len;
+  /**
+   * What the record calls the upstream, in UTF-8; may be NULL.
+   */
+  const uint8_t *name;
+  /**
+   * Bytes of name.
+   */
+  size_t name_len;
+} dockline_pair;
+
+/**
+ * Counters of an engine. All but the _now ones only grow.
+ */
+typedef struct dockline_engine_stats {
+  /**
+   * Client connections accepted or adopted.
+   */
+  uint64_t accepted;
+  /**
+   * Client connections open now.
+   */
+  uint64_t clients_now;
+  /**
+   * Requests that have been dealt with, or became tunnels.
+   */
+  uint64_t requests;
+  /**
+   * Requests answered by the engine itself: errors, and replies of the host.
+   */
+  uint64_t own_replies;
+  /**
+   * Tunnels opened.
+   */
+  uint64_t tunnels;
+  /**
+   * Tunnels open now.
+   */
+  uint64_t tunnels_now;
+  /**
+   * Tunnel bytes from clients that were delivered.
+   */
+  uint64_t tunnel_bytes_up;
+  /**
+   * Tunnel bytes to clients that were delivered.
+   */
+  uint64_t tunnel_bytes_down;
+  /**
+   * Connections made to upstreams.
+   */
+  uint64_t connects;
+  /**
+   * Requests that used a kept upstream connection.
+   */
+  uint64_t reuses;
+  /**
+   * Unused upstream connections kept now.
+   */
+  uint64_t pooled_now;
+  /**
+   * Attempts to connect to an address of an upstream that failed.
+   */
+  uint64_t connect_failures;
+  /**
+   * Times that accepting had to pause for want of descriptors or memory.
+   */
+  uint64_t accept_pauses;
+  /**
+   * Connections ended by a bug in dockline.
+   */
+  uint64_t panics;
+} dockline_engine_stats;
+
+/**
  * Done.
  */
 #define DOCKLINE_OK 0
@@ -609,6 +1488,11 @@ typedef struct dockline_relay_stats {
  * The descriptor is not a stream socket.
  */
 #define DOCKLINE_E_NOT_STREAM -107
+
+/**
+ * The socket does not listen.
+ */
+#define DOCKLINE_E_NOT_LISTENING -108
 
 /**
  * More than the library takes.
@@ -833,6 +1717,587 @@ void dockline_relay_free(struct dockline_relay *relay);
  * @since 0.1
  */
 const char *dockline_close_reason_name(int32_t reason);
+
+/**
+ * The word for the end of an exchange, for logs: "complete", "replied", "bad-request", "client-timeout",
+ * "client-aborted", "unreachable", "bad-response", "upstream-timeout", "truncated", "stopped".
+ *
+ * @param end DOCKLINE_END_*
+ * @return a static string; "unknown" for another number
+ * @since 0.1
+ */
+const char *dockline_exchange_end_name(int32_t end);
+
+/**
+ * Looks a field of a request up by its name, without regard to case. Pure: any thread, no state.
+ *
+ * @param request      as the library gave it, and as long as that is good
+ * @param request_size sizeof(dockline_request)
+ * @param name         name_len bytes
+ * @param nth          0 for the first line of this name, 1 for the second, and so on
+ * @param out_value    set on success: borrowed as the request is; NULL if there is no such line
+ * @param out_len      set on success: bytes of the value
+ * @return DOCKLINE_OK, also if there is no such line; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE
+ * @since 0.1
+ */
+dockline_status dockline_request_field(const struct dockline_request *request,
+                                       size_t request_size,
+                                       const uint8_t *name,
+                                       size_t name_len,
+                                       size_t nth,
+                                       const uint8_t **out_value,
+                                       size_t *out_len);
+
+/**
+ * Makes a connection of a client that was just accepted.
+ *
+ * @param options      NULL for the default, and then options_size is 0; copied
+ * @param options_size sizeof(dockline_conn_options)
+ * @param client       what is told about the client, if it is: ip, ip_len and DOCKLINE_CLIENT_TLS. NULL, and then
+ *                     client_size is 0: a client without an address
+ * @param client_size  sizeof(dockline_client)
+ * @param now_ms       the host's monotonic clock in milliseconds
+ * @param out          set on success; free it with dockline_conn_free
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE
+ * @since 0.1
+ */
+dockline_status dockline_conn_new(const struct dockline_conn_options *options,
+                                  size_t options_size,
+                                  const struct dockline_client *client,
+                                  size_t client_size,
+                                  uint64_t now_ms,
+                                  struct dockline_conn **out);
+
+/**
+ * Gives it bytes that came from a side. All of them are taken.
+ *
+ * @param conn   not in use by another call
+ * @param side   where they came from: DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param data   len readable bytes; may be NULL if len is 0
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE if the side is
+ *         not to be read now (dockline_conn_wants): nothing was taken
+ * @since 0.1
+ */
+dockline_status dockline_conn_feed(struct dockline_conn *conn,
+                                   int32_t side,
+                                   const uint8_t *data,
+                                   size_t len,
+                                   uint64_t now_ms);
+
+/**
+ * Says that a side sends no more: its stream ended cleanly.
+ *
+ * @param conn   not in use by another call
+ * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_feed_eof(struct dockline_conn *conn,
+                                       int32_t side,
+                                       uint64_t now_ms);
+
+/**
+ * Says that the connection of a side failed: a reset, or the end of a TLS stream without its close_notify.
+ *
+ * @param conn   not in use by another call
+ * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_feed_error(struct dockline_conn *conn,
+                                         int32_t side,
+                                         uint64_t now_ms);
+
+/**
+ * Shows the bytes that wait to be sent to a side. They stay until dockline_conn_output_sent.
+ *
+ * @param conn     not in use by another call
+ * @param side     DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param out_data set on success; borrowed until the next call on conn that takes a time
+ * @param out_len  set on success: bytes of it, perhaps 0
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_conn_output_view(const struct dockline_conn *conn,
+                                          int32_t side,
+                                          const uint8_t **out_data,
+                                          size_t *out_len);
+
+/**
+ * Says that a side took bytes of its output.
+ *
+ * @param conn   not in use by another call
+ * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param len    how many; at most what dockline_conn_output_view showed
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_output_sent(struct dockline_conn *conn,
+                                          int32_t side,
+                                          size_t len,
+                                          uint64_t now_ms);
+
+/**
+ * Says that a side will never take another byte (EPIPE). What the upstream has still to say is worth waiting for: go on
+ * reading it.
+ *
+ * @param conn   not in use by another call
+ * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_output_refused(struct dockline_conn *conn,
+                                             int32_t side,
+                                             uint64_t now_ms);
+
+/**
+ * Says that a side was half-closed, as DOCKLINE_DOWNSTREAM_SHUT or DOCKLINE_UPSTREAM_SHUT asked.
+ *
+ * @param conn   not in use by another call
+ * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_shut_done(struct dockline_conn *conn,
+                                        int32_t side,
+                                        uint64_t now_ms);
+
+/**
+ * Tells what to wait for or to do on both sides, when there are no more events.
+ *
+ * @param conn            not in use by another call
+ * @param out_interest    set on success: READ (then dockline_conn_feed), WRITE (dockline_conn_output_view) and SHUT bits
+ *                        of both sides, DOCKLINE_DOWNSTREAM_* and DOCKLINE_UPSTREAM_*
+ * @param out_deadline_ms set on success: call dockline_conn_handle_timeout at this time of the host's clock, or
+ *                        DOCKLINE_NO_DEADLINE
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_conn_wants(const struct dockline_conn *conn,
+                                    uint32_t *out_interest,
+                                    uint64_t *out_deadline_ms);
+
+/**
+ * Acts on the deadline, if it has passed.
+ *
+ * @param conn   not in use by another call
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_handle_timeout(struct dockline_conn *conn,
+                                             uint64_t now_ms);
+
+/**
+ * Takes the next thing to do. Call it after every call that takes a time, until it says DOCKLINE_EVENT_NONE.
+ *
+ * @param conn     not in use by another call
+ * @param out      set on success
+ * @param out_size sizeof(dockline_conn_event)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_conn_next_event(struct dockline_conn *conn,
+                                         struct dockline_conn_event *out,
+                                         size_t out_size);
+
+/**
+ * Ends the connection as soon as the present request, if there is one, is answered.
+ *
+ * @param conn   not in use by another call
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_drain(struct dockline_conn *conn,
+                                    uint64_t now_ms);
+
+/**
+ * Ends the connection now. The events tell what to close.
+ *
+ * @param conn   not in use by another call
+ * @param now_ms the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_kill(struct dockline_conn *conn,
+                                   uint64_t now_ms);
+
+/**
+ * Frees a connection in any state. Closes nothing: the sockets are the host's.
+ *
+ * @param conn may be NULL
+ * @since 0.1
+ */
+void dockline_conn_free(struct dockline_conn *conn);
+
+/**
+ * Shows the request in progress.
+ *
+ * @param conn     not in use by another call
+ * @param out      set on success; what it points to is borrowed until the next call on conn that takes a time
+ * @param out_size sizeof(dockline_request)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE if there is none
+ * @since 0.1
+ */
+dockline_status dockline_conn_request_view(const struct dockline_conn *conn,
+                                           struct dockline_request *out,
+                                           size_t out_size);
+
+/**
+ * Says that there is a connection for the request, which is sent on it.
+ *
+ * @param conn     not in use by another call
+ * @param host     replaces the Host of the request; NULL sends the client's
+ * @param host_len bytes of host
+ * @param reused   1 if the connection has served before, 0 if it is new
+ * @param now_ms   the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE if no
+ *         DOCKLINE_EVENT_NEED_UPSTREAM waits for an answer, perhaps not any more: the connection stays the host's
+ * @since 0.1
+ */
+dockline_status dockline_conn_upstream_ready(struct dockline_conn *conn,
+                                             const uint8_t *host,
+                                             size_t host_len,
+                                             int32_t reused,
+                                             uint64_t now_ms);
+
+/**
+ * Says that there is no connection for the request. The client gets an answer that says so.
+ *
+ * @param conn    not in use by another call
+ * @param failure DOCKLINE_FAILED_UNREACHABLE, DOCKLINE_FAILED_TIMEOUT or DOCKLINE_FAILED_OVERLOADED
+ * @param now_ms  the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE as for
+ *         dockline_conn_upstream_ready
+ * @since 0.1
+ */
+dockline_status dockline_conn_upstream_failed(struct dockline_conn *conn,
+                                              int32_t failure,
+                                              uint64_t now_ms);
+
+/**
+ * Answers the request here.
+ *
+ * @param conn       not in use by another call
+ * @param reply      the answer, copied
+ * @param reply_size sizeof(dockline_reply)
+ * @param now_ms     the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE as for
+ *         dockline_conn_upstream_ready
+ * @since 0.1
+ */
+dockline_status dockline_conn_reply(struct dockline_conn *conn,
+                                    const struct dockline_reply *reply,
+                                    size_t reply_size,
+                                    uint64_t now_ms);
+
+/**
+ * Tells how many bytes may be moved from a side to the other without this handle, by splice(2) for instance: the rest of
+ * a body that needs no new framing.
+ *
+ * @param conn      not in use by another call
+ * @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param out_len   set on success; UINT64_MAX: until the connection ends; 0 as long as bytes that come before
+ *                  them are here
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_conn_passthrough(const struct dockline_conn *conn,
+                                          int32_t from_side,
+                                          uint64_t *out_len);
+
+/**
+ * Says that bytes were moved past this handle: sent to the other side, that is.
+ *
+ * @param conn      not in use by another call
+ * @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param len       how many; at most what dockline_conn_passthrough told
+ * @param now_ms    the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_passed(struct dockline_conn *conn,
+                                     int32_t from_side,
+                                     uint64_t len,
+                                     uint64_t now_ms);
+
+/**
+ * Ends HTTP after DOCKLINE_EVENT_TUNNEL: hand both connections and these bytes to a relay (dockline_relay_new, then
+ * dockline_relay_prefill) or to an engine (dockline_engine_adopt_pair), then free the handle. Only this function,
+ * dockline_conn_record_get and dockline_conn_free may be called from then on.
+ *
+ * @param conn     not in use by another call
+ * @param out      set on success; what it points to is borrowed until conn is freed
+ * @param out_size sizeof(dockline_conn_tunnel)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before that event
+ * @since 0.1
+ */
+dockline_status dockline_conn_tunnel_take(struct dockline_conn *conn,
+                                          struct dockline_conn_tunnel *out,
+                                          size_t out_size);
+
+/**
+ * Tells what became of the exchange whose end was told last, by DOCKLINE_EVENT_EXCHANGE_ENDED.
+ *
+ * @param conn     not in use by another call
+ * @param out      set on success; what it points to is borrowed until the next dockline_conn_next_event
+ * @param out_size sizeof(dockline_exchange_record)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before the first
+ * @since 0.1
+ */
+dockline_status dockline_conn_record_get(const struct dockline_conn *conn,
+                                         struct dockline_exchange_record *out,
+                                         size_t out_size);
+
+/**
+ * Makes an upstream. Nothing is connected before there is a request for it.
+ *
+ * @param options      copied
+ * @param options_size sizeof(dockline_upstream_options)
+ * @param out          set on success; free it with dockline_upstream_free
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE; _E_VALUE, for an address of another form, too
+ * @since 0.1
+ */
+dockline_status dockline_upstream_new(const struct dockline_upstream_options *options,
+                                      size_t options_size,
+                                      struct dockline_upstream **out);
+
+/**
+ * Adds an address that is tried when those before it do not answer. Before the upstream is used.
+ *
+ * @param upstream    as dockline_upstream_new made it
+ * @param address     as in dockline_upstream_options, copied
+ * @param address_len bytes of address
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED; _E_STATE if a listener or a request
+ *         has the upstream
+ * @since 0.1
+ */
+dockline_status dockline_upstream_add_address(struct dockline_upstream *upstream,
+                                              const uint8_t *address,
+                                              size_t address_len);
+
+/**
+ * Frees an upstream. Engines that use it go on doing so.
+ *
+ * @param upstream may be NULL
+ * @since 0.1
+ */
+void dockline_upstream_free(struct dockline_upstream *upstream);
+
+/**
+ * Tells who asks.
+ *
+ * @param route    within its callback
+ * @param out      set on success; what it points to is borrowed until the callback returns
+ * @param out_size sizeof(dockline_client)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_route_client(const struct dockline_route *route,
+                                      struct dockline_client *out,
+                                      size_t out_size);
+
+/**
+ * Shows what is asked for.
+ *
+ * @param route    within its callback
+ * @param out      set on success; what it points to is borrowed until the callback returns
+ * @param out_size sizeof(dockline_request)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_route_request(const struct dockline_route *route,
+                                       struct dockline_request *out,
+                                       size_t out_size);
+
+/**
+ * Decides that the request is sent to an upstream. The last decision counts; without one the client gets a 500.
+ *
+ * @param route    within its callback
+ * @param upstream may be freed from now on
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_route_upstream(struct dockline_route *route,
+                                        const struct dockline_upstream *upstream);
+
+/**
+ * Decides that the request is answered here. The last decision counts.
+ *
+ * @param route      within its callback
+ * @param reply      the answer, copied
+ * @param reply_size sizeof(dockline_reply)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_route_reply(struct dockline_route *route,
+                                     const struct dockline_reply *reply,
+                                     size_t reply_size);
+
+/**
+ * Makes an engine. It owns three descriptors from the start.
+ *
+ * @param options      NULL for the default, and then options_size is 0; copied
+ * @param options_size sizeof(dockline_engine_options)
+ * @param out          set on success; free it with dockline_engine_free
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_SYSTEM
+ * @since 0.1
+ */
+dockline_status dockline_engine_new(const struct dockline_engine_options *options,
+                                    size_t options_size,
+                                    struct dockline_engine **out);
+
+/**
+ * Serves a listener from the next turn on. On success the descriptor belongs to the engine, which makes it
+ * non-blocking and closes it; otherwise it stays the host's.
+ *
+ * @param engine       any thread may call this
+ * @param fd           a stream socket that listens
+ * @param options      what is served; copied
+ * @param options_size sizeof(dockline_listener_options)
+ * @param out_listener set on success: a number for dockline_engine_close_listener; may be NULL
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_NOT_STREAM, _E_NOT_LISTENING, _E_SYSTEM,
+ *         _E_POISONED; _E_STATE after dockline_engine_stop
+ * @since 0.1
+ */
+dockline_status dockline_engine_adopt_listener(struct dockline_engine *engine,
+                                               int32_t fd,
+                                               const struct dockline_listener_options *options,
+                                               size_t options_size,
+                                               uint64_t *out_listener);
+
+/**
+ * Closes a listener at the next turn. Its connections live on; what waits in its backlog is refused by the kernel.
+ *
+ * @param engine   any thread may call this
+ * @param listener as dockline_engine_adopt_listener said
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED; _E_VALUE if there is no such listener
+ * @since 0.1
+ */
+dockline_status dockline_engine_close_listener(struct dockline_engine *engine,
+                                               uint64_t listener);
+
+/**
+ * Joins two connected sockets from the next turn on. On success both descriptors belong to the engine, which makes
+ * them non-blocking and closes them; otherwise they stay the host's.
+ *
+ * @param engine    any thread may call this
+ * @param pair      the sockets, and the bytes that come before what is still to be read
+ * @param pair_size sizeof(dockline_pair)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_NOT_STREAM, _E_SYSTEM, _E_POISONED;
+ *         _E_LIMIT for too many bytes; _E_STATE after dockline_engine_stop
+ * @since 0.1
+ */
+dockline_status dockline_engine_adopt_pair(struct dockline_engine *engine,
+                                           const struct dockline_pair *pair,
+                                           size_t pair_size);
+
+/**
+ * One turn: waits for events and deals with them. It may return sooner than timeout_ms, for no reason to be seen.
+ *
+ * @param engine     driven by no other thread
+ * @param timeout_ms how long to wait at most; 0: not at all; DOCKLINE_NO_DEADLINE: as long as it takes
+ * @param out_state  set on success: DOCKLINE_ENGINE_RUNNING, _DRAINING or _DONE; may be NULL
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_PANIC, _E_POISONED; _E_SYSTEM if the kernel
+ *         refuses to wait: free the engine
+ * @since 0.1
+ */
+dockline_status dockline_engine_poll(struct dockline_engine *engine,
+                                     uint64_t timeout_ms,
+                                     int32_t *out_state);
+
+/**
+ * Turns until the engine is stopped and has drained.
+ *
+ * @param engine driven by no other thread
+ * @return as dockline_engine_poll
+ * @since 0.1
+ */
+dockline_status dockline_engine_run(struct dockline_engine *engine);
+
+/**
+ * The descriptor that is readable when there is something to do: for a host that has a loop of its own, and calls
+ * dockline_engine_poll with 0 when it is or when the time is over. Level-triggered; the host does not read or close
+ * it.
+ *
+ * @param engine any thread may call this
+ * @param out_fd set on success; valid until the engine is freed
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_fd(const struct dockline_engine *engine,
+                                   int32_t *out_fd);
+
+/**
+ * How long such a host may wait. Ask after each dockline_engine_poll.
+ *
+ * @param engine         driven by no other thread
+ * @param out_timeout_ms set on success: milliseconds, rounded up; DOCKLINE_NO_DEADLINE: until the descriptor is
+ *                       readable
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_timeout_ms(const struct dockline_engine *engine,
+                                           uint64_t *out_timeout_ms);
+
+/**
+ * Makes a waiting dockline_engine_poll return. A signal handler may call it; it may change errno.
+ *
+ * @param engine any thread may call this
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_SYSTEM, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_wake(const struct dockline_engine *engine);
+
+/**
+ * Stops with patience: listeners are closed, idle client connections too, running requests and tunnels go on until
+ * they end or the time is over. Then the state is DOCKLINE_ENGINE_DONE. A second call shortens the time.
+ *
+ * @param engine   any thread may call this
+ * @param drain_ms how long they may go on; DOCKLINE_NO_DEADLINE: as long as it takes
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_stop(const struct dockline_engine *engine,
+                                     uint64_t drain_ms);
+
+/**
+ * Stops at once: everything is closed at the next turn.
+ *
+ * @param engine any thread may call this
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_kill(const struct dockline_engine *engine);
+
+/**
+ * Tells the counters.
+ *
+ * @param engine   any thread may call this
+ * @param out      set on success
+ * @param out_size sizeof(dockline_engine_stats)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_stats_get(const struct dockline_engine *engine,
+                                          struct dockline_engine_stats *out,
+                                          size_t out_size);
+
+/**
+ * Frees an engine in any state, with everything that it owns: listeners, connections, tunnels. Nobody is told of
+ * those; stop it first for that. Inside its own callbacks it does nothing.
+ *
+ * @param engine may be NULL
+ * @since 0.1
+ */
+void dockline_engine_free(struct dockline_engine *engine);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -12,9 +12,10 @@
 //! | module | what it is | needs |
 //! |---|---|---|
 //! | [`h1`] | heads, framing, chunked bodies; strict | bytes, httparse |
-//! | [`proxy`] | the hijack decision | – |
+//! | [`proxy`] | `ProxyConn`, HTTP proxying without sockets; the hijack decision | – |
 //! | [`relay`] | two directions of bytes as a state machine | – |
 //! | [`drive`] | that machine on real sockets, driven by the host | libc, feature `drive` |
+//! | [`engine`] | a loop that owns its sockets: HTTP, TLS, tunnels | mio, feature `engine`; rustls, feature `tls` |
 //! | [`datagram`], [`sockets`], [`process`] | what a program around the engine needs of the system | feature `engine` |
 //! | `ffi` | the C ABI | feature `ffi` |
 //!

@@ -63,8 +63,9 @@ pub struct Limits {
     /// Without a byte of a request body from the client, or a byte of an answer taken by it. Default 300 s: build
     /// contexts come over slow lines. It does not count while the daemon is waited for.
     pub body_progress: Duration,
-    /// From the end of the request to the response head. `None`, the default, waits for ever: `wait`, `events` and
-    /// `logs -f` may say nothing for days. Operations known to take their time never have this limit.
+    /// From the end of the request to the response head, and before that without a byte of the request taken by the
+    /// upstream. `None`, the default, waits for ever: `wait`, `events` and `logs -f` may say nothing for days.
+    /// Operations known to take their time never have this limit.
     pub response_time: Option<Duration>,
     /// How long a kept client connection may be idle between requests. Default 300 s: docker clients keep theirs.
     pub keep_alive: Duration,

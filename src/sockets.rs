@@ -28,12 +28,22 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
     sys::bind_datagram(address)
 }
 
-/// A UDP socket that is connected to `peer`. Non-blocking and close-on-exec.
+/// A UDP socket that is connected to `peer`. With a client it sends from the client's IP address, which takes
+/// CAP_NET_RAW; but not if that is of another family, or of the loopback or an IPv6 link and `peer` is elsewhere.
+/// Non-blocking and close-on-exec.
 ///
 /// # Errors
-/// What socket(2) and connect(2) say.
-pub fn connect_udp(peer: SocketAddr) -> io::Result<OwnedFd> {
-    sys::connect_datagram(peer)
+/// What socket(2), setsockopt(2), bind(2) and connect(2) say.
+pub fn connect_udp(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
+    sys::connect_datagram(peer, client)
+}
+
+/// Whether this process may connect from addresses that are not this host's: whether it has CAP_NET_RAW.
+///
+/// # Errors
+/// What setsockopt(2) says to `IP_TRANSPARENT`: `EPERM` without the capability.
+pub fn may_choose_source() -> io::Result<()> {
+    sys::may_choose_source()
 }
 
 /// What a socket from elsewhere is; `None` when it is neither TCP nor UDP.

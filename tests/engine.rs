@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use dockline::engine::{
-    Address, EngineOptions, Listener, ListenerSettings, Observer, Service, Stats, Upstream, Workers,
+    Address, EngineOptions, Listener, ListenerSettings, Observer, PeerAddr, Service, Stats, Upstream, Workers,
 };
 
 /// Workers in front of an upstream on loopback.
@@ -93,4 +93,67 @@ fn a_tunnel_half_closes_both_ways() {
     server.join().unwrap();
     workers.drain(None);
     workers.join().unwrap();
+}
+
+/// The end of the client's stream may come before the answer: it must not be lost when the tunnel opens.
+#[test]
+fn a_half_close_before_the_tunnel_opens() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
+    let mut client = TcpStream::connect(at).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client
+        .write_all(
+            b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdin",
+        )
+        .unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = daemon.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").unwrap();
+        let mut input = String::new();
+        stream.read_to_string(&mut input).unwrap();
+        stream.write_all(input.as_bytes()).unwrap();
+    });
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
+    let mut output = String::new();
+    client.read_to_string(&mut output).unwrap();
+    assert_eq!(output, "stdin");
+    server.join().unwrap();
+    workers.drain(None);
+    workers.join().unwrap();
+}
+
+#[test]
+fn open_tunnels_are_listed() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (workers, at) = gateway(&daemon, Service::Forward);
+    let mut client = TcpStream::connect(at).unwrap();
+    let (mut server, _) = daemon.accept().unwrap();
+    client.write_all(b"four").unwrap();
+    server.read_exact(&mut [0; 4]).unwrap();
+    server.write_all(b"seven77").unwrap();
+    client.read_exact(&mut [0; 7]).unwrap();
+
+    let (sender, listed) = std::sync::mpsc::channel();
+    for handle in workers.handles() {
+        let sender = sender.clone();
+        handle.tunnels(move |tunnels| sender.send(tunnels).unwrap());
+    }
+    drop(sender);
+    let all: Vec<_> = listed.iter().flatten().collect();
+    assert_eq!(all.len(), 1);
+    assert_eq!((&*all[0].listener, &*all[0].upstream.name), ("test", "daemon"));
+    assert_eq!(all[0].peer, PeerAddr::Ip(client.local_addr().unwrap()));
+    assert_eq!((all[0].stats.up.delivered, all[0].stats.down.delivered), (4, 7));
+
+    // An engine that is done answers nothing, and drops the question.
+    let handles = workers.handles().to_vec();
+    workers.stop();
+    workers.join().unwrap();
+    let (sender, listed) = std::sync::mpsc::channel();
+    handles[0].tunnels(move |tunnels| sender.send(tunnels).unwrap());
+    assert!(listed.recv().is_err());
 }

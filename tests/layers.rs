@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("datagram", &["sys"]),
     ("process", &["sys"]),
     ("sockets", &["sys"]),
-    ("ffi", &["engine", "drive", "proxy", "relay", "error", "limits"]),
+    ("ffi", &["engine", "drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
 ];
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {

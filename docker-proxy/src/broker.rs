@@ -27,8 +27,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::tcp::{self, Target};
 
-/// The longest request: a target in text, and the end of the line.
-const REQUEST_BYTES: usize = 64;
+/// More than the longest request: a target in text, and the end of the line.
+const REQUEST_BYTES: usize = 128;
 
 /// A stub sends its request at once; it is never waited for longer.
 const REQUEST_TIME: Duration = Duration::from_secs(1);

@@ -94,9 +94,10 @@ fn prepare(args: &Args) -> Result<Serve, String> {
     let serve = match port.proto {
         Proto::Tcp => {
             let proxy_protocol = options.proxy_protocol(args.host_port);
-            serve_tcp(listener, Target { container, proxy_protocol }, options.broker)
+            let target = Target { container, proxy_protocol, transparent: options.transparent };
+            serve_tcp(listener, target, options.broker)
         }
-        Proto::Udp => udp::Forwarder::new(listener, Some(container), log)
+        Proto::Udp => udp::Forwarder::new(listener, Some(container), options.transparent, log)
             .map(|mut all| Box::new(move || all.run()) as Serve),
     };
     serve.map_err(|error| format!("cannot forward {port}: {}", bind::lowercase(&error)))

@@ -4,6 +4,9 @@
 use std::env;
 
 use dockline::proxy::ProxyProtocol;
+use dockline::sockets;
+
+use crate::bind::lowercase;
 
 /// The name of the broker to hand TCP ports to.
 const BROKER: &str = "DOCKLINE_PROXY_BROKER";
@@ -11,10 +14,14 @@ const BROKER: &str = "DOCKLINE_PROXY_BROKER";
 /// How containers are told who their clients are: `v1` or `v2`, for all TCP ports or, as in `v2:80,443`, for some.
 const PROXY_PROTOCOL: &str = "DOCKLINE_PROXY_PROTOCOL";
 
+/// `1`: containers see the addresses of their clients.
+const TRANSPARENT: &str = "DOCKLINE_PROXY_TRANSPARENT";
+
 /// Options of this process.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) broker: Option<String>,
+    pub(crate) transparent: bool,
     proxy_protocol: Option<(ProxyProtocol, Ports)>,
 }
 
@@ -37,7 +44,17 @@ impl Options {
         let protocol = |text: String| proxy_protocol(&text).ok_or(text);
         let wrong =
             |text| format!("{PROXY_PROTOCOL}={text}: must be v1 or v2, or as v2:80,443 for some ports only");
+        let transparent = match value(TRANSPARENT)?.as_deref() {
+            None | Some("0") => false,
+            Some("1") => true,
+            Some(text) => return Err(format!("{TRANSPARENT}={text}: must be 1, or 0")),
+        };
+        if transparent && let Err(error) = sockets::may_choose_source() {
+            let way_out = format!("give dockerd CAP_NET_RAW, or unset {TRANSPARENT}");
+            return Err(format!("addresses of clients cannot be kept: {}: {way_out}", lowercase(&error)));
+        }
         Ok(Self {
+            transparent,
             broker: value(BROKER)?,
             proxy_protocol: value(PROXY_PROTOCOL)?.map(protocol).transpose().map_err(wrong)?,
         })
@@ -86,8 +103,11 @@ mod tests {
             ("v2:70000", None),
             ("1", None),
         ] {
-            let options =
-                proxy_protocol(text).map(|parsed| Options { broker: None, proxy_protocol: Some(parsed) });
+            let options = proxy_protocol(text).map(|parsed| Options {
+                broker: None,
+                transparent: false,
+                proxy_protocol: Some(parsed),
+            });
             assert_eq!(options.map(|all| [80, 443].map(|port| all.proxy_protocol(port))), wanted, "{text}");
         }
     }

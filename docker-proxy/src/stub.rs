@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A port that a [`broker`](crate::broker) serves: keeps the socket, so that nothing is lost when the broker dies.
+//! A port that a [`broker`] serves: keeps the socket, so that nothing is lost when the broker dies.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;

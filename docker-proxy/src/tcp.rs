@@ -36,6 +36,8 @@ pub(crate) struct Target {
     pub(crate) container: SocketAddr,
     /// How the container is told who its clients are.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// Whether it sees their addresses.
+    pub(crate) transparent: bool,
 }
 
 impl fmt::Display for Target {
@@ -45,7 +47,8 @@ impl fmt::Display for Target {
             Some(ProxyProtocol::V1) => " v1",
             Some(ProxyProtocol::V2) => " v2",
         };
-        write!(f, "{}{version}", self.container)
+        let transparent = if self.transparent { " transparent" } else { "" };
+        write!(f, "{}{version}{transparent}", self.container)
     }
 }
 
@@ -53,22 +56,28 @@ impl FromStr for Target {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (container, proxy_protocol) = match text.split_once(' ') {
-            None => (text, None),
-            Some((container, "v1")) => (container, Some(ProxyProtocol::V1)),
-            Some((container, "v2")) => (container, Some(ProxyProtocol::V2)),
-            Some(_) => return Err("no such version of the PROXY protocol"),
-        };
-        Ok(Self { container: container.parse().map_err(|_| "not an address")?, proxy_protocol })
+        let mut words = text.split(' ');
+        let container = words.next().unwrap_or_default().parse().map_err(|_| "not an address")?;
+        let mut target = Self { container, proxy_protocol: None, transparent: false };
+        for word in words {
+            match word {
+                "v1" => target.proxy_protocol = Some(ProxyProtocol::V1),
+                "v2" => target.proxy_protocol = Some(ProxyProtocol::V2),
+                "transparent" => target.transparent = true,
+                _ => return Err("no such option"),
+            }
+        }
+        Ok(target)
     }
 }
 
 /// A listener whose connections go to the container.
 pub(crate) fn forward(listener: OwnedFd, target: Target) -> Listener {
-    let Target { container, proxy_protocol } = target;
+    let Target { container, proxy_protocol, transparent } = target;
     let address = Address::Tcp { host: container.ip().to_string(), port: container.port() };
     let mut upstream = Upstream::new(format!("tcp/{container}"), vec![address]);
     upstream.proxy_protocol = proxy_protocol;
+    upstream.transparent = transparent;
     Listener::new(listener, ListenerSettings::new("port", Service::Forward(Arc::new(upstream))))
 }
 

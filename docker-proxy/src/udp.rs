@@ -129,6 +129,8 @@ pub struct Forwarder {
     listener: OwnedFd,
     listener_queued: bool,
     container: Option<SocketAddr>,
+    /// Whether it sees the addresses of its clients.
+    transparent: bool,
     sessions: Sessions<Client, Session>,
     /// Sockets that may have something to read: mio tells it once, so it is remembered until they are dry.
     queue: VecDeque<Token>,
@@ -140,11 +142,17 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Takes a bound UDP socket. Without a container, what comes is dropped until a [`Handle`] names one.
+    /// Takes a bound UDP socket. Without a container, what comes is dropped until a [`Handle`] names one. If it is to see
+    /// the addresses of its clients (`transparent`), that takes rights and rules of routing.
     ///
     /// # Errors
     /// When the kernel has no descriptor or memory for it.
-    pub fn new(listener: OwnedFd, container: Option<SocketAddr>, log: Log) -> io::Result<Self> {
+    pub fn new(
+        listener: OwnedFd,
+        container: Option<SocketAddr>,
+        transparent: bool,
+        log: Log,
+    ) -> io::Result<Self> {
         datagram::enable_destination(&listener)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
@@ -153,6 +161,7 @@ impl Forwarder {
             listener,
             listener_queued: false,
             container,
+            transparent,
             sessions: Sessions::new(),
             queue: VecDeque::new(),
             batch: Batch::new(),
@@ -345,8 +354,9 @@ impl Forwarder {
         if self.sessions.len() >= SESSIONS {
             self.sessions.remove_oldest();
         }
+        let source = self.transparent.then_some(client.peer);
         let socket = loop {
-            match sockets::connect_udp(container) {
+            match sockets::connect_udp(container, source) {
                 Ok(socket) => break socket,
                 // One that is used less will do.
                 Err(error) if is_out_of_descriptors(&error) && self.sessions.remove_oldest() => {}

@@ -223,10 +223,11 @@ fn stop_signals_end_it_well() {
 #[test]
 fn dies_with_its_parent() {
     let port = free_port("127.0.0.1");
-    // The parent says the child's pid, then waits to be killed.
-    let script = "setpriv --pdeathsig TERM \"$@\" 3>&1 >/dev/null 2>&1 </dev/null & echo $!; exec 1>&-; wait";
+    // The child says its pid; the parent waits to be killed.
+    let child = "echo $$; exec setpriv --pdeathsig TERM \"$@\" 3>&1 >/dev/null 2>&1 </dev/null";
+    let script = format!("sh -c '{child}' sh \"$@\" & exec 1>&-; wait");
     let mut parent = Command::new("sh")
-        .args(["-c", script, "sh", PROXY])
+        .args(["-c", &script, "sh", PROXY])
         .args(flags("udp", local(port), CONTAINER))
         .stdout(Stdio::piped())
         .spawn()

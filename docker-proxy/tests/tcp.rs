@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use support::{PATIENCE, Start, publish};
+use support::{PATIENCE, PROXY, Start, publish};
 
 /// Bytes that no shift, loss or repetition leaves as they are.
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
@@ -209,11 +209,31 @@ fn source_address_by_proxy_protocol() {
 
 #[test]
 fn a_wrong_environment_is_told_on_the_pipe() {
-    let env = [("DOCKLINE_PROXY_PROTOCOL", "v3")];
-    let (status, code, _) = Start { env: &env, ..Start::default() }.run(&["-container-port", "80"]).outcome();
-    assert_eq!(
-        status,
-        "1\nDOCKLINE_PROXY_PROTOCOL=v3: must be v1 or v2, or as v2:80,443 for some ports only"
-    );
+    for (name, value, wanted) in [
+        ("DOCKLINE_PROXY_PROTOCOL", "v3", "must be v1 or v2, or as v2:80,443 for some ports only"),
+        ("DOCKLINE_PROXY_TRANSPARENT", "yes", "must be 1, or 0"),
+    ] {
+        let env = [(name, value)];
+        let start = Start { env: &env, ..Start::default() };
+        let (status, code, _) = start.run(&["-container-port", "80"]).outcome();
+        assert_eq!((status, code), (format!("1\n{name}={value}: {wanted}"), Some(1)));
+    }
+}
+
+/// tests/e2e/test_docker_proxy_source.py has the same with routes.
+#[test]
+fn source_address_needs_cap_net_raw() {
+    let env = [("DOCKLINE_PROXY_TRANSPARENT", "1")];
+    let start = Start { program: "setpriv", env: &env, ..Start::default() };
+    let words = [
+        "--inh-caps=-net_admin,-net_raw",
+        "--bounding-set=-net_admin,-net_raw",
+        PROXY,
+        "-container-port",
+        "80",
+    ];
+    let (status, code, _) = start.run(&words).outcome();
+    let wanted = "1\naddresses of clients cannot be kept: operation not permitted: give dockerd CAP_NET_RAW";
+    assert!(status.starts_with(wanted), "{status}");
     assert_eq!(code, Some(1));
 }

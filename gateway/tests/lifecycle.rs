@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
@@ -85,7 +85,10 @@ fn termination_waits_for_tunnels() {
     gateway.signal(Signal::TERM);
     gateway.manager.wait("STOPPING=1");
     // It closes its listener on the threads of the workers: that is seen when a connection fails.
-    until("a refusal", || TcpStream::connect(gateway.tcp()).is_err());
+    until("a refusal", || {
+        let refused = TcpStream::connect_timeout(&gateway.tcp(), PATIENCE).err();
+        refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
     echo(&mut open, b"after the signal");
     open.shutdown(Shutdown::Write).unwrap();
     assert_eq!(open.read(&mut [0; 1]).unwrap(), 0);

@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -90,6 +90,28 @@ fn no_client_is_refused_and_no_tunnel_is_cut() {
     kill_process(newer.0, Signal::TERM).unwrap();
     gateway.wait_log("stopped");
     until("the file is removed", || !dir.path("d.sock").exists());
+}
+
+#[test]
+fn who_came_before_and_asks_after_is_served() {
+    let dir = TempDir::new();
+    daemon(&dir.path("one"), "one");
+    // By TCP, who says nothing might not be accepted at all yet.
+    let arguments = ["--listen", &dir.unix("d.sock"), "--upstream", &dir.unix("one"), "--threads", "1"];
+    let mut gateway = Gateway::start(&dir, &arguments);
+    let connect = || UnixStream::connect(dir.path("d.sock")).unwrap();
+    let new = connect();
+    // Accepted after the first one. Having had its answer, it is closed when the old process drains.
+    let mut kept = connect();
+    kept.set_read_timeout(Some(PATIENCE)).unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+    assert!(kept.read(&mut [0; 4096]).unwrap() > 0);
+    gateway.signal(Signal::USR2);
+    let _successor = upgraded(&gateway);
+    while kept.read(&mut [0; 4096]).unwrap() > 0 {}
+
+    assert!(get(new, "/").unwrap().contains("one got"));
+    assert_eq!(gateway.wait().code(), Some(0));
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     ) -> Self {
         let splice = options.splice && downstream.is_plain() && upstream.is_plain();
         Self {
-            machine: RelayMachine::new(options.config, now).ready(ready.downstream, ready.upstream),
+            machine: RelayMachine::new(options.config, now).with_ready(ready.downstream, ready.upstream),
             downstream,
             upstream,
             up: Path::NEW,

@@ -29,6 +29,8 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Connect {
     upstream: Arc<Upstream>,
     owner: Token,
+    /// Whose address the upstream is to see.
+    client: Option<SocketAddr>,
     time: Duration,
     #[cfg(feature = "tls")]
     handshake_time: Duration,
@@ -76,6 +78,7 @@ impl Connect {
         Self {
             upstream,
             owner,
+            client: None,
             time: limits.connect_time,
             #[cfg(feature = "tls")]
             handshake_time: limits.handshake_time,
@@ -85,6 +88,12 @@ impl Connect {
             deadline: core.now,
             failure: UpstreamFailure::Unreachable,
         }
+    }
+
+    /// Connects from the address of the client where that is one to the upstream.
+    pub(super) fn on_behalf_of(mut self, client: SocketAddr) -> Self {
+        self.client = Some(client);
+        self
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -214,9 +223,8 @@ impl Connect {
     fn connect_tcp(&mut self, address: SocketAddr, core: &mut Core) {
         self.deadline = core.now + self.time;
         let name = format!("tcp://{address}");
-        match mio::net::TcpStream::connect(address) {
+        match sys::connect_stream(address, self.client) {
             Ok(stream) => {
-                let stream = OwnedFd::from(stream);
                 let _ = sys::set_nodelay(stream.as_fd());
                 // A connection to this machine is there, or refused, when connect(2) returns; it does not say so.
                 let ready = if address.ip().is_loopback() {

@@ -37,7 +37,10 @@ impl ForwardSession {
         token: Token,
         core: &Core,
     ) -> Self {
-        let connect = Connect::new(Arc::clone(upstream), token, settings.limits(), core);
+        let mut connect = Connect::new(Arc::clone(upstream), token, settings.limits(), core);
+        if let (true, PeerAddr::Ip(client)) = (upstream.transparent, &info.peer) {
+            connect = connect.on_behalf_of(*client);
+        }
         Self { client, info, settings, connect, progress: None, upstream: None }
     }
 

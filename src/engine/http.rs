@@ -280,9 +280,12 @@ impl HttpSession {
 
     fn release_upstream(&mut self, reuse: Reuse, core: &mut Core) {
         self.pipes.forget();
-        let Way::Open(end) = std::mem::replace(&mut self.upstream, Way::None) else { return };
+        let Way::Open(mut end) = std::mem::replace(&mut self.upstream, Way::None) else { return };
         let limits = self.settings.limits();
-        let idle = !end.ready.hup && end.stream.is_flushed();
+        // What can be read is an end, or nobody's answer; and of what is there already no event will tell.
+        let idle = !end.ready.hup
+            && end.stream.is_flushed()
+            && (!end.ready.read || matches!(end.read(&mut [0]), Ok(None)));
         match &self.target {
             Some(target)
                 if reuse == Reuse::Keep && idle && core.draining.is_none() && limits.pool_size > 0 =>
@@ -391,7 +394,7 @@ impl HttpSession {
 
     fn ended(&mut self, from: Side, core: &Core) {
         let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return };
-        end.ready.read = false;
+        // It stays readable: no event would tell a tunnel of this end again.
         if end.stream.end_was_clean() {
             self.conn.feed_eof(from, core.now);
         } else {

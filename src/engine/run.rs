@@ -42,8 +42,8 @@ const FIRST_PORT: usize = WAKER - 1;
 /// The bounds and habits of an [`Engine`].
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// Client connections at a time; at the bound, accepting waits. `None`: a third of the descriptors that the
-    /// process may open (`RLIMIT_NOFILE`), less 64.
+    /// Client connections of an engine at a time; at the bound, accepting waits. `None`: a third of the descriptors
+    /// that the process may open (`RLIMIT_NOFILE`), less 64; [`Workers`](super::Workers) have an equal share of that.
     pub connections: Option<usize>,
     /// Connections accepted per listener and turn of the loop. Default 64.
     pub accepts: usize,
@@ -129,13 +129,7 @@ impl Engine {
     pub fn new(options: EngineOptions, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), mio::Token(WAKER))?;
-        let most = match options.connections {
-            Some(connections) => connections,
-            // A client, an upstream, and the odd pipe.
-            None => {
-                usize::try_from(sys::max_open_files()? / 3).unwrap_or(usize::MAX).saturating_sub(64).max(1)
-            }
-        };
+        let most = options.connections.map_or_else(default_connections, Ok)?;
         let now = now();
         let events = Arc::clone(&observer);
         let worker =
@@ -547,6 +541,7 @@ impl Engine {
         for end in self.core.pool.drain() {
             drop(self.core.unlink(end));
         }
+        self.core.handle.shared.counters.pooled(0);
         for (token, session) in self.sessions.iter_mut() {
             session.drain(&self.core);
             enqueue(session, token, &mut self.queue, &mut self.dear);
@@ -573,7 +568,11 @@ impl Engine {
                 self.state = EngineState::Done;
             }
         } else if self.core.draining.flatten().is_some_and(|limit| limit <= self.core.now) {
-            // Tunnels have been told, and had their turn; who is still here does not go by itself.
+            // Tunnels know the limit, but their timers may be a little late. Who is still here then does not go by itself.
+            for (token, session) in self.sessions.iter_mut() {
+                enqueue(session, token, &mut self.queue, &mut self.dear);
+            }
+            self.take_turns();
             self.stop();
         }
     }
@@ -589,6 +588,13 @@ fn enqueue(session: &mut Session, token: Token, queue: &mut VecDeque<Token>, dea
 
 fn port_index(token: usize, ports: usize) -> Option<usize> {
     FIRST_PORT.checked_sub(token).filter(|place| *place < ports)
+}
+
+/// How many clients the descriptors of the process are good for: each has a connection, one to its upstream, and the odd
+/// pipe.
+pub(super) fn default_connections() -> io::Result<usize> {
+    let files = usize::try_from(sys::max_open_files()?).unwrap_or(usize::MAX);
+    Ok((files / 3).saturating_sub(64).max(1))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the loop is what reads the clock")]

@@ -53,6 +53,10 @@ pub struct Upstream {
     pub host: Option<Arc<str>>,
     /// Tells it who each client is, before the client's first byte; only for [`Service::Forward`].
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Connects from the client's IP address (`IP_TRANSPARENT`), but not if that is of another family, or of the
+    /// loopback or an IPv6 link and the upstream is elsewhere; only for [`Service::Forward`] and TCP. It takes
+    /// CAP_NET_RAW, and routes that bring what the upstream answers to that address back to this process.
+    pub transparent: bool,
 }
 
 impl Upstream {
@@ -66,6 +70,7 @@ impl Upstream {
             tls: None,
             host: None,
             proxy_protocol: None,
+            transparent: false,
         }
     }
 }

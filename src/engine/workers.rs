@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::handle::Handle;
 use super::observe::{Observer, Stats};
+use super::run::default_connections;
 use super::service::{Listener, ListenerHandle};
 use super::{Engine, EngineOptions, Pair};
 
@@ -31,8 +32,13 @@ impl Workers {
         options: &EngineOptions,
         observer: &Arc<dyn Observer>,
     ) -> io::Result<Self> {
+        let mut options = *options;
+        if options.connections.is_none() {
+            // The descriptors are the process's, not an engine's.
+            options.connections = Some((default_connections()? / threads).max(1));
+        }
         let engines: Vec<Engine> = (0..threads.get())
-            .map(|_| Engine::new(*options, Arc::clone(observer)))
+            .map(|_| Engine::new(options, Arc::clone(observer)))
             .collect::<io::Result<_>>()?;
         let handles: Arc<[Handle]> = engines.iter().map(Engine::handle).collect();
         let mut workers = Self { handles, threads: Vec::new(), next: AtomicUsize::new(0) };

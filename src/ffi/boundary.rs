@@ -20,27 +20,49 @@ pub(super) fn boundary(call: impl FnOnce() -> Result<(), Failure>) -> dockline_s
 pub(super) trait Kind {
     /// A number that no other type and no ordinary memory has.
     const MAGIC: u64;
+    /// What any thread may use at any time.
+    type Shared: Sync;
 }
 
-/// The inside of every handle: a value that one call at a time may use. The fields stay in this order,
-/// so that the magic of one type is where that of another is looked for.
+/// The inside of every handle: a value that one call at a time may use, and what needs no such care. The first
+/// three fields stay in this order, so that the magic of one type is where that of another is looked for.
 #[repr(C)]
-pub(super) struct Guarded<T> {
+pub(super) struct Guarded<T: Kind> {
     magic: AtomicU64,
     busy: AtomicBool,
     poisoned: AtomicBool,
+    shared: T::Shared,
     value: UnsafeCell<T>,
 }
 
-impl<T: Kind> Guarded<T> {
+impl<T: Kind<Shared = ()>> Guarded<T> {
     /// Moves a value behind a pointer that C can hold.
     pub(super) fn into_c(value: T) -> *mut Self {
-        Box::into_raw(Box::new(Self {
+        Self::into_c_with(value, ())
+    }
+}
+
+impl<T: Kind> Guarded<T> {
+    /// The same with a part that any thread may use.
+    pub(super) fn into_c_with(value: T, shared: T::Shared) -> *mut Self {
+        Box::into_raw(Box::new(Self::new(value, shared)))
+    }
+
+    /// A handle that lives here, for the time of a callback.
+    pub(super) fn new(value: T, shared: T::Shared) -> Self {
+        Self {
             magic: AtomicU64::new(T::MAGIC),
             busy: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
+            shared,
             value: UnsafeCell::new(value),
-        }))
+        }
+    }
+
+    /// Takes the value out of a handle that lived here.
+    pub(super) fn into_value(self) -> T {
+        self.magic.store(0, Ordering::Relaxed);
+        self.value.into_inner()
     }
 
     /// Runs a call on the value behind a handle. A panic poisons the handle.
@@ -69,6 +91,29 @@ impl<T: Kind> Guarded<T> {
             handle.poisoned.store(true, Ordering::Relaxed);
         }
         handle.busy.store(false, Ordering::Release);
+        status
+    }
+
+    /// Runs a call on what any thread may use, whether or not another call has the value.
+    ///
+    /// # Safety
+    /// As [`Guarded::enter`].
+    pub(super) unsafe fn share(
+        handle: *const Self,
+        call: impl FnOnce(&T::Shared) -> Result<(), Failure>,
+    ) -> dockline_status {
+        // SAFETY: the caller's promise.
+        let handle = match unsafe { Self::look(handle) } {
+            Ok(handle) => handle,
+            Err(failure) => return failure.status(),
+        };
+        if handle.poisoned.load(Ordering::Relaxed) {
+            return Failure::Poisoned.status();
+        }
+        let status = boundary(|| call(&handle.shared));
+        if status == Failure::Panic.status() {
+            handle.poisoned.store(true, Ordering::Relaxed);
+        }
         status
     }
 

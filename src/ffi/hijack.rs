@@ -197,15 +197,23 @@ pub unsafe extern "C" fn dockline_hijack_decide(
         let decision = match hijack::decide(&request, &response) {
             Decision::Message => DOCKLINE_DECISION_MESSAGE,
             Decision::Interim => DOCKLINE_DECISION_INTERIM,
-            Decision::Tunnel(HijackKind::Upgrade) => DOCKLINE_DECISION_TUNNEL_UPGRADE,
-            Decision::Tunnel(HijackKind::RawStream) => DOCKLINE_DECISION_TUNNEL_RAW,
-            Decision::Tunnel(HijackKind::Connect) => DOCKLINE_DECISION_TUNNEL_CONNECT,
+            Decision::Tunnel(kind) => tunnel_to_c(Some(kind)),
             Decision::Refuse => DOCKLINE_DECISION_REFUSE,
         };
         // SAFETY: checked, and the caller's promise.
         unsafe { out_decision.write(decision) };
         Ok(())
     })
+}
+
+/// The number of a way to become a tunnel; 0 for none.
+pub(super) fn tunnel_to_c(kind: Option<HijackKind>) -> i32 {
+    match kind {
+        None => DOCKLINE_DECISION_MESSAGE,
+        Some(HijackKind::Upgrade) => DOCKLINE_DECISION_TUNNEL_UPGRADE,
+        Some(HijackKind::RawStream) => DOCKLINE_DECISION_TUNNEL_RAW,
+        Some(HijackKind::Connect) => DOCKLINE_DECISION_TUNNEL_CONNECT,
+    }
 }
 
 /// # Safety

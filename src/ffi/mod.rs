@@ -4,16 +4,42 @@
 #![allow(non_camel_case_types, reason = "C names")]
 
 mod boundary;
+mod conn;
+mod conn_request;
+mod conn_types;
+mod engine;
+mod engine_types;
 mod hijack;
+mod message;
+mod observe;
+mod options;
+mod record;
 mod relay;
+mod route;
 mod status;
+#[cfg(feature = "_test-hooks")]
+mod test_hooks;
 mod types;
+mod upstream;
 mod version;
 mod worker;
 
+pub use conn::*;
+pub use conn_request::*;
+pub use conn_types::*;
+pub use engine::*;
+pub use engine_types::*;
 pub use hijack::*;
+pub use message::*;
+pub use observe::*;
+pub use options::*;
+pub use record::*;
 pub use relay::*;
+pub use route::*;
 pub use status::*;
+#[cfg(feature = "_test-hooks")]
+pub use test_hooks::*;
 pub use types::{DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_NONE, DOCKLINE_SIDE_UPSTREAM};
+pub use upstream::*;
 pub use version::*;
 pub use worker::*;

@@ -185,6 +185,7 @@ pub(super) struct RelayHandle {
 
 impl Kind for RelayHandle {
     const MAGIC: u64 = 0xd0c2_11e5_0000_0002;
+    type Shared = ();
 }
 
 /// A side as the host gave it.
@@ -490,19 +491,6 @@ pub extern "C" fn dockline_close_reason_name(reason: i32) -> *const c_char {
     name.as_ptr()
 }
 
-/// Panics inside the boundary, so that ffi-tests can see what comes of it. Only with feature `_test-hooks`.
-///
-/// # Safety
-/// `relay` is NULL or a live relay.
-#[cfg(feature = "_test-hooks")]
-#[unsafe(no_mangle)]
-#[expect(clippy::panic, reason = "its purpose")]
-pub unsafe extern "C" fn dockline_test_panic(relay: *mut dockline_relay) -> dockline_status {
-    let call = |_: &mut RelayHandle| panic!("asked for by a test");
-    // SAFETY: the caller's promise about `relay`.
-    unsafe { Guarded::enter(relay.cast_const().cast(), call) }
-}
-
 /// # Safety
 /// `options` is NULL or points to `size` readable bytes.
 unsafe fn options_from_c(
@@ -598,18 +586,23 @@ fn stats_to_c(handle: &RelayHandle) -> dockline_relay_stats {
         spliced_down: relay.spliced(Side::Upstream),
         last_activity_ms: handle.clock.ms(stats.last_activity),
         first_closer: side_to_c(stats.first_closer),
-        close_reason: match stats.close_reason {
-            None => DOCKLINE_CLOSE_NONE,
-            Some(CloseReason::Eof) => DOCKLINE_CLOSE_EOF,
-            Some(CloseReason::Linger) => DOCKLINE_CLOSE_LINGER,
-            Some(CloseReason::Idle) => DOCKLINE_CLOSE_IDLE,
-            Some(CloseReason::DownstreamReset) => DOCKLINE_CLOSE_DOWNSTREAM_RESET,
-            Some(CloseReason::UpstreamReset) => DOCKLINE_CLOSE_UPSTREAM_RESET,
-            Some(CloseReason::Drain) => DOCKLINE_CLOSE_DRAIN,
-            Some(CloseReason::Killed) => DOCKLINE_CLOSE_KILLED,
-        },
+        close_reason: close_reason_to_c(stats.close_reason),
         error_number: relay.last_error().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO)),
         abort_sides: abort(Side::Downstream, DOCKLINE_SIDE_DOWNSTREAM)
             | abort(Side::Upstream, DOCKLINE_SIDE_UPSTREAM),
+    }
+}
+
+/// The number of a close reason.
+pub(super) fn close_reason_to_c(reason: Option<CloseReason>) -> i32 {
+    match reason {
+        None => DOCKLINE_CLOSE_NONE,
+        Some(CloseReason::Eof) => DOCKLINE_CLOSE_EOF,
+        Some(CloseReason::Linger) => DOCKLINE_CLOSE_LINGER,
+        Some(CloseReason::Idle) => DOCKLINE_CLOSE_IDLE,
+        Some(CloseReason::DownstreamReset) => DOCKLINE_CLOSE_DOWNSTREAM_RESET,
+        Some(CloseReason::UpstreamReset) => DOCKLINE_CLOSE_UPSTREAM_RESET,
+        Some(CloseReason::Drain) => DOCKLINE_CLOSE_DRAIN,
+        Some(CloseReason::Killed) => DOCKLINE_CLOSE_KILLED,
     }
 }

@@ -28,6 +28,8 @@ pub const DOCKLINE_E_HANDLE: dockline_status = -105;
 pub const DOCKLINE_E_BLOCKING: dockline_status = -106;
 /// The descriptor is not a stream socket.
 pub const DOCKLINE_E_NOT_STREAM: dockline_status = -107;
+/// The socket does not listen.
+pub const DOCKLINE_E_NOT_LISTENING: dockline_status = -108;
 /// More than the library takes.
 pub const DOCKLINE_E_LIMIT: dockline_status = -300;
 /// A system call failed.
@@ -48,6 +50,7 @@ pub(super) enum Failure {
     Handle,
     Blocking,
     NotStream,
+    NotListening,
     Limit,
     System,
     Panic,
@@ -55,7 +58,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Null,
         Self::Size,
         Self::Value,
@@ -64,6 +67,7 @@ impl Failure {
         Self::Handle,
         Self::Blocking,
         Self::NotStream,
+        Self::NotListening,
         Self::Limit,
         Self::System,
         Self::Panic,
@@ -97,6 +101,9 @@ impl Failure {
             Self::NotStream => {
                 (DOCKLINE_E_NOT_STREAM, c"DOCKLINE_E_NOT_STREAM", c"the descriptor is not a stream socket")
             }
+            Self::NotListening => {
+                (DOCKLINE_E_NOT_LISTENING, c"DOCKLINE_E_NOT_LISTENING", c"the socket does not listen")
+            }
             Self::Limit => (DOCKLINE_E_LIMIT, c"DOCKLINE_E_LIMIT", c"more than the library takes"),
             Self::System => (DOCKLINE_E_SYSTEM, c"DOCKLINE_E_SYSTEM", c"a system call failed"),
             Self::Panic => {
@@ -112,6 +119,11 @@ impl Failure {
 
     pub(super) const fn status(self) -> dockline_status {
         self.row().0
+    }
+
+    /// The failure behind a status that is not `DOCKLINE_OK`.
+    pub(super) fn of(status: dockline_status) -> Self {
+        find(status).unwrap_or(Self::Panic)
     }
 }
 

@@ -89,15 +89,38 @@ pub(super) fn check_out<T>(to: *mut T) -> Result<(), Failure> {
 /// # Safety
 /// `data` is NULL or points to `len` readable bytes that do not change while the result is in use.
 pub(super) unsafe fn bytes_from_c<'a>(data: *const u8, len: usize) -> Result<&'a [u8], Failure> {
-    if len > isize::MAX.unsigned_abs() {
+    // SAFETY: the caller's promise.
+    unsafe { array_from_c(data, len) }
+}
+
+/// The same for an array of plain structs.
+///
+/// # Safety
+/// `data` is NULL or points to `len` readable elements that do not change while the result is in use.
+pub(super) unsafe fn array_from_c<'a, T>(data: *const T, len: usize) -> Result<&'a [T], Failure> {
+    if len > isize::MAX.unsigned_abs() / size_of::<T>() {
         return Err(Failure::Value);
     }
     match (data.is_null(), len) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(Failure::Null),
-        // SAFETY: the caller's promise.
+        (false, _) if !data.is_aligned() => Err(Failure::Value),
+        // SAFETY: the caller's promise; aligned, and no longer than an object can be.
         (false, _) => Ok(unsafe { slice::from_raw_parts(data, len) }),
     }
+}
+
+/// Borrows text that has to be UTF-8; `None` if it is absent, which NULL says.
+///
+/// # Safety
+/// As [`bytes_from_c`].
+pub(super) unsafe fn optional_text_from_c<'a>(
+    data: *const u8,
+    len: usize,
+) -> Result<Option<&'a str>, Failure> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { optional_bytes_from_c(data, len) }?;
+    bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| Failure::Value)).transpose()
 }
 
 /// The same for a value that may be absent, which NULL says. Absent is not the same as empty.

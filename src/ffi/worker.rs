@@ -50,6 +50,7 @@ pub(super) struct WorkerHandle {
 
 impl Kind for WorkerHandle {
     const MAGIC: u64 = 0xd0c2_11e5_0000_0001;
+    type Shared = ();
 }
 
 /// The host's millisecond clock as `Instant`s.
@@ -60,6 +61,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    pub(super) fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "an origin for the host's clock; nothing waits for it")]
+        let origin = Instant::now();
+        Self { origin }
+    }
+
     pub(super) fn at(self, ms: u64) -> Result<Instant, Failure> {
         self.origin.checked_add(std::time::Duration::from_millis(ms)).ok_or(Failure::Value)
     }
@@ -72,23 +79,27 @@ impl Clock {
 }
 
 /// The host's log callback.
-struct HostLog {
-    log: unsafe extern "C" fn(*mut c_void, i32, *const u8, usize),
-    user: *mut c_void,
+pub(super) struct HostLog {
+    pub(super) log: unsafe extern "C" fn(*mut c_void, i32, *const u8, usize),
+    pub(super) user: *mut c_void,
 }
 
 // SAFETY: the host promises that the callback may be called on whatever thread drives the worker.
 unsafe impl Send for HostLog {}
 
 impl HostLog {
-    fn report(&self, event: &Event<'_>) {
+    pub(super) fn write(&self, level: i32, text: &str) {
+        // SAFETY: the host gave the function and its argument together; the text lives for the call.
+        unsafe { (self.log)(self.user, level, text.as_ptr(), text.len()) };
+    }
+
+    /// What a relay has to say.
+    pub(super) fn report(&self, event: &Event<'_>) {
         let level = match event {
             Event::SpliceUnavailable(_) => DOCKLINE_LOG_WARN,
             _ => DOCKLINE_LOG_INFO,
         };
-        let text = event.to_string();
-        // SAFETY: the host gave the function and its argument together; the text lives for the call.
-        unsafe { (self.log)(self.user, level, text.as_ptr(), text.len()) };
+        self.write(level, &event.to_string());
     }
 }
 
@@ -130,9 +141,8 @@ pub unsafe extern "C" fn dockline_worker_new(
         if let Some(log) = log {
             worker = worker.with_log(Box::new(move |event| log.report(event)));
         }
-        #[expect(clippy::disallowed_methods, reason = "an origin for the host's clock; nothing waits for it")]
-        let clock = Clock { origin: Instant::now() };
-        let handle = Guarded::into_c(WorkerHandle { shared: Arc::new(Mutex::new(worker)), clock });
+        let handle =
+            Guarded::into_c(WorkerHandle { shared: Arc::new(Mutex::new(worker)), clock: Clock::new() });
         // SAFETY: checked, and the caller's promise.
         unsafe { out.write(handle.cast()) };
         Ok(())

@@ -63,6 +63,9 @@ impl StatusCode {
     /// 101, the interim response that ends HTTP on the connection.
     pub const SWITCHING_PROTOCOLS: Self = Self(101);
 
+    /// 200.
+    pub const OK: Self = Self(200);
+
     /// 500, when what is to be said has no status of its own.
     pub const INTERNAL_SERVER_ERROR: Self = Self(500);
 

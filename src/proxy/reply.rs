@@ -16,9 +16,10 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer with this status, `Content-Type` and body. A status outside 200 to 599 becomes 500.
+    /// An answer with this status, `Content-Type` and body. A status outside 200 to 599 becomes 500. The body of a 204
+    /// or 304 is not sent.
     #[must_use]
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub fn new(status: u16, content_type: impl Into<Bytes>, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::new(status).filter(|status| !status.is_interim());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut fields = Fields::default();
@@ -52,10 +53,13 @@ impl Reply {
         Self::new(status, "application/json", body)
     }
 
-    /// Adds a field.
+    /// Adds a field. `Connection`, `Content-Length` and `Transfer-Encoding` are not taken: how the answer is framed
+    /// is the connection's business.
     #[must_use]
     pub fn with_field(mut self, line: FieldLine) -> Self {
-        self.fields.push(line);
+        if !["Connection", "Content-Length", "Transfer-Encoding"].iter().any(|name| line.is(name)) {
+            self.fields.push(line);
+        }
         self
     }
 

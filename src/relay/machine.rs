@@ -184,7 +184,8 @@ impl RelayMachine {
     }
 
     /// The same, when what the poller said so far is known.
-    pub(crate) fn ready(self, downstream: Readiness, upstream: Readiness) -> Self {
+    #[must_use]
+    pub fn with_ready(self, downstream: Readiness, upstream: Readiness) -> Self {
         let port =
             |ready: Readiness| Port { readable: ready.read, writable: ready.write, unproven: ready.hup };
         Self { downstream: port(downstream), upstream: port(upstream), ..self }
@@ -251,7 +252,8 @@ impl RelayMachine {
     }
 
     /// Whether nothing is left to do in the direction that starts at `from`.
-    pub(crate) fn is_over(&self, from: Side) -> bool {
+    #[must_use]
+    pub fn is_over(&self, from: Side) -> bool {
         self.flow(from).half.is_over()
     }
 

@@ -1,7 +1,7 @@
-//! Sockets bound to exactly the address given, and what a socket from elsewhere is.
+//! Internet sockets, bound to exactly the address given or connected; and what a socket from elsewhere is.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::address::SockAddr;
@@ -29,13 +29,64 @@ pub(crate) fn bind_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A UDP socket that speaks with `peer` alone, non-blocking.
-pub(crate) fn connect_datagram(peer: SocketAddr) -> io::Result<OwnedFd> {
-    let fd = socket(peer, libc::SOCK_DGRAM)?;
+/// A TCP socket that connects to `peer`, non-blocking: the connection may be there later, or fail later. With a
+/// client it comes from the address of that, see [`source`].
+pub(crate) fn connect_stream(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
+    match connect(peer, libc::SOCK_STREAM, client)? {
+        (_, Err(error)) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        (fd, _) => Ok(fd),
+    }
+}
+
+/// A UDP socket that speaks with `peer` alone, non-blocking; client as for [`connect_stream`].
+pub(crate) fn connect_datagram(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
+    let (fd, connected) = connect(peer, libc::SOCK_DGRAM, client)?;
+    connected.map(|()| fd)
+}
+
+fn connect(
+    peer: SocketAddr,
+    kind: libc::c_int,
+    client: Option<SocketAddr>,
+) -> io::Result<(OwnedFd, io::Result<()>)> {
+    let fd = socket(peer, kind)?;
+    if let Some(source) = client.and_then(|client| source(client, peer)) {
+        set_source(fd.as_fd(), source)?;
+    }
     let (raw, len) = SockAddr::new(peer);
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-    check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), len) })?;
-    Ok(fd)
+    let connected = check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), len) });
+    Ok((fd, connected.map(drop)))
+}
+
+/// The address by which `peer` sees a connection as the client's own; `None` if it has none there: another family, or
+/// an address that means something on its own host or link only.
+fn source(client: SocketAddr, peer: SocketAddr) -> Option<IpAddr> {
+    let same_family = client.is_ipv4() == peer.is_ipv4();
+    let is_local = match client.ip() {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    };
+    (same_family && (!is_local || peer.ip().is_loopback())).then_some(client.ip())
+}
+
+/// Binds to an address that need not be one of this host's (`IP_TRANSPARENT`), which takes CAP_NET_RAW. The kernel
+/// chooses the port, when it knows the peer: the same one may serve for different peers.
+fn set_source(fd: BorrowedFd<'_>, source: IpAddr) -> io::Result<()> {
+    let (level, option) = match source {
+        IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TRANSPARENT),
+        IpAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT),
+    };
+    set_int_option(fd, level, option, 1)?;
+    // For IPv6, too.
+    set_int_option(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    bind(fd, SocketAddr::new(source, 0))
+}
+
+/// Whether this process may connect from addresses of others. The error is the kernel's reason why not.
+pub(crate) fn may_choose_source() -> io::Result<()> {
+    let fd = socket(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), libc::SOCK_STREAM)?;
+    set_int_option(fd.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT, 1)
 }
 
 fn socket(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
@@ -43,14 +94,13 @@ fn socket(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: socket touches no memory of ours.
     let fd = check(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
     // SAFETY: the kernel has just made this descriptor for us alone.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    if address.is_ipv6() {
-        set_int_option(fd.as_fd(), libc::SOL_IPV6, libc::IPV6_V6ONLY, 1)?;
-    }
-    Ok(fd)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        set_int_option(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
     let (raw, len) = SockAddr::new(address);
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const raw).cast(), len) }).map(drop)

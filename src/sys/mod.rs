@@ -26,7 +26,9 @@ pub(crate) use address::local_address;
 #[cfg(feature = "engine")]
 pub use bind::Inet;
 #[cfg(feature = "engine")]
-pub(crate) use bind::{bind_datagram, bind_stream, connect_datagram, inet_kind};
+pub(crate) use bind::{
+    bind_datagram, bind_stream, connect_datagram, connect_stream, inet_kind, may_choose_source,
+};
 #[cfg(feature = "engine")]
 pub use datagram::LocalAddr;
 #[cfg(feature = "engine")]

@@ -1,6 +1,7 @@
-"""Fixtures: one real daemon and one nginx for the whole session, docker clients for each way to the daemon.
+"""Fixtures: one real daemon and one proxy for the whole session, docker clients for each way to the daemon.
 
-Run `make test`, or `pytest tests/e2e` as root once `make nginx-module` was done. support/tools.py lists the
+Run `make test-e2e`, or `make test-e2e-gateway` to go through the gateway. `pytest tests/e2e`, as root, runs what they have
+built. support/tools.py lists the
 environment variables.
 """
 
@@ -17,8 +18,14 @@ from support.certs import Certificates
 from support.cli import Docker
 from support.daemon import IMAGE, Daemon
 from support.endpoints import KINDS, Endpoint, through
-from support.nginx import docker_front
+from support.fronts import docker_front
 from support.proc import tail
+
+# What only one of the proxies under test can do.
+# What is not about the front is run once, with nginx's.
+collect_ignore_glob = (
+    ["test_gateway_*"] if tools.front() == "nginx" else ["test_nginx_*", "test_docker_proxy*", "test_publish*"]
+)
 
 BULK_BYTES = 20 * 1024 * 1024
 
@@ -32,9 +39,15 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
+    return [f"through {_front_text()}", f"docker: {tools.docker_clis()}"]
+
+
+def _front_text():
+    if tools.front() == "gateway":
+        return str(tools.gateway_binary())
     version = ".".join(map(str, tools.nginx_version()))
     way = "stock, websocket lines" if tools.stock() else tools.load_module_line() or "module built in"
-    return [f"nginx {version} ({way})", f"docker: {tools.docker_clis()}"]
+    return f"nginx {version} ({way})"
 
 
 def pytest_generate_tests(metafunc):
@@ -50,7 +63,7 @@ def pytest_generate_tests(metafunc):
 
 
 _services = []  # (name, log) of what runs, for the report of a failure
-_watched = []  # (nginx, its health when it was fresh)
+_watched = []  # (proxy, its health when it was fresh)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -88,30 +101,29 @@ def daemon(workspace, certificates):
 
 @pytest.fixture(scope="session")
 def front(workspace, daemon, certificates):
-    """The nginx that most tests go through."""
-    directory = workspace / "nginx"
-    _services.append(("nginx error.log", directory / "error.log"))
-    nginx = docker_front(directory, daemon, certificates)
-    _watched.append((nginx, nginx.health()))
+    """The proxy that most tests go through."""
+    proxy = docker_front(workspace / "front", daemon, certificates)
+    _services.append((f"the log of {proxy.name}", proxy.error_log))
+    _watched.append((proxy, proxy.health()))
     try:
-        yield nginx
+        yield proxy
     finally:
         _watched.clear()
-        nginx.stop()
-        assert not nginx.errors(), "in the error log:\n" + "\n".join(nginx.errors())
+        proxy.stop()
+        assert not proxy.errors(), "in the error log:\n" + "\n".join(proxy.errors())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_leaks():
     """After each test module: the same worker, nothing held, nothing grave in the log."""
     yield
-    for nginx, before in _watched:
-        nginx.check_health(before)
+    for proxy, before in _watched:
+        proxy.check_health(before)
 
 
 @pytest.fixture(scope="session")
 def endpoint(front, kind, certificates):
-    """One way through nginx."""
+    """One way through the proxy."""
     return through(front, kind, certificates)
 
 
@@ -131,7 +143,7 @@ def direct(cli, daemon, docker_config):
 
 @pytest.fixture(scope="session")
 def proxied(cli, endpoint, docker_config):
-    """docker, through nginx."""
+    """docker, through the proxy."""
     return Docker(cli, endpoint, docker_config)
 
 

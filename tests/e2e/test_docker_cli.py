@@ -180,7 +180,7 @@ def _runs(daemon, name):
 
 
 def test_killed_client_leaves_nothing(front, proxied, daemon, name):
-    """SIGKILL in the middle of a stream: nginx lets go of both connections while the container lives on."""
+    """SIGKILL in the middle of a stream: the proxy lets go of both connections while the container lives on."""
     before = front.health()
     script = "while :; do echo line; sleep 0.1; done"
     with proxied.start("run", "--network", "none", "--name", name, "bb", "sh", "-c", script) as running:

@@ -1,4 +1,4 @@
-"""nginx in front of a scripted daemon: faults, odd answers, and what exactly reaches the daemon."""
+"""The proxy in front of a scripted daemon: faults, odd answers, and what exactly reaches the daemon."""
 
 import random
 import threading
@@ -7,7 +7,7 @@ import pytest
 
 from support.endpoints import Endpoint, through
 from support.fake_daemon import HIJACK_101, HIJACK_200, FakeDaemon, answer
-from support.nginx import Nginx, switch, tls_listener, tls_upstream
+from support.fronts import fake_front
 from support.wire import UPGRADE, Stream, attach_request, exec_request, request
 
 ATTACH = attach_request("x")
@@ -23,57 +23,27 @@ def fake(tmp_path_factory, certificates):
 
 
 @pytest.fixture(scope="module")
-def nginx(tmp_path_factory, fake, certificates):
-    """plain: TCP to TCP. tls: TLS to a unix socket. tls_both: TLS to TLS. pool: a kept-alive upstream."""
-
-    def http(ports):
-        return f"""
-    large_client_header_buffers 4 128k;
-    upstream pool {{
-        server unix:{fake.socket};
-        keepalive 8;
-    }}
-    server {{
-        listen 127.0.0.1:{ports["plain"]};
-        location / {{ {switch()} proxy_pass http://127.0.0.1:{fake.tcp_port}; }}
-    }}
-    server {{
-        {tls_listener(ports["tls"], certificates.front_server)}
-        location / {{ {switch()} proxy_pass http://unix:{fake.socket}:; }}
-    }}
-    server {{
-        {tls_listener(ports["tls_both"], certificates.front_server)}
-        location / {{
-            {switch()}
-            {tls_upstream(certificates.back_client)}
-            proxy_pass https://127.0.0.1:{fake.tls_port};
-        }}
-    }}
-    server {{
-        listen 127.0.0.1:{ports["pool"]};
-        location / {{ {switch()} proxy_set_header Connection ""; proxy_pass http://pool; }}
-    }}
-"""
-
-    nginx = Nginx(tmp_path_factory.mktemp("nginx-fake"), ("plain", "tls", "tls_both", "pool"), http)
+def proxy(tmp_path_factory, fake, certificates):
+    """What is under test; `plain` is TCP on both sides."""
+    proxy = fake_front(tmp_path_factory.mktemp("fake-front"), fake, certificates)
     try:
-        yield nginx
+        yield proxy
     finally:
-        nginx.stop()
+        proxy.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def idle(nginx, fake):
-    """Health of nginx before the first test; at the end it has to be the same."""
-    before = nginx.health()
+def idle(proxy, fake):
+    """Health of the proxy before the first test; at the end it has to be the same."""
+    before = proxy.health()
     yield before
     fake.drop()
-    nginx.check_health(before)
+    proxy.check_health(before)
 
 
 @pytest.fixture
-def client(nginx, kind, certificates):
-    with Stream.connect(through(nginx, kind, certificates)) as stream:
+def client(proxy, kind, certificates):
+    with Stream.connect(through(proxy, kind, certificates)) as stream:
         yield stream
 
 
@@ -186,6 +156,7 @@ def test_unframed_logs_are_ordinary(fake, client):
     def script(connection):
         connection.read_request()
         connection.stream.send(HIJACK_200 + b"log lines")
+        connection.stream.half_close()  # under TLS, no other end is one (RFC 9112, section 9.8)
 
     fake.serve(script)
     head, body = client.ask(request("GET", "/v1.43/containers/x/logs?stdout=1"))
@@ -568,7 +539,7 @@ def test_upload_is_streamed(fake, client):
     fake.serve(script)
     fields = {"Transfer-Encoding": "chunked", "Content-Type": "application/x-tar"}
     client.send(request("POST", "/v1.41/build", fields, b"a\r\nfirst part\r\n"))
-    assert go_on.wait(10), "the first part of the body waits in nginx"
+    assert go_on.wait(10), "the first part of the body waits in the proxy"
     client.send(b"9\r\nlast part\r\n0\r\n\r\n")
     assert client.read_response()[0].status == 200
     fake.check()
@@ -578,11 +549,11 @@ def test_upload_is_streamed(fake, client):
 
 
 @pytest.fixture
-def pooled(nginx, fake, idle):
+def pooled(proxy, fake, idle):
     """A client of the server with a pool of upstream connections, empty at first."""
     fake.drop()
-    nginx.check_health(idle)
-    with Stream.connect(Endpoint("pool", f"tcp://127.0.0.1:{nginx.ports['pool']}")) as stream:
+    proxy.check_health(idle)
+    with Stream.connect(Endpoint("pool", proxy.url("pool"))) as stream:
         yield stream
 
 
@@ -613,7 +584,7 @@ def test_refused_switch_never_goes_back_to_the_pool(fake, pooled, status):
     assert sum(len(path) for path in paths) == 3
 
 
-def test_ended_tunnel_never_goes_back_to_the_pool(fake, pooled, nginx):
+def test_ended_tunnel_never_goes_back_to_the_pool(fake, pooled):
     def script(connection):
         head, _ = connection.read_request()
         if "upgrade" not in head:

@@ -1,4 +1,4 @@
-"""Raw sockets against a real daemon through nginx: what docker clients other than the command may do."""
+"""Raw sockets against a real daemon through the proxy: what docker clients other than the command may do."""
 
 import hashlib
 import random
@@ -10,7 +10,7 @@ from support.wire import Frames, Stream, attach_request, exec_request, request, 
 
 @pytest.fixture
 def wire(endpoint):
-    """A connection through nginx."""
+    """A connection through the proxy."""
     with Stream.connect(endpoint) as stream:
         yield stream
 
@@ -71,7 +71,7 @@ def test_exec_with_terminal_is_not_framed(wire, command):
 
 @pytest.mark.parametrize("upgrade", [True, False], ids=["upgrade", "bare"])
 def test_stdin_in_the_same_segment_as_the_request(wire, command, upgrade):
-    """Straight to the daemon these bytes are lost; nginx has to hold them until the daemon has answered."""
+    """Straight to the daemon these bytes are lost; the proxy has to hold them until the daemon has answered."""
     wire.send(exec_request(command("head", "-c", "5"), upgrade=upgrade) + b"EARLY")
     assert is_hijack(wire.read_head(), upgrade)
     assert unframe(wire.read_all()) == [(1, b"EARLY")]

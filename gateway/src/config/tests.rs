@@ -144,3 +144,34 @@ fn tls_needs_its_files_and_its_scheme() {
     let tls = config("--upstream tls://a --upstream-tls-ca c", "").unwrap().upstreams[0].tls.clone().unwrap();
     assert_eq!((tls.ca.as_path(), tls.credentials), (Path::new("c"), None));
 }
+
+const GUIDE: &str = include_str!("../../../docs/SERVE.md");
+
+#[test]
+fn the_guide_shows_a_good_file() {
+    let (_, rest) = GUIDE.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let config = config("", example).unwrap();
+    assert_eq!((config.listeners.len(), config.upstreams.len()), (2, 2));
+    assert_eq!(config.listeners[1].upstream, 1);
+}
+
+#[test]
+fn the_guide_names_every_key() {
+    let shown = format!("{:?}", Limits::default());
+    let (_, inside) = shown.split_once("{ ").unwrap();
+    let limits = inside.split(", ").map(|field| field.split_once(':').unwrap().0);
+    // serde tells what it expects when it meets something else.
+    let tables = ["", "[log]\n", "[admin]\n", "[forwarding]\n", "[[listen]]\n", "[[upstream]]\n"];
+    let told: Vec<String> = tables.iter().map(|table| refused(&format!("{table}xxxxxxxx = 1\n"))).collect();
+    let keys = told.iter().flat_map(|text| {
+        let (_, list) = text.lines().next().unwrap().split_once("expected ").unwrap();
+        list.split('`').skip(1).step_by(2)
+    });
+    let tls = ["tls.dir", "tls.cert", "tls.key", "tls.client_ca", "tls.crl", "tls.ca", "tls.name"];
+    for key in limits.chain(keys).chain(tls) {
+        let named =
+            key == "tls" || [format!("`{key}`"), format!("[{key}]")].iter().any(|it| GUIDE.contains(it));
+        assert!(named, "{key}");
+    }
+}

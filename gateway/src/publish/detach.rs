@@ -43,8 +43,7 @@ pub(crate) fn start() -> Result<ExitCode, String> {
         let status = child.wait().map_err(failed)?;
         return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
     }
-    print!("{said}");
-    Ok(ExitCode::SUCCESS)
+    Ok(crate::print(said.as_bytes()))
 }
 
 /// Leaves the session of the shell; to be called before there are threads.

@@ -142,12 +142,11 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         let settled = detach::settle(&claim.id, &state.log_of(&claim.id));
         settled.map_err(|error| format!("cannot go into the background: {error}"))?;
     }
-    for line in shared.lines() {
-        if args.detach {
-            info!("{line}");
-        } else {
-            println!("{line}");
-        }
+    if args.detach {
+        shared.lines().iter().for_each(|line| info!("{line}"));
+    } else {
+        // Whoever reads it may have read enough; it serves all the same.
+        let _ = crate::print((shared.lines().join("\n") + "\n").as_bytes());
     }
     Ok(Publication { shared, firewall, wakes, asked: Vec::new(), stopping: false, _claim: claim }.run())
 }

@@ -249,7 +249,7 @@ fn peer(peer: &PeerAddr) -> String {
 
 fn serve_udp(socket: OwnedFd, mapping: &Mapping, target: Option<IpAddr>) -> io::Result<udp::Handle> {
     let target = target.map(|ip| SocketAddr::new(ip, mapping.port));
-    let mut forwarder = udp::Forwarder::new(socket, target, |text| log::warn!("{text}"))?;
+    let mut forwarder = udp::Forwarder::new(socket, target, false, |text| log::warn!("{text}"))?;
     let handle = forwarder.handle()?;
     thread::Builder::new().name(mapping.listen.port().to_string()).spawn(move || {
         if let Err(error) = forwarder.run() {

@@ -51,7 +51,7 @@ pub(crate) fn stderr(output: &Output) -> String {
 }
 
 /// Waits until it is true, for what tells nobody when it happens.
-pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     #[expect(clippy::disallowed_methods, reason = "a bound for a test that fails")]
     let start = std::time::Instant::now();
     while !condition() {
@@ -259,9 +259,14 @@ impl Gateway {
         }
     }
 
-    /// Waits for its end. Its log ends with it, unless another process has it, too.
+    /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let mut status = None;
+        until("its end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     pub(crate) fn get(&self, path: &str) -> String {

@@ -19,7 +19,8 @@ pub(super) enum BodyReader {
 pub(super) enum BodyWriter {
     /// As it is: its length was announced, or it lasts as long as the connection.
     Raw,
-    Chunked,
+    /// `trailers`: whether the receiver takes them.
+    Chunked { trailers: bool },
 }
 
 /// What became of a piece of input.
@@ -127,8 +128,8 @@ impl BodyWriter {
     pub(super) fn data(self, data: &[u8], out: &mut Vec<u8>) {
         match (self, NonZeroU64::new(data.len() as u64)) {
             (Self::Raw, _) => out.extend_from_slice(data),
-            (Self::Chunked, None) => {}
-            (Self::Chunked, Some(size)) => {
+            (Self::Chunked { .. }, None) => {}
+            (Self::Chunked { .. }, Some(size)) => {
                 out.extend_from_slice(ChunkHeader::new(size).as_bytes());
                 out.extend_from_slice(data);
                 out.extend_from_slice(CHUNK_END);
@@ -137,8 +138,10 @@ impl BodyWriter {
     }
 
     pub(super) fn end(self, trailers: &Fields, out: &mut Vec<u8>) {
-        if self == Self::Chunked {
-            encode_last_chunk(trailers, out);
+        match self {
+            Self::Raw => {}
+            Self::Chunked { trailers: true } => encode_last_chunk(trailers, out),
+            Self::Chunked { trailers: false } => encode_last_chunk(&Fields::default(), out),
         }
     }
 }

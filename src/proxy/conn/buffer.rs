@@ -1,20 +1,20 @@
 #![forbid(unsafe_code)]
-//! Bytes on their way out.
+//! Bytes on their way.
 
-/// A queue of bytes: written at the end, sent from the front. Owns no memory while it is empty and at rest.
+/// A queue of bytes: written at the end, taken from the front. Owns no memory while it is empty and at rest.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
-    sent: usize,
+    taken: usize,
 }
 
 impl Buffer {
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        &self.bytes[self.taken..]
     }
 
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.bytes.len() - self.taken
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -23,19 +23,27 @@ impl Buffer {
 
     /// The end, to be written to; nothing before it may be changed.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
-        if self.sent == self.bytes.len() {
-            self.clear();
+        // A queue that never runs dry must not keep all that ever went through it. To move no more than was taken
+        // costs each byte at most one move.
+        if self.taken >= self.len() {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
         }
         &mut self.bytes
     }
 
-    pub(super) fn sent(&mut self, n: usize) {
-        self.sent = self.sent.saturating_add(n).min(self.bytes.len());
+    pub(super) fn take_front(&mut self, n: usize) {
+        self.taken = self.taken.saturating_add(n).min(self.bytes.len());
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.sent = 0;
+        self.taken = 0;
     }
 
     /// Gives the memory back, if nothing is in it.
@@ -45,9 +53,9 @@ impl Buffer {
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        let Self { mut bytes, sent } = std::mem::take(self);
-        bytes.drain(..sent);
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let Self { mut bytes, taken } = self;
+        bytes.drain(..taken);
         bytes
     }
 }

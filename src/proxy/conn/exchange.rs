@@ -8,7 +8,7 @@ use super::body::{BodyReader, BodyWriter};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
 use crate::error::{Fault, LimitError};
 use crate::h1::{
-    BodyFraming, Fields, RequestHead, ResponseHead, ResponseHeadReader, Version, request_framing,
+    BodyFraming, Fields, RequestHead, ResponseHead, ResponseHeadReader, StatusCode, Version, request_framing,
 };
 use crate::proxy::config::ConnConfig;
 use crate::proxy::conn::hop::check_connection_options;
@@ -64,6 +64,10 @@ pub(super) struct Exchange {
     pub(super) close: bool,
     /// Whether the client may have sent what nobody will read, so that closing at once could cost it the answer.
     pub(super) linger: bool,
+    /// Whether the client takes the end of its connection for the end of the answer.
+    pub(super) until_close: bool,
+    /// Whether `Expect: 100-continue` goes on.
+    pub(super) send_expect: bool,
     pub(super) retried: bool,
     /// Why the upstream's connection cannot be used again, as far as is known before the end.
     pub(super) no_reuse: Option<NoReuse>,
@@ -87,39 +91,43 @@ pub(super) enum Refused {
 
 impl Exchange {
     /// Looks at a request. An error comes with the head, for the log.
-    #[expect(clippy::result_large_err, reason = "both are moved once, into a box")]
     pub(super) fn new(
         head: RequestHead,
         config: &ConnConfig,
         started: Instant,
-    ) -> Result<Self, (Refused, RequestHead)> {
-        let framing = match check_connection_options(&head.fields)
+    ) -> Result<Self, Box<(Refused, RequestHead)>> {
+        let framing = match check_connection_options(&head.fields, config.limits.fields)
             .and_then(|()| request_framing(head.version, &head.fields))
         {
             Ok(framing) => framing,
-            Err(error) => return Err((Refused::Fault(error.into()), head)),
+            Err(error) => return Err(Box::new((Refused::Fault(error.into()), head))),
         };
         let plan = with_facts(&head, config, plan);
         if let Some(refusal) = plan.refusal {
-            return Err((Refused::Plan(refusal.status()), head));
+            return Err(Box::new((Refused::Plan(refusal.status()), head)));
         }
         let request = match BodyReader::new(framing, &config.limits) {
             None => RequestHalf::Received,
-            Some(reader) if plan.whole_body_first => {
+            Some(reader) if plan.kind == RequestKind::Switch => {
                 if matches!(framing, BodyFraming::Length(length) if length > config.limits.held as u64) {
-                    return Err((Refused::Fault(LimitError::Held.into()), head));
+                    return Err(Box::new((Refused::Fault(LimitError::Held.into()), head)));
                 }
                 RequestHalf::Gathering { reader, body: Vec::new() }
             }
             Some(reader) => {
                 let chunked = framing == BodyFraming::Chunked;
-                let writer = if chunked { BodyWriter::Chunked } else { BodyWriter::Raw };
+                let writer = if chunked { BodyWriter::Chunked { trailers: true } } else { BodyWriter::Raw };
                 RequestHalf::Streaming { reader, writer }
             }
         };
-        let close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
+        // Bytes behind a CONNECT were never meant as a request (RFC 9931).
+        let is_connect = head.method() == b"CONNECT";
+        let asks_close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
+        let gathering = matches!(request, RequestHalf::Gathering { .. });
         Ok(Self {
             no_reuse: (plan.kind == RequestKind::Switch).then_some(NoReuse::SwitchProposed),
+            // A body that is here already needs no permission.
+            send_expect: head.expects_continue() && !gathering,
             head,
             plan,
             framing,
@@ -127,8 +135,9 @@ impl Exchange {
             request,
             response: ResponseHalf::Unasked,
             link: Link::Wanted,
-            close,
-            linger: false,
+            close: asks_close || is_connect,
+            linger: is_connect,
+            until_close: false,
             retried: false,
             half_closed: false,
             tunnel: None,
@@ -162,6 +171,31 @@ impl Exchange {
             has_transfer_encoding: fields.contains("Transfer-Encoding"),
         };
         with_facts(&self.head, config, |request| decide(request, &facts))
+    }
+
+    /// Whether an interim response is for the client.
+    pub(super) fn passes_interim(&self, status: StatusCode) -> bool {
+        self.head.version == Version::Http11 && (status.as_u16() != 100 || self.send_expect)
+    }
+
+    /// Whether the client may be waiting to be told to go on with its body.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.send_expect
+            && self.bytes_up == 0
+            && matches!(self.response, ResponseHalf::Head { interim: 0, .. })
+    }
+
+    /// The client's connection ends with this exchange, although the client may not know.
+    pub(super) fn end_connection(&mut self) {
+        self.linger |= !self.close;
+        self.close = true;
+    }
+
+    /// Nothing behind the part of the body that was read can be taken for a request.
+    pub(super) fn abandon_request(&mut self) {
+        self.request = RequestHalf::Abandoned;
+        self.linger = true;
+        self.close = true;
     }
 
     pub(super) fn is_answered(&self) -> bool {

@@ -8,8 +8,11 @@ use std::net::IpAddr;
 
 use super::body::BodyWriter;
 use crate::error::PeerError;
-use crate::h1::{BodyFraming, FieldLine, Fields, RequestHead, ResponseHead, Version, is_alias};
+use crate::h1::{BodyFraming, FieldLine, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
 use crate::proxy::config::Forwarding;
+
+/// Room for most heads, so that the queue does not grow field by field.
+const ORDINARY_HEAD: usize = 512;
 
 /// Fields of one hop, and those that are written anew.
 const HOP_BY_HOP: &[&str] = &[
@@ -43,13 +46,18 @@ pub struct Client {
     pub tls: bool,
 }
 
-/// Refuses a `Connection` that names what is not for one hop only.
-pub(super) fn check_connection_options(fields: &Fields) -> Result<(), PeerError> {
+/// Refuses a `Connection` that names what is not for one hop only, or more than there may be fields.
+pub(super) fn check_connection_options(fields: &Fields, max_fields: usize) -> Result<(), PeerError> {
     let is_protected = |option: &[u8]| NOT_CONNECTION_OPTIONS.iter().any(|name| is_alias(option, name));
-    if fields.members("Connection").any(is_protected) {
+    if fields.members("Connection").any(is_protected) || has_too_many_options(fields, max_fields) {
         return Err(PeerError::ConnectionOption);
     }
     Ok(())
+}
+
+/// Each field is looked for among the options: the product of both must stay small.
+pub(super) fn has_too_many_options(fields: &Fields, max_fields: usize) -> bool {
+    fields.members("Connection").nth(max_fields).is_some()
 }
 
 /// What a request head is sent on with.
@@ -67,22 +75,23 @@ pub(super) struct RequestRewrite<'a> {
 impl RequestRewrite<'_> {
     /// Writes the head as the upstream is to see it.
     pub(super) fn encode(&self, head: &RequestHead, out: &mut Vec<u8>) {
+        out.reserve(ORDINARY_HEAD);
         let fields = &head.fields;
         out.extend_from_slice(head.method());
         out.push(b' ');
-        match head.target().form() {
+        if head.target().form() == TargetForm::Absolute {
             // RFC 9112, section 3.2.1: an origin gets the path.
-            crate::h1::TargetForm::Absolute => {
-                let origin = head.clone().into_origin_form();
-                out.extend_from_slice(origin.target().as_bytes());
-            }
-            _ => out.extend_from_slice(head.target().as_bytes()),
+            let target = head.target().clone().into_origin_form(head.method());
+            out.extend_from_slice(target.as_bytes());
+        } else {
+            out.extend_from_slice(head.target().as_bytes());
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        let own_host = fields.values("Host").next();
-        if let Some(host) = self.host.map(str::as_bytes).or(own_host) {
-            push(out, "Host", host);
-        }
+        let own_host = fields.values("Host").next().or(head.target().authority());
+        // HTTP/1.0 may leave it out, HTTP/1.1 not (RFC 9112, section 3.2).
+        // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
+        let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
+        push(out, "Host", replaced.or(own_host).unwrap_or_default());
         for line in fields.iter().filter(|line| self.goes_on(line, fields)) {
             push_line(out, line);
         }
@@ -95,7 +104,7 @@ impl RequestRewrite<'_> {
             push(out, "Connection", b"TE");
             push(out, "TE", b"trailers");
         }
-        self.push_claims(head.version, own_host, out);
+        self.push_claims(head, own_host, out);
         out.extend_from_slice(b"\r\n");
     }
 
@@ -107,18 +116,22 @@ impl RequestRewrite<'_> {
             && (self.forwarding.trusted || !is_claim(name))
     }
 
-    fn push_claims(&self, version: Version, host: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn push_claims(&self, head: &RequestHead, host: Option<&[u8]>, out: &mut Vec<u8>) {
         let Forwarding { via, x_forwarded, forwarded, .. } = self.forwarding;
         let proto = if self.client.tls { "https" } else { "http" };
         if let Some(via) = via {
-            push_via(out, version, via);
+            push_via(out, head.version, via);
         }
         if *x_forwarded {
             if let Some(address) = self.client.address {
                 push(out, "X-Forwarded-For", address.to_canonical().to_string().as_bytes());
             }
-            push(out, "X-Forwarded-Proto", proto.as_bytes());
-            if let Some(host) = host {
+            // Lists grow; of a single value a trusted proxy knows better, being nearer to the client.
+            let is_open = |name| !(self.forwarding.trusted && head.fields.contains(name));
+            if is_open("X-Forwarded-Proto") {
+                push(out, "X-Forwarded-Proto", proto.as_bytes());
+            }
+            if let Some(host) = host.filter(|_| is_open("X-Forwarded-Host")) {
                 push(out, "X-Forwarded-Host", host);
             }
         }
@@ -149,7 +162,7 @@ pub(super) enum ResponseBody {
     /// There is none, and none is announced: 1xx, 204.
     None,
     /// There is none, but its length may be told: HEAD, 304.
-    Described,
+    Described(Option<u64>),
     /// As long as it says.
     Length(u64),
     /// In chunks, or until the connection ends.
@@ -163,6 +176,7 @@ pub(super) enum ResponseBody {
 impl ResponseRewrite<'_> {
     /// Writes the head as the client is to see it.
     pub(super) fn encode(&self, head: &ResponseHead, out: &mut Vec<u8>) {
+        out.reserve(ORDINARY_HEAD);
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(&decimal(u64::from(head.status().as_u16())));
         out.push(b' ');
@@ -173,12 +187,14 @@ impl ResponseRewrite<'_> {
             push_line(out, line);
         }
         match self.body {
-            ResponseBody::None | ResponseBody::Tunnel | ResponseBody::Framed(BodyWriter::Raw) => {}
-            ResponseBody::Described => {
-                fields.values("Content-Length").for_each(|value| push(out, "Content-Length", value));
+            ResponseBody::None
+            | ResponseBody::Described(None)
+            | ResponseBody::Tunnel
+            | ResponseBody::Framed(BodyWriter::Raw) => {}
+            ResponseBody::Described(Some(length)) | ResponseBody::Length(length) => {
+                push_framing(out, BodyFraming::Length(length));
             }
-            ResponseBody::Length(length) => push_framing(out, BodyFraming::Length(length)),
-            ResponseBody::Framed(BodyWriter::Chunked) => push_framing(out, BodyFraming::Chunked),
+            ResponseBody::Framed(BodyWriter::Chunked { .. }) => push_framing(out, BodyFraming::Chunked),
             ResponseBody::Upgrade => {
                 push(out, "Connection", b"Upgrade");
                 fields.values("Upgrade").for_each(|value| push(out, "Upgrade", value));

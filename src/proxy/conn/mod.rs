@@ -8,7 +8,7 @@
 //! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
 //! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`answer`](ProxyConn::answer), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
-//! | looks only | [`request`](ProxyConn::request), [`passthrough`](ProxyConn::passthrough) |
+//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough) |
 //!
 //! After each call of the first two: take all events, send the output of both sides, read where reading is wanted.
 //!
@@ -28,6 +28,7 @@
 
 mod body;
 mod buffer;
+mod deadlines;
 mod exchange;
 mod hop;
 mod outcome;
@@ -52,8 +53,8 @@ use crate::h1::{BodyFraming, RequestHead, RequestHeadReader};
 pub use self::hop::Client;
 pub use self::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse, UpstreamFailure};
 
-/// Bytes that may wait for a slow receiver before its source is no longer read. What one read brought may come on
-/// top.
+/// Bytes that may wait for a slow receiver, or for an upstream, before their source is no longer read. What one read
+/// brought may come on top, and one head.
 pub const OUTPUT_BOUND: usize = 64 * 1024;
 
 /// What the owner has to do.
@@ -93,6 +94,9 @@ pub struct ConnWants {
 }
 
 /// What is left of a [`ProxyConn`] that became a tunnel.
+///
+/// An end that a side had fed is not in it: reading from the
+/// socket gives it again.
 #[derive(Debug)]
 pub struct IntoTunnel {
     /// Bytes of the client that the upstream has not got: they go first.
@@ -116,17 +120,19 @@ pub struct ProxyConn {
 /// What is known of one connection besides its place in an exchange.
 struct Port {
     /// Received, and not yet understood.
-    input: Vec<u8>,
+    input: Buffer,
     out: Buffer,
     /// Its peer sends no more.
     ended: bool,
-    /// When a byte last came or went.
-    progress: Instant,
+    /// When a byte last came, or began to be waited for.
+    received: Instant,
+    /// When a byte last went, or began to wait.
+    sent: Instant,
 }
 
 impl Port {
     fn new(now: Instant) -> Self {
-        Self { input: Vec::new(), out: Buffer::default(), ended: false, progress: now }
+        Self { input: Buffer::default(), out: Buffer::default(), ended: false, received: now, sent: now }
     }
 }
 
@@ -170,23 +176,24 @@ impl ProxyConn {
         }
     }
 
-    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted.
+    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted, or queues grow.
     pub fn feed(&mut self, side: Side, bytes: &[u8], now: Instant) {
+        self.restart_clocks(now);
         let port = self.port_mut(side);
-        port.progress = now;
-        let mut input = std::mem::take(&mut port.input);
-        if input.is_empty() {
+        port.received = now;
+        if port.input.is_empty() {
             let used = self.consume(side, bytes, now);
-            self.port_mut(side).input.extend_from_slice(&bytes[used..]);
+            self.port_mut(side).input.tail().extend_from_slice(&bytes[used..]);
         } else {
-            input.extend_from_slice(bytes);
-            self.consume_owned(side, input, now);
+            port.input.tail().extend_from_slice(bytes);
+            self.resume(side, now);
         }
         self.settle(now);
     }
 
     /// A side sends no more: its stream ended cleanly.
     pub fn feed_eof(&mut self, side: Side, now: Instant) {
+        self.restart_clocks(now);
         self.port_mut(side).ended = true;
         match side {
             Side::Downstream => self.client_ended(now),
@@ -197,6 +204,7 @@ impl ProxyConn {
 
     /// The connection of a side failed: a reset, or the end of a TLS stream without its close_notify.
     pub fn feed_error(&mut self, side: Side, now: Instant) {
+        self.restart_clocks(now);
         self.port_mut(side).ended = true;
         match side {
             Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
@@ -207,22 +215,25 @@ impl ProxyConn {
 
     /// A side took `n` bytes of its [`output`](Self::output).
     pub fn output_sent(&mut self, side: Side, n: usize, now: Instant) {
+        self.restart_clocks(now);
         let port = self.port_mut(side);
-        port.out.sent(n);
-        port.progress = now;
+        port.out.take_front(n);
+        port.sent = now;
         self.settle(now);
     }
 
     /// A side will never take another byte. What the upstream has still to say is worth waiting for.
     pub fn output_refused(&mut self, side: Side, now: Instant) {
+        self.restart_clocks(now);
         match side {
             Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
             Side::Upstream => {
                 self.up.out.clear();
                 if let Stage::Exchange(exchange) = &mut self.stage {
                     exchange.no_reuse.get_or_insert(NoReuse::Abandoned);
-                    if !exchange.is_received() {
-                        exchange.request = RequestHalf::Abandoned;
+                    if matches!(exchange.request, RequestHalf::Streaming { .. }) {
+                        exchange.abandon_request();
+                        exchange.asked_at = Some(now);
                         self.down.input.clear();
                     }
                 }
@@ -233,19 +244,20 @@ impl ProxyConn {
 
     /// `n` of the [`passthrough`](Self::passthrough) bytes of a direction were moved past this machine.
     pub fn passed(&mut self, from: Side, n: u64, now: Instant) {
-        self.down.progress = now;
-        self.up.progress = now;
+        self.restart_clocks(now);
+        self.port_mut(from).received = now;
+        self.port_mut(from.other()).sent = now;
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         match (from, &mut exchange.request, &mut exchange.response) {
             (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => {
-                exchange.bytes_up += n;
+                exchange.bytes_up = exchange.bytes_up.saturating_add(n);
                 if reader.passed(n) {
                     exchange.request = RequestHalf::Received;
                     exchange.asked_at = Some(now);
                 }
             }
             (Side::Upstream, _, ResponseHalf::Body { reader, .. }) => {
-                exchange.bytes_down += n;
+                exchange.bytes_down = exchange.bytes_down.saturating_add(n);
                 if reader.passed(n) {
                     exchange.response = ResponseHalf::Ended;
                 }
@@ -257,6 +269,7 @@ impl ProxyConn {
 
     /// A side was half-closed, as [`ConnWants::shut_write`] asked.
     pub fn shut_done(&mut self, side: Side, now: Instant) {
+        self.restart_clocks(now);
         match (side, &mut self.stage) {
             (Side::Downstream, Stage::Closing { shut, .. }) => *shut = true,
             (Side::Upstream, Stage::Exchange(exchange)) => {
@@ -268,14 +281,18 @@ impl ProxyConn {
         self.settle(now);
     }
 
-    /// There is a connection for the request. `host` replaces its `Host`.
+    /// There is a connection for the request. `host` replaces its `Host`. Ignored when none is needed (any more).
     pub fn upstream_ready(&mut self, host: Option<&str>, reused: bool, now: Instant) {
+        self.restart_clocks(now);
         self.send_request(host, reused, now);
         self.resume(Side::Downstream, now);
+        if self.down.ended {
+            self.client_ended(now);
+        }
         self.settle(now);
     }
 
-    /// There is no connection for the request.
+    /// There is no connection for the request. Ignored when none is needed.
     pub fn upstream_failed(&mut self, failure: UpstreamFailure, now: Instant) {
         let (status, end, message) = match failure {
             UpstreamFailure::Unreachable => {
@@ -288,40 +305,46 @@ impl ProxyConn {
                 (503, ExchangeEnd::Unreachable, "the proxy is out of connections; try again")
             }
         };
-        self.reply(&Reply::error(status, message), end, now);
-        self.settle(now);
+        self.reply_instead(&Reply::error(status, message), end, now);
     }
 
-    /// Answers the request here.
+    /// Answers the request here. Ignored when no upstream is needed.
     pub fn answer(&mut self, reply: &Reply, now: Instant) {
-        self.reply(reply, ExchangeEnd::Replied, now);
-        self.settle(now);
+        self.reply_instead(reply, ExchangeEnd::Replied, now);
+    }
+
+    fn reply_instead(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
+        self.restart_clocks(now);
+        if matches!(&self.stage, Stage::Exchange(exchange) if exchange.link == Link::Wanted) {
+            self.reply(reply, end, now);
+            self.settle(now);
+        }
     }
 
     /// Ends the connection as soon as the present request, if there is one, is answered. A connection without one yet
     /// has [`Limits::head_time`](crate::limits::Limits::head_time) from its beginning to send it.
     pub fn drain(&mut self, now: Instant) {
+        self.restart_clocks(now);
         self.draining = true;
         if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.linger |= !exchange.close;
-            exchange.close = true;
+            exchange.end_connection();
         }
         self.settle(now);
     }
 
     /// Ends everything now.
     pub fn abandon(&mut self, end: ExchangeEnd, now: Instant) {
-        self.release_upstream(Some(NoReuse::Abandoned));
-        match std::mem::replace(&mut self.stage, Stage::Closed) {
-            Stage::Exchange(mut exchange) => {
-                exchange.end = end;
-                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
-            }
-            Stage::Closed | Stage::Tunnel => return,
-            Stage::Idle { .. } | Stage::Closing { .. } | Stage::Cutting { .. } => {}
+        if matches!(self.stage, Stage::Closed | Stage::Tunnel) {
+            return;
         }
-        self.down.out.clear();
-        self.events.push_back(ConnEvent::Closed { reset: false });
+        self.release_upstream(Some(NoReuse::Abandoned));
+        let mut reset = matches!(self.stage, Stage::Cutting { reset: true, .. });
+        if let Stage::Exchange(mut exchange) = std::mem::replace(&mut self.stage, Stage::Closed) {
+            reset = exchange.until_close;
+            exchange.end = end;
+            self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+        }
+        self.close(reset);
     }
 
     /// The next thing to do.
@@ -362,6 +385,13 @@ impl ProxyConn {
         }
     }
 
+    /// Whether [`ConnEvent::NeedUpstream`] waits for its answer.
+    #[must_use]
+    pub fn needs_upstream(&self) -> bool {
+        matches!(&self.stage, Stage::Exchange(exchange) if exchange.link == Link::Wanted
+            && !matches!(exchange.request, RequestHalf::Gathering { .. }))
+    }
+
     /// How many bytes may be moved from a side to the other without this machine, which wants to know how many were
     /// ([`passed`](Self::passed)): the rest of a body that needs no new framing. Zero as long as bytes that come
     /// before them are here.
@@ -382,10 +412,10 @@ impl ProxyConn {
 
     /// Takes the bytes that belong to the tunnel.
     #[must_use]
-    pub fn into_tunnel(mut self) -> IntoTunnel {
-        let mut to_upstream = self.up.out.take();
-        to_upstream.extend_from_slice(&self.down.input);
-        IntoTunnel { to_upstream, to_downstream: self.up.input }
+    pub fn into_tunnel(self) -> IntoTunnel {
+        let mut to_upstream = self.up.out.into_bytes();
+        to_upstream.extend_from_slice(self.down.input.as_slice());
+        IntoTunnel { to_upstream, to_downstream: self.up.input.into_bytes() }
     }
 
     fn port(&self, side: Side) -> &Port {
@@ -438,21 +468,25 @@ impl ProxyConn {
             && !exchange.half_closed
     }
 
-    /// Writes an own answer to the client's queue.
-    fn write_reply(&mut self, reply: &Reply, close: bool, is_head: bool) {
+    /// Writes an own answer to the client's queue; says how long its body is.
+    fn write_reply(&mut self, reply: &Reply, close: bool, is_head: bool) -> u64 {
         let out = self.down.out.tail();
         let status = reply.status().as_u16();
         out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).as_bytes());
         for line in reply.fields().iter() {
             hop::push_line(out, line);
         }
-        hop::push_framing(out, BodyFraming::Length(reply.body().len() as u64));
+        if status != 204 {
+            hop::push_framing(out, BodyFraming::Length(reply.body().len() as u64));
+        }
         if close {
             hop::push(out, "Connection", b"close");
         }
         out.extend_from_slice(b"\r\n");
-        if !is_head {
-            out.extend_from_slice(reply.body());
+        if is_head || matches!(status, 204 | 304) {
+            return 0;
         }
+        out.extend_from_slice(reply.body());
+        reply.body().len() as u64
     }
 }

@@ -1,11 +1,13 @@
 #![forbid(unsafe_code)]
-//! The client's side: reading requests, ending exchanges and the connection, deadlines.
+//! The client's side: reading requests, ending exchanges and the connection.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::body::Moved;
-use super::exchange::{Exchange, Link, Refused, RequestHalf, ResponseHalf};
+use super::buffer::Buffer;
+use super::exchange::{Exchange, Link, Refused, RequestHalf};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
 use crate::error::{ParseError, Side};
@@ -37,20 +39,13 @@ impl ProxyConn {
         }
     }
 
-    /// The same for bytes that the port held, or holds from now on.
-    pub(super) fn consume_owned(&mut self, side: Side, mut input: Vec<u8>, now: Instant) {
-        let used = self.consume(side, &input, now);
-        if used < input.len() {
-            input.drain(..used);
-            self.port_mut(side).input = input;
-        }
-    }
-
     /// Goes on with bytes that had to wait.
     pub(super) fn resume(&mut self, side: Side, now: Instant) {
-        let input = std::mem::take(&mut self.port_mut(side).input);
+        let mut input = std::mem::take(&mut self.port_mut(side).input);
+        let used = self.consume(side, input.as_slice(), now);
+        input.take_front(used);
         if !input.is_empty() {
-            self.consume_owned(side, input, now);
+            self.port_mut(side).input = input;
         }
     }
 
@@ -96,8 +91,8 @@ impl ProxyConn {
                 };
                 self.body_moved(moved, bytes.len(), now)
             }
-            Stage::Closing { .. } => Some(bytes.len()),
-            Stage::Cutting { .. } | Stage::Tunnel | Stage::Closed => None,
+            Stage::Closing { .. } | Stage::Cutting { .. } | Stage::Closed => Some(bytes.len()),
+            Stage::Tunnel => None,
         }
     }
 
@@ -131,9 +126,9 @@ impl ProxyConn {
         self.requests = self.requests.saturating_add(1);
         match Exchange::new(head, &self.config, started) {
             Ok(mut exchange) => {
-                let last = self.draining || self.requests >= self.config.limits.requests;
-                exchange.linger = last && !exchange.close;
-                exchange.close |= last;
+                if self.draining || self.requests >= self.config.limits.requests {
+                    exchange.end_connection();
+                }
                 let gathering = matches!(exchange.request, RequestHalf::Gathering { .. });
                 if gathering && exchange.head.expects_continue() {
                     // The client waits for this; the daemon will not be asked before the body is here.
@@ -144,12 +139,13 @@ impl ProxyConn {
                     self.ask_for_upstream(false);
                 }
             }
-            Err((refused, head)) => {
+            Err(refusal) => {
+                let (refused, head) = *refusal;
                 let (status, message) = match refused {
                     Refused::Fault(fault) => (fault.status_hint(Side::Downstream), fault.to_string()),
                     Refused::Plan(status) => (status, String::from("the method is not offered here")),
                 };
-                self.refuse_request(Some(head), status, &message, started, now);
+                self.refuse_request(Some(head), status, &message, ExchangeEnd::BadRequest, started, now);
             }
         }
     }
@@ -161,35 +157,32 @@ impl ProxyConn {
     }
 
     fn refuse_head(&mut self, error: ParseError, started: Instant, now: Instant) {
-        self.refuse_request(
-            None,
-            error.status_hint(Side::Downstream),
-            &error.fault.to_string(),
-            started,
-            now,
-        );
+        let (status, message) = (error.status_hint(Side::Downstream), error.fault.to_string());
+        self.refuse_request(None, status, &message, ExchangeEnd::BadRequest, started, now);
     }
 
     /// After a framing error nothing more is read as HTTP: one answer, then the end.
-    fn refuse_request(
+    pub(super) fn refuse_request(
         &mut self,
         request: Option<RequestHead>,
         status: u16,
         message: &str,
+        end: ExchangeEnd,
         started: Instant,
         now: Instant,
     ) {
         let is_head = request.as_ref().is_some_and(|head| head.method() == b"HEAD");
-        self.write_reply(&Reply::error(status, message), true, is_head);
+        let bytes_down = self.write_reply(&Reply::error(status, message), true, is_head);
+        let duration = now.saturating_duration_since(started);
         self.events.push_back(ConnEvent::ExchangeEnded(Box::new(ExchangeSummary {
             request,
             status: Some(status),
-            end: ExchangeEnd::BadRequest,
+            end,
             tunnel: None,
             bytes_up: 0,
-            bytes_down: 0,
-            duration: now.saturating_duration_since(started),
-            time_to_head: None,
+            bytes_down,
+            duration,
+            time_to_head: Some(duration),
         })));
         self.stage = Stage::Closing { since: now, shut: false };
     }
@@ -197,21 +190,26 @@ impl ProxyConn {
     /// The body of the request cannot be accepted.
     fn refuse(&mut self, reply: &Reply, now: Instant) {
         if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.request = RequestHalf::Abandoned;
+            exchange.abandon_request();
             self.reply(reply, ExchangeEnd::BadRequest, now);
         }
     }
 
     /// The client sends no more. Only within a request is that its end; requests that are complete are answered.
     pub(super) fn client_ended(&mut self, now: Instant) {
-        match &self.stage {
-            Stage::Exchange(exchange) if !exchange.is_received() => {
-                self.abandon(ExchangeEnd::ClientAborted, now);
-            }
-            Stage::Exchange(_) | Stage::Tunnel | Stage::Cutting { .. } | Stage::Closed => {}
+        let is_within_request = match &self.stage {
+            Stage::Idle { .. } => true,
+            Stage::Exchange(exchange) => match exchange.request {
+                RequestHalf::Gathering { .. } => true,
+                // The rest of the body may be here, and waits for the upstream.
+                RequestHalf::Streaming { .. } => self.down.input.is_empty() || exchange.link != Link::Wanted,
+                RequestHalf::Received | RequestHalf::Abandoned => false,
+            },
             // What is still in the queue goes out first.
-            Stage::Closing { .. } => {}
-            Stage::Idle { .. } => self.abandon(ExchangeEnd::ClientAborted, now),
+            Stage::Closing { .. } | Stage::Cutting { .. } | Stage::Tunnel | Stage::Closed => false,
+        };
+        if is_within_request {
+            self.abandon(ExchangeEnd::ClientAborted, now);
         }
     }
 
@@ -226,6 +224,9 @@ impl ProxyConn {
                         continue;
                     }
                     self.resume(Side::Downstream, now);
+                    if self.down.ended {
+                        self.client_ended(now);
+                    }
                     if matches!(self.stage, Stage::Idle { .. }) {
                         self.rest(now);
                         return;
@@ -250,134 +251,58 @@ impl ProxyConn {
 
     /// Between requests: nothing is owned that is not needed.
     fn rest(&mut self, now: Instant) {
-        let Stage::Idle { first_byte: None, .. } = &self.stage else {
-            if self.down.ended {
-                self.abandon(ExchangeEnd::ClientAborted, now);
-            }
+        if self.down.ended {
+            return self.abandon(ExchangeEnd::ClientAborted, now);
+        }
+        if !matches!(self.stage, Stage::Idle { first_byte: None, .. }) {
             return;
-        };
+        }
         // Who has only just come has a request on its way, and would lose it.
         let is_new = self.requests == 0;
-        if self.down.ended || (self.draining && !is_new) {
-            self.close(false);
-            return;
+        if self.draining && !is_new {
+            return self.close(false);
         }
         self.down.out.release();
         self.up.out.release();
         if self.events.is_empty() {
-            self.events = std::collections::VecDeque::new();
+            self.events = VecDeque::new();
         }
     }
 
-    fn close(&mut self, reset: bool) {
+    pub(super) fn close(&mut self, reset: bool) {
         self.stage = Stage::Closed;
+        for port in [&mut self.down, &mut self.up] {
+            port.input = Buffer::default();
+            port.out = Buffer::default();
+        }
         self.events.push_back(ConnEvent::Closed { reset });
     }
 
     /// The last byte of an answer has left.
     fn finish(&mut self, now: Instant) {
         let Stage::Exchange(exchange) = std::mem::replace(&mut self.stage, Stage::Closed) else { return };
+        let tunnel = exchange.tunnel;
+        let keeps = !exchange.close && exchange.is_received() && !self.holds_tunnel_bytes(&exchange);
         let lingers = exchange.linger || !exchange.is_received() || !self.down.input.is_empty();
-        self.stage = match exchange.tunnel {
-            Some(kind) => {
-                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
-                self.events.push_back(ConnEvent::Tunnel(kind));
-                self.stage = Stage::Tunnel;
-                return;
-            }
-            None if exchange.is_received() && !exchange.close => Stage::idle(&self.config, now),
-            None if lingers && !self.down.ended => {
-                self.down.input = Vec::new();
-                Stage::Closing { since: now, shut: false }
-            }
-            None => {
-                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
-                return self.close(false);
-            }
-        };
         self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
-    }
-
-    /// When [`ProxyConn::handle_timeout`] wants to be called at the latest.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline().map(|(at, _)| at)
-    }
-
-    /// Acts on the deadline, if it has passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let Some((at, what)) = self.deadline() else { return };
-        if at > now {
-            return;
-        }
-        match what {
-            Deadline::KeepAlive | Deadline::Closing => self.close(false),
-            Deadline::Head => {
-                let started = match self.stage {
-                    Stage::Idle { first_byte: Some(at), .. } => at,
-                    _ => now,
-                };
-                self.refuse_request(None, 408, "the request head took too long", started, now);
+        match tunnel {
+            Some(kind) => {
+                self.stage = Stage::Tunnel;
+                self.events.push_back(ConnEvent::Tunnel(kind));
             }
-            Deadline::ClientProgress => self.client_timed_out(now),
-            Deadline::Answer => {
-                let reply = Reply::error(504, "the Docker daemon did not answer in time");
-                self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
+            None if keeps => self.stage = Stage::idle(&self.config, now),
+            None if lingers && !self.down.ended => {
+                self.down.input = Buffer::default();
+                self.stage = Stage::Closing { since: now, shut: false };
             }
-            Deadline::UpstreamProgress => {
-                let reply = Reply::error(504, "the Docker daemon does not take the request");
-                self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
-            }
-        }
-        self.settle(now);
-    }
-
-    fn client_timed_out(&mut self, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if exchange.has_begun_answer() {
-            self.abandon(ExchangeEnd::ClientTimeout, now);
-        } else {
-            exchange.request = RequestHalf::Abandoned;
-            self.reply(&Reply::error(408, "the request body took too long"), ExchangeEnd::ClientTimeout, now);
+            None => self.close(false),
         }
     }
 
-    fn deadline(&self) -> Option<(Instant, Deadline)> {
-        let limits = &self.config.limits;
-        let after = |since: Instant, time: Duration, what| since.checked_add(time).map(|at| (at, what));
-        match &self.stage {
-            Stage::Idle { first_byte: Some(at), .. } => after(*at, limits.head_time, Deadline::Head),
-            Stage::Idle { since, .. } if self.draining => {
-                after(*since, limits.head_time, Deadline::KeepAlive)
-            }
-            Stage::Idle { since, .. } => after(*since, limits.keep_alive, Deadline::KeepAlive),
-            Stage::Closing { since, .. } | Stage::Cutting { since, .. } => {
-                after(*since, limits.closing_time, Deadline::Closing)
-            }
-            Stage::Exchange(exchange) => {
-                let body = limits.body_progress;
-                let from_client = (!exchange.is_received() && self.wants_client_bytes())
-                    .then(|| after(self.down.progress, body, Deadline::ClientProgress));
-                let to_client = (!self.down.out.is_empty())
-                    .then(|| after(self.down.progress, body, Deadline::ClientProgress));
-                let to_upstream = (!self.up.out.is_empty())
-                    .then(|| after(self.up.progress, body, Deadline::UpstreamProgress));
-                let answer = match (exchange.asked_at, limits.response_time, &exchange.response) {
-                    (Some(since), Some(time), ResponseHalf::Head { .. })
-                        if exchange.plan.kind == RequestKind::Ordinary =>
-                    {
-                        Some(after(since, time, Deadline::Answer))
-                    }
-                    _ => None,
-                };
-                [from_client, to_client, to_upstream, answer]
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .min_by_key(|(at, _)| *at)
-            }
-            Stage::Tunnel | Stage::Closed => None,
-        }
+    /// Whether the client has sent what only a tunnel could have taken. Read as a request it would run under the
+    /// client's name.
+    pub(super) fn holds_tunnel_bytes(&self, exchange: &Exchange) -> bool {
+        exchange.plan.kind == RequestKind::Switch && !self.down.input.is_empty()
     }
 
     /// Gives the upstream's connection back as soon as it has answered: the client may take its time.
@@ -390,11 +315,10 @@ impl ProxyConn {
 
     pub(super) fn release_upstream(&mut self, because: Option<NoReuse>) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if !matches!(exchange.link, Link::Connected { .. }) {
-            exchange.link = Link::Released;
+        let link = std::mem::replace(&mut exchange.link, Link::Released);
+        if !matches!(link, Link::Connected { .. }) {
             return;
         }
-        exchange.link = Link::Released;
         if let Some(reason) = because {
             exchange.no_reuse = Some(reason);
         }
@@ -404,19 +328,8 @@ impl ProxyConn {
             exchange.request = RequestHalf::Abandoned;
         }
         self.up.out.clear();
-        self.up.input = Vec::new();
+        self.up.input = Buffer::default();
         self.up.ended = false;
         self.events.push_back(ConnEvent::ReleaseUpstream(reuse));
     }
-}
-
-/// What a deadline is about.
-#[derive(Clone, Copy, Debug)]
-enum Deadline {
-    KeepAlive,
-    Head,
-    ClientProgress,
-    UpstreamProgress,
-    Answer,
-    Closing,
 }

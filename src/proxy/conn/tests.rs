@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Client, ConnEvent, ExchangeEnd, NoReuse, ProxyConn, Reuse, UpstreamFailure};
 use crate::error::Side;
-use crate::proxy::ConnConfig;
+use crate::h1::FieldLine;
 use crate::proxy::hijack::HijackKind;
+use crate::proxy::{ConnConfig, Reply};
 
 /// A connection with a clock, and everything that it said so far.
 struct Bench {
@@ -95,11 +96,11 @@ impl Bench {
         self.turn()
     }
 
-    fn got_by_client(&mut self) -> String {
+    fn client_got(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.sent[0])).unwrap()
     }
 
-    fn got_by_daemon(&mut self) -> String {
+    fn daemon_got(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.sent[1])).unwrap()
     }
 
@@ -116,9 +117,9 @@ fn one_request_after_the_other_on_kept_connections() {
     let mut bench = Bench::new();
     for _ in 0..3 {
         bench.client(GET);
-        assert_eq!(bench.got_by_daemon(), "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n");
+        assert_eq!(bench.daemon_got(), "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n");
         bench.daemon(OK);
-        assert_eq!(bench.got_by_client(), OK);
+        assert_eq!(bench.client_got(), OK);
         assert_eq!(bench.events(), ["connect reuse=true", "keep", "end complete Some(200)"]);
     }
     assert_eq!(bench.eof(Side::Downstream).events(), ["closed reset=false"]);
@@ -128,11 +129,11 @@ fn one_request_after_the_other_on_kept_connections() {
 fn pipelined_requests_are_answered_in_order_one_at_a_time() {
     let mut bench = Bench::new();
     bench.client(&GET.repeat(2));
-    assert_eq!(bench.got_by_daemon().matches("GET").count(), 1);
+    assert_eq!(bench.daemon_got().matches("GET").count(), 1);
     bench.daemon(OK);
-    assert_eq!(bench.got_by_daemon().matches("GET").count(), 1);
+    assert_eq!(bench.daemon_got().matches("GET").count(), 1);
     bench.eof(Side::Downstream).daemon(OK);
-    assert_eq!(bench.got_by_client(), OK.repeat(2));
+    assert_eq!(bench.client_got(), OK.repeat(2));
     assert_eq!(bench.events().last().unwrap(), "closed reset=false");
 }
 
@@ -143,13 +144,13 @@ fn bodies_are_framed_anew() {
         "POST /images/load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n",
     );
     bench.client("02\r\nde\r\n0\r\nX-T: 1\r\nHost: no\r\n\r\n");
-    let sent = bench.got_by_daemon();
+    let sent = bench.daemon_got();
     assert!(
         sent.ends_with("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-T: 1\r\n\r\n"),
         "{sent}"
     );
     bench.daemon("HTTP/1.1 200 OK\r\n\r\nuntil the end").eof(Side::Upstream);
-    let got = bench.got_by_client();
+    let got = bench.client_got();
     assert!(got.ends_with("Transfer-Encoding: chunked\r\n\r\nd\r\nuntil the end\r\n0\r\n\r\n"), "{got}");
     assert_eq!(bench.events(), ["connect reuse=false", "drop CloseDelimited", "end complete Some(200)"]);
 }
@@ -161,10 +162,10 @@ fn a_tunnel_takes_held_bytes_along() {
     assert_eq!(bench.events(), [""; 0]);
     bench.client("}stdin");
     assert!(
-        bench.got_by_daemon().ends_with("Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n{}")
+        bench.daemon_got().ends_with("Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n{}")
     );
     bench.daemon("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdout");
-    assert_eq!(bench.got_by_client(), "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    assert_eq!(bench.client_got(), "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
     assert_eq!(bench.events(), ["connect reuse=false", "end complete Some(101)", "tunnel Upgrade"]);
     let parts = bench.conn.into_tunnel();
     assert_eq!(
@@ -187,8 +188,8 @@ fn held_bytes_never_become_a_request() {
     bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
     bench.client(GET);
     bench.daemon("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-    assert!(bench.got_by_client().contains("Connection: close"));
-    assert_eq!(bench.got_by_daemon().matches("GET").count(), 0);
+    assert!(bench.client_got().contains("Connection: close"));
+    assert_eq!(bench.daemon_got().matches("GET").count(), 0);
     assert_eq!(
         bench.events(),
         ["connect reuse=false", "drop SwitchProposed", "shut Downstream", "end complete Some(404)"]
@@ -202,11 +203,11 @@ fn a_dead_kept_connection_is_replaced_once_and_only_for_what_may_be_repeated() {
     bench.client(GET).eof(Side::Upstream);
     assert_eq!(bench.events(), ["connect reuse=true", "drop Abandoned", "connect reuse=false"]);
     bench.eof(Side::Upstream);
-    assert!(bench.got_by_client().starts_with("HTTP/1.1 502 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
 
     let mut bench = Bench::new();
     bench.client("POST /x HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Upstream);
-    assert!(bench.got_by_client().starts_with("HTTP/1.1 502 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
     assert_eq!(
         bench.events(),
         ["connect reuse=false", &format!("drop {:?}", NoReuse::Abandoned), "end bad-response Some(502)"]
@@ -224,7 +225,7 @@ fn an_early_answer_ends_both_connections() {
     );
     bench.client("GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Downstream);
     assert_eq!(bench.events(), ["closed reset=false"]);
-    assert!(!bench.got_by_daemon().contains("smuggled"));
+    assert!(!bench.daemon_got().contains("smuggled"));
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn a_cut_answer_does_not_look_whole() {
     ] {
         let mut bench = Bench::new();
         bench.client(&format!("GET / HTTP/{version}\r\nHost: x\r\n\r\n")).daemon(head).eof(Side::Upstream);
-        let got = bench.got_by_client();
+        let got = bench.client_got();
         assert!(!got.contains("\r\n0\r\n") && got.contains("half"), "{got}");
         assert_eq!(
             bench.events().split_off(2),
@@ -252,7 +253,7 @@ fn a_client_s_half_close_is_passed_on_where_a_daemon_follows() {
     assert_eq!(bench.events(), ["connect reuse=true", "shut Upstream"]);
     let mut bench = Bench::new();
     bench.client(GET).eof(Side::Downstream).daemon(OK);
-    assert_eq!(bench.got_by_client(), OK);
+    assert_eq!(bench.client_got(), OK);
     assert_eq!(
         bench.events(),
         ["connect reuse=true", "keep", "end complete Some(200)", "closed reset=false"]
@@ -267,20 +268,20 @@ fn every_deadline() {
 
     let mut bench = Bench::new();
     bench.client("GET / HT").sleep(limits.head_time / 2).client("TP/1.1\r\n").sleep(limits.head_time / 2);
-    assert!(bench.got_by_client().starts_with("HTTP/1.1 408 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
 
     let mut bench = Bench::new();
     bench.client("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n").sleep(limits.body_progress);
-    assert!(bench.got_by_client().starts_with("HTTP/1.1 408 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
 
     let mut config = ConnConfig::default();
     config.limits.response_time = Some(Duration::from_secs(7));
     let mut bench = Bench::with(config.clone());
     bench.client(GET).sleep(Duration::from_secs(7));
-    assert!(bench.got_by_client().starts_with("HTTP/1.1 504 "));
+    assert!(bench.client_got().starts_with("HTTP/1.1 504 "));
     let mut bench = Bench::with(config);
     bench.client("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\n\r\n").sleep(Duration::from_secs(70_000));
-    assert_eq!(bench.got_by_client(), "");
+    assert_eq!(bench.client_got(), "");
 }
 
 #[test]
@@ -289,9 +290,150 @@ fn the_router_s_answer_and_an_upstream_that_is_not_there() {
     bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
     assert!(matches!(bench.conn.poll_event(), Some(ConnEvent::NeedUpstream { .. })));
     bench.conn.upstream_failed(UpstreamFailure::Overloaded, bench.now);
-    let got = bench.turn().got_by_client();
+    let got = bench.turn().client_got();
     assert!(got.starts_with("HTTP/1.1 503 ") && got.contains(r#"{"message":""#), "{got}");
     assert_eq!(bench.events(), [format!("end {} Some(503)", ExchangeEnd::Unreachable.name())]);
     bench.client(GET);
     assert_eq!(bench.events(), ["connect reuse=true"]);
+}
+
+#[test]
+fn bytes_behind_an_answer_end_its_connection_and_come_before_nothing() {
+    for extra in [OK, "x"] {
+        let mut bench = Bench::new();
+        bench.client(GET).daemon(&format!("{OK}{extra}"));
+        assert_eq!(bench.client_got(), OK);
+        assert_eq!(bench.events(), ["connect reuse=true", "drop Leftover", "end complete Some(200)"]);
+        bench.client(GET).daemon(OK);
+        assert_eq!(bench.client_got(), OK);
+    }
+    // A body to HEAD is such bytes, too.
+    let mut bench = Bench::new();
+    bench.client("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").daemon(OK);
+    assert_eq!(bench.events()[1], "drop Leftover");
+}
+
+#[test]
+fn what_is_left_of_a_bad_answer_is_not_the_beginning_of_the_next() {
+    let mut bench = Bench::new();
+    bench.client(GET).daemon("HTTP/1.1 999 x\r\n\r\n");
+    assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
+    bench.client(GET).daemon(OK);
+    assert_eq!(bench.client_got(), OK);
+}
+
+#[test]
+fn a_queue_that_never_runs_dry_does_not_grow() {
+    let mut bench = Bench::new();
+    bench.client(GET);
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 200 OK\r\n\r\n", bench.now);
+    for _ in 0..10_000 {
+        bench.conn.feed(Side::Upstream, &[b'x'; 1_000], bench.now);
+        let n = bench.conn.output(Side::Downstream).len() - 1;
+        bench.conn.output_sent(Side::Downstream, n, bench.now);
+    }
+    assert!(bench.conn.down.out.capacity() < 16_000, "{}", bench.conn.down.out.capacity());
+}
+
+#[test]
+fn the_client_s_clock_stands_still_while_the_daemon_is_waited_for() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    bench.client("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").daemon_got();
+    // The daemon takes nothing for long: that is not the client's fault.
+    bench.conn.feed(Side::Downstream, &[b'x'; super::OUTPUT_BOUND], bench.now);
+    assert!(!bench.conn.wants(Side::Downstream).read);
+    bench.now += limits.body_progress * 3;
+    bench.conn.handle_timeout(bench.now);
+    assert_eq!(bench.turn().client_got(), "");
+    // Now it is the client's turn, and it has all of its time.
+    bench.sleep(limits.body_progress - Duration::from_millis(1));
+    assert_eq!(bench.client_got(), "");
+    bench.sleep(Duration::from_millis(1));
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
+}
+
+#[test]
+fn a_late_answer_finds_a_client_with_all_its_time() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    bench.client("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.now += limits.body_progress * 3;
+    bench.conn.feed(Side::Upstream, OK.as_bytes(), bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
+}
+
+#[test]
+fn an_answer_that_ends_with_the_connection_is_never_cut_cleanly() {
+    let until_close = "HTTP/1.1 200 OK\r\n\r\nhalf";
+    let limits = ConnConfig::default().limits;
+    for by in ["time", "host", "slow client"] {
+        let mut bench = Bench::new();
+        bench.client("GET / HTTP/1.0\r\n\r\n");
+        bench.conn.feed(Side::Upstream, until_close.as_bytes(), bench.now);
+        match by {
+            "time" => bench.now += limits.body_progress,
+            "host" => bench.conn.abandon(ExchangeEnd::Stopped, bench.now),
+            _ => {
+                bench.conn.feed_error(Side::Upstream, bench.now);
+                bench.now += limits.closing_time;
+            }
+        }
+        bench.conn.handle_timeout(bench.now);
+        assert_eq!(bench.turn().events().last().unwrap(), "closed reset=true", "{by}");
+    }
+}
+
+#[test]
+fn an_own_answer_cannot_be_framed_from_outside() {
+    let line = |name: &'static str| FieldLine::new(name, "7").unwrap();
+    let reply = Reply::new(204, "text/plain", "body")
+        .with_field(line("Content-Length"))
+        .with_field(line("transfer-encoding"))
+        .with_field(line("X-Own"));
+    let mut bench = Bench::new();
+    bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
+    assert!(bench.conn.poll_event().is_some());
+    bench.conn.answer(&reply, bench.now);
+    // What comes too late is not heard.
+    bench.conn.answer(&reply, bench.now);
+    bench.conn.upstream_failed(UpstreamFailure::Timeout, bench.now);
+    let got = bench.turn().client_got();
+    assert_eq!(got, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\nX-Own: 7\r\n\r\n");
+    assert_eq!(bench.events(), ["end replied Some(204)"]);
+}
+
+#[test]
+fn bytes_for_a_tunnel_that_come_while_the_refusal_is_under_way_are_no_request() {
+    let mut bench = Bench::new();
+    bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", bench.now);
+    bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
+    let events = bench.turn().events();
+    assert_eq!(events[1..], ["drop SwitchProposed", "shut Downstream", "end complete Some(404)"]);
+}
+
+#[test]
+fn a_slow_client_stops_its_daemon() {
+    let mut bench = Bench::new();
+    bench.client(GET);
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", bench.now);
+    let mut reads = 0;
+    while bench.conn.wants(Side::Upstream).read {
+        bench.conn.feed(Side::Upstream, &[b'x'; 1024], bench.now);
+        reads += 1;
+    }
+    assert_eq!(reads, super::OUTPUT_BOUND / 1024);
+    let len = bench.conn.output(Side::Downstream).len();
+    bench.conn.output_sent(Side::Downstream, len, bench.now);
+    assert!(bench.conn.wants(Side::Upstream).read);
+}
+
+#[test]
+fn a_connection_that_nobody_asked_for_gets_nothing() {
+    let mut bench = Bench::new();
+    bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{");
+    bench.conn.upstream_ready(None, false, bench.now);
+    assert_eq!(bench.turn().daemon_got(), "");
+    assert!(bench.client("}").daemon_got().ends_with("Content-Length: 2\r\n\r\n{}"));
 }

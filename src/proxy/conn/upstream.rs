@@ -5,26 +5,26 @@ use std::time::Instant;
 
 use super::body::{BodyReader, BodyWriter, Moved};
 use super::exchange::{Link, RequestHalf, ResponseHalf};
-use super::hop::{RequestRewrite, ResponseBody, ResponseRewrite};
+use super::hop::{RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
 use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ProxyConn, Stage};
 use crate::h1::{
-    BodyFraming, Fields, RequestKind as MethodKind, ResponseHead, ResponseHeadReader, Version,
+    BodyFraming, Fields, RequestKind as MethodKind, ResponseHead, ResponseHeadReader, StatusCode, Version,
     response_framing,
 };
-use crate::proxy::hijack::{Decision, HijackKind, RequestKind};
+use crate::proxy::hijack::{Decision, HijackKind};
 use crate::proxy::reply::Reply;
 
 impl ProxyConn {
     pub(super) fn send_request(&mut self, host: Option<&str>, reused: bool, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if exchange.link != Link::Wanted {
+        if exchange.link != Link::Wanted || matches!(exchange.request, RequestHalf::Gathering { .. }) {
             return;
         }
         exchange.link = Link::Connected { reused };
         exchange.response =
             ResponseHalf::Head { reader: ResponseHeadReader::new(&self.config.limits), interim: 0 };
-        self.up.progress = now;
+        exchange.half_closed = false;
         self.up.ended = false;
         let rewrite = RequestRewrite {
             forwarding: &self.config.forwarding,
@@ -32,8 +32,7 @@ impl ProxyConn {
             host,
             framing: exchange.framing,
             send_upgrade: exchange.plan.send_upgrade,
-            // A body that is here already needs no permission.
-            send_expect: exchange.gathered.is_empty(),
+            send_expect: exchange.send_expect,
         };
         let out = self.up.out.tail();
         rewrite.encode(&exchange.head, out);
@@ -45,10 +44,15 @@ impl ProxyConn {
 
     /// One step with bytes of the upstream; `None` when the rest has to wait, or belongs to nobody.
     pub(super) fn consume_upstream(&mut self, bytes: &[u8], now: Instant) -> Option<usize> {
-        let Stage::Exchange(exchange) = &mut self.stage else { return Some(bytes.len()).filter(|n| *n > 0) };
-        if bytes.is_empty() || exchange.link == Link::Wanted {
+        if bytes.is_empty() {
             return None;
         }
+        let exchange = match &mut self.stage {
+            Stage::Exchange(exchange) if matches!(exchange.link, Link::Connected { .. }) => exchange,
+            Stage::Tunnel => return None,
+            // Behind a connection that was given back: they must not come before another one's bytes.
+            _ => return Some(bytes.len()),
+        };
         match &mut exchange.response {
             ResponseHalf::Unasked | ResponseHalf::Ended => None,
             ResponseHalf::Head { reader, .. } => match reader.read(bytes) {
@@ -59,7 +63,7 @@ impl ProxyConn {
                 }
                 Err(_) => {
                     self.bad_response(now);
-                    None
+                    Some(bytes.len())
                 }
             },
             ResponseHalf::Body { reader, writer } => {
@@ -73,7 +77,7 @@ impl ProxyConn {
                     }
                     Err(_) => {
                         self.cut(now);
-                        None
+                        Some(bytes.len())
                     }
                 }
             }
@@ -82,13 +86,16 @@ impl ProxyConn {
 
     fn response_head(&mut self, head: &ResponseHead, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        if has_too_many_options(&head.fields, self.config.limits.fields) {
+            return self.bad_response(now);
+        }
         match exchange.decide(head, &self.config) {
             Decision::Interim => {
                 let ResponseHalf::Head { interim, .. } = &mut exchange.response else { return };
                 *interim += 1;
                 if *interim > self.config.limits.interim_responses {
                     self.bad_response(now);
-                } else if exchange.head.version == Version::Http11 {
+                } else if exchange.passes_interim(head.status()) {
                     self.write_response_head(head, ResponseBody::None, false);
                 }
             }
@@ -112,12 +119,6 @@ impl ProxyConn {
         let Ok(framing) = response_framing(method, head.version, head.status(), &head.fields) else {
             return self.bad_response(now);
         };
-        if exchange.plan.kind == RequestKind::Switch && !self.down.input.is_empty() {
-            // They were meant for a tunnel. Read as a request they would run under the client's name.
-            self.down.input.clear();
-            exchange.linger = true;
-            exchange.close = true;
-        }
         if head.version == Version::Http10 || head.fields.has_token("Connection", "close") {
             exchange.no_reuse.get_or_insert(NoReuse::Announced);
         }
@@ -127,10 +128,11 @@ impl ProxyConn {
         let to_chunks = exchange.head.version == Version::Http11;
         let body = match framing {
             BodyFraming::Empty if head.status().as_u16() == 204 => ResponseBody::None,
-            BodyFraming::Empty => ResponseBody::Described,
+            BodyFraming::Empty => ResponseBody::Described(described_length(head)),
             BodyFraming::Length(length) => ResponseBody::Length(length),
             BodyFraming::Chunked | BodyFraming::CloseDelimited if to_chunks => {
-                ResponseBody::Framed(BodyWriter::Chunked)
+                let trailers = exchange.head.fields.has_token("TE", "trailers");
+                ResponseBody::Framed(BodyWriter::Chunked { trailers })
             }
             BodyFraming::Chunked | BodyFraming::CloseDelimited => ResponseBody::Framed(BodyWriter::Raw),
         };
@@ -142,9 +144,25 @@ impl ProxyConn {
             Some(reader) => ResponseHalf::Body { reader, writer },
             None => ResponseHalf::Ended,
         };
+        exchange.until_close = body == ResponseBody::Framed(BodyWriter::Raw);
+        if exchange.is_answered() && !exchange.is_received() {
+            exchange.abandon_request();
+        }
+        self.end_if_held();
+        let Stage::Exchange(exchange) = &self.stage else { return };
         let close = exchange.close;
         self.note_answer(head, now);
         self.write_response_head(head, body, close);
+    }
+
+    /// What was sent for a tunnel goes nowhere when there is none.
+    fn end_if_held(&mut self) {
+        if matches!(&self.stage, Stage::Exchange(exchange) if self.holds_tunnel_bytes(exchange)) {
+            self.down.input.clear();
+            if let Stage::Exchange(exchange) = &mut self.stage {
+                exchange.end_connection();
+            }
+        }
     }
 
     fn note_answer(&mut self, head: &ResponseHead, now: Instant) {
@@ -168,7 +186,7 @@ impl ProxyConn {
                 self.body_ended()
             }
             ResponseHalf::Body { .. } => self.cut(now),
-            ResponseHalf::Head { .. }
+            ResponseHalf::Head { interim: 0, .. }
                 if reused && !exchange.retried && self.up.input.is_empty() && exchange.may_repeat() =>
             {
                 self.release_upstream(Some(NoReuse::Abandoned));
@@ -212,22 +230,20 @@ impl ProxyConn {
         exchange.end = end;
         exchange.status = Some(reply.status().as_u16());
         exchange.head_at = Some(now);
-        exchange.bytes_down = reply.body().len() as u64;
-        // A body that is not read, or bytes held for a tunnel: nothing behind them can be read as a request.
-        let held = exchange.plan.kind == RequestKind::Switch && !self.down.input.is_empty();
-        if !exchange.is_received() || held {
-            exchange.request = RequestHalf::Abandoned;
-            exchange.linger = true;
-            exchange.close = true;
+        if !exchange.is_received() {
+            exchange.abandon_request();
             self.down.input.clear();
         }
+        self.end_if_held();
+        self.release_upstream(Some(NoReuse::Abandoned));
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        exchange.response = ResponseHalf::Ended;
         let is_head = exchange.head.method() == b"HEAD";
         let close = exchange.close;
-        self.release_upstream(Some(NoReuse::Abandoned));
+        let bytes_down = self.write_reply(reply, close, is_head);
         if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.response = ResponseHalf::Ended;
+            exchange.bytes_down = bytes_down;
         }
-        self.write_reply(reply, close, is_head);
     }
 
     fn cut(&mut self, now: Instant) {
@@ -237,19 +253,21 @@ impl ProxyConn {
     /// The answer cannot be finished: the client must not take what it got for the whole.
     fn cut_because(&mut self, end: ExchangeEnd, now: Instant) {
         self.release_upstream(Some(NoReuse::Abandoned));
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        let Stage::Exchange(exchange) = &self.stage else { return };
         // Only where the end of the connection is the end of the body does a clean close lie.
-        let reset = matches!(
-            exchange.response,
-            ResponseHalf::Body {
-                reader: BodyReader::UntilEnd | BodyReader::Chunked(_),
-                writer: BodyWriter::Raw
-            }
-        );
+        let reset = exchange.until_close;
         let stage = std::mem::replace(&mut self.stage, Stage::Cutting { since: now, reset });
         if let Stage::Exchange(mut exchange) = stage {
             exchange.end = end;
             self.events.push_back(super::ConnEvent::ExchangeEnded(exchange.into_summary(now)));
         }
+    }
+}
+
+/// The length that a response without a body tells (RFC 9110, section 8.6), if two readers would agree on it.
+fn described_length(head: &ResponseHead) -> Option<u64> {
+    match response_framing(MethodKind::Ordinary, head.version, StatusCode::OK, &head.fields) {
+        Ok(BodyFraming::Length(length)) => Some(length),
+        _ => None,
     }
 }

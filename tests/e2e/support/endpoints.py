@@ -1,10 +1,11 @@
-"""The ways to reach a daemon: directly, and through each kind of nginx server."""
+"""The ways to reach a daemon: directly, and through each kind of listener of the proxy."""
 
 from dataclasses import dataclass
 
+from . import tools
 from .certs import Identity
 
-KINDS = ("plain", "tls", "tls_both")
+KINDS = {"nginx": ("plain", "tls", "tls_both"), "gateway": ("plain", "unix", "tls", "tls_both")}[tools.front()]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Endpoint:
         return {"base_url": self.host, "tls": tls}
 
 
-def through(nginx, kind, certificates):
+def through(front, kind, certificates):
     """The endpoint of one kind in front of the daemon."""
-    identity = None if kind == "plain" else certificates.front_client
-    return Endpoint(kind, f"tcp://127.0.0.1:{nginx.ports[kind]}", identity)
+    identity = certificates.front_client if kind.startswith("tls") else None
+    return Endpoint(kind, front.url(kind), identity)

@@ -22,7 +22,7 @@ def answer(body=b"", status="200 OK", content_type="application/json", extra="")
 
 
 class Connection:
-    """One connection that nginx made: its stream, the requests read from it, and how it went."""
+    """One connection that the proxy made: its stream, the requests read from it, and how it went."""
 
     def __init__(self, stream, number):
         self.stream = stream
@@ -32,7 +32,7 @@ class Connection:
         self.failure = None
 
     def read_request(self):
-        """The next request: its head and its whole body. None when nginx closes the connection."""
+        """The next request: its head and its whole body. None when the proxy closes the connection."""
         if not self.stream.pending and not self.stream.more():
             return None
         head = self.stream.read_head()
@@ -71,12 +71,13 @@ class FakeDaemon:
         return listener.getsockname()[1]
 
     def serve(self, script):
-        """From now on connections run this script; what came before is forgotten."""
+        """From now on connections run this script; what came before is forgotten, and kept connections are closed."""
+        self.drop()
         self.connections = []
         self.script = script
 
     def drop(self):
-        """Close all connections, those that nginx keeps for later in particular."""
+        """Close all connections, those that the proxy keeps for later in particular."""
         for connection in self.connections:
             try:
                 connection.stream.sock.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,5 @@
 """nginx under test: configuration, life cycle, logs and leak checks."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 from . import tools
-from .proc import Service, children, free_port, open_fds, poll, tail
+from .front import Front
+from .proc import Service, children, free_port, poll, tail
 
 ACCESS_FORMAT = """
     log_format dockline escape=json '{"request":"$request","uri":"$request_uri","status":$status,'
@@ -32,9 +32,6 @@ STOCK_LINES = """
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
 """
-
-# A worker keeps some pipes for the next bulk transfer; they belong to no tunnel.
-SPARE_PIPE_ENDS = 2 * 16
 
 FATAL_LEVELS = re.compile(r"\[(alert|emerg|crit)\]")
 
@@ -89,8 +86,11 @@ http {{
 """
 
 
-class Nginx:
+class Nginx(Front):
     """One nginx. `http` is a function from a dictionary of free ports to the content of `http {}`."""
+
+    name = "nginx"
+    spare_pipe_ends = 2 * 16
 
     def __init__(self, directory, ports, http, main=""):
         self.directory = Path(directory)
@@ -125,9 +125,8 @@ class Nginx:
 
     # life cycle
 
-    @property
-    def pid(self):
-        return self.service.pid
+    def url(self, name):
+        return f"tcp://127.0.0.1:{self.ports[name]}"
 
     def workers(self):
         return children(self.pid)
@@ -158,9 +157,6 @@ class Nginx:
             return True
         return "shutting down" in title
 
-    def stop(self):
-        self.service.stop(signal.SIGTERM)
-
     # logs
 
     def errors(self, level=FATAL_LEVELS):
@@ -168,63 +164,6 @@ class Nginx:
         if not self.error_log.exists():
             return []
         return [line for line in self.error_log.read_text(errors="replace").splitlines() if level.search(line)]
-
-    def accesses(self):
-        """The access log as a list of dictionaries."""
-        if not self.access_log.exists():
-            return []
-        lines = self.access_log.read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
-
-    def access(self, uri_part, count=1, seconds=10):
-        """Wait for `count` access log lines whose URI contains a string; returns the last one."""
-
-        def found():
-            hits = [entry for entry in self.accesses() if uri_part in entry["uri"]]
-            return hits if len(hits) >= count else None
-
-        hits = poll(found, lambda: f"{count} access log line(s) for {uri_part}:\n{tail(self.access_log)}", seconds)
-        assert len(hits) == count, f"{len(hits)} access log lines for {uri_part}, not {count}: {hits}"
-        return hits[-1]
-
-    # health
-
-    def held(self, pid=None):
-        """(sockets, pipe ends) that a worker holds."""
-        targets = list(open_fds(pid or self.worker()).values())
-        return (
-            sum(target.startswith("socket:") for target in targets),
-            sum(target.startswith("pipe:") for target in targets),
-        )
-
-    def health(self):
-        """A note of the worker and of what it holds, to compare with later."""
-        return {"worker": self.worker(), "held": self.held(), "errors": len(self.errors())}
-
-    def check_health(self, before, seconds=20):
-        """The same worker lives, holds no more than before, and logged nothing grave."""
-        assert self.service.alive(), f"nginx ended:\n{tail(self.error_log)}"
-        grave = self.errors()[before["errors"] :]
-        assert not grave, "in the error log:\n" + "\n".join(grave)
-        assert self.worker() == before["worker"], f"the worker died:\n{tail(self.error_log)}"
-
-        def settled():
-            sockets, pipes = self.held()
-            return sockets <= before["held"][0] and pipes <= before["held"][1] + SPARE_PIPE_ENDS
-
-        poll(settled, lambda: self._leak_text(before), seconds)
-
-    def _leak_text(self, before):
-        return (
-            f"the worker holds {self.held()} sockets and pipe ends, {before['held']} before:\n"
-            f"{connections(self.worker())}\n{tail(self.access_log, 15)}\n{tail(self.error_log, 15)}"
-        )
-
-
-def connections(pid):
-    """The connections of a process, for a failure message."""
-    done = subprocess.run(["ss", "-anp"], capture_output=True, text=True)
-    return "\n".join(line for line in done.stdout.splitlines() if f"pid={pid}," in line)
 
 
 def check_config(directory, http, main=""):
@@ -268,3 +207,39 @@ def docker_front(directory, daemon, certificates):
 """
 
     return Nginx(directory, ("plain", "tls", "tls_both"), http)
+
+
+def fake_front(directory, fake, certificates):
+    """nginx in front of the scripted daemon. plain: TCP to TCP. tls: TLS to a unix socket. tls_both: TLS to TLS.
+    pool: a kept-alive upstream."""
+
+    def http(ports):
+        return f"""
+    large_client_header_buffers 4 128k;
+    upstream pool {{
+        server unix:{fake.socket};
+        keepalive 8;
+    }}
+    server {{
+        listen 127.0.0.1:{ports["plain"]};
+        location / {{ {switch()} proxy_pass http://127.0.0.1:{fake.tcp_port}; }}
+    }}
+    server {{
+        {tls_listener(ports["tls"], certificates.front_server)}
+        location / {{ {switch()} proxy_pass http://unix:{fake.socket}:; }}
+    }}
+    server {{
+        {tls_listener(ports["tls_both"], certificates.front_server)}
+        location / {{
+            {switch()}
+            {tls_upstream(certificates.back_client)}
+            proxy_pass https://127.0.0.1:{fake.tls_port};
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports["pool"]};
+        location / {{ {switch()} proxy_set_header Connection ""; proxy_pass http://pool; }}
+    }}
+"""
+
+    return Nginx(directory, ("plain", "tls", "tls_both", "pool"), http)

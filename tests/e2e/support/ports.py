@@ -95,10 +95,10 @@ class PublishingDaemon(Daemon):
     def inspect(self, container):
         return self.api.inspect_container(container)
 
-    def serve(self, container, kind, port, answer):
+    def serve(self, container, kind, port, answer, host="0.0.0.0"):
         """Runs `answer(socket)` on a thread: a server inside the container."""
         pid = self.inspect(container)["State"]["Pid"]
-        server = make_socket(f"/proc/{pid}/ns/net", kind, ("0.0.0.0", port))
+        server = make_socket(f"/proc/{pid}/ns/net", kind, (host, port))
         threading.Thread(target=answer, args=(server,), daemon=True).start()
         return server
 

@@ -1,5 +1,7 @@
 """Where the programs under test and the helpers are, and what is asked for through the environment.
 
+DOCKLINE_E2E_FRONT      what is under test: nginx (with the module), the default, or gateway
+DOCKLINE_BINARY         the gateway, target/release/dockline by default
 TEST_NGINX_BINARY       the nginx binary, /usr/sbin/nginx by default
 DOCKLINE_NGINX_MODULE   the module to load, target/nginx/ngx_http_dockline_module.so by default
 TEST_NGINX_STATIC=1     the module is part of the binary: load nothing
@@ -18,6 +20,21 @@ DEBIAN_DOCKER = "/usr/bin/docker"
 
 def stock():
     return os.environ.get("DOCKLINE_E2E_STOCK") == "1"
+
+
+def front():
+    """What the suite goes through: `nginx` or `gateway`."""
+    chosen = os.environ.get("DOCKLINE_E2E_FRONT", "nginx")
+    if chosen not in ("nginx", "gateway"):
+        raise RuntimeError(f"DOCKLINE_E2E_FRONT={chosen}: say nginx or gateway")
+    return chosen
+
+
+def gateway_binary():
+    path = Path(os.environ.get("DOCKLINE_BINARY") or ROOT / "target/release/dockline").resolve()
+    if not path.exists():
+        raise RuntimeError(f"{path} is missing: run `cargo build --release -p dockline-gateway`, or set DOCKLINE_BINARY")
+    return path
 
 
 def program(name, hint="run scripts/install-deps"):

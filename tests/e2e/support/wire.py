@@ -153,10 +153,20 @@ class Stream:
 
     def quiet(self, seconds):
         """True when nothing at all, not even an end, comes for a while."""
-        if self.pending or self.eof:
-            return False
-        readable, _, _ = select.select([self.sock], [], [], seconds)
-        return not readable
+        deadline = time.monotonic() + seconds
+        while not self.pending and not self.eof:
+            readable, _, _ = select.select([self.sock], [], [], max(0, deadline - time.monotonic()))
+            if not readable:
+                return True
+            data = self.sock.recv(262144)
+            if not self._tls or not data:
+                self.pending += data
+                self.eof = not data
+            else:
+                # A session ticket, for instance, says nothing.
+                self._incoming.write(data)
+                self.pending += self._decrypt()
+        return False
 
     def take(self, size=None):
         """Remove bytes from what is pending; all of it by default."""

@@ -1,0 +1,275 @@
+//! `dockline_conn`: what becomes of a request, of its body, and of a tunnel.
+
+use super::boundary::Guarded;
+use super::conn_types::{
+    ConnHandle, DOCKLINE_FAILED_OVERLOADED, DOCKLINE_FAILED_TIMEOUT, DOCKLINE_FAILED_UNREACHABLE, Machine,
+    dockline_conn, dockline_conn_tunnel,
+};
+use super::message::{dockline_reply, dockline_request, reply_from_c, request_to_c};
+use super::record::{dockline_exchange_record, summary_to_c};
+use super::status::{Failure, dockline_status};
+use super::types::{check_out, optional_text_from_c, side_from_c, struct_out};
+use crate::h1::FieldLine;
+use crate::proxy::conn::{IntoTunnel, UpstreamFailure};
+
+/// Shows the request in progress.
+///
+/// @param conn     not in use by another call
+/// @param out      set on success; what it points to is borrowed until the next call on conn that takes a time
+/// @param out_size sizeof(dockline_request)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE if there is none
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection; `out` is NULL or points to `out_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_request_view(
+    conn: *const dockline_conn,
+    out: *mut dockline_request,
+    out_size: usize,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        let out = struct_out(out, out_size)?;
+        let ConnHandle { machine: Machine::Live(conn), fields, .. } = handle else {
+            return Err(Failure::State);
+        };
+        let view = request_to_c(conn.request().ok_or(Failure::State)?, fields);
+        // SAFETY: the caller's promise about `out`.
+        unsafe { out.write(&view) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast(), call) }
+}
+
+/// Says that there is a connection for the request, which is sent on it.
+///
+/// @param conn     not in use by another call
+/// @param host     replaces the Host of the request; NULL sends the client's
+/// @param host_len bytes of host
+/// @param reused   1 if the connection has served before, 0 if it is new
+/// @param now_ms   the host's clock
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE if no
+///         DOCKLINE_EVENT_NEED_UPSTREAM waits for an answer, perhaps not any more: the connection stays the host's
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection; `host` is NULL or points to `host_len` readable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_upstream_ready(
+    conn: *mut dockline_conn,
+    host: *const u8,
+    host_len: usize,
+    reused: i32,
+    now_ms: u64,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        // SAFETY: the caller's promise about `host`.
+        let host = unsafe { optional_text_from_c(host, host_len) }?;
+        let is_value = |host: &str| FieldLine::new("Host", host.to_owned()).is_ok();
+        if !(0..=1).contains(&reused) || !host.is_none_or(is_value) {
+            return Err(Failure::Value);
+        }
+        let now = handle.clock.at(now_ms)?;
+        handle.asking()?.upstream_ready(host, reused == 1, now);
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast_const().cast(), call) }
+}
+
+/// Says that there is no connection for the request. The client gets an answer that says so.
+///
+/// @param conn    not in use by another call
+/// @param failure DOCKLINE_FAILED_UNREACHABLE, DOCKLINE_FAILED_TIMEOUT or DOCKLINE_FAILED_OVERLOADED
+/// @param now_ms  the host's clock
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE as for
+///         dockline_conn_upstream_ready
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_upstream_failed(
+    conn: *mut dockline_conn,
+    failure: i32,
+    now_ms: u64,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        let failure = match failure {
+            DOCKLINE_FAILED_UNREACHABLE => UpstreamFailure::Unreachable,
+            DOCKLINE_FAILED_TIMEOUT => UpstreamFailure::Timeout,
+            DOCKLINE_FAILED_OVERLOADED => UpstreamFailure::Overloaded,
+            _ => return Err(Failure::Value),
+        };
+        let now = handle.clock.at(now_ms)?;
+        handle.asking()?.upstream_failed(failure, now);
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast_const().cast(), call) }
+}
+
+/// Answers the request here.
+///
+/// @param conn       not in use by another call
+/// @param reply      the answer, copied
+/// @param reply_size sizeof(dockline_reply)
+/// @param now_ms     the host's clock
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE as for
+///         dockline_conn_upstream_ready
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection; `reply` is NULL or points to `reply_size` readable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_reply(
+    conn: *mut dockline_conn,
+    reply: *const dockline_reply,
+    reply_size: usize,
+    now_ms: u64,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        // SAFETY: the caller's promise about `reply`.
+        let reply = unsafe { reply_from_c(reply, reply_size) }?;
+        let now = handle.clock.at(now_ms)?;
+        handle.asking()?.answer(&reply, now);
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast_const().cast(), call) }
+}
+
+/// Tells how many bytes may be moved from a side to the other without this handle, by splice(2) for instance: the rest of
+/// a body that needs no new framing.
+///
+/// @param conn      not in use by another call
+/// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+/// @param out_len   set on success; UINT64_MAX: until the connection ends; 0 as long as bytes that come before
+///                  them are here
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection; `out_len` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_passthrough(
+    conn: *const dockline_conn,
+    from_side: i32,
+    out_len: *mut u64,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        check_out(out_len)?;
+        let from = side_from_c(from_side)?;
+        let len = handle.live()?.passthrough(from);
+        // SAFETY: checked, and the caller's promise.
+        unsafe { out_len.write(len) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast(), call) }
+}
+
+/// Says that bytes were moved past this handle: sent to the other side, that is.
+///
+/// @param conn      not in use by another call
+/// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+/// @param len       how many; at most what dockline_conn_passthrough told
+/// @param now_ms    the host's clock
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_passed(
+    conn: *mut dockline_conn,
+    from_side: i32,
+    len: u64,
+    now_ms: u64,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        let from = side_from_c(from_side)?;
+        let now = handle.clock.at(now_ms)?;
+        let conn = handle.live()?;
+        if len > conn.passthrough(from) {
+            return Err(Failure::Value);
+        }
+        if len > 0 {
+            conn.passed(from, len, now);
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast_const().cast(), call) }
+}
+
+/// Ends HTTP after DOCKLINE_EVENT_TUNNEL: hand both connections and these bytes to a relay (dockline_relay_new, then
+/// dockline_relay_prefill) or to an engine (dockline_engine_adopt_pair), then free the handle. Only this function,
+/// dockline_conn_record_get and dockline_conn_free may be called from then on.
+///
+/// @param conn     not in use by another call
+/// @param out      set on success; what it points to is borrowed until conn is freed
+/// @param out_size sizeof(dockline_conn_tunnel)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before that event
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection; `out` is NULL or points to `out_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_tunnel_take(
+    conn: *mut dockline_conn,
+    out: *mut dockline_conn_tunnel,
+    out_size: usize,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        let out = struct_out(out, out_size)?;
+        if !handle.is_tunnel {
+            return Err(Failure::State);
+        }
+        let empty = Machine::Taken(IntoTunnel { to_upstream: Vec::new(), to_downstream: Vec::new() });
+        let bytes = match std::mem::replace(&mut handle.machine, empty) {
+            Machine::Live(conn) => conn.into_tunnel(),
+            Machine::Taken(bytes) => bytes,
+        };
+        let tunnel = dockline_conn_tunnel {
+            from_downstream: bytes.to_upstream.as_ptr(),
+            from_downstream_len: bytes.to_upstream.len(),
+            from_upstream: bytes.to_downstream.as_ptr(),
+            from_upstream_len: bytes.to_downstream.len(),
+        };
+        handle.machine = Machine::Taken(bytes);
+        // SAFETY: the caller's promise about `out`.
+        unsafe { out.write(&tunnel) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast_const().cast(), call) }
+}
+
+/// Tells what became of the exchange whose end was told last, by DOCKLINE_EVENT_EXCHANGE_ENDED.
+///
+/// @param conn     not in use by another call
+/// @param out      set on success; what it points to is borrowed until the next dockline_conn_next_event
+/// @param out_size sizeof(dockline_exchange_record)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before the first
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection; `out` is NULL or points to `out_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_record_get(
+    conn: *const dockline_conn,
+    out: *mut dockline_exchange_record,
+    out_size: usize,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        let out = struct_out(out, out_size)?;
+        let record = summary_to_c(handle.record.as_ref().ok_or(Failure::State)?);
+        // SAFETY: the caller's promise about `out`.
+        unsafe { out.write(&record) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast(), call) }
+}

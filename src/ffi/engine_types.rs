@@ -1,0 +1,252 @@
+//! What `dockline_engine` is given and gives.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use super::observe::{HostObserver, dockline_tunnel_record};
+use super::options::dockline_conn_options;
+use super::record::{dockline_client, dockline_exchange_record};
+use super::relay::{DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS, DOCKLINE_RELAY_NO_SPLICE};
+use super::route::dockline_route;
+use super::status::Failure;
+use super::types::{CStruct, struct_from_c};
+use super::upstream::dockline_upstream;
+use super::worker::HostLog;
+use crate::drive::{RelayOptions, WorkerOptions};
+use crate::engine::{EngineOptions, Stats};
+
+/// The bounds, habits and callbacks of an engine. All zero is the default. Callbacks are called on the thread that
+/// drives the engine, within dockline_engine_poll and _run. They must not block, unwind or longjmp, and what
+/// they are given is borrowed for the call. Within them dockline_engine_poll, _run and _timeout_ms get
+/// DOCKLINE_E_BUSY; the other functions may be used, but for _free, which does nothing.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_engine_options {
+    /// A request has been dealt with, or became a tunnel. NULL: nobody is told.
+    pub exchange_ended: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            client: *const dockline_client,
+            client_size: usize,
+            record: *const dockline_exchange_record,
+            record_size: usize,
+        ),
+    >,
+    /// A tunnel ended. NULL: nobody is told.
+    pub tunnel_ended: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            client: *const dockline_client,
+            client_size: usize,
+            record: *const dockline_tunnel_record,
+            record_size: usize,
+        ),
+    >,
+    /// Something out of the ordinary; as dockline_worker_options.log. NULL: no log.
+    pub log: Option<unsafe extern "C" fn(user: *mut c_void, level: i32, text: *const u8, len: usize)>,
+    /// The first argument of the callbacks.
+    pub user: *mut c_void,
+    /// Client connections at a time; at the bound, accepting waits. 0: a third of the descriptors that the process
+    /// may open (RLIMIT_NOFILE), less 64.
+    pub connections: u64,
+    /// As in dockline_relay_options, for tunnels. 0: 5000.
+    pub linger_ms: u64,
+    /// About how many bytes one turn moves for one tunnel. 0: 1 MiB.
+    pub budget_bytes: u64,
+    /// Connections accepted for each listener in one turn. 0: 64.
+    pub accepts: u32,
+    /// Pipes that may be lent at a time, two descriptors each. 0: 64.
+    pub max_pipes: u32,
+    /// Bytes asked for each pipe; the kernel may grant less. 0: 1 MiB.
+    pub pipe_bytes: u32,
+    /// DOCKLINE_RELAY_NO_SPLICE, DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS
+    pub flags: u32,
+}
+
+// SAFETY: integers, a pointer and optional function pointers; all zero is valid.
+unsafe impl CStruct for dockline_engine_options {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Listener service: HTTP/1.1, request by request.
+pub const DOCKLINE_SERVICE_HTTP: i32 = 0;
+/// Listener service: bytes; each connection is joined with one to the upstream.
+pub const DOCKLINE_SERVICE_FORWARD: i32 = 1;
+
+/// What is served on a listener. Everything is copied.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_listener_options {
+    /// What records and logs call it, in UTF-8; may be NULL.
+    pub name: *const u8,
+    /// Bytes of name.
+    pub name_len: usize,
+    /// For HTTP: called once for each request, before a byte of it has left, on the thread that drives the engine. It
+    /// decides by dockline_route_upstream or dockline_route_reply before it returns. It must not block, unwind or
+    /// longjmp. It may be called until the engine is freed.
+    pub route: Option<unsafe extern "C" fn(user: *mut c_void, route: *mut dockline_route)>,
+    /// The first argument of route.
+    pub route_user: *mut c_void,
+    /// Where everything goes, if route is NULL. May be freed when the listener is adopted.
+    pub upstream: *const dockline_upstream,
+    /// NULL for the default, and then conn_size is 0.
+    pub conn: *const dockline_conn_options,
+    /// sizeof(dockline_conn_options)
+    pub conn_size: usize,
+    /// DOCKLINE_SERVICE_HTTP or DOCKLINE_SERVICE_FORWARD
+    pub service: i32,
+    /// 0
+    pub reserved: u32,
+}
+
+// SAFETY: integers, pointers and an optional function pointer; all zero is valid.
+unsafe impl CStruct for dockline_listener_options {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Two connected stream sockets to be joined, with what was read from each before.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_pair {
+    /// The client's connection.
+    pub downstream_fd: i32,
+    /// The daemon's connection.
+    pub upstream_fd: i32,
+    /// Bytes read from the client and not yet sent on, at most 1 MiB; copied.
+    pub from_downstream: *const u8,
+    /// Bytes of from_downstream.
+    pub from_downstream_len: usize,
+    /// Bytes read from the daemon and not yet sent on, at most 1 MiB; copied.
+    pub from_upstream: *const u8,
+    /// Bytes of from_upstream.
+    pub from_upstream_len: usize,
+    /// What the record calls the upstream, in UTF-8; may be NULL.
+    pub name: *const u8,
+    /// Bytes of name.
+    pub name_len: usize,
+}
+
+// SAFETY: integers and pointers; all zero is valid.
+unsafe impl CStruct for dockline_pair {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Counters of an engine. All but the _now ones only grow.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_engine_stats {
+    /// Client connections accepted or adopted.
+    pub accepted: u64,
+    /// Client connections open now.
+    pub clients_now: u64,
+    /// Requests that have been dealt with, or became tunnels.
+    pub requests: u64,
+    /// Requests answered by the engine itself: errors, and replies of the host.
+    pub own_replies: u64,
+    /// Tunnels opened.
+    pub tunnels: u64,
+    /// Tunnels open now.
+    pub tunnels_now: u64,
+    /// Tunnel bytes from clients that were delivered.
+    pub tunnel_bytes_up: u64,
+    /// Tunnel bytes to clients that were delivered.
+    pub tunnel_bytes_down: u64,
+    /// Connections made to upstreams.
+    pub connects: u64,
+    /// Requests that used a kept upstream connection.
+    pub reuses: u64,
+    /// Unused upstream connections kept now.
+    pub pooled_now: u64,
+    /// Attempts to connect to an address of an upstream that failed.
+    pub connect_failures: u64,
+    /// Times that accepting had to pause for want of descriptors or memory.
+    pub accept_pauses: u64,
+    /// Connections ended by a bug in dockline.
+    pub panics: u64,
+}
+
+// SAFETY: integers only.
+unsafe impl CStruct for dockline_engine_stats {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// # Safety
+/// `options` is NULL or points to `size` readable bytes.
+pub(super) unsafe fn engine_options_from_c(
+    options: *const dockline_engine_options,
+    size: usize,
+) -> Result<(EngineOptions, HostObserver), Failure> {
+    let mut out = EngineOptions::default();
+    if options.is_null() && size == 0 {
+        let nobody =
+            HostObserver { exchange_ended: None, tunnel_ended: None, log: None, user: std::ptr::null_mut() };
+        return Ok((out, nobody));
+    }
+    // SAFETY: the caller's promise.
+    let options = unsafe { struct_from_c(options, size) }?;
+    if options.flags & !(DOCKLINE_RELAY_NO_SPLICE | DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS) != 0 {
+        return Err(Failure::Value);
+    }
+    let number = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
+    if options.connections != 0 {
+        out.connections = Some(number(options.connections));
+    }
+    if options.accepts != 0 {
+        out.accepts = number(options.accepts.into());
+    }
+    out.relay = relay_options(&options);
+    out.worker = worker_options(&options);
+    let observer = HostObserver {
+        exchange_ended: options.exchange_ended,
+        tunnel_ended: options.tunnel_ended,
+        log: options.log.map(|log| HostLog { log, user: options.user }),
+        user: options.user,
+    };
+    Ok((out, observer))
+}
+
+fn relay_options(options: &dockline_engine_options) -> RelayOptions {
+    let mut out = RelayOptions::default();
+    match options.linger_ms {
+        0 => {}
+        u64::MAX => out.config.linger = None,
+        ms => out.config.linger = Some(Duration::from_millis(ms)),
+    }
+    if options.budget_bytes != 0 {
+        out.budget = usize::try_from(options.budget_bytes).unwrap_or(usize::MAX);
+    }
+    out.splice = options.flags & DOCKLINE_RELAY_NO_SPLICE == 0;
+    out.tune_sockets = options.flags & DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS == 0;
+    out
+}
+
+fn worker_options(options: &dockline_engine_options) -> WorkerOptions {
+    let mut out = WorkerOptions::default();
+    if options.max_pipes != 0 {
+        out.max_pipes = usize::try_from(options.max_pipes).unwrap_or(usize::MAX);
+    }
+    if options.pipe_bytes != 0 {
+        out.pipe_bytes = usize::try_from(options.pipe_bytes).unwrap_or(usize::MAX);
+    }
+    out
+}
+
+/// The counters as C sees them.
+pub(super) fn stats_to_c(stats: &Stats) -> dockline_engine_stats {
+    dockline_engine_stats {
+        accepted: stats.accepted,
+        clients_now: stats.clients_now,
+        requests: stats.requests,
+        own_replies: stats.own_replies,
+        tunnels: stats.tunnels,
+        tunnels_now: stats.tunnels_now,
+        tunnel_bytes_up: stats.tunnel_bytes_up,
+        tunnel_bytes_down: stats.tunnel_bytes_down,
+        connects: stats.connects,
+        reuses: stats.reuses,
+        pooled_now: stats.pooled_now,
+        connect_failures: stats.connect_failures,
+        accept_pauses: stats.accept_pauses,
+        panics: stats.panics,
+    }
+}

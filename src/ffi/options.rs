@@ -1,0 +1,151 @@
+//! How HTTP connections behave: `dockline_conn_options`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::status::Failure;
+use super::types::{CStruct, bytes_from_c, optional_bytes_from_c, struct_from_c};
+use crate::h1::{FieldLine, HostPolicy};
+use crate::limits::Limits;
+use crate::proxy::{ConnConfig, Forwarding};
+
+/// Connection flag: Host has to be a host and a port. Without it anything goes: Docker clients send odd ones. Set it
+/// if you route by Host.
+pub const DOCKLINE_CONN_STRICT_HOST: u32 = 0x01;
+/// Connection flag: send CONNECT on. Without it CONNECT is refused and the connection closed (RFC 9931).
+pub const DOCKLINE_CONN_ALLOW_CONNECT: u32 = 0x02;
+/// Connection flag: send X-Forwarded-For, -Proto and -Host.
+pub const DOCKLINE_CONN_X_FORWARDED: u32 = 0x04;
+/// Connection flag: send Forwarded (RFC 7239).
+pub const DOCKLINE_CONN_FORWARDED: u32 = 0x08;
+/// Connection flag: clients are proxies that are believed: what they say in these fields is kept. Without it, removed.
+pub const DOCKLINE_CONN_TRUSTED: u32 = 0x10;
+
+/// The bounds and habits of HTTP connections. All zero is the default. Times are totals: a byte now and then does
+/// not prolong them, unless it says so; UINT64_MAX is as good as for ever.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_conn_options {
+    /// The name of this hop in Via, a token; NULL adds no Via.
+    pub via: *const u8,
+    /// Bytes of via.
+    pub via_len: usize,
+    /// A path below which the daemon is served; NULL if at the root.
+    pub base: *const u8,
+    /// Bytes of base.
+    pub base_len: usize,
+    /// Bytes of a request head. 0: 64 KiB.
+    pub request_head_bytes: u64,
+    /// Bytes of a request line. 0: 16 KiB.
+    pub request_line_bytes: u64,
+    /// Bytes of a response head. 0: 64 KiB.
+    pub response_head_bytes: u64,
+    /// Bytes that a client may send behind a request that may become a tunnel, before the answer; also the longest
+    /// body that is read whole first. 0: 64 KiB.
+    pub held_bytes: u64,
+    /// From the first byte of a request head to its end. 0: 15000.
+    pub head_ms: u64,
+    /// Without a byte of a request body from the client, or of an answer taken by it. 0: 300000.
+    pub body_ms: u64,
+    /// From the end of the request to the response head; does not hold for operations known to take their time,
+    /// such as wait and events. 0: for ever.
+    pub response_ms: u64,
+    /// How long a client connection may be idle between requests. 0: 300000.
+    pub keep_alive_ms: u64,
+    /// How long a closing connection may still send, so that the last answer is not lost to a reset. 0: 2000.
+    pub closing_ms: u64,
+    /// Engine only. One attempt to connect to one address of an upstream. 0: 5000.
+    pub connect_ms: u64,
+    /// Engine only. How long an unused upstream connection is kept. 0: 60000.
+    pub pool_ms: u64,
+    /// Engine only. Ends a tunnel that carried nothing for so long. 0: never.
+    pub tunnel_idle_ms: u64,
+    /// Requests on one client connection; the last one is answered with Connection: close. 0: 100000.
+    pub requests: u32,
+    /// Field lines in one head. 0: 128.
+    pub fields: u32,
+    /// Engine only. Unused connections kept for each upstream. 0: 128.
+    pub pool_size: u32,
+    /// DOCKLINE_CONN_STRICT_HOST and so on.
+    pub flags: u32,
+}
+
+// SAFETY: integers and pointers; all zero is valid.
+unsafe impl CStruct for dockline_conn_options {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+const KNOWN_FLAGS: u32 = DOCKLINE_CONN_STRICT_HOST
+    | DOCKLINE_CONN_ALLOW_CONNECT
+    | DOCKLINE_CONN_X_FORWARDED
+    | DOCKLINE_CONN_FORWARDED
+    | DOCKLINE_CONN_TRUSTED;
+
+/// # Safety
+/// `options` is NULL or points to `size` readable bytes, and so do the texts in it.
+pub(super) unsafe fn conn_options_from_c(
+    options: *const dockline_conn_options,
+    size: usize,
+) -> Result<ConnConfig, Failure> {
+    if options.is_null() && size == 0 {
+        return Ok(ConnConfig::default());
+    }
+    // SAFETY: the caller's promise.
+    let options = unsafe { struct_from_c(options, size) }?;
+    // SAFETY: the caller's promise about the texts.
+    let via = unsafe { optional_bytes_from_c(options.via, options.via_len) }?;
+    // SAFETY: as above.
+    let base = unsafe { bytes_from_c(options.base, options.base_len) }?;
+    let via = via.map(Bytes::copy_from_slice);
+    // A name of a field is a token, too.
+    let is_token = |text: &Bytes| FieldLine::new(text.clone(), Bytes::new()).is_ok();
+    if options.flags & !KNOWN_FLAGS != 0 || !via.as_ref().is_none_or(is_token) {
+        return Err(Failure::Value);
+    }
+    let has = |flag| options.flags & flag != 0;
+    Ok(ConnConfig {
+        limits: limits_from_c(&options),
+        hosts: if has(DOCKLINE_CONN_STRICT_HOST) { HostPolicy::Strict } else { HostPolicy::Opaque },
+        forwarding: Forwarding {
+            via,
+            x_forwarded: has(DOCKLINE_CONN_X_FORWARDED),
+            forwarded: has(DOCKLINE_CONN_FORWARDED),
+            trusted: has(DOCKLINE_CONN_TRUSTED),
+        },
+        allow_connect: has(DOCKLINE_CONN_ALLOW_CONNECT),
+        base: Bytes::copy_from_slice(base),
+    })
+}
+
+fn limits_from_c(options: &dockline_conn_options) -> Limits {
+    fn size(to: &mut usize, from: u64) {
+        if from != 0 {
+            *to = usize::try_from(from).unwrap_or(usize::MAX);
+        }
+    }
+    fn time(to: &mut Duration, ms: u64) {
+        if ms != 0 {
+            *to = Duration::from_millis(ms);
+        }
+    }
+    let mut limits = Limits::default();
+    size(&mut limits.request_head, options.request_head_bytes);
+    size(&mut limits.request_line, options.request_line_bytes);
+    size(&mut limits.response_head, options.response_head_bytes);
+    size(&mut limits.held, options.held_bytes);
+    size(&mut limits.fields, options.fields.into());
+    size(&mut limits.pool_size, options.pool_size.into());
+    time(&mut limits.head_time, options.head_ms);
+    time(&mut limits.body_progress, options.body_ms);
+    time(&mut limits.keep_alive, options.keep_alive_ms);
+    time(&mut limits.closing_time, options.closing_ms);
+    time(&mut limits.connect_time, options.connect_ms);
+    time(&mut limits.pool_time, options.pool_ms);
+    limits.response_time = (options.response_ms != 0).then(|| Duration::from_millis(options.response_ms));
+    limits.tunnel_idle = (options.tunnel_idle_ms != 0).then(|| Duration::from_millis(options.tunnel_idle_ms));
+    if options.requests != 0 {
+        limits.requests = options.requests;
+    }
+    limits
+}

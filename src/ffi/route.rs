@@ -1,0 +1,158 @@
+//! `dockline_route`: the decision about one request, while the engine asks for it.
+
+use std::ffi::c_void;
+
+use super::boundary::{Guarded, Kind};
+use super::message::{dockline_field, dockline_reply, dockline_request, reply_from_c, request_to_c};
+use super::observe::client_to_c;
+use super::record::dockline_client;
+use super::status::{Failure, dockline_status};
+use super::types::struct_out;
+use super::upstream::{dockline_upstream, upstream_from_c};
+use crate::engine::{ClientInfo, Route, Router};
+use crate::h1::RequestHead;
+use crate::proxy::Reply;
+
+/// The decision about one request. It lives within the callback that gets it: dockline_listener_options.route.
+pub struct dockline_route {
+    _opaque: [u8; 0],
+}
+
+/// The host's say about requests.
+pub(super) type RouteCallback = unsafe extern "C" fn(user: *mut c_void, route: *mut dockline_route);
+
+/// Asks the host.
+pub(super) struct HostRouter {
+    pub(super) route: RouteCallback,
+    pub(super) user: *mut c_void,
+}
+
+// SAFETY: the host promises that the callback may be called on whatever thread drives the engine.
+unsafe impl Send for HostRouter {}
+// SAFETY: as above; an engine calls it from one thread at a time.
+unsafe impl Sync for HostRouter {}
+
+/// Behind `dockline_route`.
+struct RouteHandle<'a> {
+    client: &'a ClientInfo,
+    request: &'a RequestHead,
+    fields: Vec<dockline_field>,
+    decision: Option<Route>,
+}
+
+impl Kind for RouteHandle<'_> {
+    const MAGIC: u64 = 0xd0c2_11e5_0000_0006;
+    type Shared = ();
+}
+
+impl Router for HostRouter {
+    fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route {
+        let handle = Guarded::new(RouteHandle { client, request, fields: Vec::new(), decision: None }, ());
+        // SAFETY: the host gave the function and its argument together; the handle lives for the call.
+        unsafe { (self.route)(self.user, (&raw const handle).cast_mut().cast()) };
+        let decision = handle.into_value().decision;
+        decision.unwrap_or_else(|| Route::Reply(Reply::error(500, "the proxy has no route for this request")))
+    }
+}
+
+/// Tells who asks.
+///
+/// @param route    within its callback
+/// @param out      set on success; what it points to is borrowed until the callback returns
+/// @param out_size sizeof(dockline_client)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `route` is NULL or live; `out` is NULL or points to `out_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_route_client(
+    route: *const dockline_route,
+    out: *mut dockline_client,
+    out_size: usize,
+) -> dockline_status {
+    let call = |handle: &mut RouteHandle<'_>| {
+        let out = struct_out(out, out_size)?;
+        // SAFETY: the caller's promise about `out`.
+        unsafe { out.write(&client_to_c(handle.client)) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `route`.
+    unsafe { Guarded::enter(route.cast(), call) }
+}
+
+/// Shows what is asked for.
+///
+/// @param route    within its callback
+/// @param out      set on success; what it points to is borrowed until the callback returns
+/// @param out_size sizeof(dockline_request)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `route` is NULL or live; `out` is NULL or points to `out_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_route_request(
+    route: *const dockline_route,
+    out: *mut dockline_request,
+    out_size: usize,
+) -> dockline_status {
+    let call = |handle: &mut RouteHandle<'_>| {
+        let out = struct_out(out, out_size)?;
+        // SAFETY: the caller's promise about `out`.
+        unsafe { out.write(&request_to_c(handle.request, &mut handle.fields)) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `route`.
+    unsafe { Guarded::enter(route.cast(), call) }
+}
+
+/// Decides that the request is sent to an upstream. The last decision counts; without one the client gets a 500.
+///
+/// @param route    within its callback
+/// @param upstream may be freed from now on
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `route` is NULL or live; `upstream` is NULL or a live upstream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_route_upstream(
+    route: *mut dockline_route,
+    upstream: *const dockline_upstream,
+) -> dockline_status {
+    let call = |handle: &mut RouteHandle<'_>| {
+        // SAFETY: the caller's promise about `upstream`.
+        let upstream = unsafe { upstream_from_c(upstream) }?;
+        handle.decision = Some(Route::Upstream(upstream));
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `route`.
+    unsafe { Guarded::enter(route.cast_const().cast(), call) }
+}
+
+/// Decides that the request is answered here. The last decision counts.
+///
+/// @param route      within its callback
+/// @param reply      the answer, copied
+/// @param reply_size sizeof(dockline_reply)
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `route` is NULL or live; `reply` is NULL or points to `reply_size` readable bytes, and so does what is in it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_route_reply(
+    route: *mut dockline_route,
+    reply: *const dockline_reply,
+    reply_size: usize,
+) -> dockline_status {
+    let call = |handle: &mut RouteHandle<'_>| {
+        // SAFETY: the caller's promise about `reply`.
+        let reply = unsafe { reply_from_c(reply, reply_size) }?;
+        handle.decision = Some(Route::Reply(reply));
+        Ok::<(), Failure>(())
+    };
+    // SAFETY: the caller's promise about `route`.
+    unsafe { Guarded::enter(route.cast_const().cast(), call) }
+}

@@ -1,0 +1,206 @@
+//! `dockline_upstream`: where an engine sends requests and connections.
+
+use std::ffi::OsStr;
+use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::boundary::{Guarded, Kind, boundary};
+use super::status::{Failure, dockline_status};
+use super::types::{CStruct, bytes_from_c, check_out, optional_text_from_c, struct_from_c};
+use crate::engine::{Address, Upstream};
+use crate::h1::FieldLine;
+
+/// A server that requests or connections are sent on to. Any thread may use it, and any number of engines.
+pub struct dockline_upstream {
+    _opaque: [u8; 0],
+}
+
+/// Where an upstream is, and how it is spoken with. Text is copied.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_upstream_options {
+    /// "unix:///PATH", "unix://@NAME" (in the abstract namespace), or "tcp://HOST:PORT", IPv6 addresses in
+    /// brackets. Required.
+    pub address: *const u8,
+    /// Bytes of address.
+    pub address_len: usize,
+    /// What records and logs call it, in UTF-8; NULL: the address.
+    pub name: *const u8,
+    /// Bytes of name.
+    pub name_len: usize,
+    /// Replaces the Host of requests; NULL sends the client's. A Docker daemon does not care, and refuses some that
+    /// its own clients send: set it, to "docker" for instance.
+    pub host: *const u8,
+    /// Bytes of host.
+    pub host_len: usize,
+}
+
+// SAFETY: integers and pointers; all zero is valid.
+unsafe impl CStruct for dockline_upstream_options {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Behind `dockline_upstream`.
+pub(super) struct UpstreamHandle;
+
+impl Kind for UpstreamHandle {
+    const MAGIC: u64 = 0xd0c2_11e5_0000_0004;
+    type Shared = Mutex<Arc<Upstream>>;
+}
+
+/// Makes an upstream. Nothing is connected before there is a request for it.
+///
+/// @param options      copied
+/// @param options_size sizeof(dockline_upstream_options)
+/// @param out          set on success; free it with dockline_upstream_free
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE; _E_VALUE, for an address of another form, too
+/// @since 0.1
+///
+/// # Safety
+/// The pointers are NULL or point to as many bytes as the sizes say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_upstream_new(
+    options: *const dockline_upstream_options,
+    options_size: usize,
+    out: *mut *mut dockline_upstream,
+) -> dockline_status {
+    boundary(|| {
+        check_out(out)?;
+        // SAFETY: the caller's promise about `options`.
+        let options = unsafe { struct_from_c(options, options_size) }?;
+        // SAFETY: the caller's promise about the text in it.
+        let address = unsafe { bytes_from_c(options.address, options.address_len) }?;
+        // SAFETY: as above.
+        let name = unsafe { optional_text_from_c(options.name, options.name_len) }?;
+        // SAFETY: as above.
+        let host = unsafe { optional_text_from_c(options.host, options.host_len) }?;
+        let is_value = |host: &str| FieldLine::new("Host", host.to_owned()).is_ok();
+        if !host.is_none_or(is_value) {
+            return Err(Failure::Value);
+        }
+        let address = address_from_bytes(address).ok_or(Failure::Value)?;
+        let name = name.map_or_else(|| address.to_string(), str::to_owned);
+        let mut upstream = Upstream::new(name, vec![address]);
+        upstream.host = host.map(Arc::from);
+        let handle = Guarded::into_c_with(UpstreamHandle, Mutex::new(Arc::new(upstream)));
+        // SAFETY: checked, and the caller's promise.
+        unsafe { out.write(handle.cast()) };
+        Ok(())
+    })
+}
+
+/// Adds an address that is tried when those before it do not answer. Before the upstream is used.
+///
+/// @param upstream    as dockline_upstream_new made it
+/// @param address     as in dockline_upstream_options, copied
+/// @param address_len bytes of address
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED; _E_STATE if a listener or a request
+///         has the upstream
+/// @since 0.1
+///
+/// # Safety
+/// `upstream` is NULL or a live upstream; `address` is NULL or points to `address_len` readable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_upstream_add_address(
+    upstream: *mut dockline_upstream,
+    address: *const u8,
+    address_len: usize,
+) -> dockline_status {
+    let call = |shared: &Mutex<Arc<Upstream>>| {
+        // SAFETY: the caller's promise about `address`.
+        let address = unsafe { bytes_from_c(address, address_len) }?;
+        let address = address_from_bytes(address).ok_or(Failure::Value)?;
+        let mut upstream = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::get_mut(&mut upstream).ok_or(Failure::State)?.addresses.push(address);
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `upstream`.
+    unsafe { Guarded::<UpstreamHandle>::share(upstream.cast_const().cast(), call) }
+}
+
+/// Frees an upstream. Engines that use it go on doing so.
+///
+/// @param upstream may be NULL
+/// @since 0.1
+///
+/// # Safety
+/// `upstream` is NULL, or came from dockline_upstream_new and is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_upstream_free(upstream: *mut dockline_upstream) {
+    // SAFETY: the caller's promise.
+    unsafe { Guarded::<UpstreamHandle>::free(upstream.cast()) };
+}
+
+/// The upstream behind a handle.
+///
+/// # Safety
+/// `upstream` is NULL or a live upstream.
+pub(super) unsafe fn upstream_from_c(upstream: *const dockline_upstream) -> Result<Arc<Upstream>, Failure> {
+    let mut found = None;
+    let call = |shared: &Mutex<Arc<Upstream>>| {
+        found = Some(Arc::clone(&shared.lock().unwrap_or_else(PoisonError::into_inner)));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    let status = unsafe { Guarded::<UpstreamHandle>::share(upstream.cast(), call) };
+    found.ok_or_else(|| Failure::of(status))
+}
+
+fn address_from_bytes(text: &[u8]) -> Option<Address> {
+    if let Some(path) = text.strip_prefix(b"unix://") {
+        let named = matches!(path, [b'/' | b'@', _, ..]);
+        // sun_path has 108 bytes, one of them for the end.
+        return (named && path.len() <= 107 && !path.contains(&0))
+            .then(|| Address::Unix(PathBuf::from(OsStr::from_bytes(path))));
+    }
+    let (host, port) = std::str::from_utf8(text).ok()?.strip_prefix("tcp://")?.rsplit_once(':')?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|host| host.parse::<Ipv6Addr>().is_ok())?,
+        None => Some(host).filter(|host| !host.is_empty() && host.chars().all(is_name))?,
+    };
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    Some(Address::Tcp { host: host.to_owned(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let shown = |text: &str| address_from_bytes(text.as_bytes()).map(|address| address.to_string());
+        for good in ["unix:///a", "unix://@a", "tcp://a:1", "tcp://127.0.0.1:65535", "tcp://[::1]:2375"] {
+            assert_eq!(shown(good).as_deref(), Some(good));
+        }
+        let long = format!("unix:///{}", "a".repeat(107));
+        for bad in [
+            "",
+            "a",
+            "a:1",
+            "unix:/a",
+            "unix://",
+            "unix://a",
+            "unix:///",
+            "unix://@",
+            "unix:///a\0b",
+            &long,
+            "tcp://",
+            "tcp://a",
+            "tcp://a:",
+            "tcp://:1",
+            "tcp://a:0",
+            "tcp://a:65536",
+            "tcp://a b:1",
+            "tcp://a/b:1",
+            "tcp://[a]:1",
+            "tcp://[::1:1",
+            "tcp://::1:1",
+            "tls://a:1",
+        ] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+    }
+}

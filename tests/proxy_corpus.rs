@@ -1,0 +1,476 @@
+//! Replays the cases in `tests/corpus/proxy/*.md` against a [`ProxyConn`]: each step whole, byte by byte, and cut at
+//! every offset. `tests/corpus/proxy/README.md` has the format.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+#[path = "proxy_simulation/reader.rs"]
+mod reader;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dockline::error::Side;
+use dockline::h1::{Fields, RequestHead};
+use dockline::proxy::conn::{
+    Client, ConnEvent, ExchangeEnd, ExchangeSummary, IntoTunnel, Reuse, UpstreamFailure,
+};
+use dockline::proxy::{ConnConfig, ProxyConn};
+
+/// Longer steps are not cut everywhere.
+const MOST_CUTS: usize = 600;
+
+#[test]
+fn every_case_ends_the_same_in_every_delivery() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/proxy");
+    let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ext| ext == "md") && !path.ends_with("README.md"));
+    paths.sort();
+    let mut count = 0;
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        for case in cases(&text).unwrap_or_else(|problem| panic!("{}: {problem}", path.display())) {
+            for variant in &case.variants {
+                check(&case, variant);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 150, "only {count} variants were found");
+}
+
+#[test]
+fn a_wrong_log_is_noticed() {
+    let text = "## x\n```proxy\nC: GET / HTTP/1.1⏎Host: a⏎⏎\nO: HTTP/1.1 204 x⏎⏎\n```\n```log\nconnect\nkeep\nend complete 204\norigin GET / HTTP/1.1 | Host: docker\nclient 204 x\n```\n";
+    let case = &cases(text).unwrap()[0];
+    check(case, "");
+    for line in case.log.lines() {
+        let wrong = case.log.replace(&format!("{line}\n"), "");
+        assert_ne!(replay(case, "", None), wrong, "without {line}");
+    }
+}
+
+#[test]
+fn malformed_cases_are_noticed() {
+    for text in [
+        "## no script\n```log\nconnect\n```\n",
+        "## no log\n```proxy\nC eof\n```\n",
+        "## unknown step\n```proxy\nC: x\nX: y\n```\n```log\n```\n",
+        "## unknown option\n```proxy\nset nonsense\n```\n```log\n```\n",
+        "## unknown escape\n```proxy\nC: \\q\n```\n```log\n```\n",
+        "## open block\n```proxy\nC eof\n",
+    ] {
+        assert!(cases(text).is_err(), "{text}");
+    }
+}
+
+// ---- what a case is
+
+struct Case {
+    title: String,
+    config: ConnConfig,
+    /// Whether the script says when there is a connection to the origin.
+    connects: bool,
+    /// What stands for `{}`, one after the other.
+    variants: Vec<String>,
+    steps: Vec<Step>,
+    log: String,
+}
+
+#[derive(Clone)]
+enum Step {
+    Send(Side, String),
+    Eof(Side),
+    Reset(Side),
+    Refuse(Side),
+    Connect,
+    Fail(UpstreamFailure),
+    Wait(Duration),
+    Drain,
+}
+
+fn cases(text: &str) -> Result<Vec<Case>, String> {
+    let sections = text.split("\n## ").skip(usize::from(!text.starts_with("## ")));
+    sections
+        .map(|section| {
+            let (title, body) = section.split_once('\n').ok_or("a title without a case")?;
+            let title = title.trim_start_matches("## ").to_owned();
+            case(title.clone(), body).map_err(|problem| format!("{title}: {problem}"))
+        })
+        .collect()
+}
+
+fn case(title: String, body: &str) -> Result<Case, String> {
+    let block = |kind: &str| {
+        let (_, rest) = body.split_once(&format!("```{kind}\n")).ok_or(format!("no {kind} block"))?;
+        let end = if rest.starts_with("```") { Some(0) } else { rest.find("\n```").map(|at| at + 1) };
+        Ok::<_, String>(rest[..end.ok_or(format!("an open {kind} block"))?].to_owned())
+    };
+    let mut case = Case {
+        title,
+        config: ConnConfig::default(),
+        connects: false,
+        variants: Vec::new(),
+        steps: Vec::new(),
+        log: block("log")?,
+    };
+    for line in block("proxy")?.lines() {
+        let step = match line.split_once(' ').unwrap_or((line, "")) {
+            ("C:", bytes) => Step::Send(Side::Downstream, bytes.to_owned()),
+            ("O:", bytes) => Step::Send(Side::Upstream, bytes.to_owned()),
+            ("C", "eof") => Step::Eof(Side::Downstream),
+            ("O", "eof") => Step::Eof(Side::Upstream),
+            ("C", "reset") => Step::Reset(Side::Downstream),
+            ("O", "reset") => Step::Reset(Side::Upstream),
+            ("O", "refuses") => Step::Refuse(Side::Upstream),
+            ("O", "connects") => Step::Connect,
+            ("O", "unreachable") => Step::Fail(UpstreamFailure::Unreachable),
+            ("O", "late") => Step::Fail(UpstreamFailure::Timeout),
+            ("wait", seconds) => {
+                Step::Wait(Duration::from_secs(seconds.parse().map_err(|_| format!("wait {seconds}"))?))
+            }
+            ("drain", "") => Step::Drain,
+            ("set", option) => {
+                option_of(&mut case.config, option)?;
+                continue;
+            }
+            ("with", variant) => {
+                case.variants.push(variant.to_owned());
+                continue;
+            }
+            _ => return Err(format!("unknown step {line:?}")),
+        };
+        if let Step::Send(_, text) = &step {
+            bytes_of(text)?;
+        }
+        case.connects |= matches!(step, Step::Connect | Step::Fail(_));
+        case.steps.push(step);
+    }
+    if case.variants.is_empty() {
+        case.variants.push(String::new());
+    }
+    Ok(case)
+}
+
+fn option_of(config: &mut ConnConfig, option: &str) -> Result<(), String> {
+    match option.split_once(' ').unwrap_or((option, "")) {
+        ("connect", "") => config.allow_connect = true,
+        ("strict-host", "") => config.hosts = dockline::h1::HostPolicy::Strict,
+        ("via", name) => config.forwarding.via = Some(name.to_owned().into()),
+        ("x-forwarded", "") => config.forwarding.x_forwarded = true,
+        ("forwarded", "") => config.forwarding.forwarded = true,
+        ("trusted", "") => config.forwarding.trusted = true,
+        ("response-time", seconds) => {
+            let seconds = seconds.parse().map_err(|_| format!("response-time {seconds}"))?;
+            config.limits.response_time = Some(Duration::from_secs(seconds));
+        }
+        _ => return Err(format!("unknown option {option:?}")),
+    }
+    Ok(())
+}
+
+/// Text to bytes: `⏎` is CR LF; `\r`, `\n`, `\t`, `\\`, `\xHH`; `\*N(text)` is `text` N times.
+fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
+    let text = text.replace('⏎', "\\r\\n");
+    let mut bytes = Vec::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at + 1..];
+        let kind = rest.chars().next();
+        rest = rest.get(1..).unwrap_or_default();
+        match kind {
+            Some('r') => bytes.push(b'\r'),
+            Some('n') => bytes.push(b'\n'),
+            Some('t') => bytes.push(b'\t'),
+            Some('\\') => bytes.push(b'\\'),
+            Some('x') => {
+                let digits = rest.get(..2).ok_or("\\x without digits")?;
+                bytes.push(u8::from_str_radix(digits, 16).map_err(|_| format!("\\x{digits} is no byte"))?);
+                rest = &rest[2..];
+            }
+            Some('*') => {
+                let (count, tail) = rest.split_once('(').ok_or("\\* without text")?;
+                let (piece, tail) = tail.split_once(')').ok_or("\\* without an end")?;
+                let count = count.parse().map_err(|_| format!("\\*{count} is no number"))?;
+                bytes.extend_from_slice(&bytes_of(piece)?.repeat(count));
+                rest = tail;
+            }
+            other => return Err(format!("unknown escape {other:?}")),
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
+
+// ---- how it is played
+
+fn check(case: &Case, variant: &str) {
+    let name = format!("{} {variant:?}", case.title);
+    assert_eq!(replay(case, variant, None), case.log, "{name}");
+    for (number, step) in case.steps.iter().enumerate() {
+        let Step::Send(_, text) = step else { continue };
+        let len = bytes_of(&text.replace("{}", variant)).unwrap().len();
+        for cut in (0..len).step_by(1 + len / MOST_CUTS) {
+            let log = replay(case, variant, Some((number, cut)));
+            assert_eq!(log, case.log, "{name}, step {number} cut at {cut}");
+        }
+    }
+    assert_eq!(replay(case, variant, Some((usize::MAX, 0))), case.log, "{name}, byte by byte");
+}
+
+/// `cut`: the step that comes in two pieces, and where; a step that is not there: all come byte by byte.
+fn replay(case: &Case, variant: &str, cut: Option<(usize, usize)>) -> String {
+    let mut stage = Play::new(case);
+    for (number, step) in case.steps.iter().enumerate() {
+        match step {
+            Step::Send(side, text) => {
+                let bytes = bytes_of(&text.replace("{}", variant)).unwrap();
+                match cut {
+                    Some((usize::MAX, _)) => bytes.chunks(1).for_each(|byte| stage.send(*side, byte)),
+                    Some((cut_step, at)) if cut_step == number => {
+                        stage.send(*side, &bytes[..at]);
+                        stage.send(*side, &bytes[at..]);
+                    }
+                    _ => stage.send(*side, &bytes),
+                }
+            }
+            other => stage.act(other),
+        }
+    }
+    stage.finish()
+}
+
+struct Play {
+    conn: Option<ProxyConn>,
+    now: Instant,
+    connects: bool,
+    is_wanted: Option<bool>,
+    is_connected: bool,
+    log: String,
+    client_got: Vec<u8>,
+    origin_got: Vec<u8>,
+    requests: Vec<Option<RequestHead>>,
+    is_reset: bool,
+    /// What was sent and stays in the sockets, by side.
+    unread: [Vec<u8>; 2],
+    tunnel: Option<IntoTunnel>,
+}
+
+impl Play {
+    #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
+    fn new(case: &Case) -> Self {
+        let client = Client { address: Some("192.0.2.1".parse().unwrap()), tls: true };
+        let now = Instant::now();
+        Self {
+            conn: Some(ProxyConn::new(Arc::new(case.config.clone()), client, now)),
+            now,
+            connects: case.connects,
+            is_wanted: None,
+            is_connected: false,
+            log: String::new(),
+            client_got: Vec::new(),
+            origin_got: Vec::new(),
+            requests: Vec::new(),
+            is_reset: false,
+            unread: Default::default(),
+            tunnel: None,
+        }
+    }
+
+    fn log(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.log, "{line}").unwrap();
+    }
+
+    fn send(&mut self, side: Side, bytes: &[u8]) {
+        if side == Side::Downstream || self.is_connected {
+            self.unread[side as usize].extend_from_slice(bytes);
+            self.turn();
+        }
+    }
+
+    fn act(&mut self, step: &Step) {
+        let Some(conn) = &mut self.conn else { return };
+        match step {
+            Step::Send(..) => {}
+            Step::Eof(side) => conn.feed_eof(*side, self.now),
+            Step::Reset(side) => conn.feed_error(*side, self.now),
+            Step::Refuse(side) => conn.output_refused(*side, self.now),
+            Step::Connect => {
+                // After the client has left nobody is waiting for it.
+                self.is_connected = conn.request().is_some();
+                conn.upstream_ready(Some("docker"), self.is_wanted.take().unwrap(), self.now);
+            }
+            Step::Fail(failure) => conn.upstream_failed(*failure, self.now),
+            Step::Wait(time) => {
+                self.now += *time;
+                conn.handle_timeout(self.now);
+            }
+            Step::Drain => conn.drain(self.now),
+        }
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        loop {
+            let mut is_quiet = true;
+            while let Some(event) = self.conn.as_mut().and_then(ProxyConn::poll_event) {
+                is_quiet = false;
+                self.event(event);
+            }
+            let Some(conn) = &mut self.conn else { return };
+            for (side, got) in
+                [(Side::Downstream, &mut self.client_got), (Side::Upstream, &mut self.origin_got)]
+            {
+                let n = conn.output(side).len();
+                if n > 0 {
+                    is_quiet = false;
+                    got.extend_from_slice(conn.output(side));
+                    conn.output_sent(side, n, self.now);
+                }
+                if conn.wants(side).shut_write {
+                    is_quiet = false;
+                    self.log.push_str(if side == Side::Upstream { "half-close origin\n" } else { "" });
+                    conn.shut_done(side, self.now);
+                }
+                let unread = &mut self.unread[side as usize];
+                if !unread.is_empty() && conn.wants(side).read {
+                    is_quiet = false;
+                    conn.feed(side, &std::mem::take(unread), self.now);
+                }
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, event: ConnEvent) {
+        match event {
+            ConnEvent::NeedUpstream { may_reuse, again } => {
+                self.log(format_args!("connect{}", if again { " again" } else { "" }));
+                if self.connects {
+                    self.is_wanted = Some(may_reuse);
+                } else {
+                    self.is_connected = true;
+                    let conn = self.conn.as_mut().unwrap();
+                    conn.upstream_ready(Some("docker"), may_reuse, self.now);
+                }
+            }
+            ConnEvent::ReleaseUpstream(reuse) => {
+                self.is_connected = false;
+                self.unread[Side::Upstream as usize].clear();
+                match reuse {
+                    Reuse::Keep => self.log(format_args!("keep")),
+                    Reuse::Close(why) => self.log(format_args!("drop {why:?}")),
+                }
+            }
+            ConnEvent::ExchangeEnded(summary) => {
+                let ExchangeSummary { request, status, end, .. } = *summary;
+                let status = status.map_or_else(String::new, |status| format!(" {status}"));
+                self.log(format_args!("end {}{status}", end.name()));
+                let is_answered = !matches!(end, ExchangeEnd::ClientAborted) || !status.is_empty();
+                self.requests.extend(is_answered.then_some(request));
+            }
+            ConnEvent::Tunnel(kind) => {
+                self.log(format_args!("tunnel {kind:?}"));
+                self.tunnel = self.conn.take().map(ProxyConn::into_tunnel);
+            }
+            ConnEvent::Closed { reset } => {
+                self.is_reset = reset;
+                self.log(format_args!("closed{}", if reset { " by reset" } else { "" }));
+            }
+        }
+    }
+
+    /// What both sides got, read as they would.
+    fn finish(mut self) -> String {
+        if let Some(IntoTunnel { to_upstream, to_downstream }) = self.tunnel.take() {
+            let [from_client, from_origin] = std::mem::take(&mut self.unread);
+            for (name, bytes) in [
+                ("origin", [to_upstream, from_client].concat()),
+                ("client", [to_downstream, from_origin].concat()),
+            ] {
+                if !bytes.is_empty() {
+                    self.log(format_args!("raw to {name} {}", show(&bytes)));
+                }
+            }
+        }
+        let mut wire = std::mem::take(&mut self.origin_got);
+        // A request that was given up half-way is none; how much of it got through depends on the delivery.
+        while let Some(got) = reader::request(&wire).filter(|got| got.is_whole) {
+            let (method, target) = (show(got.head.method()), show(got.head.target().as_bytes()));
+            let message =
+                format!("{method} {target} {}{}", got.head.version.as_str(), fields(&got.head.fields));
+            self.log(format_args!("origin {message}{}{}", body(&got.body), trailers(&got.trailers)));
+            wire.drain(..got.len);
+        }
+        let mut wire = std::mem::take(&mut self.client_got);
+        let mut requests = std::mem::take(&mut self.requests).into_iter().peekable();
+        loop {
+            let method = requests.peek().and_then(Option::as_ref).map_or(&b"GET"[..], RequestHead::method);
+            let method = String::from_utf8(method.to_vec()).unwrap();
+            let Some(got) = reader::answer(&wire, &method, !self.is_reset) else { break };
+            if !got.head.status().is_interim() {
+                requests.next();
+            }
+            self.log(format_args!("client {}", answer(&got)));
+            wire.drain(..got.len);
+        }
+        self.log
+    }
+}
+
+fn answer(got: &reader::Got<dockline::h1::ResponseHead>) -> String {
+    let status = got.head.status().as_u16();
+    let own = std::str::from_utf8(&got.body).ok().and_then(|body| body.strip_prefix("{\"message\":\""));
+    // What it says is the business of `error.rs`.
+    if own.is_some() {
+        let close = if got.head.fields.has_token("Connection", "close") { " and close" } else { "" };
+        return format!("{status} of the proxy{close}");
+    }
+    let reason = show(got.head.reason());
+    let cut = if got.is_whole { "" } else { " | cut" };
+    format!(
+        "{status} {reason}{}{cut}{}{}",
+        fields(&got.head.fields),
+        body(&got.body),
+        trailers(&got.trailers)
+    )
+}
+
+fn fields(fields: &Fields) -> String {
+    fields.iter().map(|line| format!(" | {}: {}", show(line.name()), show(line.value()))).collect()
+}
+
+fn trailers(fields: &Fields) -> String {
+    fields.iter().map(|line| format!(" | trailer {}: {}", show(line.name()), show(line.value()))).collect()
+}
+
+fn body(bytes: &[u8]) -> String {
+    if bytes.is_empty() { String::new() } else { format!(" | body {}", show(bytes)) }
+}
+
+/// Bytes as visible text; a long run of one byte is shortened.
+fn show(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for run in bytes.chunk_by(|a, b| a == b) {
+        let byte = match run[0] {
+            b'\r' => "\\r".to_owned(),
+            b'\n' => "\\n".to_owned(),
+            b'\t' => "\\t".to_owned(),
+            b'\\' => "\\\\".to_owned(),
+            byte @ b' '..=b'~' => char::from(byte).to_string(),
+            byte => format!("\\x{byte:02x}"),
+        };
+        if run.len() > 20 {
+            write!(text, "\\*{}({byte})", run.len()).unwrap();
+        } else {
+            text.push_str(&byte.repeat(run.len()));
+        }
+    }
+    text.replace("\\r\\n", "⏎")
+}
