@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use dockline::engine::{
-    Address, Engine, EngineOptions, Listener, ListenerSettings, Observer, Pair, Service, Stats, Upstream,
-    Workers,
+    Address, Engine, EngineOptions, Listener, ListenerSettings, Observer, Pair, PeerAddr, Service, Stats,
+    Upstream, Workers,
 };
 
 /// Workers in front of an upstream on loopback.
@@ -144,4 +144,36 @@ fn what_is_given_to_an_engine_that_is_gone_is_closed() {
     });
     client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn open_tunnels_are_listed() {
+    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (workers, at) = gateway(&daemon, Service::Forward);
+    let mut client = TcpStream::connect(at).unwrap();
+    let (mut server, _) = daemon.accept().unwrap();
+    client.write_all(b"four").unwrap();
+    server.read_exact(&mut [0; 4]).unwrap();
+    server.write_all(b"seven77").unwrap();
+    client.read_exact(&mut [0; 7]).unwrap();
+
+    let (sender, listed) = std::sync::mpsc::channel();
+    for handle in workers.handles() {
+        let sender = sender.clone();
+        handle.tunnels(move |tunnels| sender.send(tunnels).unwrap());
+    }
+    drop(sender);
+    let all: Vec<_> = listed.iter().flatten().collect();
+    assert_eq!(all.len(), 1);
+    assert_eq!((&*all[0].listener, &*all[0].upstream.name), ("test", "daemon"));
+    assert_eq!(all[0].peer, PeerAddr::Ip(client.local_addr().unwrap()));
+    assert_eq!((all[0].stats.up.delivered, all[0].stats.down.delivered), (4, 7));
+
+    // An engine that is done answers nothing, and drops the question.
+    let handles = workers.handles().to_vec();
+    workers.stop();
+    workers.join().unwrap();
+    let (sender, listed) = std::sync::mpsc::channel();
+    handles[0].tunnels(move |tunnels| sender.send(tunnels).unwrap());
+    assert!(listed.recv().is_err());
 }

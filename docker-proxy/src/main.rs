@@ -9,11 +9,9 @@ mod bind;
 mod broker;
 mod number;
 mod options;
-mod sessions;
 mod status;
 mod stub;
 mod tcp;
-mod udp;
 
 use std::env;
 use std::fmt;
@@ -25,6 +23,7 @@ use std::process::ExitCode;
 use args::{Args, Parsed};
 use bind::{Port, Proto};
 use dockline::process;
+use dockline_docker_proxy::udp;
 use options::Options;
 use status::Status;
 use stub::Stub;
@@ -98,7 +97,7 @@ fn prepare(args: &Args) -> Result<Serve, String> {
             let target = Target { container, proxy_protocol, transparent: options.transparent };
             serve_tcp(listener, target, options.broker)
         }
-        Proto::Udp => udp::Forwarder::new(listener, container, options.transparent)
+        Proto::Udp => udp::Forwarder::new(listener, Some(container), options.transparent, log)
             .map(|mut all| Box::new(move || all.run()) as Serve),
     };
     serve.map_err(|error| format!("cannot forward {port}: {}", bind::lowercase(&error)))

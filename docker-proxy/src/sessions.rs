@@ -72,6 +72,11 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
         self.slots.get_mut(number)?.as_mut().map(|slot| &mut slot.value)
     }
 
+    /// All entries, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value))
+    }
+
     /// Makes an entry the newest.
     pub(crate) fn touch(&mut self, number: usize, now: Instant) {
         if self.ends.is_some_and(|ends| ends.newest != number) {

@@ -2,16 +2,18 @@
 //! Datagrams to and from the container: one socket per client, so that each answer finds its way back.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dockline::datagram::{self, Batch, LocalAddr};
 use dockline::sockets;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::sessions::Sessions;
 
@@ -24,8 +26,12 @@ const SESSIONS: usize = 4096;
 /// Batches from one socket before it is the next one's turn.
 const BATCHES: usize = 4;
 
-/// The token of the listener; a session's is its number.
+/// Most clients in one list.
+const LISTED: usize = 1000;
+
+/// The tokens of the listener and of handles; a session's is its number.
 const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
 
 /// A client, and the address of this host that it speaks to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,25 +45,114 @@ struct Session {
     socket: OwnedFd,
     /// Whether it is in the queue of sockets to be read.
     queued: bool,
+    opened: Instant,
+    bytes_up: u64,
+    bytes_down: u64,
 }
 
+/// Who is connected, and how much was forwarded.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Clients so far, those that were forgotten included.
+    pub clients: u64,
+    /// Bytes from clients so far.
+    pub bytes_up: u64,
+    /// Bytes from the container so far.
+    pub bytes_down: u64,
+    /// Clients at present, at most 1000.
+    pub open: Vec<OpenClient>,
+}
+
+/// A client that is not forgotten yet.
+#[derive(Clone, Debug)]
+pub struct OpenClient {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Bytes from it.
+    pub bytes_up: u64,
+    /// Bytes to it.
+    pub bytes_down: u64,
+    /// Since its first datagram.
+    pub age: Duration,
+}
+
+enum Command {
+    Target(Option<SocketAddr>),
+    Report(Box<dyn FnOnce(Report) + Send>),
+    Stop,
+}
+
+struct Inbox {
+    commands: Mutex<Vec<Command>>,
+    waker: Waker,
+}
+
+/// Speaks to a running [`Forwarder`], from any thread.
+#[derive(Clone)]
+pub struct Handle(Arc<Inbox>);
+
+impl Handle {
+    /// Forwards to another address from now on; every client begins anew. `None`: what comes is dropped.
+    pub fn set_target(&self, container: Option<SocketAddr>) {
+        self.send(Command::Target(container));
+    }
+
+    /// Asks who is connected. `reply` is called on the forwarder's thread.
+    pub fn report(&self, reply: impl FnOnce(Report) + Send + 'static) {
+        self.send(Command::Report(Box::new(reply)));
+    }
+
+    /// Ends [`Forwarder::run`].
+    pub fn stop(&self) {
+        self.send(Command::Stop);
+    }
+
+    fn send(&self, command: Command) {
+        self.0.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        // The kernel refuses only what it has no memory for; the next command wakes it.
+        let _ = self.0.waker.wake();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// Takes a line for the log.
+pub type Log = fn(fmt::Arguments<'_>);
+
 /// Forwards datagrams between a published port and a container.
-pub(crate) struct Forwarder {
+pub struct Forwarder {
     poll: Poll,
     listener: OwnedFd,
     listener_queued: bool,
-    container: SocketAddr,
+    container: Option<SocketAddr>,
     /// Whether it sees the addresses of its clients.
     transparent: bool,
     sessions: Sessions<Client, Session>,
     /// Sockets that may have something to read: mio tells it once, so it is remembered until they are dry.
     queue: VecDeque<Token>,
     batch: Batch,
+    inbox: Option<Arc<Inbox>>,
+    /// What the next report says, but for the list.
+    totals: Report,
+    log: Log,
 }
 
 impl Forwarder {
-    /// Takes a bound UDP socket.
-    pub(crate) fn new(listener: OwnedFd, container: SocketAddr, transparent: bool) -> io::Result<Self> {
+    /// Takes a bound UDP socket. Without a container, what comes is dropped until a [`Handle`] names one. If it is to see
+    /// the addresses of its clients (`transparent`), that takes rights and rules of routing.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor or memory for it.
+    pub fn new(
+        listener: OwnedFd,
+        container: Option<SocketAddr>,
+        transparent: bool,
+        log: Log,
+    ) -> io::Result<Self> {
         datagram::enable_destination(&listener)?;
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
@@ -70,11 +165,31 @@ impl Forwarder {
             sessions: Sessions::new(),
             queue: VecDeque::new(),
             batch: Batch::new(),
+            inbox: None,
+            totals: Report::default(),
+            log,
         })
     }
 
-    /// Forwards until the poller fails.
-    pub(crate) fn run(&mut self) -> io::Result<()> {
+    /// A handle, to be used from anywhere.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor for it.
+    pub fn handle(&mut self) -> io::Result<Handle> {
+        if let Some(inbox) = &self.inbox {
+            return Ok(Handle(Arc::clone(inbox)));
+        }
+        let waker = Waker::new(self.poll.registry(), WAKER)?;
+        let inbox = Arc::new(Inbox { commands: Mutex::default(), waker });
+        self.inbox = Some(Arc::clone(&inbox));
+        Ok(Handle(inbox))
+    }
+
+    /// Forwards until a [`Handle`] stops it.
+    ///
+    /// # Errors
+    /// When the poller fails.
+    pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         loop {
             let timeout = if self.queue.is_empty() { self.next_expiry() } else { Some(Duration::ZERO) };
@@ -84,7 +199,11 @@ impl Forwarder {
             }
             let now = now();
             for event in &events {
-                self.enqueue(event.token());
+                if event.token() != WAKER {
+                    self.enqueue(event.token());
+                } else if self.obey(now) {
+                    return Ok(());
+                }
             }
             for _ in 0..self.queue.len() {
                 if let Some(token) = self.queue.pop_front() {
@@ -95,6 +214,33 @@ impl Forwarder {
                 self.sessions.remove_oldest();
             }
         }
+    }
+
+    /// Does what handles ask for; tells whether it is to end.
+    fn obey(&mut self, now: Instant) -> bool {
+        let Some(inbox) = &self.inbox else { return false };
+        let commands = std::mem::take(&mut *inbox.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        for command in commands {
+            match command {
+                Command::Target(container) => {
+                    self.container = container;
+                    while self.sessions.remove_oldest() {}
+                }
+                Command::Report(reply) => reply(self.report(now)),
+                Command::Stop => return true,
+            }
+        }
+        false
+    }
+
+    fn report(&self, now: Instant) -> Report {
+        let open = self.sessions.iter().take(LISTED).map(|(client, session)| OpenClient {
+            peer: client.peer,
+            bytes_up: session.bytes_up,
+            bytes_down: session.bytes_down,
+            age: now.saturating_duration_since(session.opened),
+        });
+        Report { open: open.collect(), ..self.totals.clone() }
     }
 
     fn next_expiry(&self) -> Option<Duration> {
@@ -152,6 +298,7 @@ impl Forwarder {
 
     /// Sends what clients have sent to the container, each in its own session.
     fn forward(&mut self, count: usize, now: Instant) {
+        let Some(container) = self.container else { return };
         let mut start = 0;
         while start < count {
             let client = self.client(start);
@@ -159,17 +306,20 @@ impl Forwarder {
             let range = start..start + 1 + same;
             start = range.end;
             let Some(client) = client else { continue };
-            match self.session(client, now) {
+            match self.session(client, container, now) {
                 Ok(number) => {
                     self.sessions.touch(number, now);
-                    if let Some((_, session)) = self.sessions.get(number) {
+                    let bytes = self.bytes(range.clone());
+                    self.totals.bytes_up += bytes;
+                    if let Some(session) = self.sessions.get_mut(number) {
+                        session.bytes_up += bytes;
                         send_all(range, |part| self.batch.send(&session.socket, part, None, None));
                     }
                 }
-                Err(error) => crate::log(format_args!(
-                    "cannot forward udp/{} to udp/{}: {error}",
-                    client.peer, self.container
-                )),
+                Err(error) => {
+                    let text = format_args!("cannot forward udp/{} to udp/{container}: {error}", client.peer);
+                    (self.log)(text);
+                }
             }
         }
     }
@@ -177,6 +327,11 @@ impl Forwarder {
     /// Sends what the container has answered to the client.
     fn answer(&mut self, number: usize, count: usize, now: Instant) {
         self.sessions.touch(number, now);
+        let bytes = self.bytes(0..count);
+        self.totals.bytes_down += bytes;
+        if let Some(session) = self.sessions.get_mut(number) {
+            session.bytes_down += bytes;
+        }
         if let Some((client, _)) = self.sessions.get(number) {
             send_all(0..count, |part| self.batch.send(&self.listener, part, Some(client.peer), client.local));
         }
@@ -187,8 +342,12 @@ impl Forwarder {
         peer.map(|peer| Client { peer, local })
     }
 
+    fn bytes(&self, range: Range<usize>) -> u64 {
+        range.map(|number| self.batch.datagram(number).0.len() as u64).sum()
+    }
+
     /// The session of a client, a new one if need be.
-    fn session(&mut self, client: Client, now: Instant) -> io::Result<usize> {
+    fn session(&mut self, client: Client, container: SocketAddr, now: Instant) -> io::Result<usize> {
         if let Some(number) = self.sessions.find(&client) {
             return Ok(number);
         }
@@ -197,7 +356,7 @@ impl Forwarder {
         }
         let source = self.transparent.then_some(client.peer);
         let socket = loop {
-            match sockets::connect_udp(self.container, source) {
+            match sockets::connect_udp(container, source) {
                 Ok(socket) => break socket,
                 // One that is used less will do.
                 Err(error) if is_out_of_descriptors(&error) && self.sessions.remove_oldest() => {}
@@ -207,7 +366,9 @@ impl Forwarder {
         let number = self.sessions.next_number();
         let fd = socket.as_raw_fd();
         self.poll.registry().register(&mut SourceFd(&fd), Token(number), Interest::READABLE)?;
-        self.sessions.insert(client, Session { socket, queued: false }, now);
+        self.totals.clients += 1;
+        let session = Session { socket, queued: false, opened: now, bytes_up: 0, bytes_down: 0 };
+        self.sessions.insert(client, session, now);
         Ok(number)
     }
 }
@@ -228,4 +389,10 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 #[expect(clippy::disallowed_methods, reason = "the loop of the program is what reads the clock")]
 fn now() -> Instant {
     Instant::now()
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder").field("container", &self.container).finish_non_exhaustive()
+    }
 }

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
+use crate::publish::args::{PortsArgs, PublishArgs, UnpublishArgs};
 use crate::selftest::SelftestArgs;
 
 /// A gateway for the Docker Engine API.
@@ -63,6 +64,12 @@ Examples:
 
 Exit status: 0 if all is well, 3 if there is a problem, 2 if the command line is wrong.")]
     Check(Settings),
+
+    Publish(PublishArgs),
+
+    Unpublish(UnpublishArgs),
+
+    Ports(PortsArgs),
 
     Selftest(SelftestArgs),
 

@@ -16,6 +16,7 @@ mod logger;
 mod metrics;
 mod notify;
 mod plan;
+mod publish;
 mod selftest;
 mod series;
 mod serve;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(settings) => serve::run(settings),
         Command::Check(settings) => check(&settings),
+        Command::Publish(args) => publish::run(&args),
+        Command::Unpublish(args) => publish::unpublish::run(&args),
+        Command::Ports(args) => publish::list::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Healthcheck(args) => healthcheck(args),
         Command::Completions { shell } => {

@@ -8,7 +8,7 @@ use support::{Gateway, TempDir, dockline, run, stderr};
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["serve", "check", "healthcheck", "completions", "man"] {
+    for command in ["serve", "check", "publish", "unpublish", "ports", "healthcheck", "completions", "man"] {
         let output = run(&[command, "--help"]);
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("Examples:\n  dockline"), "{command}: {said}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use super::observe::Stats;
+use super::observe::{OpenTunnel, Stats};
 use super::service::{Listener, ListenerHandle};
 
 /// A client connection that was accepted, by the engine that owns the listener or by the host.
@@ -43,6 +43,7 @@ pub(super) enum Command {
     Pair(Box<Pair>),
     Resolved(super::resolve::Resolved),
     Drain(Option<Duration>),
+    Tunnels(Box<dyn FnOnce(Vec<OpenTunnel>) + Send>),
     Stop,
 }
 
@@ -128,6 +129,12 @@ impl Handle {
     /// Stops at once: everything is closed.
     pub fn stop(&self) {
         self.send(Command::Stop);
+    }
+
+    /// Has the engine list its open tunnels, at most 1000 of them. `reply` is called on the thread of the loop and must
+    /// not block; it is dropped instead when the engine is done.
+    pub fn tunnels(&self, reply: impl FnOnce(Vec<OpenTunnel>) + Send + 'static) {
+        self.send(Command::Tunnels(Box::new(reply)));
     }
 
     /// Makes a waiting [`Engine::poll`](super::Engine::poll) return.

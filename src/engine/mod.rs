@@ -33,7 +33,7 @@ mod tunnel;
 mod workers;
 
 pub use handle::{Handle, Pair};
-pub use observe::{ClientInfo, Event, Exchange, Observer, PeerAddr, Stats, Tunnel};
+pub use observe::{ClientInfo, Event, Exchange, Observer, OpenTunnel, PeerAddr, Stats, Tunnel};
 pub use run::{Engine, EngineOptions, EngineState};
 pub use service::{Address, Listener, ListenerHandle, ListenerSettings, Route, Router, Service, Upstream};
 pub use workers::Workers;

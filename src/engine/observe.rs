@@ -104,6 +104,21 @@ pub struct Tunnel<'a> {
     pub duration: Duration,
 }
 
+/// A tunnel that is open ([`Handle::tunnels`](super::Handle::tunnels)).
+#[derive(Clone, Debug)]
+pub struct OpenTunnel {
+    /// Who opened it.
+    pub peer: PeerAddr,
+    /// The name of the listener; empty for an adopted pair.
+    pub listener: Arc<str>,
+    /// Where it leads.
+    pub upstream: Arc<Upstream>,
+    /// Bytes and times so far.
+    pub stats: RelayStats,
+    /// How long it has been open.
+    pub age: Duration,
+}
+
 /// Something that an operator may want to know.
 #[derive(Debug)]
 #[non_exhaustive]

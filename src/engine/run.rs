@@ -15,7 +15,7 @@ use mio::{Events, Poll, Waker};
 use super::accept::{self, Got, PAUSE, Port};
 use super::core::{Core, End, Owner};
 use super::handle::{Accepted, Command, Handle, Pair, count};
-use super::observe::{ClientInfo, Event, Observer, PeerAddr};
+use super::observe::{ClientInfo, Event, Observer, OpenTunnel, PeerAddr};
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::service::{Listener, ListenerHandle, Upstream};
@@ -31,6 +31,9 @@ use crate::sys;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
+
+/// Most tunnels in one list.
+const LISTED: usize = 1000;
 
 /// Tokens from here on up are listeners'; the last is the waker's.
 const WAKER: usize = usize::MAX;
@@ -279,9 +282,19 @@ impl Engine {
                     }
                 }
                 Command::Drain(limit) => self.drain(limit),
+                Command::Tunnels(reply) => reply(self.open_tunnels()),
                 Command::Stop => self.stop(),
             }
         }
+    }
+
+    fn open_tunnels(&mut self) -> Vec<OpenTunnel> {
+        let now = self.core.now;
+        let tunnels = self.sessions.iter_mut().filter_map(|(_, session)| match &session.kind {
+            Kind::Tunnel(tunnel) => Some(tunnel.describe(now)),
+            _ => None,
+        });
+        tunnels.take(LISTED).collect()
     }
 
     fn take_timers(&mut self) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::core::{Core, End, watch_write};
 use super::handle::{count, discount};
-use super::observe::{ClientInfo, Tunnel};
+use super::observe::{ClientInfo, OpenTunnel, Tunnel};
 use super::service::Upstream;
 use super::session::Next;
 use super::slab::Token;
@@ -141,6 +141,16 @@ impl TunnelSession {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let settled = (!self.is_probed).then(|| self.opened + SETTLED);
         [self.relay.deadline(), settled].into_iter().flatten().min()
+    }
+
+    pub(super) fn describe(&self, now: Instant) -> OpenTunnel {
+        OpenTunnel {
+            peer: self.origin.client.peer,
+            listener: Arc::clone(&self.origin.client.listener),
+            upstream: Arc::clone(&self.origin.upstream),
+            stats: self.relay.stats(),
+            age: now.saturating_duration_since(self.opened),
+        }
     }
 
     pub(super) fn drain(&mut self, limit: Instant) {

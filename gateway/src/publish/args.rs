@@ -1,0 +1,242 @@
+#![forbid(unsafe_code)]
+//! The command lines of `publish`, `unpublish` and `ports`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use dockline::proxy::ProxyProtocol;
+
+use super::ports::{Mapping, PortSpec, Proto};
+use crate::address::UpstreamAddress;
+use crate::config::values::Time;
+
+/// Serve ports of this machine that lead to a running container, or to any address.
+#[derive(Clone, Debug, Args)]
+#[command(
+    override_usage = "dockline publish [OPTIONS] CONTAINER PORT...\n       dockline publish [OPTIONS] --to ADDRESS PORT...",
+    after_long_help = "\
+PORT is [ADDRESS:]PORT[:CONTAINERPORT][/udp]; a range is 8000-8010. Without an address only this machine can connect;
+0.0.0.0 stands for all IPv4 addresses, [::] for all of IPv6.
+
+Examples:
+  dockline publish web 8080:80
+      http://localhost:8080 is port 80 of the container `web`, which need not be started anew for it.
+  dockline publish --detach --for 1h web 0.0.0.0:8080:80
+      For other machines, too; in the background, and for an hour.
+  dockline publish --to 10.55.66.2:8000 2345
+      Without Docker.
+  dockline publish --dnat web 0.0.0.0:8080:80
+      Other machines' packets go through the kernel alone (root).
+  dockline publish --dnat --dry-run web 0.0.0.0:8080:80
+      Only says what would be done.
+
+It serves until Ctrl-C, SIGTERM, `dockline unpublish`, or the end of --for; open connections then have 5 s to end. While the
+container is stopped, the port stays reserved, and connections are closed at once."
+)]
+pub(crate) struct PublishArgs {
+    /// The container, and the ports; with --to only ports.
+    #[arg(required = true, value_name = "CONTAINER|PORT")]
+    pub(crate) words: Vec<String>,
+
+    /// Forward to this address instead of a container: HOST:PORT, or HOST for the same port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: Option<Destination>,
+
+    /// Protocol of the ports that do not say theirs: tcp or udp; may be repeated [default: tcp]
+    #[arg(long, value_name = "PROTO", value_delimiter = ',')]
+    pub(crate) proto: Vec<Proto>,
+
+    /// The network by which the container is reached; needed if it has several.
+    #[arg(long, value_name = "NAME", conflicts_with = "to")]
+    pub(crate) network: Option<String>,
+
+    /// End after this time.
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) lifetime: Option<Time>,
+
+    /// Tell the container who its clients are, by the PROXY protocol (TCP): v1 or v2.
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, require_equals = true, default_missing_value = "v2")]
+    pub(crate) proxy_protocol: Option<Version>,
+
+    /// Serve in the background; prints the ID.
+    #[arg(long, short, conflicts_with = "dry_run")]
+    pub(crate) detach: bool,
+
+    /// Let the kernel forward what comes from other machines (root).
+    #[arg(long, help_heading = "Firewall", conflicts_with = "proxy_protocol")]
+    pub(crate) dnat: bool,
+
+    /// The firewall's interface [default: the one that is in use]
+    #[arg(long, value_name = "KIND", help_heading = "Firewall", requires = "dnat")]
+    pub(crate) firewall: Option<FirewallKind>,
+
+    /// Print the commands for the firewall, and do nothing.
+    #[arg(long, help_heading = "Firewall")]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) docker: DockerArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DockerArgs {
+    /// Docker daemon: unix:///PATH or tcp://HOST:PORT [default: unix:///var/run/docker.sock]
+    #[arg(long, short = 'H', value_name = "ADDRESS", env = "DOCKER_HOST", hide_env_values = true)]
+    pub(crate) host: Option<UpstreamAddress>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StateArgs {
+    /// Where running publications are found [default: /run/dockline/ports, or below $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "DIR", env = "DOCKLINE_STATE_DIR", hide_env = true)]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FirewallKind {
+    Nft,
+    Iptables,
+}
+
+/// End publications, and wait until they have ended.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  dockline unpublish 3f2a91bc
+  dockline unpublish 8080
+  dockline unpublish web
+  dockline unpublish --all")]
+pub(crate) struct UnpublishArgs {
+    /// ID, port, or container.
+    #[arg(required_unless_present = "all", value_name = "ID|PORT|NAME")]
+    pub(crate) which: Vec<String>,
+
+    /// All of them.
+    #[arg(long, conflicts_with = "which")]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+/// List published ports, ours and Docker's: who is connected, and how many bytes went through.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  dockline ports
+  dockline ports --format json | jq 'select(.proto == \"tcp\") | .listen'
+
+What the kernel forwards (--dnat, Docker's own rules) is not counted.")]
+pub(crate) struct PortsArgs {
+    /// text, or json: an object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ListFormat,
+
+    #[command(flatten)]
+    pub(crate) docker: DockerArgs,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    Text,
+    Json,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version(pub(crate) ProxyProtocol);
+
+impl FromStr for Version {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "v1" | "1" => Ok(Self(ProxyProtocol::V1)),
+            "v2" | "2" => Ok(Self(ProxyProtocol::V2)),
+            _ => Err("there are v1 and v2".into()),
+        }
+    }
+}
+
+/// Where ports lead to without Docker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) ip: IpAddr,
+    pub(crate) port: Option<u16>,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Ok(Self { ip, port: None });
+        }
+        match text.parse::<std::net::SocketAddr>() {
+            Ok(address) if address.port() > 0 => Ok(Self { ip: address.ip(), port: Some(address.port()) }),
+            _ => Err(format!("`{text}` is not IP:PORT, such as 10.55.66.2:8000 or [fd00::2]:8000")),
+        }
+    }
+}
+
+/// What the ports lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Container(String),
+    Fixed(IpAddr),
+}
+
+impl PublishArgs {
+    /// What is published, and which ports.
+    pub(crate) fn plan(&self) -> Result<(Backend, Vec<Mapping>), String> {
+        let (backend, ports, first) = match (&self.to, &self.words[..]) {
+            (Some(to), ports) => (Backend::Fixed(to.ip), ports, to.port),
+            (None, [_]) => {
+                return Err(format!(
+                    "a container and a port are needed, as in `dockline publish web 8080:80`; there is only `{}`",
+                    self.words[0]
+                ));
+            }
+            (None, [name, ports @ ..]) => (Backend::Container(name.clone()), ports, None),
+            (None, []) => return Err("a container and a port are needed".into()),
+        };
+        let protos = if self.proto.is_empty() { &[Proto::Tcp][..] } else { &self.proto };
+        let mut all: Vec<Mapping> = Vec::new();
+        for word in ports {
+            let spec: PortSpec = word.parse()?;
+            let protos = if spec.proto.is_some() { &protos[..1] } else { protos };
+            for proto in protos {
+                all.extend(spec.mappings(*proto, first)?);
+            }
+        }
+        for (place, one) in all.iter().enumerate() {
+            if one.listen.port() != 0
+                && all[..place].iter().any(|other| (other.listen, other.proto) == (one.listen, one.proto))
+            {
+                return Err(format!("{one} is there twice"));
+            }
+        }
+        if self.proxy_protocol.is_some() && all.iter().any(|mapping| mapping.proto == Proto::Udp) {
+            return Err("--proxy-protocol is for TCP; publish the UDP ports by themselves".into());
+        }
+        if self.dnat {
+            if all.iter().all(|mapping| mapping.listen.ip().is_loopback()) {
+                return Err(format!(
+                    "--dnat is for other machines, which cannot reach {}; name an address, as in 0.0.0.0:8080:80",
+                    all[0].listen
+                ));
+            }
+        } else if self.dry_run {
+            return Err("--dry-run prints the commands for --dnat; without that there are none".into());
+        }
+        Ok((backend, all))
+    }
+}

@@ -1,0 +1,367 @@
+#![forbid(unsafe_code)]
+//! Where a container is reached, now and after each restart.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, ErrorKind, Read};
+use std::net::{IpAddr, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::docker::{Docker, DockerError, is_name};
+use crate::suggest;
+
+/// How long a daemon that has gone is given to come back before it is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The container is looked at this often even if the daemon tells of no event: it drops some when it is busy.
+const RECHECK: Duration = Duration::from_secs(30);
+/// Longest event that is read; others are ignored.
+const EVENT_MAX: u64 = 1024 * 1024;
+
+/// An address that ports lead to, and how packets come back from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) ip: IpAddr,
+    /// The target's network, if all that leaves it comes through this host.
+    pub(crate) network: Option<Subnet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subnet {
+    pub(crate) ip: IpAddr,
+    pub(crate) bits: u8,
+}
+
+/// A container that is published, by the name or ID that the user gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub(crate) docker: Docker,
+    pub(crate) name: String,
+    pub(crate) network: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspect {
+    id: String,
+    name: String,
+    state: State,
+    host_config: HostConfig,
+    network_settings: NetworkSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    running: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    #[serde(default)]
+    network_mode: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    networks: Option<BTreeMap<String, Option<Network>>>,
+}
+
+#[derive(Deserialize)]
+struct Network {
+    #[serde(rename = "IPAddress", default)]
+    ip: Option<String>,
+    #[serde(rename = "IPPrefixLen", default)]
+    bits: u8,
+    #[serde(rename = "Gateway", default)]
+    gateway: Option<String>,
+    #[serde(rename = "GlobalIPv6Address", default)]
+    ip6: Option<String>,
+    #[serde(rename = "GlobalIPv6PrefixLen", default)]
+    bits6: u8,
+    #[serde(rename = "IPv6Gateway", default)]
+    gateway6: Option<String>,
+}
+
+/// What the daemon says of a container.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Running(Target),
+    /// It cannot be reached now; why.
+    Down(String),
+}
+
+impl Container {
+    /// Where it is now; it has to run.
+    pub(crate) fn locate(&self) -> Result<Target, String> {
+        if !is_name(&self.name) {
+            return Err(format!("`{}` is not the name of a container", self.name.escape_debug()));
+        }
+        match self.inspect() {
+            Ok((_, Found::Running(target))) => Ok(target),
+            Ok((_, Found::Down(why))) => Err(why),
+            Err(DockerError::Refused(404, _)) => {
+                Err(format!("there is no container `{}`{}", self.name, self.hint()))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Tells where it is whenever that changes; `None` while it cannot be reached. Ends when nobody listens.
+    pub(crate) fn watch(self, mut present: Option<Target>, tell: impl Fn(Option<Target>) -> bool) {
+        let mut lost = false;
+        loop {
+            // The stream comes first, so that nothing happens between the look and the wait unseen.
+            let events = self.docker.events(&events_target(), RECHECK);
+            let ended = match events {
+                Ok(events) => {
+                    if std::mem::take(&mut lost) {
+                        log::info!("the Docker daemon is back");
+                    }
+                    match self.follow(events, &mut present, &tell) {
+                        Some(why) => why,
+                        None => return,
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            if !std::mem::replace(&mut lost, true) {
+                log::warn!("{ended}; until it is back, the container is taken to stay where it is");
+            }
+            pause();
+        }
+    }
+
+    /// Follows one stream; says why it ended, or `None` if nobody listens.
+    fn follow(
+        &self,
+        mut events: impl BufRead,
+        present: &mut Option<Target>,
+        tell: &impl Fn(Option<Target>) -> bool,
+    ) -> Option<String> {
+        let mut id = String::new();
+        let mut line = Vec::new();
+        let mut look = true;
+        loop {
+            if look {
+                let found = match self.inspect() {
+                    Ok((now, Found::Running(target))) => {
+                        id = now;
+                        Some(target)
+                    }
+                    Ok((now, Found::Down(_))) => {
+                        id = now;
+                        None
+                    }
+                    Err(DockerError::Refused(404, _)) => None,
+                    Err(error) => return Some(error.to_string()),
+                };
+                if *present != found {
+                    present.clone_from(&found);
+                    if !tell(found) {
+                        return None;
+                    }
+                }
+            }
+            look = match events.by_ref().take(EVENT_MAX).read_until(b'\n', &mut line) {
+                Ok(0) => return Some("the Docker daemon has ended the stream of events".into()),
+                Ok(_) => {
+                    let concerns = concerns(&line, &self.name, &id);
+                    line.clear();
+                    concerns
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => false,
+                Err(error) => return Some(format!("the Docker daemon's events: {error}")),
+            };
+        }
+    }
+
+    fn inspect(&self) -> Result<(String, Found), DockerError> {
+        let inspect: Inspect = self.docker.get(&format!("/containers/{}/json", self.name))?;
+        let id = inspect.id.clone();
+        Ok((id, self.choose(&inspect)))
+    }
+
+    fn choose(&self, inspect: &Inspect) -> Found {
+        let name = inspect.name.trim_start_matches('/');
+        let mode = inspect.host_config.network_mode.as_str();
+        if !inspect.state.running {
+            return Found::Down(format!(
+                "the container `{name}` is not running; `docker start {name}` starts it"
+            ));
+        }
+        if mode == "host" {
+            return Found::Down(format!(
+                "the container `{name}` uses the host's network: its ports are the host's already"
+            ));
+        }
+        if let Some(other) = mode.strip_prefix("container:") {
+            return Found::Down(format!(
+                "the container `{name}` uses the network of {other}; publish that one"
+            ));
+        }
+        let none = BTreeMap::new();
+        let networks = inspect.network_settings.networks.as_ref().unwrap_or(&none);
+        let reachable: Vec<(&str, Target)> = networks
+            .iter()
+            .filter_map(|(network, settings)| Some((network.as_str(), settings.as_ref()?.target()?)))
+            .collect();
+        let names = || reachable.iter().map(|(network, _)| *network).collect::<Vec<_>>();
+        match (&self.network, &reachable[..]) {
+            (_, []) => Found::Down(format!(
+                "the container `{name}` has no network with an address; `docker network connect bridge {name}` gives it one"
+            )),
+            (None, [(_, target)]) => Found::Running(target.clone()),
+            (None, _) => Found::Down(format!(
+                "the container `{name}` is in several networks; choose with --network: {}",
+                names().join(", ")
+            )),
+            (Some(wanted), all) => match all.iter().find(|(network, _)| network == wanted) {
+                Some((_, target)) => Found::Running(target.clone()),
+                None => Found::Down(format!(
+                    "the container `{name}` has no address in the network `{wanted}`{}; it is in {}",
+                    suggest::hint(wanted, names()),
+                    names().join(", ")
+                )),
+            },
+        }
+    }
+
+    /// A name that may have been meant.
+    fn hint(&self) -> String {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Listed {
+            names: Vec<String>,
+        }
+        let Ok(all) = self.docker.get::<Vec<Listed>>("/containers/json") else { return String::new() };
+        let names = all.iter().flat_map(|one| &one.names).map(|name| name.trim_start_matches('/'));
+        suggest::hint(&self.name, names)
+    }
+}
+
+impl Network {
+    fn target(&self) -> Option<Target> {
+        let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
+        let (ip, bits, gateway) = match parse(&self.ip) {
+            Some(ip) => (ip, self.bits, parse(&self.gateway)),
+            None => (parse(&self.ip6)?, self.bits6, parse(&self.gateway6)),
+        };
+        let through_here = gateway.is_some_and(is_own);
+        Some(Target { ip, network: through_here.then_some(Subnet { ip, bits }) })
+    }
+}
+
+/// Whether this host has the address.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Events that can change where a container is.
+fn events_target() -> String {
+    let filters = r#"{"type":["container","network"],"event":["start","die","destroy","rename","connect","disconnect"]}"#;
+    let escaped: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("/events?filters={escaped}")
+}
+
+/// Whether an event is about a container of that name or ID. Those of networks name the ID only.
+fn concerns(event: &[u8], name: &str, id: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Event {
+        actor: Actor,
+    }
+    #[derive(Deserialize)]
+    struct Actor {
+        #[serde(rename = "ID", default)]
+        id: String,
+        #[serde(rename = "Attributes", default)]
+        attributes: Attributes,
+    }
+    #[derive(Default, Deserialize)]
+    struct Attributes {
+        name: Option<String>,
+        container: Option<String>,
+    }
+    let Ok(Event { actor }) = serde_json::from_slice(event) else { return false };
+    let is_it = |text: &Option<String>| text.as_deref() == Some(id);
+    actor.id == id || is_it(&actor.attributes.container) || actor.attributes.name.as_deref() == Some(name)
+}
+
+fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own that has nothing else to do")]
+    thread::sleep(PAUSE);
+}
+
+#[cfg(test)]
+mod tests {
+    use dockline::engine::Address;
+
+    use super::*;
+
+    fn choose(network: Option<&str>, mode: &str, running: bool, networks: &str) -> Result<String, String> {
+        let text = format!(
+            r#"{{"Id":"abc","Name":"/web","State":{{"Running":{running}}},"HostConfig":{{"NetworkMode":"{mode}"}},
+                "NetworkSettings":{{"Networks":{networks}}}}}"#
+        );
+        let docker = Docker::at(Address::Unix("/nowhere".into()));
+        let container = Container { docker, name: "web".into(), network: network.map(str::to_owned) };
+        match container.choose(&serde_json::from_str(&text).unwrap()) {
+            Found::Running(target) => Ok(target.ip.to_string()),
+            Found::Down(why) => Err(why),
+        }
+    }
+
+    const ONE: &str = r#"{"bridge":{"IPAddress":"172.17.0.2","IPPrefixLen":16,"Gateway":"172.17.0.1"}}"#;
+    const TWO: &str =
+        r#"{"front":{"IPAddress":"10.1.0.2"},"back":{"IPAddress":"","GlobalIPv6Address":"fd00::2"}}"#;
+
+    #[test]
+    fn the_only_network_or_the_one_that_is_named() {
+        assert_eq!(choose(None, "default", true, ONE), Ok("172.17.0.2".into()));
+        assert_eq!(choose(Some("bridge"), "default", true, ONE), Ok("172.17.0.2".into()));
+        assert_eq!(choose(Some("back"), "front", true, TWO), Ok("fd00::2".into()));
+        assert_eq!(
+            choose(None, "front", true, r#"{"front":{"IPAddress":"10.1.0.2"},"none":null}"#),
+            Ok("10.1.0.2".into())
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_explained() {
+        for (network, mode, running, networks, words) in [
+            (None, "default", false, ONE, "docker start web"),
+            (None, "host", true, r#"{"host":{"IPAddress":""}}"#, "the host's already"),
+            (None, "none", true, r#"{"none":{"IPAddress":""}}"#, "docker network connect bridge web"),
+            (None, "default", true, "null", "docker network connect"),
+            (None, "container:abc", true, "{}", "network of abc"),
+            (None, "front", true, TWO, "--network: back, front"),
+            (Some("frnt"), "front", true, TWO, "did you mean `front`?"),
+        ] {
+            let why = choose(network, mode, running, networks).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+
+    #[test]
+    fn events_of_the_container_only() {
+        let event = |text: &str| concerns(text.as_bytes(), "web", "abc");
+        assert!(event(
+            r#"{"Type":"container","Action":"die","Actor":{"ID":"abc","Attributes":{"name":"old"}}}"#
+        ));
+        assert!(event(
+            r#"{"Type":"container","Action":"start","Actor":{"ID":"new","Attributes":{"name":"web"}}}"#
+        ));
+        assert!(event(
+            r#"{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":{"container":"abc"}}}"#
+        ));
+        assert!(!event(
+            r#"{"Type":"container","Action":"die","Actor":{"ID":"x","Attributes":{"name":"db"}}}"#
+        ));
+        assert!(!event("nonsense"));
+    }
+}

@@ -1,0 +1,223 @@
+#![forbid(unsafe_code)]
+//! How running publications are found and spoken to: each listens on a Unix socket of its own, `ID.sock`, in one
+//! directory. A socket that nobody answers is a left-over.
+//!
+//! A request is a word and a line end: `ports` is answered with an object a line, `end` with the end of the connection
+//! when the publication has ended.
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::StateArgs;
+use super::status::PortStatus;
+
+/// For a publication to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For a publication to end: what it gives its connections, and some more.
+const END_TIME: Duration = Duration::from_secs(30);
+/// Longer than any request.
+const REQUEST_MAX: u64 = 16;
+/// More than 256 ports with 1000 clients each have.
+const ANSWER_MAX: u64 = 64 * 1024 * 1024;
+
+/// Where running publications are found.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDir(PathBuf);
+
+impl StateDir {
+    pub(crate) fn new(args: &StateArgs) -> Result<Self, String> {
+        if let Some(dir) = &args.state_dir {
+            return std::path::absolute(dir).map(Self).map_err(|error| format!("{}: {error}", dir.display()));
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok(Self("/run/dockline/ports".into()));
+        }
+        match env::var_os("XDG_RUNTIME_DIR") {
+            Some(dir) if !dir.is_empty() => Ok(Self(Path::new(&dir).join("dockline/ports"))),
+            _ => Err("there is no XDG_RUNTIME_DIR; say with --state-dir where running publications are to be found".into()),
+        }
+    }
+
+    /// Makes a socket for a new publication.
+    pub(crate) fn claim(&self) -> Result<Claim, String> {
+        self.try_claim().map_err(|error| format!("{}: {error}", self.0.display()))
+    }
+
+    fn try_claim(&self) -> io::Result<Claim> {
+        if let Some(parent) = self.0.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(&self.0) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        loop {
+            let id = random_id();
+            let path = self.0.join(format!("{id}.sock"));
+            if path.exists() {
+                continue;
+            }
+            // Under its name it can be connected to from the first moment.
+            let new = self.0.join(format!("{id}.new"));
+            let listener = UnixListener::bind(&new)?;
+            fs::rename(&new, &path)?;
+            return Ok(Claim { id, path, listener });
+        }
+    }
+
+    /// The publications that run. Left-overs are removed, and counted.
+    pub(crate) fn live(&self) -> Result<(Vec<Live>, usize), String> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+            Err(error) => return Err(format!("{}: {error}", self.0.display())),
+        };
+        let (mut live, mut stale) = (Vec::new(), 0);
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let Some(id) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".sock")) else {
+                continue;
+            };
+            match UnixStream::connect(&path) {
+                Ok(stream) => live.push(Live { id: id.to_owned(), stream }),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    let _ = fs::remove_file(&path);
+                    let _ = fs::remove_file(self.log_of(id));
+                    stale += 1;
+                }
+                // It has just ended.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{}: {error}", path.display())),
+            }
+        }
+        live.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok((live, stale))
+    }
+
+    /// Where a publication in the background logs.
+    pub(crate) fn log_of(&self, id: &str) -> PathBuf {
+        self.0.join(format!("{id}.log"))
+    }
+}
+
+/// Eight hexadecimal digits.
+fn random_id() -> String {
+    // The standard library's hash tables have keys that nobody can guess.
+    let number = RandomState::new().build_hasher().finish();
+    format!("{:08x}", number >> 32)
+}
+
+/// The socket of a publication; removed with it.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) id: String,
+    path: PathBuf,
+    pub(crate) listener: UnixListener,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(self.path.with_extension("log"));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Ports,
+    End,
+}
+
+/// Reads a request. Whoever is slow has it broken off.
+pub(crate) fn receive(stream: &UnixStream) -> io::Result<Request> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut request = Vec::new();
+    BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut request)?;
+    match &request[..] {
+        b"ports\n" => Ok(Request::Ports),
+        b"end\n" => Ok(Request::End),
+        _ => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Answers [`Request::Ports`].
+pub(crate) fn answer(stream: &mut UnixStream, ports: &[PortStatus]) -> io::Result<()> {
+    let mut all = Vec::new();
+    for port in ports {
+        serde_json::to_writer(&mut all, port)?;
+        all.push(b'\n');
+    }
+    stream.write_all(&all)
+}
+
+/// A publication that can be asked once.
+pub(crate) struct Live {
+    pub(crate) id: String,
+    stream: UnixStream,
+}
+
+impl Live {
+    /// What it serves.
+    pub(crate) fn ports(mut self) -> Result<Vec<PortStatus>, String> {
+        let answer =
+            self.ask("ports\n", PATIENCE).map_err(|error| format!("{} does not answer: {error}", self.id))?;
+        let lines = answer.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().map_err(|error| format!("{} is of another version: {error}", self.id))
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        self.ask("end\n", END_TIME).map(drop).map_err(|error| format!("{} does not end: {error}", self.id))
+    }
+
+    fn ask(&mut self, request: &str, patience: Duration) -> io::Result<String> {
+        self.stream.set_read_timeout(Some(patience))?;
+        self.stream.set_write_timeout(Some(PATIENCE))?;
+        self.stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        match (&self.stream).take(ANSWER_MAX).read_to_string(&mut answer) {
+            // A process that ends without having read everything resets the connection.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(answer),
+            result => result.map(|_| answer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ() {
+        let (one, other) = (random_id(), random_id());
+        assert_ne!(one, other);
+        assert!(one.len() == 8 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
+    }
+
+    #[test]
+    fn left_overs_are_removed() {
+        let dir = env::temp_dir().join(format!("dockline-control-{}", std::process::id()));
+        let state = StateDir(dir.clone());
+        let claim = state.claim().unwrap();
+        let id = claim.id.clone();
+        // A process that was killed removes nothing.
+        let dead = state.claim().unwrap();
+        let path = dead.path.clone();
+        fs::hard_link(&path, dir.join("kept")).unwrap();
+        drop(dead);
+        fs::rename(dir.join("kept"), &path).unwrap();
+        let (live, stale) = state.live().unwrap();
+        assert_eq!((live.len(), live[0].id.as_str(), stale), (1, id.as_str(), 1));
+        assert!(!path.exists());
+        drop(claim);
+        assert_eq!(state.live().unwrap().0.len(), 0);
+        fs::remove_dir(dir).unwrap();
+    }
+}

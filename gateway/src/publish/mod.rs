@@ -1,0 +1,364 @@
+#![forbid(unsafe_code)]
+//! `dockline publish`: ports of this machine that lead to a container that runs already, or to any address.
+//!
+//! The process that publishes is the server. It binds the ports, forwards what comes to them, follows the container, keeps
+//! the firewall's rules if there are any, and can be asked and ended through a socket ([`control`]).
+
+pub(crate) mod args;
+mod container;
+mod control;
+mod detach;
+mod docker;
+mod firewall;
+mod holder;
+pub(crate) mod list;
+mod ports;
+mod relay;
+mod status;
+pub(crate) mod unpublish;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::args::{Backend, PublishArgs};
+use self::container::{Container, Target};
+use self::control::{Claim, Request, StateDir};
+use self::docker::Docker;
+use self::firewall::{Firewall, Rule};
+use self::relay::{Bound, Relay};
+use self::status::{By, PortStatus, Served};
+use crate::access_log::LogFormat;
+use crate::config::LogConfig;
+use crate::logger;
+
+/// What open connections have to end, once the publication is to.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long connections may take to close when everything is to end at once.
+const STOP_TIME: Duration = Duration::from_secs(1);
+/// How often the firewall's rules are looked after.
+const RULES_CHECK: Duration = Duration::from_secs(2);
+/// Stands for an ID in `--dry-run`.
+const NO_ID: &str = "00000000";
+
+/// Publishes until it is told to end.
+pub(crate) fn run(args: &PublishArgs) -> ExitCode {
+    let result = match (args.dry_run, args.detach && !detach::is_child()) {
+        (true, _) => rehearse(args),
+        (false, true) => args.plan().and_then(|_| detach::start()),
+        (false, false) => publish(args),
+    };
+    fail_with(result)
+}
+
+fn fail_with(result: Result<ExitCode, String>) -> ExitCode {
+    result.unwrap_or_else(crate::fail)
+}
+
+fn rehearse(args: &PublishArgs) -> Result<ExitCode, String> {
+    let (backend, mappings) = args.plan()?;
+    let target = locate(args, &backend)?.0;
+    if let Err(problem) = firewall::check_forwarding(target.ip) {
+        eprintln!("dockline: {problem}");
+    }
+    let commands = firewall::rehearse(args.firewall, NO_ID, &Rule::all(&mappings, &target))?;
+    Ok(crate::print(commands.as_bytes()))
+}
+
+/// Where the ports lead to, and the container that has to be followed.
+fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Container>), String> {
+    match backend {
+        Backend::Fixed(ip) => Ok((Target { ip: *ip, network: None }, None)),
+        Backend::Container(name) => {
+            let docker = Docker::new(&args.docker)?;
+            let container = Container { docker, name: name.clone(), network: args.network.clone() };
+            Ok((container.locate()?, Some(container)))
+        }
+    }
+}
+
+fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
+    if args.detach {
+        detach::leave_session();
+    }
+    logger::start(LogConfig { level: log::LevelFilter::Info, format: LogFormat::Text });
+    let (backend, mappings) = args.plan()?;
+    let (target, container) = locate(args, &backend)?;
+    let state = StateDir::new(&args.state)?;
+    clean_up(&state, args.dnat)?;
+    let _ = dockline::process::raise_descriptor_limit();
+    let (sender, wakes) = sync_channel(16);
+    // Before there is anything that would have to be cleaned up.
+    watch_signals(sender.clone())?;
+
+    let bound = Bound::new(&mappings)?;
+    let mappings = bound.mappings();
+    let claim = state.claim()?;
+    let mut firewall = None;
+    if args.dnat {
+        firewall::check_forwarding(target.ip)?;
+        let rules = Rule::all(&mappings, &target);
+        if rules.is_empty() {
+            return Err(format!(
+                "--dnat: there is no way in the kernel to {} from an address of the other family",
+                target.ip
+            ));
+        }
+        let mut new = Firewall::new(args.firewall, &claim.id)?;
+        new.set(rules)?;
+        firewall = Some(new);
+    }
+    let proxy_protocol = args.proxy_protocol.map(|version| version.0);
+    let (relay, workers) = Relay::start(bound, Some(target.ip), proxy_protocol)?;
+    let shared = Arc::new(Shared {
+        id: claim.id.clone(),
+        container: container.as_ref().map(|container| container.name.clone()),
+        relay,
+        target: Mutex::new(Some(target.clone())),
+        ends: args.lifetime.and_then(|time| time.or_off()).and_then(|time| now().checked_add(time)),
+        dnat: firewall.is_some(),
+    });
+    serve_control(&claim, &shared, &sender)?;
+    let ended = sender.clone();
+    spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
+    if let Some(container) = container {
+        let present = Some(target);
+        spawn("docker", move || {
+            container.watch(present, |target| sender.send(Wake::Target(target)).is_ok())
+        })?;
+    }
+
+    if args.detach {
+        let settled = detach::settle(&claim.id, &state.log_of(&claim.id));
+        settled.map_err(|error| format!("cannot go into the background: {error}"))?;
+    }
+    if args.detach {
+        shared.lines().iter().for_each(|line| info!("{line}"));
+    } else {
+        // Whoever reads it may have read enough; it serves all the same.
+        let _ = crate::print((shared.lines().join("\n") + "\n").as_bytes());
+    }
+    Ok(Publication { shared, firewall, wakes, asked: Vec::new(), stopping: false, _claim: claim }.run())
+}
+
+/// Removes what killed processes have left behind.
+fn clean_up(state: &StateDir, look_at_rules: bool) -> Result<(), String> {
+    let (_, stale) = state.live()?;
+    if stale > 0 || look_at_rules {
+        for id in firewall::sweep() {
+            eprintln!("dockline: removed the firewall rules of {id}, which was killed");
+        }
+    }
+    Ok(())
+}
+
+/// What the control socket tells of.
+struct Shared {
+    id: String,
+    container: Option<String>,
+    relay: Relay,
+    target: Mutex<Option<Target>>,
+    ends: Option<Instant>,
+    dnat: bool,
+}
+
+impl Shared {
+    fn target(&self) -> Option<Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn status(&self) -> Vec<PortStatus> {
+        let target = self.target();
+        let ends_in = self.ends.map(|end| end.saturating_duration_since(now()).as_secs());
+        let traffic = self.relay.traffic();
+        let status = traffic.into_iter().map(|(mapping, traffic)| PortStatus {
+            by: By::Dockline,
+            id: self.id.clone(),
+            proto: mapping.proto,
+            listen: mapping.listen,
+            container: self.container.clone(),
+            target: target.as_ref().map(|target| SocketAddr::new(target.ip, mapping.port)),
+            port: mapping.port,
+            served: Some(Served {
+                pid: std::process::id(),
+                dnat: self.dnat && !mapping.listen.ip().is_loopback(),
+                ends_in,
+                connections: traffic.connections,
+                bytes_up: traffic.bytes_up,
+                bytes_down: traffic.bytes_down,
+                clients: traffic.clients,
+            }),
+        });
+        status.collect()
+    }
+
+    /// What is published, for people.
+    fn lines(&self) -> Vec<String> {
+        let name = self.container.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
+        let to = |port| {
+            self.target().map_or_else(String::new, |target| SocketAddr::new(target.ip, port).to_string())
+        };
+        self.relay.mappings().map(|mapping| format!("{mapping} -> {name}{}", to(mapping.port))).collect()
+    }
+}
+
+/// What the main thread waits for.
+enum Wake {
+    Signal(i32),
+    /// Somebody wants it to end, and waits for that.
+    End(UnixStream),
+    /// The container is elsewhere, or gone.
+    Target(Option<Target>),
+    Ended(io::Result<()>),
+}
+
+struct Publication {
+    shared: Arc<Shared>,
+    firewall: Option<Firewall>,
+    wakes: Receiver<Wake>,
+    /// Closed by the end of the process.
+    asked: Vec<UnixStream>,
+    stopping: bool,
+    _claim: Claim,
+}
+
+impl Publication {
+    fn run(mut self) -> ExitCode {
+        loop {
+            let status = match self.wait() {
+                Some(Wake::Signal(signal)) if self.stopping => Some(self.stop_now(signal)),
+                Some(Wake::Signal(_)) => self.stop(&"a signal"),
+                Some(Wake::End(stream)) => {
+                    self.asked.push(stream);
+                    self.stop(&"unpublish")
+                }
+                Some(Wake::Target(target)) => {
+                    self.follow(target);
+                    None
+                }
+                Some(Wake::Ended(Ok(()))) if self.stopping => Some(ExitCode::SUCCESS),
+                Some(Wake::Ended(result)) => {
+                    error!("the workers have ended: {result:?}");
+                    Some(ExitCode::FAILURE)
+                }
+                None if self.shared.ends.is_some_and(|end| end <= now()) => self.stop(&"its time"),
+                None => {
+                    self.repair();
+                    None
+                }
+            };
+            if let Some(status) = status {
+                return status;
+            }
+        }
+    }
+
+    /// Waits for something to do; `None`: time has passed.
+    fn wait(&self) -> Option<Wake> {
+        let end = self.shared.ends.filter(|_| !self.stopping).map(|end| end.saturating_duration_since(now()));
+        let check = self.firewall.as_ref().map(|_| RULES_CHECK);
+        match [end, check].into_iter().flatten().min() {
+            Some(patience) => match self.wakes.recv_timeout(patience) {
+                Err(RecvTimeoutError::Timeout) => None,
+                wake => Some(wake.unwrap_or_else(|_| gone())),
+            },
+            None => Some(self.wakes.recv().unwrap_or_else(|_| gone())),
+        }
+    }
+
+    fn follow(&mut self, target: Option<Target>) {
+        if self.stopping {
+            return;
+        }
+        let name = self.shared.container.as_deref().unwrap_or_default();
+        match &target {
+            Some(target) => info!("{name} is at {}", target.ip),
+            None => info!("{name} cannot be reached; its ports stay reserved"),
+        }
+        self.shared.relay.set_target(target.as_ref().map(|target| target.ip));
+        let rules = target.as_ref().map(|target| Rule::all(self.shared.relay.mappings(), target));
+        if let Some(Err(problem)) =
+            self.firewall.as_mut().map(|firewall| firewall.set(rules.unwrap_or_default()))
+        {
+            warn!("the rules are not as they should be: {problem}");
+        }
+        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+
+    fn repair(&mut self) {
+        match self.firewall.as_mut().map(Firewall::repair) {
+            Some(Ok(true)) => warn!("somebody has changed the rules; they are in place again"),
+            Some(Err(problem)) => warn!("the rules are not as they should be: {problem}"),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    fn stop(&mut self, why: &dyn fmt::Display) -> Option<ExitCode> {
+        if !self.stopping {
+            info!("ended by {why}");
+            self.stopping = true;
+            self.firewall = None;
+            self.shared.relay.drain(DRAIN_TIME);
+        }
+        None
+    }
+
+    fn stop_now(&self, signal: i32) -> ExitCode {
+        self.shared.relay.stop();
+        let _ = self.wakes.recv_timeout(STOP_TIME);
+        ExitCode::from(128 + u8::try_from(signal).unwrap_or(0))
+    }
+}
+
+/// The threads that tell of anything live as long as the process.
+fn gone() -> Wake {
+    Wake::Ended(Err(io::Error::other("nobody is left to tell of anything")))
+}
+
+fn serve_control(claim: &Claim, shared: &Arc<Shared>, sender: &SyncSender<Wake>) -> Result<(), String> {
+    let listener = claim.listener.try_clone().map_err(|error| format!("control socket: {error}"))?;
+    let (shared, sender) = (Arc::clone(shared), sender.clone());
+    spawn("control", move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            match control::receive(&stream) {
+                // Who asked may have gone.
+                Ok(Request::Ports) => drop(control::answer(&mut stream, &shared.status())),
+                Ok(Request::End) => drop(sender.send(Wake::End(stream))),
+                // A look at whether it is alive asks for nothing.
+                Err(_) => {}
+            }
+        }
+    })
+}
+
+fn watch_signals(sender: SyncSender<Wake>) -> Result<(), String> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| format!("signals: {error}"))?;
+    spawn("signals", move || {
+        for signal in signals.forever() {
+            if sender.send(Wake::Signal(signal)).is_err() {
+                break;
+            }
+        }
+    })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map(drop).map_err(|error| format!("no thread: {error}"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the main thread is what reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}

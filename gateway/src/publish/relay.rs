@@ -1,0 +1,315 @@
+#![forbid(unsafe_code)]
+//! The ports themselves: bound here, forwarded by the engine (TCP) or a thread each (UDP).
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use dockline::engine::{
+    self, Address, EngineOptions, Event, Listener, ListenerHandle, ListenerSettings, Observer, OpenTunnel,
+    PeerAddr, Service, Tunnel, Upstream, Workers,
+};
+use dockline::proxy::ProxyProtocol;
+use dockline::sockets;
+use dockline_docker_proxy::udp;
+use rustix::io::Errno;
+
+use super::holder;
+use super::ports::{Mapping, Proto};
+use super::status::Client;
+
+/// How long a thread may take to say who is connected.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Ports that are bound, and not served yet.
+pub(crate) struct Bound(Vec<(Mapping, OwnedFd)>);
+
+impl Bound {
+    /// Binds all, or none.
+    pub(crate) fn new(mappings: &[Mapping]) -> Result<Self, String> {
+        let mut bound: Vec<(Mapping, OwnedFd)> = Vec::new();
+        for mapping in mappings {
+            let mut mapping = *mapping;
+            if mapping.listen.port() == 0
+                && mapping.optional
+                && let Some((other, _)) = bound.last()
+            {
+                // The other loopback has the same number.
+                mapping.listen.set_port(other.listen.port());
+            }
+            let socket = match mapping.proto {
+                Proto::Tcp => sockets::listen_tcp(mapping.listen),
+                Proto::Udp => sockets::bind_udp(mapping.listen),
+            };
+            match socket {
+                Ok(socket) => {
+                    let name = rustix::net::getsockname(&socket)
+                        .ok()
+                        .and_then(|name| SocketAddr::try_from(name).ok());
+                    mapping.listen = name.unwrap_or(mapping.listen);
+                    bound.push((mapping, socket));
+                }
+                Err(error) if mapping.optional && is_absent(&error) => {}
+                Err(error) => return Err(explain(&error, &mapping)),
+            }
+        }
+        Ok(Self(bound))
+    }
+
+    pub(crate) fn mappings(&self) -> Vec<Mapping> {
+        self.0.iter().map(|(mapping, _)| *mapping).collect()
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn explain(error: &io::Error, mapping: &Mapping) -> String {
+    let why = match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("{}; choose another port, or end that", holder::describe(mapping.listen, mapping.proto))
+        }
+        ErrorKind::PermissionDenied if mapping.listen.port() < 1024 => format!(
+            "ports below 1024 need CAP_NET_BIND_SERVICE: run this as root, or choose a port such as {}",
+            8000 + mapping.listen.port() % 1000
+        ),
+        _ if is_absent(error) => "this machine has no such address; `ip address` lists those it has".into(),
+        _ => error.to_string(),
+    };
+    format!("cannot publish {mapping}: {why}")
+}
+
+/// Serves bound ports.
+pub(crate) struct Relay {
+    handles: Vec<engine::Handle>,
+    ports: Vec<Port>,
+    proxy_protocol: Option<ProxyProtocol>,
+    ledger: Arc<Ledger>,
+}
+
+struct Port {
+    mapping: Mapping,
+    server: Server,
+}
+
+enum Server {
+    Tcp(ListenerHandle),
+    Udp(udp::Handle),
+}
+
+/// What one port has forwarded.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) connections: u64,
+    pub(crate) bytes_up: u64,
+    pub(crate) bytes_down: u64,
+    pub(crate) clients: Vec<Client>,
+}
+
+impl Relay {
+    /// Serves; the workers are to be waited for.
+    pub(crate) fn start(
+        bound: Bound,
+        target: Option<IpAddr>,
+        proxy_protocol: Option<ProxyProtocol>,
+    ) -> Result<(Self, Workers), String> {
+        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let ledger = Arc::new(Ledger::default());
+        let observer: Arc<dyn Observer> = ledger.clone();
+        let workers = Workers::start(threads, &EngineOptions::default(), &observer)
+            .map_err(|error| format!("the workers do not start: {error}"))?;
+        let mut relay =
+            Self { handles: workers.handles().to_vec(), ports: Vec::new(), proxy_protocol, ledger };
+        for (mapping, socket) in bound.0 {
+            let server = match mapping.proto {
+                Proto::Tcp => {
+                    let listener = Listener::new(socket, relay.settings(&mapping, target));
+                    let handle = listener.handle();
+                    workers.listen(listener);
+                    Server::Tcp(handle)
+                }
+                Proto::Udp => Server::Udp(
+                    serve_udp(socket, &mapping, target)
+                        .map_err(|error| format!("cannot serve {mapping}: {error}"))?,
+                ),
+            };
+            relay.ports.push(Port { mapping, server });
+        }
+        Ok((relay, workers))
+    }
+
+    /// Leads to another address from now on; `None`: nowhere, connections are closed.
+    pub(crate) fn set_target(&self, target: Option<IpAddr>) {
+        self.ledger.complained.store(false, Ordering::Relaxed);
+        for Port { mapping, server } in &self.ports {
+            match server {
+                Server::Tcp(listener) => listener.replace(self.settings(mapping, target)),
+                Server::Udp(handle) => handle.set_target(target.map(|ip| SocketAddr::new(ip, mapping.port))),
+            }
+        }
+    }
+
+    /// Closes the ports; connections have so long to end.
+    pub(crate) fn drain(&self, limit: Duration) {
+        for handle in &self.handles {
+            handle.drain(Some(limit));
+        }
+        for port in &self.ports {
+            if let Server::Udp(handle) = &port.server {
+                handle.stop();
+            }
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.handles.iter().for_each(engine::Handle::stop);
+    }
+
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = &Mapping> {
+        self.ports.iter().map(|port| &port.mapping)
+    }
+
+    /// What each port has forwarded, and to whom.
+    pub(crate) fn traffic(&self) -> Vec<(Mapping, Traffic)> {
+        let tunnels = self.tunnels();
+        let report = |port: &Port| match &port.server {
+            Server::Tcp(_) => self.tcp_traffic(&port.mapping, &tunnels),
+            Server::Udp(handle) => udp_traffic(handle),
+        };
+        self.ports.iter().map(|port| (port.mapping, report(port))).collect()
+    }
+
+    fn tunnels(&self) -> Vec<OpenTunnel> {
+        let (sender, receiver) = sync_channel(self.handles.len());
+        for handle in &self.handles {
+            let sender = sender.clone();
+            handle.tunnels(move |tunnels| drop(sender.try_send(tunnels)));
+        }
+        drop(sender);
+        let mut all = Vec::new();
+        while let Ok(tunnels) = receiver.recv_timeout(PATIENCE) {
+            all.extend(tunnels);
+        }
+        all
+    }
+
+    fn tcp_traffic(&self, mapping: &Mapping, tunnels: &[OpenTunnel]) -> Traffic {
+        let name = mapping.to_string();
+        let mut traffic = Traffic::default();
+        let ended = self.ledger.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sums) = ended.get(name.as_str()) {
+            (traffic.connections, traffic.bytes_up, traffic.bytes_down) = *sums;
+        }
+        for tunnel in tunnels.iter().filter(|tunnel| *tunnel.listener == *name) {
+            let client = Client {
+                peer: peer(&tunnel.peer),
+                bytes_up: tunnel.stats.up.delivered,
+                bytes_down: tunnel.stats.down.delivered,
+                seconds: tunnel.age.as_secs(),
+            };
+            traffic.add(client);
+        }
+        traffic.connections += traffic.clients.len() as u64;
+        traffic
+    }
+
+    fn settings(&self, mapping: &Mapping, target: Option<IpAddr>) -> ListenerSettings {
+        let addresses = target.map(|ip| Address::Tcp { host: ip.to_string(), port: mapping.port });
+        let name = addresses.as_ref().map_or_else(|| "nowhere".to_owned(), ToString::to_string);
+        let mut upstream = Upstream::new(name, addresses.into_iter().collect());
+        upstream.proxy_protocol = self.proxy_protocol;
+        ListenerSettings::new(mapping.to_string(), Service::Forward(Arc::new(upstream)))
+    }
+}
+
+impl Traffic {
+    fn add(&mut self, client: Client) {
+        self.bytes_up += client.bytes_up;
+        self.bytes_down += client.bytes_down;
+        self.clients.push(client);
+    }
+}
+
+fn peer(peer: &PeerAddr) -> String {
+    match peer {
+        // An IPv4 client of an IPv6 socket is shown as what it is.
+        PeerAddr::Ip(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn serve_udp(socket: OwnedFd, mapping: &Mapping, target: Option<IpAddr>) -> io::Result<udp::Handle> {
+    let target = target.map(|ip| SocketAddr::new(ip, mapping.port));
+    let mut forwarder = udp::Forwarder::new(socket, target, false, |text| log::warn!("{text}"))?;
+    let handle = forwarder.handle()?;
+    thread::Builder::new().name(mapping.listen.port().to_string()).spawn(move || {
+        if let Err(error) = forwarder.run() {
+            log::error!("a UDP port could not go on: {error}");
+        }
+    })?;
+    Ok(handle)
+}
+
+fn udp_traffic(handle: &udp::Handle) -> Traffic {
+    let (sender, receiver) = sync_channel(1);
+    handle.report(move |report| drop(sender.try_send(report)));
+    let Ok(report) = receiver.recv_timeout(PATIENCE) else { return Traffic::default() };
+    let clients = report.open.iter().map(|client| Client {
+        peer: client.peer.to_string(),
+        bytes_up: client.bytes_up,
+        bytes_down: client.bytes_down,
+        seconds: client.age.as_secs(),
+    });
+    Traffic {
+        connections: report.clients,
+        bytes_up: report.bytes_up,
+        bytes_down: report.bytes_down,
+        clients: clients.collect(),
+    }
+}
+
+/// Sums over the connections that have ended, by listener.
+#[derive(Default)]
+struct Ledger {
+    ended: Mutex<HashMap<Arc<str>, (u64, u64, u64)>>,
+    /// Whether it was said that the target does not answer: once is enough until there is another.
+    complained: AtomicBool,
+}
+
+impl Observer for Ledger {
+    fn wants_requests_of_tunnels(&self) -> bool {
+        false
+    }
+
+    fn tunnel(&self, tunnel: &Tunnel<'_>) {
+        self.complained.store(false, Ordering::Relaxed);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = ended.entry(Arc::clone(&tunnel.client.listener)).or_default();
+        sums.0 += 1;
+        sums.1 += tunnel.stats.up.delivered;
+        sums.2 += tunnel.stats.down.delivered;
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::ConnectFailed { address, error, .. } if !self.complained.swap(true, Ordering::Relaxed) => {
+                log::warn!("{address} does not take connections: {error}");
+            }
+            Event::Full { connections } => {
+                log::warn!("{connections} connections are as many as may be: new ones wait");
+            }
+            Event::AcceptFailed { listener, error, .. } => log::warn!("{listener}: cannot accept: {error}"),
+            Event::Panicked => log::error!("a connection ended by a panic; please report it"),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,71 @@
+#![forbid(unsafe_code)]
+//! `dockline unpublish`: ends publications and waits for it.
+
+use std::process::ExitCode;
+
+use super::args::UnpublishArgs;
+use super::control::StateDir;
+use super::status::PortStatus;
+use super::{clean_up, fail_with};
+
+pub(crate) fn run(args: &UnpublishArgs) -> ExitCode {
+    fail_with(unpublish(args))
+}
+
+fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
+    let state = StateDir::new(&args.state)?;
+    clean_up(&state, false)?;
+    let mut running: Vec<(String, Vec<PortStatus>)> = Vec::new();
+    for live in state.live()?.0 {
+        let id = live.id.clone();
+        match live.ports() {
+            Ok(ports) => running.push((id, ports)),
+            // It can still be ended by its ID.
+            Err(message) => {
+                eprintln!("dockline: {message}");
+                running.push((id, Vec::new()));
+            }
+        }
+    }
+    let mut chosen: Vec<&str> = Vec::new();
+    if args.all {
+        chosen.extend(running.iter().map(|(id, _)| id.as_str()));
+    }
+    for word in &args.which {
+        let found: Vec<&str> = running
+            .iter()
+            .filter(|(id, ports)| is_meant(word, id, ports))
+            .map(|(id, _)| id.as_str())
+            .collect();
+        if found.is_empty() {
+            return Err(format!("nothing is published as `{word}`; `dockline ports` lists what is"));
+        }
+        chosen.extend(found);
+    }
+    // All are told before any is waited for.
+    let mut problems = Vec::new();
+    std::thread::scope(|scope| -> Result<(), String> {
+        let ends: Vec<_> = state
+            .live()?
+            .0
+            .into_iter()
+            .filter(|live| chosen.contains(&live.id.as_str()))
+            .map(|live| scope.spawn(move || live.end()))
+            .collect();
+        problems.extend(ends.into_iter().filter_map(|end| end.join().ok()?.err()));
+        Ok(())
+    })?;
+    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(problems.join("\n")) }
+}
+
+/// An ID or the beginning of one, a port, or a container.
+fn is_meant(word: &str, id: &str, ports: &[PortStatus]) -> bool {
+    let number = word.parse::<u16>().ok();
+    id == word
+        || (word.len() >= 4 && number.is_none() && id.starts_with(word))
+        || ports.iter().any(|port| {
+            number == Some(port.listen.port())
+                || port.listen.to_string() == word
+                || port.container.as_deref() == Some(word)
+        })
+}

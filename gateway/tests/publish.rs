@@ -1,0 +1,172 @@
+#![forbid(unsafe_code)]
+//! `publish`, `ports` and `unpublish` on loopback, without Docker. What needs a network is in tests/e2e.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{PATIENCE, TempDir, dockline, finish, stderr, until};
+
+/// A server that sends everything back.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    let datagrams = UdpSocket::bind(address).unwrap();
+    thread::spawn(move || {
+        let mut buf = [0; 1000];
+        while let Ok((length, peer)) = datagrams.recv_from(&mut buf) {
+            let _ = datagrams.send_to(&buf[..length], peer);
+        }
+    });
+    address
+}
+
+/// The program with a state directory of the test's own, and no Docker.
+fn command(dir: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = dockline(arguments);
+    command.env("DOCKLINE_STATE_DIR", dir.path("state")).env("DOCKER_HOST", dir.unix("no-docker"));
+    command
+}
+
+/// A publication in the foreground, and where it listens.
+struct Publication {
+    child: Child,
+    at: Vec<SocketAddr>,
+}
+
+impl Publication {
+    fn start(dir: &TempDir, arguments: &[&str], ports: usize) -> Self {
+        let mut child =
+            command(dir, &[&["publish"], arguments].concat()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).take(ports);
+        let at = lines.map(|line| line.split('/').next().unwrap().parse().expect(&line)).collect();
+        Self { child, at }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn listed(dir: &TempDir) -> Vec<Value> {
+    let output = finish(command(dir, &["ports", "--format", "json"]).stdout(Stdio::piped()));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("Docker's own ports are not listed"));
+    output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn bytes_and_clients_are_listed_and_unpublish_ends_it() {
+    let dir = TempDir::new();
+    let to = echo().to_string();
+    let free = format!("127.0.0.1:0:{}", to.rsplit_once(':').unwrap().1);
+    let mut publication = Publication::start(&dir, &["--to", &to, "--for", "1h", &free], 1);
+    let mut client = TcpStream::connect(publication.at[0]).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    let ports = listed(&dir);
+    let [port] = &ports[..] else { panic!("{ports:?}") };
+    assert_eq!(port["listen"], publication.at[0].to_string());
+    assert_eq!(port["target"], to);
+    assert_eq!((&port["bytes_up"], &port["bytes_down"]), (&5.into(), &5.into()));
+    assert_eq!(port["clients"][0]["peer"], client.local_addr().unwrap().to_string());
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    until("the connection is in the sums", || listed(&dir)[0]["clients"].as_array().unwrap().is_empty());
+    assert_eq!((&listed(&dir)[0]["connections"], &listed(&dir)[0]["bytes_down"]), (&1.into(), &5.into()));
+
+    let number = publication.at[0].port().to_string();
+    assert!(finish(&mut command(&dir, &["unpublish", &number])).status.success());
+    assert!(publication.child.wait().unwrap().success());
+    assert!(TcpStream::connect(publication.at[0]).is_err());
+    assert_eq!(dir.path("state").read_dir().unwrap().count(), 0);
+    let again = finish(&mut command(&dir, &["unpublish", &number]));
+    assert!(stderr(&again).contains("nothing is published as"), "{}", stderr(&again));
+}
+
+#[test]
+fn udp_on_both_loopbacks() {
+    let dir = TempDir::new();
+    let to = echo().to_string();
+    let number = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let publication = Publication::start(&dir, &["--to", &to, "--proto", "udp", &number], 1);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(b"hello", publication.at[0]).unwrap();
+    let mut buf = [0; 10];
+    assert_eq!(client.recv_from(&mut buf).unwrap(), (5, publication.at[0]));
+    let port = &listed(&dir)[0];
+    assert_eq!(
+        (&port["connections"], &port["bytes_up"], &port["bytes_down"]),
+        (&1.into(), &5.into(), &5.into())
+    );
+    publication.signal(Signal::TERM);
+    let mut publication = publication;
+    assert!(publication.child.wait().unwrap().success());
+}
+
+#[test]
+fn in_the_background() {
+    let dir = TempDir::new();
+    let to = echo().to_string();
+    let output =
+        finish(command(&dir, &["publish", "-d", "--to", &to, "127.0.0.1:0:9"]).stdout(Stdio::piped()));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert_eq!(listed(&dir)[0]["id"], id);
+    // The port is reserved, and named in the error.
+    let at = listed(&dir)[0]["listen"].as_str().unwrap().to_owned();
+    let taken = finish(&mut command(&dir, &["publish", "--detach", "--to", &to, &at]));
+    let wanted = format!("`dockline` (pid {}) has it", listed(&dir)[0]["pid"]);
+    assert!(taken.status.code() == Some(1) && stderr(&taken).contains(&wanted), "{}", stderr(&taken));
+    assert!(finish(&mut command(&dir, &["unpublish", "--all"])).status.success());
+    assert_eq!(listed(&dir).len(), 0);
+}
+
+#[test]
+fn a_killed_one_leaves_nothing_for_long() {
+    let dir = TempDir::new();
+    let mut publication = Publication::start(&dir, &["--to", "127.0.0.1:9", "127.0.0.1:0:9"], 1);
+    publication.signal(Signal::KILL);
+    publication.child.wait().unwrap();
+    assert_eq!(dir.path("state").read_dir().unwrap().count(), 1);
+    assert_eq!(listed(&dir).len(), 0);
+    assert_eq!(dir.path("state").read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let dir = TempDir::new();
+    for (arguments, words) in [
+        (&["web"][..], "as in `dockline publish web 8080:80`"),
+        (&["web", "80"], "is the daemon running?"),
+        (&["--to", "127.0.0.1:9", "--proxy-protocol", "80/udp"], "--proxy-protocol is for TCP"),
+        (&["--to", "127.0.0.1:9", "--dnat", "8080"], "name an address, as in 0.0.0.0:8080:80"),
+        (&["--to", "127.0.0.1:9", "--dry-run", "8080"], "without that there are none"),
+        (&["--to", "127.0.0.1:9", "8080", "127.0.0.1:8080"], "127.0.0.1:8080/tcp is there twice"),
+        (&["--to", "127.0.0.1:9", "192.0.2.77:8080"], "no such address"),
+    ] {
+        let output = finish(&mut command(&dir, &[&["publish"], arguments].concat()));
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
+}
