@@ -44,6 +44,51 @@ const fn classes() -> [u8; 256] {
     }
 }
 
+/// How many token bytes are at the front.
+pub(crate) fn token_run(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len())
+}
+
+/// How many field value bytes are at the front.
+pub(crate) fn value_run(bytes: &[u8]) -> usize {
+    run(bytes, is_value_byte, |word| (word.wrapping_sub(EACH * 0x20) | word.wrapping_add(EACH)) & !word)
+}
+
+/// How many request target bytes are at the front.
+pub(crate) fn target_run(bytes: &[u8]) -> usize {
+    run(bytes, is_target_byte, |word| {
+        let number_sign = word ^ (EACH * u64::from(b'#'));
+        let control_or_sign =
+            (word.wrapping_sub(EACH * 0x21) & !word) | (number_sign.wrapping_sub(EACH) & !number_sign);
+        control_or_sign | word | word.wrapping_add(EACH)
+    })
+}
+
+/// One in each byte of a word.
+const EACH: u64 = u64::from_ne_bytes([1; 8]);
+
+/// How many bytes at the front are of a class, eight at a time.
+///
+/// `suspects` sets the top bit of the first byte of a word, counted from the lowest, that is not of the class. It may
+/// set others: each suspect is looked at by itself.
+fn run(bytes: &[u8], class: impl Fn(u8) -> bool, suspects: impl Fn(u64) -> u64) -> usize {
+    let mut at = 0;
+    loop {
+        while let Some(word) = bytes[at..].first_chunk() {
+            let suspects = suspects(u64::from_le_bytes(*word)) & (EACH * 0x80);
+            if suspects != 0 {
+                at += suspects.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += 8;
+        }
+        match bytes.get(at) {
+            Some(&byte) if class(byte) => at += 1,
+            _ => return at,
+        }
+    }
+}
+
 /// Whether the bytes are one token.
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)

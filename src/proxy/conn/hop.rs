@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::body::BodyWriter;
 use crate::error::PeerError;
-use crate::h1::{BodyFraming, FieldLine, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
+use crate::h1::{BodyFraming, Field, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
 use crate::proxy::config::Forwarding;
 
 /// Room for most heads, so that the queue does not grow field by field.
@@ -92,7 +92,7 @@ impl RequestRewrite<'_> {
         // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
         let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
         push(out, "Host", replaced.or(own_host).unwrap_or_default());
-        for line in fields.iter().filter(|line| self.goes_on(line, fields)) {
+        for line in fields.iter().filter(|line| self.goes_on(*line, fields)) {
             push_line(out, line);
         }
         push_framing(out, self.framing);
@@ -108,7 +108,7 @@ impl RequestRewrite<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn goes_on(&self, line: &FieldLine, fields: &Fields) -> bool {
+    fn goes_on(&self, line: Field<'_>, fields: &Fields) -> bool {
         let name = line.name();
         !is_hop_by_hop(name, fields)
             && !is_alias(name, "Host")
@@ -217,7 +217,7 @@ pub(super) fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-pub(super) fn push_line(out: &mut Vec<u8>, line: &FieldLine) {
+pub(super) fn push_line(out: &mut Vec<u8>, line: Field<'_>) {
     out.extend_from_slice(line.name());
     out.extend_from_slice(b": ");
     out.extend_from_slice(line.value());
