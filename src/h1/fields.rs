@@ -53,7 +53,7 @@ impl FieldLine {
     /// Whether the line has this name, in any case (RFC 9110, section 5.1).
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
+        is_same_name(&self.name, name.as_bytes())
     }
 }
 
@@ -80,7 +80,7 @@ impl<'a> Field<'a> {
     /// Whether the line has this name, in any case (RFC 9110, section 5.1).
     #[must_use]
     pub fn is(self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
+        is_same_name(self.name, name.as_bytes())
     }
 }
 
@@ -223,6 +223,12 @@ impl LineSpan {
             *end -= 1;
         }
     }
+}
+
+/// Length first, then the usual spelling: most names are others, and the rest rarely differ in case.
+#[inline]
+fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
 }
 
 /// Whether two slices of one section are the same bytes of it; where nothing is, has no place.

@@ -108,7 +108,12 @@ pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether two names are the same to a reader that ignores case and takes `_` for `-`, as CGI does.
+#[inline]
 pub(crate) fn is_alias(name: &[u8], other: &str) -> bool {
+    name.len() == other.len() && is_folded_alike(name, other.as_bytes())
+}
+
+fn is_folded_alike(name: &[u8], other: &[u8]) -> bool {
     let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len() && name.iter().zip(other.bytes()).all(|(&a, b)| fold(a) == fold(b))
+    name.iter().zip(other).all(|(&a, &b)| fold(a) == fold(b))
 }

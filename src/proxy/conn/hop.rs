@@ -92,7 +92,8 @@ impl RequestRewrite<'_> {
         // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
         let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
         push(out, "Host", replaced.or(own_host).unwrap_or_default());
-        for line in fields.iter().filter(|line| self.goes_on(*line, fields)) {
+        let hop_by_hop = HopByHop::of(fields);
+        for line in fields.iter().filter(|line| !hop_by_hop.has(line.name()) && self.goes_on(*line)) {
             push_line(out, line);
         }
         push_framing(out, self.framing);
@@ -108,10 +109,10 @@ impl RequestRewrite<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn goes_on(&self, line: Field<'_>, fields: &Fields) -> bool {
+    /// Whether a field goes on that is not for one hop.
+    fn goes_on(&self, line: Field<'_>) -> bool {
         let name = line.name();
-        !is_hop_by_hop(name, fields)
-            && !is_alias(name, "Host")
+        !is_alias(name, "Host")
             && (self.send_expect || !line.is("Expect"))
             && (self.forwarding.trusted || !is_claim(name))
     }
@@ -183,7 +184,8 @@ impl ResponseRewrite<'_> {
         out.extend_from_slice(head.reason());
         out.extend_from_slice(b"\r\n");
         let fields = &head.fields;
-        for line in fields.iter().filter(|line| !is_hop_by_hop(line.name(), fields)) {
+        let hop_by_hop = HopByHop::of(fields);
+        for line in fields.iter().filter(|line| !hop_by_hop.has(line.name())) {
             push_line(out, line);
         }
         match self.body {
@@ -245,10 +247,23 @@ fn decimal(number: u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-/// Whether a field is for one hop: by its name, or because `Connection` says so.
-fn is_hop_by_hop(name: &[u8], fields: &Fields) -> bool {
-    HOP_BY_HOP.iter().any(|known| is_alias(name, known))
-        || fields.members("Connection").any(|option| option.eq_ignore_ascii_case(name))
+/// Tells whether a field is for one hop: by its name, or because `Connection` says so.
+struct HopByHop<'f> {
+    /// The fields of the head, if there is a `Connection` among them.
+    connection: Option<&'f Fields>,
+}
+
+impl<'f> HopByHop<'f> {
+    fn of(fields: &'f Fields) -> Self {
+        Self { connection: fields.contains("Connection").then_some(fields) }
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        HOP_BY_HOP.iter().any(|known| is_alias(name, known))
+            || self.connection.is_some_and(|fields| {
+                fields.members("Connection").any(|option| option.eq_ignore_ascii_case(name))
+            })
+    }
 }
 
 fn is_claim(name: &[u8]) -> bool {
