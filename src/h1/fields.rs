@@ -120,7 +120,16 @@ impl Fields {
 
     /// The values of all lines with this name, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.iter().filter(move |line| line.is(name)).map(Field::value)
+        self.named(name).map(Field::value)
+    }
+
+    /// All lines with this name, in order.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = Field<'_>> {
+        // The length alone tells most lines apart.
+        let has_name = move |span: &&LineSpan| {
+            span.name.len() == name.len() && is_same_name(&self.text[span.name.clone()], name.as_bytes())
+        };
+        self.lines.iter().filter(has_name).map(|span| span.of(&self.text))
     }
 
     /// Whether a line with this name exists.

@@ -310,7 +310,7 @@ fn check_host<'f>(
     fields: &'f Fields,
     hosts: HostPolicy,
 ) -> Result<(), BrokenRule<'f>> {
-    let mut lines = fields.iter().filter(|line| line.is("Host"));
+    let mut lines = fields.named("Host");
     let Some(host) = lines.next() else {
         return match version {
             Version::Http10 => Ok(()),
@@ -334,7 +334,7 @@ fn check_host<'f>(
 /// RFC 9110, section 10.1.1: one expectation exists, and HTTP/1.0 has none.
 fn check_expect(version: Version, fields: &Fields) -> Result<(), BrokenRule<'_>> {
     let is_other = |value: &[u8]| !value.eq_ignore_ascii_case(b"100-continue");
-    let other = fields.iter().find(|line| line.is("Expect") && is_other(line.value()));
+    let other = fields.named("Expect").find(|line| is_other(line.value()));
     match other {
         Some(line) if version == Version::Http11 => Err((PeerError::UnsupportedExpectation, Some(line))),
         _ => Ok(()),

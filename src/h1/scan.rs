@@ -11,6 +11,9 @@ use super::syntax::{is_target_byte, is_token_byte, target_run, token_run, value_
 use crate::error::{Fault, LimitError, ParseError, PeerError};
 use crate::limits::METHOD_BYTES;
 
+/// Room for the lines of most heads at once.
+const ORDINARY_LINES: usize = 16;
+
 /// The bounds on one head.
 #[derive(Clone, Copy)]
 pub(crate) struct HeadBounds {
@@ -177,6 +180,9 @@ impl FieldScanner {
 
     /// Takes the lines in front that are whole and right in one go each; the others go byte by byte, to the verdict.
     fn skip_whole_lines(&mut self, mut rest: &[u8]) {
+        if self.lines.is_empty() {
+            self.lines.reserve(ORDINARY_LINES.min(self.max_lines));
+        }
         while self.lines.len() < self.max_lines {
             let name = token_run(rest);
             let Some((b':', behind)) = rest[name..].split_first() else { return };

@@ -72,19 +72,19 @@ const EACH: u64 = u64::from_ne_bytes([1; 8]);
 /// `suspects` sets the top bit of the first byte of a word, counted from the lowest, that is not of the class. It may
 /// set others: each suspect is looked at by itself.
 fn run(bytes: &[u8], class: impl Fn(u8) -> bool, suspects: impl Fn(u64) -> u64) -> usize {
-    let mut at = 0;
+    let mut rest = bytes;
     loop {
-        while let Some(word) = bytes[at..].first_chunk() {
+        while let Some((word, behind)) = rest.split_first_chunk() {
             let suspects = suspects(u64::from_le_bytes(*word)) & (EACH * 0x80);
             if suspects != 0 {
-                at += suspects.trailing_zeros() as usize / 8;
+                rest = &rest[suspects.trailing_zeros() as usize / 8..];
                 break;
             }
-            at += 8;
+            rest = behind;
         }
-        match bytes.get(at) {
-            Some(&byte) if class(byte) => at += 1,
-            _ => return at,
+        match rest.split_first() {
+            Some((&byte, behind)) if class(byte) => rest = behind,
+            _ => return bytes.len() - rest.len(),
         }
     }
 }
@@ -116,4 +116,27 @@ pub(crate) fn is_alias(name: &[u8], other: &str) -> bool {
 fn is_folded_alike(name: &[u8], other: &[u8]) -> bool {
     let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.iter().zip(other).all(|(&a, &b)| fold(a) == fold(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two bytes of each kind at each place of a word, so that no byte can hide behind the one before it.
+    #[test]
+    fn a_run_ends_at_the_first_byte_of_another_class() {
+        type Class = (fn(&[u8]) -> usize, fn(u8) -> bool);
+        let classes: [Class; 3] =
+            [(token_run, is_token_byte), (value_run, is_value_byte), (target_run, is_target_byte)];
+        for (run, is_of_class) in classes {
+            for pair in 0..=u16::MAX {
+                for at in 0..9 {
+                    let mut bytes = [b'a'; 19];
+                    bytes[at..at + 2].copy_from_slice(&pair.to_be_bytes());
+                    let expected = bytes.iter().position(|&byte| !is_of_class(byte)).unwrap_or(bytes.len());
+                    assert_eq!(run(&bytes), expected, "{bytes:x?}");
+                }
+            }
+        }
+    }
 }

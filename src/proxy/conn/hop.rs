@@ -4,6 +4,7 @@
 //! Framing was decided from the fields as received. Here they are stripped first, then ours are added, so that no
 //! field of a peer can remove or alter one of ours.
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use super::body::BodyWriter;
@@ -179,7 +180,7 @@ impl ResponseRewrite<'_> {
     pub(super) fn encode(&self, head: &ResponseHead, out: &mut Vec<u8>) {
         out.reserve(ORDINARY_HEAD);
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(&decimal(u64::from(head.status().as_u16())));
+        push_decimal(out, u64::from(head.status().as_u16()));
         out.push(b' ');
         out.extend_from_slice(head.reason());
         out.extend_from_slice(b"\r\n");
@@ -229,7 +230,11 @@ pub(super) fn push_line(out: &mut Vec<u8>, line: Field<'_>) {
 pub(super) fn push_framing(out: &mut Vec<u8>, framing: BodyFraming) {
     match framing {
         BodyFraming::Empty | BodyFraming::CloseDelimited => {}
-        BodyFraming::Length(length) => push(out, "Content-Length", &decimal(length)),
+        BodyFraming::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         BodyFraming::Chunked => push(out, "Transfer-Encoding", b"chunked"),
     }
 }
@@ -243,8 +248,9 @@ fn push_via(out: &mut Vec<u8>, version: Version, pseudonym: &[u8]) {
     push(out, "Via", &[number, pseudonym].concat());
 }
 
-fn decimal(number: u64) -> Vec<u8> {
-    number.to_string().into_bytes()
+fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{number}");
 }
 
 /// Tells whether a field is for one hop: by its name, or because `Connection` says so.
