@@ -90,6 +90,8 @@ pub struct Fields {
     /// The section as received, and behind it what was pushed. What was taken out of `lines` stays in it.
     text: Vec<u8>,
     lines: Vec<LineSpan>,
+    /// The lengths of names among them, a bit each: most questions for a name end here.
+    lengths: u32,
 }
 
 /// Where in its section a field line is.
@@ -125,11 +127,12 @@ impl Fields {
 
     /// All lines with this name, in order.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = Field<'_>> {
-        // The length alone tells most lines apart.
+        let may_be_here = self.lengths & length_bit(name.as_bytes()) != 0;
+        let lines = if may_be_here { &self.lines[..] } else { &[] };
         let has_name = move |span: &&LineSpan| {
             span.name.len() == name.len() && is_same_name(&self.text[span.name.clone()], name.as_bytes())
         };
-        self.lines.iter().filter(has_name).map(|span| span.of(&self.text))
+        lines.iter().filter(has_name).map(|span| span.of(&self.text))
     }
 
     /// Whether a line with this name exists.
@@ -156,6 +159,7 @@ impl Fields {
     pub fn push(&mut self, line: FieldLine) {
         let name = self.append(&line.name);
         let value = self.append(&line.value);
+        self.lengths |= length_bit(&line.name);
         self.lines.push(LineSpan { name, value });
     }
 
@@ -192,14 +196,16 @@ impl Fields {
         if lines.len() != tokens.len() {
             return Err(PeerError::ReadersDisagree);
         }
+        let mut lengths = 0;
         for (line, token) in lines.iter_mut().zip(tokens) {
             line.trim(section);
             let Field { name, value } = line.of(section);
             if !is_same_place(name, token.name.as_bytes()) || !is_same_place(value, token.value) {
                 return Err(PeerError::ReadersDisagree);
             }
+            lengths |= length_bit(name);
         }
-        Ok(Self { text: section.to_vec(), lines })
+        Ok(Self { text: section.to_vec(), lines, lengths })
     }
 
     /// Where in its section a line begins.
@@ -232,6 +238,10 @@ impl LineSpan {
             *end -= 1;
         }
     }
+}
+
+fn length_bit(name: &[u8]) -> u32 {
+    1 << (name.len() % 32)
 }
 
 /// Length first, then the usual spelling: most names are others, and the rest rarely differ in case.
