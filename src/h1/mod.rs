@@ -29,7 +29,7 @@ mod trailers;
 mod tests;
 
 pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_last_chunk};
-pub use fields::{FieldLine, Fields};
+pub use fields::{Field, FieldLine, Fields};
 pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
 pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
 pub(crate) use syntax::is_alias;
