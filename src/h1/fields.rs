@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::ops::Range;
 use std::ptr;
 
@@ -58,7 +59,7 @@ impl FieldLine {
 }
 
 /// A look at one of [`Fields`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
     name: &'a [u8],
     value: &'a [u8],
@@ -84,13 +85,19 @@ impl<'a> Field<'a> {
     }
 }
 
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}: {}\"", self.name.escape_ascii(), self.value.escape_ascii())
+    }
+}
+
 /// The field lines of a head or trailer section: ordered, case-preserving, never merged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Fields {
     /// The section as received, and behind it what was pushed. What was taken out of `lines` stays in it.
     text: Vec<u8>,
     lines: Vec<LineSpan>,
-    /// The lengths of names among them, a bit each: most questions for a name end here.
+    /// The lengths of names among them, and of those taken out, a bit each: most questions for a name end here.
     lengths: u32,
 }
 
@@ -211,6 +218,12 @@ impl Fields {
     /// Where in its section a line begins.
     pub(crate) fn position(&self, line: Field<'_>) -> usize {
         line.name.as_ptr().addr().saturating_sub(self.text.as_ptr().addr()).min(self.text.len())
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

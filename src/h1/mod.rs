@@ -12,7 +12,7 @@
 //! | head to bytes | [`RequestHead::encode`], [`ResponseHead::encode`] |
 //!
 //! Heads are read twice: by a scanner that sees every byte once, however it arrives, and knows our rules; then by
-//! httparse, once, when the end of the head is there. Both must agree.
+//! httparse, once, when the end of the head is there. Both must find the same lines in the same places.
 
 #![forbid(unsafe_code)]
 
