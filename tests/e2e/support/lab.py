@@ -18,14 +18,6 @@ OUTSIDE, GATEWAY = "192.0.2.1", "172.31.250.1"
 CLIENT = "192.0.2.2"
 
 
-def dockline_binary():
-    """DOCKLINE_BINARY, target/release/dockline by default."""
-    path = Path(os.environ.get("DOCKLINE_BINARY") or tools.ROOT / "target/release/dockline")
-    if not path.exists():
-        raise RuntimeError(f"{path} is missing: run `cargo build --release -p dockline-gateway`, or set DOCKLINE_BINARY")
-    return path.resolve()
-
-
 def ip(*words):
     subprocess.run(["ip", *" ".join(words).split()], check=True)
 
@@ -92,12 +84,12 @@ class Publications:
         self.running = []
 
     def command(self, *words, check=True):
-        return self.lab.run(dockline_binary(), *words, check=check, env=self.env)
+        return self.lab.run(tools.gateway_binary(), *words, check=check, env=self.env)
 
     def start(self, *words):
         """A publication in the foreground, once it serves; its first lines say what."""
         log = self.directory / f"publish-{len(self.running)}.log"
-        argv = ["nsenter", f"--net={self.lab.host}", dockline_binary(), "publish", *words]
+        argv = ["nsenter", f"--net={self.lab.host}", tools.gateway_binary(), "publish", *words]
         service = Service(argv, log, env=self.env)
         self.running.append(service)
         service.wait_ready(lambda: " -> " in log.read_text())
