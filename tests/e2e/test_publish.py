@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from support.lab import CLIENT, GATEWAY, OUTSIDE, TCP, UDP, Lab, Publications, ask, serve
+from support.lab import CLIENT, GATEWAY, GATEWAY6, OUTSIDE, OUTSIDE6, TCP, UDP, Lab, Publications, ask, serve
 from support.ports import make_socket
 from support.proc import poll
 
-WEB, OTHER = "172.31.250.2", "172.31.250.3"
+WEB, OTHER, WEB6 = "172.31.250.2", "172.31.250.3", "fd55::2"
 KINDS = {"tcp": TCP, "udp": UDP}
 #: The options for each way that packets from outside can take.
 WAYS = {"relay": [], "nft": ["--dnat", "--firewall", "nft"], "iptables": ["--dnat", "--firewall", "iptables"]}
@@ -20,9 +20,10 @@ WAYS = {"relay": [], "nft": ["--dnat", "--firewall", "nft"], "iptables": ["--dna
 def lab():
     lab = Lab(f"dl{os.getpid()}")
     try:
-        lab.web, lab.other = lab.add_container("web", WEB), lab.add_container("other", OTHER)
+        lab.web, lab.other = lab.add_container("web", WEB, WEB6), lab.add_container("other", OTHER, "fd55::3")
         for kind in KINDS.values():
             serve(lab.web, kind, 8000)
+            serve(lab.web, kind, 8000, WEB6)
         add_rules_of_others(lab)
         yield lab
     finally:
@@ -31,8 +32,9 @@ def lab():
 
 def add_rules_of_others(lab):
     lab.run("nft", "add", "table", "ip", "theirs")
-    for table, chain in (("nat", "PREROUTING"), ("nat", "POSTROUTING"), ("filter", "FORWARD")):
-        lab.run("iptables", "-t", table, "-A", chain, "-p", "tcp", "--dport", "9", "-j", "ACCEPT")
+    for tool in ("iptables", "ip6tables"):
+        for table, chain in (("nat", "PREROUTING"), ("nat", "POSTROUTING"), ("filter", "FORWARD")):
+            lab.run(tool, "-t", table, "-A", chain, "-p", "tcp", "--dport", "9", "-j", "ACCEPT")
 
 
 @pytest.fixture
@@ -68,6 +70,28 @@ def test_everybody_reaches_it(lab, dockline, way, proto):
     # What the kernel forwards does not come by.
     assert port["connections"] == (7 if way == "relay" else 4)
     assert port["dnat"] == (way != "relay")
+
+
+@pytest.mark.parametrize("proto", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_ipv6(lab, dockline, way, proto):
+    dockline.start("--to", f"[{WEB6}]:8000", "--proto", proto, *WAYS[way], "[::]:2345")
+    for namespace, address in [
+        (lab.client, OUTSIDE6),
+        (lab.host, "::1"),
+        (lab.host, OUTSIDE6),
+        (lab.other, GATEWAY6),
+        (lab.other, OUTSIDE6),
+        (lab.web, GATEWAY6),
+    ]:
+        assert ask(namespace, KINDS[proto], (address, 2345)) == GATEWAY6
+
+
+def test_from_one_family_to_the_other(lab, dockline):
+    dockline.start("--to", f"[{WEB6}]:8000", "0.0.0.0:2345")
+    assert ask(lab.client, TCP, (OUTSIDE, 2345)) == GATEWAY6
+    refused = dockline.command("publish", "--dnat", "--to", f"[{WEB6}]:8000", "0.0.0.0:2346", check=False)
+    assert refused.returncode == 1 and "of the other family" in refused.stderr
 
 
 def test_loopback_only_unless_an_address_is_named(lab, dockline):

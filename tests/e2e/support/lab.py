@@ -16,14 +16,7 @@ BRIDGE = "dlbr0"
 #: The host's addresses: for clients outside, and for containers.
 OUTSIDE, GATEWAY = "192.0.2.1", "172.31.250.1"
 CLIENT = "192.0.2.2"
-
-
-def dockline_binary():
-    """DOCKLINE_BINARY, target/release/dockline by default."""
-    path = Path(os.environ.get("DOCKLINE_BINARY") or tools.ROOT / "target/release/dockline")
-    if not path.exists():
-        raise RuntimeError(f"{path} is missing: run `cargo build --release -p dockline-gateway`, or set DOCKLINE_BINARY")
-    return path.resolve()
+OUTSIDE6, GATEWAY6 = "fd77::1", "fd55::1"
 
 
 def ip(*words):
@@ -45,11 +38,14 @@ class Lab:
             f"link set {BRIDGE} up",
             f"addr add {OUTSIDE}/24 dev {name}-c",
             f"link set {name}-c up",
+            f"addr add {GATEWAY6}/64 dev {BRIDGE} nodad",
+            f"addr add {OUTSIDE6}/64 dev {name}-c nodad",
         ):
             ip(f"-n {name}-host", words)
         ip(f"-n {name}-client addr add {CLIENT}/24 dev eth0")
+        ip(f"-n {name}-client addr add fd77::2/64 dev eth0 nodad")
         ip(f"-n {name}-client link set eth0 up")
-        self.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
     def _namespace(self, role):
         ip(f"netns add {self.name}-{role}")
@@ -57,14 +53,17 @@ class Lab:
         ip(f"-n {self.name}-{role} link set lo up")
         return Path("/run/netns") / f"{self.name}-{role}"
 
-    def add_container(self, role, address):
+    def add_container(self, role, *addresses):
         """A namespace on the bridge whose way out is the host."""
         namespace = self._namespace(role)
         ip(f"link add {self.name}-{role} netns {self.name}-host type veth peer name eth0 netns {self.name}-{role}")
         ip(f"-n {self.name}-host link set {self.name}-{role} master {BRIDGE} up")
-        ip(f"-n {self.name}-{role} addr add {address}/24 dev eth0")
+        for address in addresses:
+            length, nodad = (64, "nodad") if ":" in address else (24, "")
+            ip(f"-n {self.name}-{role} addr add {address}/{length} dev eth0 {nodad}")
         ip(f"-n {self.name}-{role} link set eth0 up")
-        ip(f"-n {self.name}-{role} route add default via {GATEWAY}")
+        for gateway in (GATEWAY, GATEWAY6):
+            ip(f"-n {self.name}-{role} route add default via {gateway}")
         return namespace
 
     def run(self, *argv, check=True, **options):
@@ -74,7 +73,8 @@ class Lab:
 
     def rules(self):
         """All rules of the host, without counters."""
-        lists = [["nft", "-s", "list", "ruleset"], ["iptables", "-t", "nat", "-S"], ["iptables", "-t", "filter", "-S"]]
+        lists = [["nft", "-s", "list", "ruleset"]]
+        lists += [[tool, "-t", table, "-S"] for tool in ("iptables", "ip6tables") for table in ("nat", "filter")]
         return "".join(self.run(*words).stdout for words in lists)
 
     def close(self):
@@ -92,12 +92,12 @@ class Publications:
         self.running = []
 
     def command(self, *words, check=True):
-        return self.lab.run(dockline_binary(), *words, check=check, env=self.env)
+        return self.lab.run(tools.gateway_binary(), *words, check=check, env=self.env)
 
     def start(self, *words):
         """A publication in the foreground, once it serves; its first lines say what."""
         log = self.directory / f"publish-{len(self.running)}.log"
-        argv = ["nsenter", f"--net={self.lab.host}", dockline_binary(), "publish", *words]
+        argv = ["nsenter", f"--net={self.lab.host}", tools.gateway_binary(), "publish", *words]
         service = Service(argv, log, env=self.env)
         self.running.append(service)
         service.wait_ready(lambda: " -> " in log.read_text())
@@ -113,9 +113,9 @@ class Publications:
         self.running.clear()
 
 
-def serve(namespace, kind, port):
+def serve(namespace, kind, port, host="0.0.0.0"):
     """A server that tells each client its address, and sends back what it has sent."""
-    server = make_socket(namespace, kind, ("0.0.0.0", port))
+    server = make_socket(namespace, kind, (host, port))
     server.settimeout(None)
     threading.Thread(target=_serve_tcp if kind == TCP else _serve_udp, args=(server,), daemon=True).start()
     return server
