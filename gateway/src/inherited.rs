@@ -2,6 +2,7 @@
 //! Sockets that another process has opened: systemd (`LISTEN_FDS`), or the process that this one replaces.
 
 use std::env;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
@@ -46,6 +47,23 @@ impl Inherited {
             }
         }
         Ok(Self { passed, handed })
+    }
+
+    /// A second set of descriptors for what is left: one may be tried out, and the other stays.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let again = |passed: &Passed| {
+            let socket = match &passed.socket {
+                Ok(socket) => Ok(socket.try_clone()?),
+                Err(message) => Err(message.clone()),
+            };
+            io::Result::Ok(Passed { number: passed.number, name: passed.name.clone(), socket })
+        };
+        let handed =
+            self.handed.iter().map(|(key, socket)| io::Result::Ok((key.clone(), socket.try_clone()?)));
+        Ok(Self {
+            passed: self.passed.iter().map(again).collect::<io::Result<_>>()?,
+            handed: handed.collect::<io::Result<_>>()?,
+        })
     }
 
     /// The sockets that were handed over for this key.

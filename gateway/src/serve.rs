@@ -217,7 +217,11 @@ impl Server {
     fn try_reload(&mut self) -> Result<(), String> {
         let config = Config::load(&self.settings).map_err(|problem| problem.to_string())?;
         let plan = Plan::new(&config, &self.upstreams).map_err(|problem| problem.to_string())?;
-        let opened = self.listeners.open(&config, plan.listeners, &mut self.inherited)?;
+        // What a configuration that fails has taken of them must be there for the next.
+        let mut inherited =
+            self.inherited.try_clone().map_err(|error| format!("inherited sockets: {error}"))?;
+        let opened = self.listeners.open(&config, plan.listeners, &mut inherited)?;
+        self.inherited = inherited;
         self.listeners.serve(opened, &self.handles);
         self.upstreams = plan.upstreams;
         self.health.set_upstreams(self.upstreams.clone());

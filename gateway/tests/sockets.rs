@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use support::{Gateway, TempDir, daemon, finish, get, run, stderr};
@@ -150,6 +151,36 @@ fn sockets_come_from_the_service_manager() {
         // It belongs to the service manager.
         assert!(dir.path("u.sock").exists());
     }
+}
+
+/// A reload that fails had taken the socket already.
+#[test]
+fn what_is_passed_outlives_a_reload_that_fails() {
+    let dir = TempDir::new();
+    daemon(&dir.path("docker"), "docker");
+    let config = |listeners: &[&str]| {
+        let mut text: String =
+            listeners.iter().map(|address| format!("[[listen]]\naddress = \"{address}\"\n")).collect();
+        text.push_str(&format!("[[upstream]]\nname = \"docker\"\naddress = \"{}\"\n", dir.unix("docker")));
+        dir.write("d.toml", &text)
+    };
+    let file = config(&["tcp://127.0.0.1:0"]);
+    let (first, second) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let passed = first.local_addr().unwrap();
+    let arguments = ["--config", &file];
+    let mut command = activated("one:two", first.into(), second.into(), &arguments);
+    let gateway = Gateway::spawn(&dir, &mut command);
+    config(&["tcp://127.0.0.1:0", "fd://one", "unix:///none/none/d.sock"]);
+    gateway.signal(Signal::HUP);
+    gateway.wait_log("not reloaded, the old configuration stays");
+    config(&["tcp://127.0.0.1:0", "fd://one"]);
+    gateway.signal(Signal::HUP);
+    gateway.manager.wait("RELOADING=1");
+    gateway.manager.wait("READY=1");
+    let client = TcpStream::connect(passed).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(get(client, "/a").unwrap().contains("docker got"));
 }
 
 #[test]
