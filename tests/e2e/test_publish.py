@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from support.lab import CLIENT, GATEWAY, GATEWAY6, OUTSIDE, OUTSIDE6, TCP, UDP, Lab, Publications, ask, serve
-from support.ports import make_socket
+from support.ports import PATIENCE, make_socket
 from support.proc import poll
 
 WEB, OTHER, WEB6 = "172.31.250.2", "172.31.250.3", "fd55::2"
@@ -261,5 +261,6 @@ def test_proxy_protocol(lab, dockline):
         with make_socket(lab.client, TCP, (OUTSIDE, 2345), connect=True) as client:
             connection, _ = server.accept()
             with connection:
+                connection.settimeout(PATIENCE)
                 line = connection.makefile("rb").readline()
             assert line == f"PROXY TCP4 {CLIENT} {OUTSIDE} {client.getsockname()[1]} 2345\r\n".encode()

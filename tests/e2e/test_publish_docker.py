@@ -58,6 +58,8 @@ def docker(lab, workspace, certificates):
     directory = workspace / "publish-docker"
     directory.mkdir()
     daemon = LabDaemon(lab, directory, certificates.back_server)
+    # As the daemon does where it is the one that switches forwarding on.
+    lab.run("iptables", "-P", "FORWARD", "DROP")
     try:
         daemon.run_container("other")
         yield daemon
