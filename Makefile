@@ -14,7 +14,7 @@ STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
 .PHONY: help build gateway nginx-module install install-nginx-module demo test lint header \
-        test-rust test-c test-install test-e2e test-e2e-gateway soak fuzz bench clean
+        test-rust test-c test-install test-e2e test-e2e-gateway soak fuzz bench bench-ports clean
 
 help:
 	@echo 'make build           the library: target/release/libdockline.so and .a'
@@ -29,6 +29,7 @@ help:
 	@echo 'make install         library and programs: PREFIX= DESTDIR= LIBDIR='
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
 	@echo 'make bench           CPU and memory beside nginx, HAProxy and docker-proxy (benches/README.md)'
+	@echo 'make bench-ports     1000 published ports, with Docker'"'"'s docker-proxy and with dockline'"'"'s'
 	@echo 'make header          include/dockline.h anew from the code'
 
 build:
@@ -128,6 +129,10 @@ bench: nginx-module gateway
 	$(CARGO) bench --bench nginx_relay
 	$(CARGO) bench --bench gateway
 	$(CARGO) bench --bench parsers
+	$(CARGO) bench --bench docker_proxy
+
+bench-ports: gateway $(VENV)/bin/pytest
+	$(VENV)/bin/python tests/e2e/bench_ports.py
 
 lint:
 	@scripts/install-deps rust

@@ -4,12 +4,14 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use dockline::engine::{
-    Address, EngineOptions, Listener, ListenerSettings, Observer, PeerAddr, Service, Stats, Upstream, Workers,
+    Address, Engine, EngineOptions, Listener, ListenerSettings, Observer, Pair, PeerAddr, Service, Stats,
+    Upstream, Workers,
 };
 
 /// Workers in front of an upstream on loopback.
@@ -124,6 +126,24 @@ fn a_half_close_before_the_tunnel_opens() {
     server.join().unwrap();
     workers.drain(None);
     workers.join().unwrap();
+}
+
+#[test]
+fn what_is_given_to_an_engine_that_is_gone_is_closed() {
+    let engine = Engine::new(EngineOptions::default(), Arc::new(())).unwrap();
+    let handle = engine.handle();
+    drop(engine);
+    let (mut client, downstream) = UnixStream::pair().unwrap();
+    let (_daemon, upstream) = UnixStream::pair().unwrap();
+    handle.adopt(Pair {
+        downstream: downstream.into(),
+        upstream: upstream.into(),
+        downstream_early: Vec::new(),
+        upstream_early: Vec::new(),
+        name: "daemon".into(),
+    });
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

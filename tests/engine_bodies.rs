@@ -4,16 +4,19 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use dockline::engine::{EngineOptions, Upstream};
+use dockline::engine::{Address, EngineOptions, Upstream};
 use dockline::limits::Limits;
 use socket2::SockRef;
 use support::{
-    ATTACH, GET, Gate, SWITCHED, accept, listen_with_buffers, patient, pattern, read_head, send, tcp,
+    ATTACH, Ending, GET, Gate, PATIENCE, SWITCHED, accept, limits, listen_with_buffers, patient, pattern,
+    read_head, send, tcp,
 };
 
 /// Bytes of a socket's buffers, of which the kernel makes a little more, and of a body: more than all buffers on the way.
@@ -179,4 +182,113 @@ fn both_ways(client: &mut TcpStream, daemon: &mut TcpStream, len: usize) {
             scope.spawn(move || assert!(read_body(&mut reader, len, false) == *body));
         }
     });
+}
+
+/// More than all buffers on the way of what stalls, the pipe among them.
+const LONG: usize = 3 * 1024 * 1024;
+
+/// A client that has read some of a long answer and takes no more, so that a pipe in the engine is full.
+struct Stalled {
+    gate: Gate,
+    client: TcpStream,
+    daemon: UnixStream,
+    body: Vec<u8>,
+    /// How much of the body the client has read, and the daemon has sent.
+    read: usize,
+    sent: usize,
+}
+
+impl Stalled {
+    fn new(name: &str, request: &str, limits: Limits) -> Self {
+        let path = std::env::temp_dir().join(format!("dockline-{name}-{}.sock", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let (front, front_at) = listen_with_buffers(128 * 1024);
+        let upstream = Arc::new(Upstream::new("daemon", vec![Address::Unix(path.clone())]));
+        let gate = Gate::on(front, Arc::new(upstream), limits, EngineOptions::default());
+        let mut client = patient(TcpStream::connect(front_at).unwrap());
+        SockRef::from(&client).set_recv_buffer_size(128 * 1024).unwrap();
+        send(&mut client, request);
+        let (mut daemon, _) = listener.accept().unwrap();
+        std::fs::remove_file(path).unwrap();
+        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        read_head(&mut daemon);
+        send(&mut daemon, &format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"));
+        read_head(&mut client);
+        let (body, read) = (pattern(LONG), 512 * 1024);
+        let mut sender = daemon.try_clone().unwrap();
+        sender.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let (sent, _) = thread::scope(|scope| {
+            let taken = scope.spawn(|| {
+                let mut taken = vec![0; read];
+                client.read_exact(&mut taken).unwrap();
+                assert!(taken == body[..read]);
+            });
+            (send_until_stalled(&mut sender, &body), taken.join().unwrap())
+        });
+        assert!(sent < LONG, "nothing stalls");
+        Self { gate, client, daemon, body, read, sent }
+    }
+}
+
+fn send_until_stalled(stream: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sent
+}
+
+/// What is on its way to the client is not lost with the request.
+#[test]
+fn a_daemon_that_reads_no_more_loses_nothing_of_its_answer() {
+    let head = format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(LONG, None));
+    let Stalled { gate, mut client, mut daemon, body, read, sent } =
+        Stalled::new("early", &head, Limits::default());
+    daemon.shutdown(Shutdown::Read).unwrap();
+    // More than the buffers on the way: the engine has met the refusal, and throws the rest away.
+    client.write_all(&body).unwrap();
+    thread::scope(|scope| {
+        daemon.set_write_timeout(Some(PATIENCE)).unwrap();
+        scope.spawn(|| daemon.write_all(&body[sent..]).unwrap());
+        let mut rest = vec![0; LONG - read];
+        client.read_exact(&mut rest).unwrap();
+        assert!(rest == body[read..]);
+    });
+    gate.sees("exchange complete Some(200)");
+    drop(client);
+    gate.close();
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_a_long_answer_has_its_time() {
+    let time = Duration::from_secs(1);
+    let stalled = Stalled::new("stalls", GET, limits(|limits| limits.body_progress = time));
+    stalled.gate.sees("exchange client-timeout Some(200)");
+    drop((stalled.client, stalled.daemon));
+    stalled.gate.close();
+}
+
+/// Its end would be behind bytes that nobody takes.
+#[test]
+fn a_client_that_vanishes_while_its_request_stalls() {
+    let (listener, at) = listen_with_buffers(64 * 1024);
+    let (front, front_at) = listen_with_buffers(64 * 1024);
+    let upstream = Arc::new(Upstream::new("daemon", vec![tcp(at)]));
+    let gate = Gate::on(front, Arc::new(upstream), Limits::default(), EngineOptions::default());
+    let mut client = TcpStream::connect(front_at).unwrap();
+    SockRef::from(&client).set_send_buffer_size(64 * 1024).unwrap();
+    let len = 32_000_000;
+    send(&mut client, &format!("POST /images/load HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(len, None)));
+    let mut daemon = accept(&listener);
+    read_head(&mut daemon);
+    client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(send_until_stalled(&mut client, &vec![0; len]) < len, "nothing stalls");
+    Ending::Reset.inflict(client);
+    gate.sees("exchange client-aborted None");
+    drop(daemon);
+    gate.close();
 }

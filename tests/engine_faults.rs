@@ -271,3 +271,29 @@ fn a_panic_ends_one_connection() {
     drop((client, other, daemon));
     gate.close();
 }
+
+/// What is told of a request is not what is known of the one before it.
+#[test]
+fn a_request_that_is_refused_after_one_that_was_not() {
+    let (listener, at) = listen();
+    let gate = Gate::to(at);
+    let mut client = gate.connect();
+    send(&mut client, GET);
+    let mut daemon = accept(&listener);
+    read_head(&mut daemon);
+    send(&mut daemon, OK);
+    read_until(&mut client, "\r\n\r\nOK");
+    assert_eq!(gate.sees("exchange"), "exchange complete Some(200) daemon");
+    send(&mut client, "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n");
+    read_rest(&mut client);
+    assert_eq!(gate.sees("exchange"), "exchange bad-request Some(400) -");
+    let mut client = gate.connect();
+    send(&mut client, "rubbish\r\n\r\n");
+    read_rest(&mut client);
+    assert_eq!(gate.sees("exchange"), "exchange bad-request Some(400) -");
+    // A head that cannot be read is no request, but answered.
+    let stats = gate.workers.stats();
+    assert_eq!((stats.requests, stats.own_replies), (2, 2));
+    drop((client, daemon));
+    gate.close();
+}

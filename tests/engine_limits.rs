@@ -6,15 +6,16 @@ mod support;
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use dockline::engine::{Address, EngineOptions};
+use dockline::engine::{Address, EngineOptions, Upstream};
 use dockline::limits::Limits;
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{
@@ -173,6 +174,48 @@ fn at_its_bound_the_engine_takes_no_more_connections() {
     assert_eq!(read_until(&mut third, "\r\n\r\nOK"), OK);
     assert_eq!(gate.workers.stats().accepted, 3);
     drop((first, third));
+    gate.close();
+}
+
+/// The engine with the listener is full, and goes on to accept for the one that is not.
+#[test]
+fn room_with_any_engine_is_room() {
+    let options = EngineOptions { connections: Some(1), ..EngineOptions::default() };
+    let router = Arc::new(Arc::new(Upstream::new("daemon", vec![tcp(answering())])));
+    let gate = Gate::on_threads(2, listen().0, router, Limits::default(), options);
+    let ask = |client: &mut TcpStream| {
+        send(client, GET);
+        assert_eq!(read_until(client, "\r\n\r\nOK"), OK);
+    };
+    let (mut first, mut second) = (gate.connect(), gate.connect());
+    ask(&mut first);
+    ask(&mut second);
+    for _ in 0..3 {
+        let mut third = gate.connect();
+        send(&mut third, GET);
+        gate.sees("Full { connections: 1 }");
+        drop(second);
+        assert_eq!(read_until(&mut third, "\r\n\r\nOK"), OK);
+        second = third;
+    }
+    drop((first, second));
+    gate.close();
+}
+
+/// Another process has it, too. The kernel would tell of it without end.
+#[test]
+fn a_listener_that_was_shut_down_is_reported_and_rests() {
+    let (socket, at) = listen();
+    let shared = socket.try_clone().unwrap();
+    let upstream = Arc::new(Upstream::new("daemon", vec![tcp(at)]));
+    let gate = Gate::on(socket, Arc::new(upstream), Limits::default(), EngineOptions::default());
+    // Only now it is certainly in the loop.
+    let mut client = gate.connect();
+    send(&mut client, "rubbish\r\n\r\n");
+    read_rest(&mut client);
+    TcpStream::from(std::os::fd::OwnedFd::from(shared)).shutdown(Shutdown::Both).unwrap();
+    let said = gate.sees("AcceptFailed");
+    assert!(said.contains("paused: true"), "{said}");
     gate.close();
 }
 

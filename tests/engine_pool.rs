@@ -7,9 +7,11 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use dockline::drive::SCRATCH_BYTES;
-use support::{GET, Gate, OK, accept, listen, read_head, read_until, send};
+use dockline::engine::EngineOptions;
+use support::{GET, Gate, OK, accept, limits, listen, read_head, read_rest, read_until, send, tcp};
 
 /// One request and its answer on connections that are there; both ends are played here.
 fn ask(client: &mut TcpStream, daemon: &mut TcpStream) {
@@ -110,6 +112,22 @@ fn bytes_behind_an_answer_that_fills_the_buffer_answer_nobody() {
     send(&mut fresh, OK);
     read_until(&mut client, "\r\n\r\nOK");
     drop((client, daemon, fresh));
+    gate.close();
+}
+
+/// Nothing else happens in the engine.
+#[test]
+fn an_unused_connection_has_its_time() {
+    let (listener, at) = listen();
+    let short = limits(|limits| limits.pool_time = Duration::from_millis(100));
+    let gate = Gate::with(vec![tcp(at)], short, EngineOptions::default());
+    let mut client = gate.connect();
+    send(&mut client, "GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut daemon = accept(&listener);
+    read_head(&mut daemon);
+    send(&mut daemon, OK);
+    assert!(read_rest(&mut client).0.ends_with("OK"));
+    assert_eq!(daemon.read(&mut [0]).unwrap(), 0);
     gate.close();
 }
 

@@ -5,13 +5,14 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dockline::drive::{
-    Ready, Relay, RelayOptions, SCRATCH_BYTES, SetupError, Socket, State, Wants, Worker, WorkerOptions,
+    Ready, Relay, RelayOptions, SCRATCH_BYTES, SetupError, Socket, State, Transport, Wants, Worker,
+    WorkerOptions,
 };
 use dockline::error::Side;
 use dockline::relay::{CloseReason, Readiness};
@@ -436,4 +437,50 @@ fn prefill_limit() {
     bed.run(Some(Duration::from_millis(100)));
     assert!(reader.join().unwrap().1[..PREFILL_LIMIT - 1] == noise(PREFILL_LIMIT - 1, 1));
     assert_eq!(bed.relay.prefill(Side::Upstream, b"late"), Err(PrefillError::Started));
+}
+
+/// A socket for whose first write the kernel has no memory.
+struct Starved(Socket<UnixStream>, bool);
+
+impl Transport for Starved {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buf)
+    }
+
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        if std::mem::take(&mut self.1) {
+            return Err(std::io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
+        self.0.write(buf)
+    }
+
+    fn shutdown_write(&mut self) -> std::io::Result<()> {
+        self.0.shutdown_write()
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.0.socket()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.0.is_plain()
+    }
+}
+
+/// No event tells when there is memory again.
+#[test]
+fn relay_starved_write_is_tried_again() {
+    let [(mut client, downstream), (mut daemon, upstream)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+    downstream.set_nonblocking(true).unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    let (downstream, upstream) = (Socket::new(downstream), Starved(Socket::new(upstream), true));
+    let now = now();
+    let mut relay = Relay::new(downstream, upstream, RelayOptions::default(), now).unwrap();
+    let mut worker = Worker::new(WorkerOptions::default());
+    client.write_all(b"x").unwrap();
+    let wants = relay.pump(&mut worker, Ready::default(), now);
+    assert!(!wants.upstream.write, "it is writable all the time");
+    relay.pump(&mut worker, Ready::default(), wants.deadline.unwrap());
+    daemon.set_nonblocking(true).unwrap();
+    assert_eq!(daemon.read(&mut [0; 2]).unwrap(), 1);
 }

@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -47,6 +47,19 @@ pub(crate) fn start(unix_path: &Path) -> Result<SocketAddr> {
     thread::Builder::new().name("daemon".into()).spawn(move || {
         if let Err(e) = daemon.run() {
             eprintln!("fake daemon: {e}");
+        }
+    })?;
+    Ok(addr)
+}
+
+/// Starts a UDP port that sends back what it gets, for the rest of the process's life; returns its address.
+pub(crate) fn start_udp() -> Result<SocketAddr> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let addr = socket.local_addr()?;
+    thread::Builder::new().name("daemon-udp".into()).spawn(move || {
+        let mut buf = [0; 65_536];
+        while let Ok((len, peer)) = socket.recv_from(&mut buf) {
+            let _ = socket.send_to(&buf[..len], peer);
         }
     })?;
     Ok(addr)

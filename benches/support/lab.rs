@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::client::Target;
 use super::relays::{DaemonAddr, Kind, Programs, Seat};
 use super::tls::Context;
-use super::{Result, daemon, procfs, sys};
+use super::{Result, daemon, procfs, sys, udp};
 
 /// Which of the daemon's addresses a relay is put in front of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub(crate) enum Route {
     Unix,
     /// TLS on the client's side, TCP to the daemon.
     Tls,
+    /// UDP both ways: the daemon's port sends back what it gets.
+    Udp,
 }
 
 impl Route {
@@ -28,6 +30,7 @@ impl Route {
             Self::Tcp => "TCP daemon",
             Self::Unix => "Unix daemon",
             Self::Tls => "TLS client",
+            Self::Udp => "UDP",
         }
     }
 }
@@ -38,7 +41,10 @@ pub(crate) struct Lab {
     dir: PathBuf,
     daemon_tcp: SocketAddr,
     daemon_unix: PathBuf,
-    worker_cpu: Option<usize>,
+    daemon_udp: SocketAddr,
+    /// Where the workers may run.
+    worker_cpus: Vec<usize>,
+    all_cpus: Vec<usize>,
     tls: Option<Context>,
     started: std::cell::Cell<usize>,
 }
@@ -49,15 +55,17 @@ impl Lab {
         let dir = std::env::temp_dir().join(format!("dockline-bench-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         // The worker gets one processor, everything else in this process (client, daemon) the other.
-        let worker_cpu = match sys::allowed_cpus()?.as_slice() {
+        let all_cpus = sys::allowed_cpus()?;
+        let worker_cpus = match all_cpus.as_slice() {
             [load, worker, ..] => {
-                sys::pin_to(*load)?;
-                Some(*worker)
+                sys::pin_to(&[*load])?;
+                vec![*worker]
             }
-            _ => None,
+            only => only.to_vec(),
         };
         let daemon_unix = dir.join("daemon.sock");
         let daemon_tcp = daemon::start(&daemon_unix)?;
+        let daemon_udp = daemon::start_udp()?;
         let tls = if with_tls {
             make_certificate(&dir)?;
             Some(Context::new()?)
@@ -65,15 +73,34 @@ impl Lab {
             None
         };
         let started = std::cell::Cell::new(0);
-        Ok(Self { programs, fd_limit, dir, daemon_tcp, daemon_unix, worker_cpu, tls, started })
+        Ok(Self {
+            programs,
+            fd_limit,
+            dir,
+            daemon_tcp,
+            daemon_unix,
+            daemon_udp,
+            worker_cpus,
+            all_cpus,
+            tls,
+            started,
+        })
+    }
+
+    /// Lets the workers run on any processor, as they do outside of a bench.
+    pub(crate) fn without_pinning(mut self) -> Self {
+        self.worker_cpus.clone_from(&self.all_cpus);
+        self
     }
 
     /// What a reader of the results has to know first.
     pub(crate) fn introduce(&self, peers: &str) {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         println!("{peers}, Linux {}; one worker each.", kernel.trim());
-        if self.worker_cpu.is_none() {
-            println!("Only one processor: worker and load share it.");
+        match (self.all_cpus.len(), self.worker_cpus.len()) {
+            (1, _) => println!("Only one processor: worker and load share it."),
+            (_, 1) => {}
+            (_, n) => println!("The worker may run on all {n} processors, one of which the load uses."),
         }
     }
 
@@ -87,25 +114,26 @@ impl Lab {
         let daemon = match route {
             Route::Unix => DaemonAddr::Unix(&self.daemon_unix),
             Route::Tcp | Route::Tls => DaemonAddr::Tcp(self.daemon_tcp),
+            Route::Udp => DaemonAddr::Udp(self.daemon_udp),
         };
         let certificate = (route == Route::Tls).then_some(self.dir.as_path());
         let seat = Seat { dir: &dir, listen, daemon, certificate, fd_limit: self.fd_limit };
         let mut command = kind.command(&self.programs, &seat)?;
         let log = fs::File::create(dir.join("output"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let cpu = self.worker_cpu;
+        let cpus = self.worker_cpus.clone();
         // SAFETY: between fork and exec only system calls are made.
         unsafe {
             command.pre_exec(move || {
                 sys::die_with_parent()?;
-                cpu.map_or(Ok(()), sys::pin_to)
+                sys::pin_to(&cpus)
             })
         };
         let child = command.spawn().map_err(|e| format!("{:?}: {e}", command.get_program()))?;
         let tls = if route == Route::Tls { self.tls.clone() } else { None };
         let target = Target { addr: listen, tls, takes_body: kind.takes_body() };
         let mut contender = Contender { kind, target, worker: 0, child, dir };
-        contender.wait_ready()?;
+        contender.wait_ready(route)?;
         Ok(contender)
     }
 
@@ -129,7 +157,7 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    fn wait_ready(&mut self) -> Result<()> {
+    fn wait_ready(&mut self, route: Route) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let id = libc::pid_t::try_from(self.child.id())?;
         loop {
@@ -137,7 +165,11 @@ impl Contender {
                 return Err(format!("{} ended at once ({status}):\n{}", self.kind.label(), self.log()).into());
             }
             let worker = if self.kind.has_master() { procfs::child_of(id)? } else { Some(id) };
-            if let (Some(worker), Ok(_)) = (worker, TcpStream::connect(self.target.addr)) {
+            let answers = match route {
+                Route::Udp => udp::Client::new(self.target.addr)?.ask(1).is_ok(),
+                _ => TcpStream::connect(self.target.addr).is_ok(),
+            };
+            if let (Some(worker), true) = (worker, answers) {
                 self.worker = worker;
                 return Ok(());
             }

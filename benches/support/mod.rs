@@ -14,6 +14,7 @@ pub(crate) mod report;
 pub(crate) mod strace;
 pub(crate) mod sys;
 pub(crate) mod tls;
+pub(crate) mod udp;
 pub(crate) mod wire;
 
 use std::process::ExitCode;

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     /// HAProxy that is allowed to splice.
     HaProxySplice,
     DockerProxy,
+    /// Our docker-proxy.
+    OurDockerProxy,
     Caddy,
     /// The splice loop, with pipes of this many bytes.
     Bare(u32),
@@ -35,13 +37,14 @@ impl Kind {
             Self::HaProxy => "HAProxy".into(),
             Self::HaProxySplice => "HAProxy, splicing".into(),
             Self::DockerProxy => "docker-proxy".into(),
+            Self::OurDockerProxy => "**dockline-docker-proxy**".into(),
             Self::Caddy => "Caddy".into(),
             Self::Bare(size) => format!("bare splice, {}k pipe", size >> 10),
         }
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Module | Self::Gateway)
+        matches!(self, Self::Module | Self::Gateway | Self::OurDockerProxy)
     }
 
     pub(crate) fn is_bare(self) -> bool {
@@ -50,14 +53,14 @@ impl Kind {
 
     /// Whether it reads HTTP, and not just bytes.
     pub(crate) fn reads_http(self) -> bool {
-        !matches!(self, Self::Bare(_) | Self::DockerProxy)
+        !matches!(self, Self::Bare(_) | Self::DockerProxy | Self::OurDockerProxy)
     }
 
     pub(crate) fn serves(self, route: Route) -> bool {
         match self {
-            Self::DockerProxy => route == Route::Tcp,
-            Self::Nginx | Self::NginxTuned | Self::Module => true,
-            _ => route != Route::Tls,
+            Self::DockerProxy | Self::OurDockerProxy => matches!(route, Route::Tcp | Route::Udp),
+            Self::Nginx | Self::NginxTuned | Self::Module => route != Route::Udp,
+            _ => matches!(route, Route::Tcp | Route::Unix),
         }
     }
 
@@ -89,11 +92,17 @@ impl Kind {
             Self::Nginx | Self::NginxTuned | Self::Module => nginx(self, programs, seat),
             Self::Gateway => gateway(programs, seat),
             Self::HaProxy | Self::HaProxySplice => haproxy(self, programs, seat),
-            Self::DockerProxy => docker_proxy(programs, seat),
+            Self::DockerProxy => {
+                docker_proxy(installed("docker-proxy", programs.docker_proxy.as_ref())?, seat)
+            }
+            Self::OurDockerProxy => {
+                let program = installed("dockline-docker-proxy", programs.our_docker_proxy.as_ref())?;
+                docker_proxy(program, seat)
+            }
             Self::Caddy => caddy(programs, seat),
             Self::Bare(size) => {
                 let daemon = match seat.daemon {
-                    DaemonAddr::Tcp(addr) => addr.to_string(),
+                    DaemonAddr::Tcp(addr) | DaemonAddr::Udp(addr) => addr.to_string(),
                     DaemonAddr::Unix(path) => path.display().to_string(),
                 };
                 let mut command = Command::new(std::env::current_exe()?);
@@ -111,6 +120,7 @@ pub(crate) struct Programs {
     pub(crate) gateway: Option<PathBuf>,
     pub(crate) haproxy: Option<PathBuf>,
     pub(crate) docker_proxy: Option<PathBuf>,
+    pub(crate) our_docker_proxy: Option<PathBuf>,
     pub(crate) caddy: Option<PathBuf>,
 }
 
@@ -129,6 +139,7 @@ impl Programs {
                 "docker-proxy",
                 &[&sbin[..], &["/usr/libexec/docker"]].concat(),
             ),
+            our_docker_proxy: None,
             caddy: procfs::find_program("caddy", &[]),
         })
     }
@@ -140,6 +151,7 @@ impl Programs {
             Kind::Gateway => self.gateway.is_some(),
             Kind::HaProxy | Kind::HaProxySplice => self.haproxy.is_some(),
             Kind::DockerProxy => self.docker_proxy.is_some(),
+            Kind::OurDockerProxy => self.our_docker_proxy.is_some(),
             Kind::Caddy => self.caddy.is_some(),
             Kind::Nginx | Kind::NginxTuned | Kind::Bare(_) => true,
         }
@@ -181,6 +193,7 @@ fn installed<'p>(name: &str, found: Option<&'p PathBuf>) -> Result<&'p Path> {
 pub(crate) enum DaemonAddr<'a> {
     Tcp(SocketAddr),
     Unix(&'a Path),
+    Udp(SocketAddr),
 }
 
 /// What a relay is given.
@@ -205,7 +218,7 @@ impl Seat<'_> {
 
 fn gateway(programs: &Programs, seat: &Seat<'_>) -> Result<Command> {
     let upstream = match seat.daemon {
-        DaemonAddr::Tcp(addr) => format!("tcp://{addr}"),
+        DaemonAddr::Tcp(addr) | DaemonAddr::Udp(addr) => format!("tcp://{addr}"),
         DaemonAddr::Unix(path) => format!("unix://{}", path.display()),
     };
     let mut command = Command::new(installed("dockline", programs.gateway.as_ref())?);
@@ -230,7 +243,7 @@ fn nginx(kind: Kind, programs: &Programs, seat: &Seat<'_>) -> Result<Command> {
         _ => "",
     };
     let server = match seat.daemon {
-        DaemonAddr::Tcp(addr) => addr.to_string(),
+        DaemonAddr::Tcp(addr) | DaemonAddr::Udp(addr) => addr.to_string(),
         DaemonAddr::Unix(path) => format!("unix:{}", path.display()),
     };
     let tls = seat.certificate.map_or_else(String::new, |root| {
@@ -272,7 +285,7 @@ fn haproxy(kind: Kind, programs: &Programs, seat: &Seat<'_>) -> Result<Command> 
     let splice =
         if kind == Kind::HaProxySplice { "option splice-request\n    option splice-response" } else { "" };
     let server = match seat.daemon {
-        DaemonAddr::Tcp(addr) => addr.to_string(),
+        DaemonAddr::Tcp(addr) | DaemonAddr::Udp(addr) => addr.to_string(),
         DaemonAddr::Unix(path) => format!("unix@{}", path.display()),
     };
     let conf = format!(
@@ -302,23 +315,25 @@ backend daemon
     Ok(command)
 }
 
-fn docker_proxy(programs: &Programs, seat: &Seat<'_>) -> Result<Command> {
-    let program = installed("docker-proxy", programs.docker_proxy.as_ref())?;
-    let DaemonAddr::Tcp(daemon) = seat.daemon else { return Err("docker-proxy knows only TCP".into()) };
+fn docker_proxy(program: &Path, seat: &Seat<'_>) -> Result<Command> {
+    let (proto, daemon) = match seat.daemon {
+        DaemonAddr::Tcp(daemon) => ("tcp", daemon),
+        DaemonAddr::Udp(daemon) => ("udp", daemon),
+        DaemonAddr::Unix(_) => return Err("docker-proxy knows no Unix sockets".into()),
+    };
     // It reports on descriptor 3 that it is ready.
     let mut command = Command::new("sh");
-    command.args(["-c", r#"exec "$0" "$@" 3>&1"#]).arg(program).args(["-proto", "tcp"]);
+    command.args(["-c", r#"exec "$0" "$@" 3>&1"#]).arg(program).args(["-proto", proto]);
     for (side, addr) in [("host", seat.listen), ("container", daemon)] {
         command.args([format!("-{side}-ip"), addr.ip().to_string()]);
         command.args([format!("-{side}-port"), addr.port().to_string()]);
     }
-    command.env("GOMAXPROCS", "1");
     Ok(command)
 }
 
 fn caddy(programs: &Programs, seat: &Seat<'_>) -> Result<Command> {
     let daemon = match seat.daemon {
-        DaemonAddr::Tcp(addr) => addr.to_string(),
+        DaemonAddr::Tcp(addr) | DaemonAddr::Udp(addr) => addr.to_string(),
         DaemonAddr::Unix(path) => format!("unix/{}", path.display()),
     };
     let conf = format!(

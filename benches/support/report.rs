@@ -110,13 +110,19 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn section(title: &str, cost: &str, rate: &str) {
+        Self::section_beside("nginx", title, cost, rate);
+    }
+
+    /// A section whose rows are compared with another peer than nginx.
+    pub(crate) fn section_beside(peer: &str, title: &str, cost: &str, rate: &str) {
         println!("\n### {title}\n");
-        println!("| load | relay | {cost} | spread | {rate} | of nginx | of bare splice |");
+        println!("| load | relay | {cost} | spread | {rate} | of {peer} | of bare splice |");
         println!("|---|---|--:|--:|--:|--:|--:|");
     }
 
     pub(crate) fn rows(&mut self, load: &str, all: &[Series], reach: &[Reach]) {
-        let (nginx, bare) = (Against::Nginx.find(all), Against::Bare.find(all));
+        let peer = Against::Nginx.find(all).or_else(|| Against::DockerProxy.find(all));
+        let bare = Against::Bare.find(all);
         for series in all {
             println!(
                 "| {load} | {} | {} | {} | {} | {} | {} |",
@@ -124,7 +130,7 @@ impl Report {
                 digits(median(&series.cost)),
                 spread(&series.cost),
                 digits(median(&series.rate)),
-                digits(median(&Figure::Cost.ratios(series, nginx))),
+                digits(median(&Figure::Cost.ratios(series, peer))),
                 digits(median(&Figure::Cost.ratios(series, bare))),
             );
         }

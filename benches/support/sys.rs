@@ -101,11 +101,13 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..max).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
-/// Ties the calling thread, and what it starts later, to one processor.
-pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
+/// Ties the calling thread, and what it starts later, to these processors.
+pub(crate) fn pin_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = empty_set();
-    // SAFETY: `cpu` comes from `allowed_cpus`, hence is within the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for cpu in cpus {
+        // SAFETY: `cpu` comes from `allowed_cpus`, hence is within the set.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
     // SAFETY: `set` is readable and its true size is given.
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
 }
@@ -135,4 +137,10 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: `prctl(PR_SET_PDEATHSIG)` takes a number and is safe after fork.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) }).map(drop)
+}
+
+/// For a child between fork and exec: gives a descriptor a second number, open across exec.
+pub(crate) fn duplicate_to(fd: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::dup2(fd, number) }).map(drop)
 }

@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::cmsg_space;
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -83,7 +84,7 @@ fn hand_over(peer: &OwnedFd, sockets: &[(String, OwnedFd)]) -> io::Result<()> {
     }
     send(peer, END, None)?;
     let mut answer = [0; READY.len()];
-    let (length, _) = net::recv(peer, &mut answer[..], RecvFlags::empty())?;
+    let (length, _) = retry_on_intr(|| net::recv(peer, &mut answer[..], RecvFlags::empty()))?;
     match &answer[..length] {
         READY => Ok(()),
         [] => Err(ErrorKind::UnexpectedEof.into()),
@@ -111,7 +112,7 @@ fn send(peer: &OwnedFd, text: &[u8], socket: Option<&OwnedFd>) -> io::Result<()>
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(&fds));
     }
-    net::sendmsg(peer, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)?;
+    retry_on_intr(|| net::sendmsg(peer, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL))?;
     Ok(())
 }
 
@@ -147,8 +148,10 @@ fn receive(peer: &OwnedFd) -> io::Result<Option<(String, OwnedFd)>> {
     let mut text = [0; KEY_MAX];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        net::recvmsg(peer, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    // With a time limit, a receive is not restarted after the process was stopped or frozen.
+    let received = retry_on_intr(|| {
+        net::recvmsg(peer, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(ErrorKind::InvalidData.into());
     }

@@ -361,7 +361,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         let target = self.transport(from.other());
         let (plain, result) = (target.is_plain(), target.write(&worker.scratch[..n]));
         let taken = self.written(from, result, worker, now);
-        if plain && taken < n {
+        // A write that failed has said why; of one that was short a socket takes no more now.
+        if plain && taken > 0 && taken < n {
             self.machine.handle_write_blocked(from);
         }
         if taken < n && self.machine.buffered(from) > 0 {

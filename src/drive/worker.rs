@@ -92,16 +92,10 @@ impl Worker {
         self
     }
 
-    /// Lends the scratch buffer, for one read.
+    /// The scratch buffer, for one read. It stays here: a panic must not take it away from all others.
     #[cfg(feature = "engine")]
-    pub(crate) fn take_scratch(&mut self) -> Box<[u8]> {
-        std::mem::take(&mut self.scratch)
-    }
-
-    /// Takes the scratch buffer back.
-    #[cfg(feature = "engine")]
-    pub(crate) fn put_scratch(&mut self, scratch: Box<[u8]>) {
-        self.scratch = scratch;
+    pub(crate) fn scratch(&mut self) -> &mut [u8] {
+        &mut self.scratch
     }
 
     /// Lends a pipe; `None` if there is none to be had.

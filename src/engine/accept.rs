@@ -115,6 +115,8 @@ impl Port {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
             Err(error) => match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Got::Failed(error),
+                // Somebody else who has the socket shut it down: epoll tells of that without end.
+                Some(libc::EINVAL) => Got::Failed(error),
                 // The peer's business, or a firewall's: nothing that would stop the next one.
                 _ => Got::Lost,
             },

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use super::core::{Core, End};
 use crate::drive::{LentPipe, SCRATCH_BYTES};
@@ -24,8 +25,16 @@ pub(super) struct BodyPipes {
 struct Lane {
     /// Whether the last read filled the buffer: there is more where that came from.
     bulk: bool,
-    /// Bytes in the kernel, on their way.
-    held: Option<(LentPipe, usize)>,
+    held: Option<Held>,
+}
+
+/// Bytes in the kernel, on their way.
+#[derive(Debug)]
+struct Held {
+    pipe: LentPipe,
+    left: usize,
+    /// When the receiver last took some, or was first offered them.
+    since: Instant,
 }
 
 impl BodyPipes {
@@ -39,6 +48,11 @@ impl BodyPipes {
     /// Whether bytes for `to` are in a pipe. They go before all others.
     pub(super) fn holds(&mut self, to: Side) -> bool {
         self.lane(to.other()).held.is_some()
+    }
+
+    /// Since when the client takes nothing of what is in a pipe for it.
+    pub(super) fn client_stalls_since(&self) -> Option<Instant> {
+        self.down.held.as_ref().map(|held| held.since)
     }
 
     /// A read was copied; `full` if it filled the buffer.
@@ -68,7 +82,7 @@ impl BodyPipes {
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(pipe.capacity().max(SCRATCH_BYTES));
         let result = sys::splice(end.as_fd(), pipe.writer(), most);
         match &result {
-            Ok(n) if *n > 0 => self.lane(from).held = Some((pipe, *n)),
+            Ok(n) if *n > 0 => self.lane(from).held = Some(Held { pipe, left: *n, since: core.now }),
             _ => core.worker.return_pipe(pipe),
         }
         if let Err(error) = &result {
@@ -91,27 +105,32 @@ impl BodyPipes {
     /// Moves bytes from the pipe to `to`; says how many.
     pub(super) fn deliver(&mut self, to: Side, end: &mut End, core: &mut Core) -> io::Result<usize> {
         let lane = self.lane(to.other());
-        let Some((pipe, held)) = lane.held.take() else { return Ok(0) };
+        let Some(Held { pipe, left, since }) = lane.held.take() else { return Ok(0) };
         let guard = (!core.worker.ignores_sigpipe()).then(SigpipeBlocked::new);
-        let result = sys::splice(pipe.reader(), end.as_fd(), held);
+        let result = sys::splice(pipe.reader(), end.as_fd(), left);
         drop(guard);
         match result {
-            Ok(n) if n == held => {
+            Ok(n) if n == left => {
                 core.worker.return_pipe(pipe);
                 Ok(n)
             }
             Ok(n) => {
-                lane.held = Some((pipe, held - n));
+                lane.held = Some(Held { pipe, left: left - n, since: core.now });
                 end.blocked(core)?;
                 Ok(n)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                lane.held = Some((pipe, held));
+                lane.held = Some(Held { pipe, left, since });
                 end.blocked(core)?;
                 Ok(0)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Drops what is on its way to a side: it takes nothing any more.
+    pub(super) fn forget_to(&mut self, side: Side) {
+        *self.lane(side.other()) = Lane::default();
     }
 
     /// Drops what is on its way: there is nobody to take it.

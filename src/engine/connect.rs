@@ -50,6 +50,10 @@ enum Stage {
     Resolving {
         name: String,
     },
+    Resolved {
+        name: String,
+        result: io::Result<Vec<SocketAddr>>,
+    },
     Connecting {
         end: End,
         name: String,
@@ -120,19 +124,14 @@ impl Connect {
         }
     }
 
-    /// A name was looked up.
-    pub(super) fn resolved(&mut self, resolved: Resolved, core: &mut Core) -> Progress {
-        if let Stage::Resolving { name } = &self.stage {
-            match resolved.result {
-                Ok(found) => self.found = found.into(),
-                Err(error) => {
-                    let name = name.clone();
-                    self.failed(&name, &error, core);
-                }
-            }
-            self.stage = Stage::Next;
+    /// A name was looked up: [`Connect::advance`] goes on with it. An answer that comes when its question has been given
+    /// up is none to the next question.
+    pub(super) fn resolved(&mut self, Resolved { name: asked, result, .. }: Resolved) {
+        if let Stage::Resolving { name } = &mut self.stage
+            && *name == asked
+        {
+            self.stage = Stage::Resolved { name: asked, result };
         }
-        self.advance(core)
     }
 
     /// Goes as far as it can.
@@ -159,6 +158,10 @@ impl Connect {
                     }
                     self.timed_out(&name, core);
                 }
+                Stage::Resolved { name, result } => match result {
+                    Ok(found) => self.found = found.into(),
+                    Err(error) => self.failed(&name, &error, core),
+                },
                 Stage::Waiting { until, give_up } => {
                     if core.now < until {
                         self.stage = Stage::Waiting { until, give_up };
@@ -200,11 +203,12 @@ impl Connect {
             Address::Tcp { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => self.connect_tcp(SocketAddr::new(ip, *port), core),
                 Err(_) => {
-                    self.stage = Stage::Resolving { name: address.to_string() };
+                    let name = address.to_string();
+                    self.stage = Stage::Resolving { name: name.clone() };
                     let (handle, ticket) = (core.handle.clone(), self.owner);
                     core.resolver.lookup(host, *port, move |result| {
                         let ticket = mio::Token::from(ticket).0 as u64;
-                        handle.send(Command::Resolved(Resolved { ticket, result }));
+                        handle.send(Command::Resolved(Resolved { ticket, name, result }));
                     });
                 }
             },
@@ -226,13 +230,10 @@ impl Connect {
         match sys::connect_stream(address, self.client) {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
-                // A connection to this machine is there, or refused, when connect(2) returns; it does not say so.
-                let ready = if address.ip().is_loopback() {
-                    let (write, hup) = sys::poll_write(stream.as_fd());
-                    Readiness { read: false, write: write || hup, hup }
-                } else {
-                    Readiness::default()
-                };
+                // A connection to this machine, or to a container on a bridge of it, is there, or refused, when
+                // connect(2) returns; it does not say so. Looking costs less than the event does.
+                let (write, hup) = sys::poll_write(stream.as_fd());
+                let ready = Readiness { read: false, write: write || hup, hup };
                 self.begin(stream, name, true, ready, core);
             }
             Err(error) => self.failed(&name, &error, core),
@@ -354,7 +355,7 @@ impl Connect {
             Stage::Connecting { end, .. } => drop(core.unlink(end)),
             #[cfg(feature = "tls")]
             Stage::Handshaking { end, .. } => drop(core.unlink(end)),
-            Stage::Next | Stage::Resolving { .. } | Stage::Waiting { .. } => {}
+            Stage::Next | Stage::Resolving { .. } | Stage::Resolved { .. } | Stage::Waiting { .. } => {}
         }
     }
 }
@@ -370,3 +371,7 @@ fn unix_stream(path: &std::path::Path) -> io::Result<mio::net::UnixStream> {
         None => mio::net::UnixStream::connect(path),
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

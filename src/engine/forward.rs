@@ -22,8 +22,6 @@ pub(super) struct ForwardSession {
     info: Box<ClientInfo>,
     settings: Arc<ListenerSettings>,
     connect: Connect,
-    /// What a look-up came to, if it came while nobody was looking.
-    progress: Option<Progress>,
     /// The connection, once it is there.
     upstream: Option<End>,
 }
@@ -41,7 +39,7 @@ impl ForwardSession {
         if let (true, PeerAddr::Ip(client)) = (upstream.transparent, &info.peer) {
             connect = connect.on_behalf_of(*client);
         }
-        Self { client, info, settings, connect, progress: None, upstream: None }
+        Self { client, info, settings, connect, upstream: None }
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -51,8 +49,8 @@ impl ForwardSession {
         }
     }
 
-    pub(super) fn resolved(&mut self, resolved: Resolved, core: &mut Core) {
-        self.progress = Some(self.connect.resolved(resolved, core));
+    pub(super) fn resolved(&mut self, resolved: Resolved) {
+        self.connect.resolved(resolved);
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -63,8 +61,7 @@ impl ForwardSession {
         if self.client.ready.hup && sys::has_failed(self.client.as_fd(), true) {
             return Next::End;
         }
-        let progress = self.progress.take().unwrap_or_else(|| self.connect.advance(core));
-        match progress {
+        match self.connect.advance(core) {
             Progress::Pending => Next::Wait,
             Progress::Failed(_) => Next::End,
             Progress::Done(end) => {

@@ -120,8 +120,8 @@ impl Handle {
         self.send(Command::Pair(Box::new(pair)));
     }
 
-    /// Stops: listeners are closed, idle client connections too, running requests finish. Tunnels live until
-    /// `limit`, then are cut; without a limit until they end. A second call shortens the limit.
+    /// Stops: listeners are closed, idle client connections too, running requests finish, tunnels live on. What is
+    /// left at `limit`, requests as well, is cut; without a limit nothing is. A second call shortens the limit.
     pub fn drain(&self, limit: Option<Duration>) {
         self.send(Command::Drain(limit));
     }

@@ -2,6 +2,7 @@
 //! [`HttpSession`]: performs what a [`ProxyConn`] wants on two connections.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,9 +23,12 @@ use crate::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
 use crate::proxy::hijack::HijackKind;
 use crate::proxy::{ExchangeEnd, ProxyConn};
 use crate::relay::Readiness;
+use crate::sys;
 
-/// Reads of one turn, so that a fast peer lets others go first.
-const READS: usize = 32;
+/// Bytes read in one turn, so that a fast peer lets others go first.
+const TURN: usize = 1024 * 1024;
+/// What a read counts for at least.
+const READ: usize = 32 * 1024;
 
 pub(super) struct HttpSession {
     conn: ProxyConn,
@@ -37,6 +41,8 @@ pub(super) struct HttpSession {
     /// Where the present request goes.
     target: Option<Arc<Upstream>>,
     reused: bool,
+    /// Whether the client has half-closed or failed since the last turn.
+    hung_up: bool,
     pipes: BodyPipes,
     fate: Fate,
 }
@@ -83,6 +89,7 @@ impl HttpSession {
             token,
             target: None,
             reused: false,
+            hung_up: false,
             pipes: BodyPipes::default(),
             fate: Fate::Serving,
         }
@@ -90,7 +97,10 @@ impl HttpSession {
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
         match (side, &mut self.upstream) {
-            (Side::Downstream, _) => self.client.note(ready),
+            (Side::Downstream, _) => {
+                self.hung_up |= ready.hup;
+                self.client.note(ready);
+            }
             (Side::Upstream, Way::Connecting(connect)) => connect.note(ready),
             (Side::Upstream, Way::Open(end)) => end.note(ready),
             (Side::Upstream, Way::None) => {}
@@ -102,27 +112,35 @@ impl HttpSession {
             Way::Connecting(connect) => Some(connect.deadline()),
             Way::None | Way::Open(_) => None,
         };
-        [self.conn.poll_timeout(), connect].into_iter().flatten().min()
+        [self.conn.poll_timeout(), connect, self.stall_time()].into_iter().flatten().min()
+    }
+
+    /// When a client that takes nothing of a spliced answer has had its time: the machine sees nothing of those bytes.
+    fn stall_time(&self) -> Option<Instant> {
+        self.pipes.client_stalls_since()?.checked_add(self.settings.limits().body_progress)
     }
 
     pub(super) fn drain(&mut self, now: Instant) {
         self.conn.drain(now);
     }
 
-    pub(super) fn resolved(&mut self, resolved: Resolved, core: &mut Core) {
+    pub(super) fn resolved(&mut self, resolved: Resolved) {
         if let Way::Connecting(connect) = &mut self.upstream {
-            let progress = connect.resolved(resolved, core);
-            self.connected(progress, core);
+            connect.resolved(resolved);
         }
     }
 
     pub(super) fn advance(&mut self, core: &mut Core) -> Next {
         self.conn.handle_timeout(core.now);
+        if self.stall_time().is_some_and(|at| at <= core.now) {
+            self.conn.abandon(ExchangeEnd::ClientTimeout, core.now);
+        }
+        self.notice_vanished_client(core);
         if let Way::Connecting(connect) = &mut self.upstream {
             let progress = connect.advance(core);
             self.connected(progress, core);
         }
-        let mut reads = READS;
+        let mut budget = TURN;
         loop {
             self.take_events(core);
             if !matches!(self.fate, Fate::Serving) {
@@ -132,17 +150,27 @@ impl HttpSession {
             moved |= self.write(Side::Upstream, core);
             for from in [Side::Upstream, Side::Downstream] {
                 if self.may_read(from) {
-                    if reads == 0 {
+                    if budget == 0 {
                         return Next::Again;
                     }
-                    reads -= 1;
-                    self.read(from, core);
+                    budget = budget.saturating_sub(self.read(from, core).max(READ));
                     moved = true;
                 }
             }
             if !moved {
                 return Next::Wait;
             }
+        }
+    }
+
+    /// A client that vanishes while nothing of it is read is found by asking: a daemon that takes no more of a body,
+    /// or is silent, would keep the connection for ever.
+    fn notice_vanished_client(&mut self, core: &Core) {
+        if std::mem::take(&mut self.hung_up)
+            && !self.listens_to(Side::Downstream)
+            && sys::has_failed(self.client.as_fd(), true)
+        {
+            self.conn.feed_error(Side::Downstream, core.now);
         }
     }
 
@@ -176,7 +204,7 @@ impl HttpSession {
         self.drop_upstream(core);
         if matches!(self.fate, Fate::Closed { reset: true }) {
             // On a Unix socket there is nothing to arrange.
-            let _ = crate::sys::set_reset_on_close(std::os::fd::AsFd::as_fd(&self.client));
+            let _ = sys::set_reset_on_close(self.client.as_fd());
         }
         drop(core.unlink(self.client));
     }
@@ -201,6 +229,11 @@ impl HttpSession {
                 ConnEvent::ReleaseUpstream(reuse) => self.release_upstream(reuse, core),
                 ConnEvent::ExchangeEnded(summary) => {
                     self.record(&summary, core);
+                    if summary.tunnel.is_none() {
+                        // The next request may be refused before it has one.
+                        self.target = None;
+                        self.reused = false;
+                    }
                     last = Some(summary);
                 }
                 ConnEvent::Tunnel(kind) => {
@@ -215,18 +248,14 @@ impl HttpSession {
 
     fn record(&mut self, summary: &ExchangeSummary, core: &Core) {
         let counters = &core.handle.shared.counters;
-        count(&counters.requests, 1);
-        let target = self.target.as_ref().filter(|_| summary.request.is_some());
-        if !matches!(summary.end, ExchangeEnd::Complete | ExchangeEnd::ClientAborted | ExchangeEnd::Truncated)
-        {
-            count(&counters.own_replies, 1);
-        }
+        count(&counters.requests, summary.request.is_some().into());
+        count(&counters.own_replies, is_own_reply(summary).into());
         core.observer.exchange(&Exchange {
             client: &self.info,
             method: summary.request.as_ref().map_or(b"", |head| head.method()),
             target: summary.request.as_ref().map_or(b"", |head| head.target().as_bytes()),
             status: summary.status,
-            upstream: target.map(|target| &**target),
+            upstream: self.target.as_deref(),
             reused: self.reused,
             tunnel: summary.tunnel,
             end: summary.end,
@@ -239,8 +268,6 @@ impl HttpSession {
 
     fn find_upstream(&mut self, may_reuse: bool, again: bool, core: &mut Core) {
         if !again {
-            self.target = None;
-            self.reused = false;
             let Some(request) = self.conn.request() else { return };
             match self.router.route(&self.info, request) {
                 Route::Upstream(upstream) => self.target = Some(upstream),
@@ -351,45 +378,56 @@ impl HttpSession {
         if side == Side::Downstream {
             core.report(&Event::Reset { side, error });
         }
-        self.pipes.forget();
+        // What is on its way to the other side, be it an answer that came early, goes on.
+        self.pipes.forget_to(side);
         self.conn.output_refused(side, core.now);
     }
 
-    fn may_read(&mut self, from: Side) -> bool {
-        if self.pipes.holds(from.other()) || !self.conn.wants(from).read {
-            return false;
-        }
-        end_of(&mut self.client, &mut self.upstream, from).is_some_and(|end| end.ready.read)
+    fn listens_to(&mut self, from: Side) -> bool {
+        !self.pipes.holds(from.other()) && self.conn.wants(from).read
     }
 
-    /// Reads once.
-    fn read(&mut self, from: Side, core: &mut Core) {
+    fn may_read(&mut self, from: Side) -> bool {
+        self.listens_to(from)
+            && end_of(&mut self.client, &mut self.upstream, from).is_some_and(|end| end.ready.read)
+    }
+
+    /// Reads once; says how many bytes.
+    fn read(&mut self, from: Side, core: &mut Core) -> usize {
         let past = self.conn.passthrough(from);
         let target_is_plain = end_of(&mut self.client, &mut self.upstream, from.other())
             .is_some_and(|end| end.stream.is_plain());
-        let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return };
+        let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
         if self.pipes.is_long(from, past) && target_is_plain && end.stream.is_plain() {
             match self.pipes.fill(from, past, end, core) {
-                Some(Ok(0)) => return self.ended(from, core),
+                Some(Ok(0)) => self.ended(from, core),
                 // Told when they are delivered: until then the body is not over.
-                Some(Ok(_)) => return,
-                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => return,
-                Some(Err(error)) => return self.read_failed(from, &error, core),
+                Some(Ok(n)) => return n,
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
+                Some(Err(error)) => self.read_failed(from, &error, core),
                 // There is no pipe to be had.
-                None => {}
+                None => return self.copy(from, core),
             }
+            return 0;
         }
-        let mut scratch = core.worker.take_scratch();
-        match end.read(&mut scratch) {
+        self.copy(from, core)
+    }
+
+    /// Reads once into the machine; says how many bytes.
+    fn copy(&mut self, from: Side, core: &mut Core) -> usize {
+        let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
+        let scratch = core.worker.scratch();
+        match end.read(scratch) {
             Ok(None) => self.pipes.dry(from),
             Ok(Some(0)) => self.ended(from, core),
             Ok(Some(n)) => {
                 self.pipes.read(from, n == scratch.len());
                 self.conn.feed(from, &scratch[..n], core.now);
+                return n;
             }
             Err(error) => self.read_failed(from, &error, core),
         }
-        core.worker.put_scratch(scratch);
+        0
     }
 
     fn ended(&mut self, from: Side, core: &Core) {
@@ -413,5 +451,17 @@ fn end_of<'a>(client: &'a mut End, upstream: &'a mut Way, side: Side) -> Option<
         (Side::Downstream, _) => Some(client),
         (Side::Upstream, Way::Open(end)) => Some(end),
         (Side::Upstream, Way::None | Way::Connecting(_)) => None,
+    }
+}
+
+/// Whether the client was answered by the engine. A timeout or a stop that comes later only cuts an answer.
+fn is_own_reply(summary: &ExchangeSummary) -> bool {
+    match summary.end {
+        ExchangeEnd::ClientTimeout => summary.status == Some(408),
+        ExchangeEnd::Complete
+        | ExchangeEnd::ClientAborted
+        | ExchangeEnd::Truncated
+        | ExchangeEnd::Stopped => false,
+        _ => true,
     }
 }

@@ -28,6 +28,8 @@ const TTL_FAILURE: Duration = Duration::from_secs(1);
 /// What a look-up came to.
 pub(super) struct Resolved {
     pub(super) ticket: u64,
+    /// What was asked for.
+    pub(super) name: String,
     pub(super) result: io::Result<Vec<SocketAddr>>,
 }
 

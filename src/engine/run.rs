@@ -194,8 +194,13 @@ impl Engine {
             self.take_commands();
         }
         self.take_timers();
-        self.take_turns();
         self.accept();
+        self.take_turns();
+        self.tend_pool();
+        if self.was_full {
+            // Whoever has ended made room.
+            self.accept();
+        }
         self.settle();
         Ok(self.state)
     }
@@ -272,7 +277,7 @@ impl Engine {
                 Command::Resolved(resolved) => {
                     let token = Token::from(mio::Token(usize::try_from(resolved.ticket).unwrap_or(WAKER)));
                     if let Some(session) = self.sessions.get_mut(token) {
-                        session.resolved(resolved, &mut self.core);
+                        session.resolved(resolved);
                         enqueue(session, token, &mut self.queue, &mut self.dear);
                     }
                 }
@@ -295,13 +300,22 @@ impl Engine {
     fn take_timers(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.core.timers.expired(self.core.now, &mut due);
+        let now = Coarse::new(self.core.now.saturating_duration_since(self.core.origin));
         for token in due.drain(..) {
-            if let Some(session) = self.sessions.get_mut(token) {
+            // One that was set before for a later deadline has been replaced. Followed by a new one, they would multiply.
+            if let Some(session) = self.sessions.get_mut(token)
+                && session.timer.is_some_and(|timer| timer <= now)
+            {
                 session.timer = None;
                 enqueue(session, token, &mut self.queue, &mut self.dear);
             }
         }
         self.due = due;
+    }
+
+    /// Closes unused connections that have waited long enough. After all turns: they may have left one to the pool, and
+    /// nothing else need ever happen.
+    fn tend_pool(&mut self) {
         if self.pool_check.is_some_and(|at| at <= self.core.now) {
             for end in self.core.pool.expired(self.core.now) {
                 drop(self.core.unlink(end));
@@ -357,7 +371,13 @@ impl Engine {
         let core = &mut self.core;
         // What a panic left behind may panic again.
         let _ = catch_unwind(AssertUnwindSafe(|| session.end(core)));
-        self.core.handle.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+        let before = self.core.handle.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);
+        if before == self.most as u64 {
+            // There is room again: whoever holds a listener back for want of it has to know.
+            for peer in self.peers.iter().flat_map(|peers| peers.iter()) {
+                let _ = peer.wake();
+            }
+        }
     }
 
     fn listen(&mut self, listener: Listener) {
@@ -436,8 +456,13 @@ impl Engine {
         }
     }
 
+    /// Whether there is no room, here or with a peer.
     fn is_full(&mut self) -> bool {
-        let full = self.sessions.len() >= self.most;
+        let least = match &self.peers {
+            Some(peers) => peers.iter().map(load).min(),
+            None => Some(load(&self.core.handle)),
+        };
+        let full = least.is_some_and(|least| least >= self.most as u64);
         if full && !self.was_full {
             self.core.report(&Event::Full { connections: self.most });
         }
@@ -447,7 +472,6 @@ impl Engine {
 
     /// Gives a connection to the engine that has the fewest.
     fn place(&mut self, accepted: Accepted) {
-        let load = |handle: &Handle| handle.shared.counters.clients_now.load(Ordering::Relaxed);
         let own = load(&self.core.handle);
         let least = self.peers.as_ref().and_then(|peers| peers.iter().min_by_key(|peer| load(peer)));
         match least {
@@ -578,6 +602,11 @@ impl Engine {
     }
 }
 
+/// How many clients an engine has, and is about to have.
+fn load(handle: &Handle) -> u64 {
+    handle.shared.counters.clients_now.load(Ordering::Relaxed)
+}
+
 /// Puts a session in the line that it belongs to, once.
 fn enqueue(session: &mut Session, token: Token, queue: &mut VecDeque<Token>, dear: &mut VecDeque<Token>) {
     if !session.queued {
@@ -602,6 +631,13 @@ fn now() -> Instant {
     Instant::now()
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Nobody will look into it: what is sent from now on is closed at once.
+        self.core.handle.close_inbox();
+    }
+}
+
 /// Readable when [`Engine::poll`] has something to do. Valid as long as the engine lives.
 impl AsRawFd for Engine {
     fn as_raw_fd(&self) -> RawFd {
@@ -614,3 +650,7 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine").field("state", &self.state).field("sessions", &self.sessions.len()).finish()
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -113,10 +113,10 @@ impl Session {
     }
 
     /// A name was looked up for it.
-    pub(super) fn resolved(&mut self, resolved: Resolved, core: &mut Core) {
+    pub(super) fn resolved(&mut self, resolved: Resolved) {
         match &mut self.kind {
-            Kind::Http(session) => session.resolved(resolved, core),
-            Kind::Forward(session) => session.resolved(resolved, core),
+            Kind::Http(session) => session.resolved(resolved),
+            Kind::Forward(session) => session.resolved(resolved),
             _ => {}
         }
     }

@@ -162,6 +162,9 @@ impl TunnelSession {
             self.relay.kill();
             self.relay.pump(&mut core.worker, Ready::default(), core.now);
         }
+        for link in self.links {
+            core.links.remove(link);
+        }
         let stats = self.relay.stats();
         let counters = &core.handle.shared.counters;
         discount(&counters.tunnels_now, 1);
@@ -179,8 +182,5 @@ impl TunnelSession {
             stats,
             duration: core.now.saturating_duration_since(self.opened),
         });
-        for link in self.links {
-            core.links.remove(link);
-        }
     }
 }

@@ -5,8 +5,6 @@
 use std::num::NonZeroU64;
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::fields::Fields;
 use super::scan::{FieldScanner, Progress};
 use super::syntax::{is_token_byte, is_value_byte};
@@ -258,11 +256,11 @@ impl TrailerSection {
     }
 
     fn fields(&mut self) -> Result<Fields, PeerError> {
-        let section = Bytes::from(std::mem::take(&mut self.bytes));
-        let mut tokens = vec![httparse::EMPTY_HEADER; self.scanner.lines()];
-        match httparse::parse_headers(&section, &mut tokens) {
-            Ok(httparse::Status::Complete((end, tokens))) if end == section.len() => {
-                Fields::from_tokens(&section, tokens)
+        let lines = self.scanner.take_lines();
+        let mut tokens = vec![httparse::EMPTY_HEADER; lines.len()];
+        match httparse::parse_headers(&self.bytes, &mut tokens) {
+            Ok(httparse::Status::Complete((end, tokens))) if end == self.bytes.len() => {
+                Fields::from_section(&self.bytes, lines, tokens)
             }
             _ => Err(PeerError::ReadersDisagree),
         }

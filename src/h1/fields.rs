@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
+use std::ops::Range;
+use std::ptr;
+
 use bytes::Bytes;
 
 use super::syntax::{is_token, is_value_byte, list_members, trim_ows};
 use crate::error::PeerError;
 
-/// One field line: a name and a value that cannot break out of their line.
+/// One field line to be [pushed](Fields::push): a name and a value that cannot break out of their line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldLine {
     name: Bytes,
@@ -35,7 +39,7 @@ impl FieldLine {
         Ok(Self { name, value })
     }
 
-    /// The name, as spelled by whoever sent it.
+    /// The name, as it was given.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         &self.name
@@ -50,14 +54,59 @@ impl FieldLine {
     /// Whether the line has this name, in any case (RFC 9110, section 5.1).
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
+        is_same_name(&self.name, name.as_bytes())
+    }
+}
+
+/// A look at one of [`Fields`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// The name, as spelled by whoever sent it.
+    #[must_use]
+    pub fn name(self) -> &'a [u8] {
+        self.name
+    }
+
+    /// The value, without blanks around it.
+    #[must_use]
+    pub fn value(self) -> &'a [u8] {
+        self.value
+    }
+
+    /// Whether the line has this name, in any case (RFC 9110, section 5.1).
+    #[must_use]
+    pub fn is(self, name: &str) -> bool {
+        is_same_name(self.name, name.as_bytes())
+    }
+}
+
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}: {}\"", self.name.escape_ascii(), self.value.escape_ascii())
     }
 }
 
 /// The field lines of a head or trailer section: ordered, case-preserving, never merged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Fields {
-    lines: Vec<FieldLine>,
+    /// The section as received, and behind it what was pushed. What was taken out of `lines` stays in it.
+    text: Vec<u8>,
+    lines: Vec<LineSpan>,
+    /// The lengths of names among them, and of those taken out, a bit each: most questions for a name end here.
+    lengths: u32,
+}
+
+/// Where in its section a field line is.
+#[derive(Clone, Debug)]
+pub(crate) struct LineSpan {
+    pub(crate) name: Range<usize>,
+    /// Until [`Fields::from_section`] has trimmed it: all from the colon to the CR.
+    pub(crate) value: Range<usize>,
 }
 
 impl Fields {
@@ -74,13 +123,23 @@ impl Fields {
     }
 
     /// All lines, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &FieldLine> {
-        self.lines.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.lines.iter().map(|span| span.of(&self.text))
     }
 
     /// The values of all lines with this name, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().filter(move |line| line.is(name)).map(FieldLine::value)
+        self.named(name).map(Field::value)
+    }
+
+    /// All lines with this name, in order.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = Field<'_>> {
+        let may_be_here = self.lengths & length_bit(name.as_bytes()) != 0;
+        let lines = if may_be_here { &self.lines[..] } else { &[] };
+        let has_name = move |span: &&LineSpan| {
+            span.name.len() == name.len() && is_same_name(&self.text[span.name.clone()], name.as_bytes())
+        };
+        lines.iter().filter(has_name).map(|span| span.of(&self.text))
     }
 
     /// Whether a line with this name exists.
@@ -105,33 +164,138 @@ impl Fields {
 
     /// Adds a line behind the others.
     pub fn push(&mut self, line: FieldLine) {
-        self.lines.push(line);
+        let name = self.append(&line.name);
+        let value = self.append(&line.value);
+        self.lengths |= length_bit(&line.name);
+        self.lines.push(LineSpan { name, value });
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.text.len();
+        self.text.extend_from_slice(bytes);
+        start..self.text.len()
     }
 
     /// Keeps the lines for which `keep` says true.
-    pub fn retain(&mut self, keep: impl FnMut(&FieldLine) -> bool) {
-        self.lines.retain(keep);
+    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        self.lines.retain(|span| keep(span.of(&self.text)));
     }
 
     /// Writes each line with its CR LF. The empty line that ends a section is not written.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for line in &self.lines {
-            out.extend_from_slice(&line.name);
+        for line in self.iter() {
+            out.extend_from_slice(line.name);
             out.extend_from_slice(b": ");
-            out.extend_from_slice(&line.value);
+            out.extend_from_slice(line.value);
             out.extend_from_slice(b"\r\n");
         }
     }
 
-    /// Takes over what httparse found in `section`, sharing its memory.
+    /// Takes a section over whose `lines` the scanner found, if httparse found the same lines.
     ///
     /// # Errors
-    /// [`PeerError::ReadersDisagree`] when a line would not pass [`FieldLine::new`].
-    pub(crate) fn from_tokens(section: &Bytes, tokens: &[httparse::Header<'_>]) -> Result<Self, PeerError> {
-        let line = |token: &httparse::Header<'_>| {
-            let name = section.slice_ref(token.name.as_bytes());
-            FieldLine::new(name, section.slice_ref(token.value)).map_err(|_| PeerError::ReadersDisagree)
-        };
-        Ok(Self { lines: tokens.iter().map(line).collect::<Result<_, _>>()? })
+    /// [`PeerError::ReadersDisagree`] when it did not.
+    pub(crate) fn from_section(
+        section: &[u8],
+        mut lines: Vec<LineSpan>,
+        tokens: &[httparse::Header<'_>],
+    ) -> Result<Self, PeerError> {
+        if lines.len() != tokens.len() {
+            return Err(PeerError::ReadersDisagree);
+        }
+        let mut lengths = 0;
+        for (line, token) in lines.iter_mut().zip(tokens) {
+            line.trim(section);
+            let Field { name, value } = line.of(section);
+            if !is_same_place(name, token.name.as_bytes()) || !is_same_place(value, token.value) {
+                return Err(PeerError::ReadersDisagree);
+            }
+            lengths |= length_bit(name);
+        }
+        Ok(Self { text: section.to_vec(), lines, lengths })
+    }
+
+    /// Where in its section a line begins.
+    pub(crate) fn position(&self, line: Field<'_>) -> usize {
+        line.name.as_ptr().addr().saturating_sub(self.text.as_ptr().addr()).min(self.text.len())
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Fields {}
+
+impl LineSpan {
+    fn of<'a>(&self, text: &'a [u8]) -> Field<'a> {
+        Field { name: &text[self.name.clone()], value: &text[self.value.clone()] }
+    }
+
+    /// Cuts the blanks around the value.
+    fn trim(&mut self, section: &[u8]) {
+        let is_blank = |at: usize| matches!(section[at], b' ' | b'\t');
+        let Range { start, end } = &mut self.value;
+        while start < end && is_blank(*start) {
+            *start += 1;
+        }
+        while start < end && is_blank(*end - 1) {
+            *end -= 1;
+        }
+    }
+}
+
+fn length_bit(name: &[u8]) -> u32 {
+    1 << (name.len() % 32)
+}
+
+/// Length first, then the usual spelling: most names are others, and the rest rarely differ in case.
+#[inline]
+fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
+}
+
+/// Whether two slices of one section are the same bytes of it; where nothing is, has no place.
+fn is_same_place(one: &[u8], other: &[u8]) -> bool {
+    ptr::eq(one, other) || (one.is_empty() && other.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTION: &[u8] = b"A:  x y \r\nB:\r\n\r\n";
+
+    fn taken(tokens: &[(&'static [u8], &'static [u8])]) -> Result<Fields, PeerError> {
+        let lines = vec![LineSpan { name: 0..1, value: 2..8 }, LineSpan { name: 10..11, value: 12..12 }];
+        let token = |&(name, value)| httparse::Header { name: std::str::from_utf8(name).unwrap(), value };
+        Fields::from_section(SECTION, lines, &tokens.iter().map(token).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_section_is_taken_over_when_both_readers_found_the_same_lines() {
+        let fields = taken(&[(&SECTION[..1], &SECTION[4..7]), (&SECTION[10..11], b"")]).unwrap();
+        assert_eq!(fields.values("a").collect::<Vec<_>>(), [b"x y"]);
+        assert_eq!(fields.values("b").collect::<Vec<_>>(), [b""]);
+        let first = (&SECTION[..1], &SECTION[4..7]);
+        for other in [
+            vec![],
+            vec![first],
+            vec![first, (&SECTION[10..11], &SECTION[12..13])],
+            vec![first, (b"C", b"")],
+            vec![(&SECTION[..1], &SECTION[4..8]), (&SECTION[10..11], b"")],
+            vec![(&SECTION[..1], &SECTION[2..7]), (&SECTION[10..11], b"")],
+            vec![first, (&SECTION[10..11], b""), (&SECTION[10..11], b"")],
+        ] {
+            assert_eq!(taken(&other), Err(PeerError::ReadersDisagree), "{other:?}");
+        }
     }
 }

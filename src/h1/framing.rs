@@ -93,7 +93,7 @@ fn declared_framing(version: Version, fields: &Fields) -> Result<Option<BodyFram
 }
 
 fn sole<'f>(fields: &'f Fields, name: &str, repeated: PeerError) -> Result<Option<&'f [u8]>, PeerError> {
-    let mut values = fields.iter().filter(|line| line.is(name)).map(|line| line.value());
+    let mut values = fields.values(name);
     let first = values.next();
     if values.next().is_some() { Err(repeated) } else { Ok(first) }
 }

@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 
-use super::fields::Fields;
+use super::fields::{Field, Fields};
 use super::scan::{HeadBounds, HeadScanner, HeadSpan};
 use super::target::{HostPolicy, RequestTarget};
 use super::{StatusCode, Version};
@@ -63,22 +65,32 @@ impl RequestHead {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn parse(head: &Bytes, field_count: usize, hosts: HostPolicy) -> Result<Self, HeadFault> {
-        let mut tokens = vec![httparse::EMPTY_HEADER; field_count];
-        let mut request = httparse::Request::new(&mut tokens);
-        let complete = request.parse(head) == Ok(httparse::Status::Complete(head.len()));
-        let (Some(method), Some(target), Some(minor), true) =
-            (request.method, request.path, request.version, complete)
-        else {
-            return Err(HeadFault::start(PeerError::ReadersDisagree));
+    fn parse(input: &[u8], span: HeadSpan, hosts: HostPolicy) -> Result<Self, ParseError> {
+        let head = &input[span.start..span.end];
+        let mut request = httparse::Request::new(&mut []);
+        let mut tokens = TokenRoom::new(span.lines.len());
+        let complete = request.parse_with_uninit_headers(head, tokens.as_mut());
+        let (Some(method), Some(target), Some(minor), true) = (
+            request.method,
+            request.path,
+            request.version,
+            complete == Ok(httparse::Status::Complete(head.len())),
+        ) else {
+            return Err(fault_at(PeerError::ReadersDisagree, span.start));
         };
-        let method = head.slice_ref(method.as_bytes());
-        let target = RequestTarget::parse(&method, head.slice_ref(target.as_bytes()))
-            .map_err(|error| HeadFault::part(error, head, target.as_bytes()))?;
+        // One space is between them, or the scanner would not have let them through.
+        let target_at = span.start + method.len() + 1;
+        let method = method_bytes(method.as_bytes());
+        let target = RequestTarget::parse(&method, Bytes::copy_from_slice(target.as_bytes()))
+            .map_err(|error| fault_at(error, target_at))?;
         let version = version(minor);
-        let fields = Fields::from_tokens(head, request.headers).map_err(HeadFault::start)?;
-        check_host(head, version, &target, &fields, hosts)?;
-        check_expect(head, version, &fields)?;
+        let fields = Fields::from_section(&input[span.fields..span.end], span.lines, request.headers)
+            .map_err(|error| fault_at(error, span.start))?;
+        check_host(version, &target, &fields, hosts).and_then(|()| check_expect(version, &fields)).map_err(
+            |(error, line)| {
+                fault_at(error, line.map_or(span.end, |line| span.fields + fields.position(line)))
+            },
+        )?;
         Ok(Self { version, fields, method, target })
     }
 }
@@ -119,17 +131,27 @@ impl ResponseHead {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn parse(head: &Bytes, field_count: usize) -> Result<Self, HeadFault> {
-        let mut tokens = vec![httparse::EMPTY_HEADER; field_count];
-        let mut response = httparse::Response::new(&mut tokens);
-        let complete = response.parse(head) == Ok(httparse::Status::Complete(head.len()));
-        let (Some(code), Some(minor), true) = (response.code, response.version, complete) else {
-            return Err(HeadFault::start(PeerError::ReadersDisagree));
+    fn parse(input: &[u8], span: HeadSpan) -> Result<Self, ParseError> {
+        let head = &input[span.start..span.end];
+        let mut response = httparse::Response::new(&mut []);
+        let mut tokens = TokenRoom::new(span.lines.len());
+        let complete = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            head,
+            tokens.as_mut(),
+        );
+        let (Some(code), Some(minor), true) =
+            (response.code, response.version, complete == Ok(httparse::Status::Complete(head.len())))
+        else {
+            return Err(fault_at(PeerError::ReadersDisagree, span.start));
         };
-        let status = StatusCode::new(code).ok_or(HeadFault::start(PeerError::StatusCode))?;
+        let status = StatusCode::new(code).ok_or(fault_at(PeerError::StatusCode, span.start))?;
         let version = version(minor);
-        let fields = Fields::from_tokens(head, response.headers).map_err(HeadFault::start)?;
-        Ok(Self { version, fields, status, reason: reason(head) })
+        // httparse would not give a reason back that has obs-text in it.
+        let reason = &input[span.start + REASON_AT..span.fields - b"\r\n".len()];
+        let fields = Fields::from_section(&input[span.fields..span.end], span.lines, response.headers)
+            .map_err(|error| fault_at(error, span.start))?;
+        Ok(Self { version, fields, status, reason: reason_bytes(reason) })
     }
 }
 
@@ -161,7 +183,7 @@ impl RequestHeadReader {
     pub fn read(&mut self, input: &[u8]) -> Result<Option<(RequestHead, usize)>, ParseError> {
         let hosts = self.hosts;
         let fresh = HeadScanner::request(self.bounds);
-        self.state.read(input, fresh, |head, fields| RequestHead::parse(head, fields, hosts))
+        self.state.read(input, fresh, |span| RequestHead::parse(input, span, hosts))
     }
 }
 
@@ -192,7 +214,7 @@ impl ResponseHeadReader {
     /// The first error of the head, as soon as its byte is there. It is repeated on every later call.
     pub fn read(&mut self, input: &[u8]) -> Result<Option<(ResponseHead, usize)>, ParseError> {
         let fresh = HeadScanner::response(self.bounds);
-        self.state.read(input, fresh, ResponseHead::parse)
+        self.state.read(input, fresh, |span| ResponseHead::parse(input, span))
     }
 }
 
@@ -206,15 +228,15 @@ impl ReaderState {
         &mut self,
         input: &[u8],
         fresh: HeadScanner,
-        parse: impl FnOnce(&Bytes, usize) -> Result<H, HeadFault>,
+        parse: impl FnOnce(HeadSpan) -> Result<H, ParseError>,
     ) -> Result<Option<(H, usize)>, ParseError> {
         let outcome = match self {
             Self::Failed(error) => return Err(*error),
             Self::Scanning(scanner) => match scanner.scan(input) {
                 Ok(None) => return Ok(None),
-                Ok(Some(HeadSpan { start, end, fields })) => {
-                    let head = Bytes::copy_from_slice(&input[start..end]);
-                    parse(&head, fields).map(|parsed| (parsed, end)).map_err(|fault| fault.behind(start))
+                Ok(Some(span)) => {
+                    let end = span.end;
+                    parse(span).map(|parsed| (parsed, end))
                 }
                 Err(error) => Err(error),
             },
@@ -227,26 +249,30 @@ impl ReaderState {
     }
 }
 
-/// A rule about a whole head that is broken, and where in the head.
-struct HeadFault {
-    error: PeerError,
-    at: usize,
+/// Room for what httparse finds: on the stack for all but the largest heads.
+struct TokenRoom<'b> {
+    few: [MaybeUninit<httparse::Header<'b>>; TokenRoom::FEW],
+    many: Vec<MaybeUninit<httparse::Header<'b>>>,
+    count: usize,
 }
 
-impl HeadFault {
-    fn start(error: PeerError) -> Self {
-        Self { error, at: 0 }
+impl<'b> TokenRoom<'b> {
+    const FEW: usize = 32;
+
+    fn new(count: usize) -> Self {
+        let many = if count > Self::FEW { vec![MaybeUninit::uninit(); count] } else { Vec::new() };
+        Self { few: [MaybeUninit::uninit(); Self::FEW], many, count }
     }
 
-    /// A fault where `part`, a piece of the memory of `head`, begins.
-    fn part(error: PeerError, head: &[u8], part: &[u8]) -> Self {
-        let at = part.as_ptr().addr().saturating_sub(head.as_ptr().addr());
-        Self { error, at: at.min(head.len()) }
+    fn as_mut(&mut self) -> &mut [MaybeUninit<httparse::Header<'b>>] {
+        if self.count > Self::FEW { &mut self.many } else { &mut self.few[..self.count] }
     }
+}
 
-    fn behind(self, start: usize) -> ParseError {
-        ParseError { fault: self.error.into(), at: (start + self.at) as u64 }
-    }
+const REASON_AT: usize = "HTTP/1.1 200 ".len();
+
+fn fault_at(error: PeerError, at: usize) -> ParseError {
+    ParseError { fault: error.into(), at: at as u64 }
 }
 
 fn version(minor: u8) -> Version {
@@ -254,50 +280,63 @@ fn version(minor: u8) -> Version {
     if minor == 0 { Version::Http10 } else { Version::Http11 }
 }
 
-/// The rest of a status line, which httparse would not give back with obs-text in it.
-fn reason(head: &Bytes) -> Bytes {
-    const REASON_AT: usize = "HTTP/1.1 200 ".len();
-    let end = head.iter().position(|&byte| byte == b'\r').unwrap_or(REASON_AT);
-    head.slice(REASON_AT.min(end)..end)
+/// Owns a method; the usual ones cost no memory.
+fn method_bytes(method: &[u8]) -> Bytes {
+    match method {
+        b"GET" => Bytes::from_static(b"GET"),
+        b"POST" => Bytes::from_static(b"POST"),
+        b"HEAD" => Bytes::from_static(b"HEAD"),
+        b"PUT" => Bytes::from_static(b"PUT"),
+        b"DELETE" => Bytes::from_static(b"DELETE"),
+        _ => Bytes::copy_from_slice(method),
+    }
 }
 
+/// Owns a reason phrase; the most usual one costs no memory.
+fn reason_bytes(reason: &[u8]) -> Bytes {
+    match reason {
+        b"OK" => Bytes::from_static(b"OK"),
+        _ => Bytes::copy_from_slice(reason),
+    }
+}
+
+/// A broken rule about a whole head, and the line that breaks it; none if it is not there.
+type BrokenRule<'f> = (PeerError, Option<Field<'f>>);
+
 /// RFC 9112, sections 3.2 and 3.2.2.
-fn check_host(
-    head: &[u8],
+fn check_host<'f>(
     version: Version,
     target: &RequestTarget,
-    fields: &Fields,
+    fields: &'f Fields,
     hosts: HostPolicy,
-) -> Result<(), HeadFault> {
-    let mut lines = fields.iter().filter(|line| line.is("Host"));
+) -> Result<(), BrokenRule<'f>> {
+    let mut lines = fields.named("Host");
     let Some(host) = lines.next() else {
         return match version {
             Version::Http10 => Ok(()),
-            Version::Http11 => Err(HeadFault { error: PeerError::HostMissing, at: head.len() }),
+            Version::Http11 => Err((PeerError::HostMissing, None)),
         };
     };
     if let Some(second) = lines.next() {
-        return Err(HeadFault::part(PeerError::HostRepeated, head, second.name()));
+        return Err((PeerError::HostRepeated, Some(second)));
     }
     if !hosts.accepts(host.value()) {
-        return Err(HeadFault::part(PeerError::HostInvalid, head, host.name()));
+        return Err((PeerError::HostInvalid, Some(host)));
     }
     match target.authority() {
         Some(authority) if !authority.eq_ignore_ascii_case(host.value()) => {
-            Err(HeadFault::part(PeerError::TargetHostMismatch, head, host.name()))
+            Err((PeerError::TargetHostMismatch, Some(host)))
         }
         _ => Ok(()),
     }
 }
 
 /// RFC 9110, section 10.1.1: one expectation exists, and HTTP/1.0 has none.
-fn check_expect(head: &[u8], version: Version, fields: &Fields) -> Result<(), HeadFault> {
+fn check_expect(version: Version, fields: &Fields) -> Result<(), BrokenRule<'_>> {
     let is_other = |value: &[u8]| !value.eq_ignore_ascii_case(b"100-continue");
-    let other = fields.iter().find(|line| line.is("Expect") && is_other(line.value()));
+    let other = fields.named("Expect").find(|line| is_other(line.value()));
     match other {
-        Some(line) if version == Version::Http11 => {
-            Err(HeadFault::part(PeerError::UnsupportedExpectation, head, line.name()))
-        }
+        Some(line) if version == Version::Http11 => Err((PeerError::UnsupportedExpectation, Some(line))),
         _ => Ok(()),
     }
 }

@@ -12,7 +12,7 @@
 //! | head to bytes | [`RequestHead::encode`], [`ResponseHead::encode`] |
 //!
 //! Heads are read twice: by a scanner that sees every byte once, however it arrives, and knows our rules; then by
-//! httparse, once, when the end of the head is there. Both must agree.
+//! httparse, once, when the end of the head is there. Both must find the same lines in the same places.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +29,7 @@ mod trailers;
 mod tests;
 
 pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_last_chunk};
-pub use fields::{FieldLine, Fields};
+pub use fields::{Field, FieldLine, Fields};
 pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
 pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
 pub(crate) use syntax::is_alias;

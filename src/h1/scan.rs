@@ -6,9 +6,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::syntax::{is_target_byte, is_token_byte, is_value_byte};
+use super::fields::LineSpan;
+use super::syntax::{is_target_byte, is_token_byte, target_run, token_run, value_run};
 use crate::error::{Fault, LimitError, ParseError, PeerError};
 use crate::limits::METHOD_BYTES;
+
+/// Room for the lines of most heads at once.
+const ORDINARY_LINES: usize = 16;
 
 /// The bounds on one head.
 #[derive(Clone, Copy)]
@@ -21,14 +25,16 @@ pub(crate) struct HeadBounds {
     pub(crate) fields: usize,
 }
 
-/// Where a head that passed is, and how many fields it has.
+/// Where in the input a head that passed is.
 pub(crate) struct HeadSpan {
     /// Where the start line begins, behind an empty line.
     pub(crate) start: usize,
+    /// Where the field lines begin.
+    pub(crate) fields: usize,
     /// Where the body, or the next message, begins.
     pub(crate) end: usize,
-    /// How many field lines there are.
-    pub(crate) fields: usize,
+    /// The field lines; zero is where they begin.
+    pub(crate) lines: Vec<LineSpan>,
 }
 
 /// The scan of one head, from its first byte to the empty line behind its fields.
@@ -39,7 +45,7 @@ pub(crate) struct HeadScanner {
 
 enum HeadPart {
     StartLine(LineScanner),
-    Fields { start: usize, scanner: FieldScanner },
+    Fields { start: usize, fields: usize, scanner: FieldScanner },
 }
 
 impl HeadScanner {
@@ -62,15 +68,16 @@ impl HeadScanner {
                     Progress::More => return Ok(None),
                     Progress::Ended { end } => {
                         let scanner = FieldScanner::head(end, self.bounds);
-                        self.part = HeadPart::Fields { start: line.start, scanner };
+                        self.part = HeadPart::Fields { start: line.start, fields: end, scanner };
                     }
                 },
-                HeadPart::Fields { start, scanner } => {
+                HeadPart::Fields { start, fields, scanner } => {
                     let unseen = input.get(scanner.pos..).unwrap_or_default();
                     return match scanner.scan(unseen)? {
                         Progress::More => Ok(None),
                         Progress::Ended { end } => {
-                            Ok(Some(HeadSpan { start: *start, end, fields: scanner.lines }))
+                            let lines = scanner.take_lines();
+                            Ok(Some(HeadSpan { start: *start, fields: *fields, end, lines }))
                         }
                     };
                 }
@@ -91,10 +98,12 @@ pub(crate) enum Progress {
 /// The scan of field lines, in a head or a trailer section, up to and with the empty line.
 pub(crate) struct FieldScanner {
     state: FieldState,
+    start: usize,
     pos: usize,
     bound: usize,
     too_long: LimitError,
-    lines: usize,
+    /// The line in progress is the last one.
+    lines: Vec<LineSpan>,
     max_lines: usize,
     too_many: LimitError,
 }
@@ -113,10 +122,11 @@ impl FieldScanner {
     const fn head(pos: usize, bounds: HeadBounds) -> Self {
         Self {
             state: FieldState::LineStart,
+            start: pos,
             pos,
             bound: bounds.head,
             too_long: LimitError::Head,
-            lines: 0,
+            lines: Vec::new(),
             max_lines: bounds.fields,
             too_many: LimitError::Fields,
         }
@@ -126,18 +136,19 @@ impl FieldScanner {
     pub(crate) const fn trailer(bytes: usize, lines: usize) -> Self {
         Self {
             state: FieldState::LineStart,
+            start: 0,
             pos: 0,
             bound: bytes,
             too_long: LimitError::Trailer,
-            lines: 0,
+            lines: Vec::new(),
             max_lines: lines,
             too_many: LimitError::TrailerFields,
         }
     }
 
-    /// How many field lines have begun.
-    pub(crate) const fn lines(&self) -> usize {
-        self.lines
+    /// The lines of a section that has ended; zero is where it began.
+    pub(crate) fn take_lines(&mut self) -> Vec<LineSpan> {
+        std::mem::take(&mut self.lines)
     }
 
     /// Looks at bytes that follow those of the last call; positions go on counting.
@@ -145,10 +156,13 @@ impl FieldScanner {
         let base = self.pos;
         let unseen = &unseen[..unseen.len().min(self.bound.saturating_sub(base))];
         loop {
+            if matches!(self.state, FieldState::LineStart) {
+                self.skip_whole_lines(&unseen[self.pos - base..]);
+            }
             let rest = &unseen[self.pos - base..];
             self.pos += match self.state {
-                FieldState::Name => run(rest, is_token_byte),
-                FieldState::Value => run(rest, is_value_byte),
+                FieldState::Name => token_run(rest),
+                FieldState::Value => value_run(rest),
                 FieldState::LineStart | FieldState::LineLf | FieldState::EndLf => 0,
             };
             if self.pos >= self.bound {
@@ -164,31 +178,65 @@ impl FieldScanner {
         }
     }
 
+    /// Takes the lines in front that are whole and right in one go each; the others go byte by byte, to the verdict.
+    fn skip_whole_lines(&mut self, mut rest: &[u8]) {
+        if self.lines.is_empty() {
+            self.lines.reserve(ORDINARY_LINES.min(self.max_lines));
+        }
+        while self.lines.len() < self.max_lines {
+            let name = token_run(rest);
+            let Some((b':', behind)) = rest[name..].split_first() else { return };
+            let value = value_run(behind);
+            if name == 0 || !behind[value..].starts_with(b"\r\n") {
+                return;
+            }
+            rest = &behind[value + 2..];
+            let start = self.pos - self.start;
+            let colon = start + name;
+            self.lines.push(LineSpan { name: start..colon, value: colon + 1..colon + 1 + value });
+            self.pos += name + 1 + value + 2;
+        }
+    }
+
     /// The state behind `byte`; none behind the end of the section.
     fn next(&mut self, byte: u8) -> Result<Option<FieldState>, Fault> {
+        let here = self.pos - self.start;
         let next = match (self.state, byte) {
             (FieldState::LineLf, b'\n') => FieldState::LineStart,
             (FieldState::EndLf, b'\n') => return Ok(None),
             (FieldState::LineLf | FieldState::EndLf, _) => return Err(PeerError::BareCr.into()),
             (_, b'\n') => return Err(PeerError::BareLf.into()),
             (FieldState::LineStart, b'\r') => FieldState::EndLf,
-            (FieldState::LineStart, b' ' | b'\t') if self.lines == 0 => {
+            (FieldState::LineStart, b' ' | b'\t') if self.lines.is_empty() => {
                 return Err(PeerError::BlankBeforeFields.into());
             }
             (FieldState::LineStart, b' ' | b'\t') => return Err(PeerError::ObsoleteFold.into()),
             (FieldState::LineStart, b':') => return Err(PeerError::FieldNameEmpty.into()),
             (FieldState::LineStart, _) if !is_token_byte(byte) => return Err(PeerError::FieldNameByte.into()),
-            (FieldState::LineStart, _) if self.lines == self.max_lines => return Err(self.too_many.into()),
+            (FieldState::LineStart, _) if self.lines.len() == self.max_lines => {
+                return Err(self.too_many.into());
+            }
             (FieldState::LineStart, _) => {
-                self.lines += 1;
+                self.lines.push(LineSpan { name: here..here, value: here..here });
                 FieldState::Name
             }
             // A name's token bytes never come here: they are skipped in one run.
-            (FieldState::Name, b':') => FieldState::Value,
+            (FieldState::Name, b':') => {
+                if let Some(line) = self.lines.last_mut() {
+                    line.name.end = here;
+                    line.value.start = here + 1;
+                }
+                FieldState::Value
+            }
             (FieldState::Name, b'\r') => return Err(PeerError::FieldColon.into()),
             (FieldState::Name, b' ' | b'\t') => return Err(PeerError::FieldNameBlank.into()),
             (FieldState::Name, _) => return Err(PeerError::FieldNameByte.into()),
-            (FieldState::Value, b'\r') => FieldState::LineLf,
+            (FieldState::Value, b'\r') => {
+                if let Some(line) = self.lines.last_mut() {
+                    line.value.end = here;
+                }
+                FieldState::LineLf
+            }
             (FieldState::Value, _) => return Err(PeerError::FieldValueByte.into()),
         };
         Ok(Some(next))
@@ -230,11 +278,15 @@ impl LineScanner {
 
     fn scan(&mut self, input: &[u8], bounds: HeadBounds) -> Result<Progress, ParseError> {
         let input = &input[..input.len().min(bounds.head)];
+        if let Some(end) = self.whole_line(input, bounds) {
+            self.pos = end;
+            return Ok(Progress::Ended { end });
+        }
         loop {
             let rest = input.get(self.pos..).unwrap_or_default();
             self.pos += match self.state {
-                LineState::Target => run(rest, is_target_byte),
-                LineState::Reason => run(rest, is_value_byte),
+                LineState::Target => target_run(rest),
+                LineState::Reason => value_run(rest),
                 _ => 0,
             };
             self.check_bounds(bounds)?;
@@ -245,6 +297,32 @@ impl LineScanner {
                 Some(state) => self.state = state,
                 None => return Ok(Progress::Ended { end: self.pos }),
             }
+        }
+    }
+
+    /// The end of a line that is there whole and right; any other goes byte by byte, to the verdict.
+    fn whole_line(&self, input: &[u8], bounds: HeadBounds) -> Option<usize> {
+        match self.state {
+            LineState::RequestStart => {
+                let method = token_run(&input[..input.len().min(METHOD_BYTES)]);
+                let behind = input[method..].strip_prefix(b" ").filter(|_| method > 0)?;
+                let target = target_run(behind);
+                let behind = behind[target..].strip_prefix(b" ").filter(|_| target > 0)?;
+                let behind = behind.strip_prefix(VERSION_STEM)?;
+                let behind = behind.strip_prefix(b"0\r\n").or_else(|| behind.strip_prefix(b"1\r\n"))?;
+                let end = input.len() - behind.len();
+                (end - b"\r\n".len() <= bounds.line).then_some(end)
+            }
+            LineState::ResponseVersion { matched: 0 } => {
+                let behind = input.strip_prefix(VERSION_STEM)?;
+                let [b'0' | b'1', b' ', b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', b' ', behind @ ..] = behind
+                else {
+                    return None;
+                };
+                let behind = behind[value_run(behind)..].strip_prefix(b"\r\n")?;
+                Some(input.len() - behind.len())
+            }
+            _ => None,
         }
     }
 
@@ -340,11 +418,6 @@ fn is_version_byte(matched: usize, byte: u8) -> bool {
 /// Whether the third part of a request line is no version in any spelling, so that the space was one too many.
 fn is_stray_word(matched: usize, byte: u8) -> bool {
     matched < VERSION_NAME_BYTES && !byte.eq_ignore_ascii_case(&VERSION_STEM[matched])
-}
-
-/// How many bytes at the front are of a class.
-fn run(bytes: &[u8], class: impl Fn(u8) -> bool) -> usize {
-    bytes.iter().position(|&byte| !class(byte)).unwrap_or(bytes.len())
 }
 
 fn fault_at(fault: impl Into<Fault>, at: usize) -> ParseError {

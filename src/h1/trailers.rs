@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::fields::{FieldLine, Fields};
+use super::fields::{Field, Fields};
 use super::syntax::is_alias;
 
 const FORBIDDEN: &[&str] = &[
@@ -58,7 +58,7 @@ pub(super) fn drop_forbidden(trailers: &mut Fields) {
     trailers.retain(|line| !is_forbidden(line));
 }
 
-fn is_forbidden(line: &FieldLine) -> bool {
+fn is_forbidden(line: Field<'_>) -> bool {
     let name = line.name();
     FORBIDDEN.iter().any(|other| is_alias(name, other))
         || FORBIDDEN_FAMILIES

@@ -21,40 +21,6 @@ pub(super) enum Endpoint {
     Other,
 }
 
-/// Method, collection and action of `/{collection}/{name}/{action}`.
-const FOLLOWED_NAMED: &[(&[u8], &[u8], &[u8])] = &[
-    (b"POST", b"containers", b"wait"),
-    (b"POST", b"containers", b"stop"),
-    (b"POST", b"containers", b"restart"),
-    (b"GET", b"containers", b"logs"),
-    (b"GET", b"containers", b"stats"),
-    (b"GET", b"containers", b"export"),
-    (b"GET", b"containers", b"archive"),
-    (b"PUT", b"containers", b"archive"),
-    (b"GET", b"services", b"logs"),
-    (b"GET", b"tasks", b"logs"),
-    (b"GET", b"images", b"get"),
-    (b"POST", b"images", b"push"),
-    (b"POST", b"plugins", b"push"),
-    (b"POST", b"plugins", b"upgrade"),
-];
-
-/// Method and path of operations without a name in them.
-const FOLLOWED_FIXED: &[(&[u8], &[u8])] = &[
-    (b"GET", b"events"),
-    (b"POST", b"build"),
-    (b"POST", b"build/prune"),
-    (b"POST", b"commit"),
-    (b"POST", b"containers/prune"),
-    (b"POST", b"images/create"),
-    (b"POST", b"images/load"),
-    (b"POST", b"images/prune"),
-    (b"GET", b"images/get"),
-    (b"GET", b"system/df"),
-    (b"POST", b"plugins/pull"),
-    (b"POST", b"volumes/prune"),
-];
-
 impl Endpoint {
     /// Finds the operation. `base` is a path under which the daemon is served, as in
     /// `DOCKER_HOST=tcp://host/base`; a target below it is looked at without it.
@@ -74,22 +40,49 @@ impl Endpoint {
     fn of_path(method: &[u8], path: &[u8]) -> Self {
         let Some(path) = without_version(path).strip_prefix(b"/") else { return Self::Other };
         let operation = path.strip_prefix(b"libpod/").unwrap_or(path);
-        let is = |verb: &[u8], collection, action| method == verb && has_shape(operation, collection, action);
-        if is(b"GET", b"containers", b"attach/ws") {
-            Self::AttachWebSocket
-        } else if is(b"POST", b"containers", b"attach") {
-            Self::Attach
-        } else if is(b"POST", b"exec", b"start") {
-            Self::ExecStart
-        } else if method == b"POST" && (path == b"session" || path == b"grpc") {
-            Self::BuildKit
-        } else if FOLLOWED_FIXED.contains(&(method, operation))
-            || FOLLOWED_NAMED.iter().any(|(verb, collection, action)| is(verb, collection, action))
-        {
-            Self::Followed
-        } else {
-            Self::Other
+        match (method, path) {
+            (b"POST", b"session" | b"grpc") => Self::BuildKit,
+            _ if is_followed(method, operation) => Self::Followed,
+            _ => parts(operation).map_or(Self::Other, |parts| Self::of_parts(method, parts)),
         }
+    }
+
+    fn of_parts(method: &[u8], (collection, name, action): (&[u8], &[u8], &[u8])) -> Self {
+        match (method, collection, action) {
+            (b"GET", b"containers", b"ws") if name.len() > b"/attach".len() && name.ends_with(b"/attach") => {
+                Self::AttachWebSocket
+            }
+            (b"POST", b"containers", b"attach") => Self::Attach,
+            (b"POST", b"exec", b"start") => Self::ExecStart,
+            (b"POST", b"containers", b"wait" | b"stop" | b"restart")
+            | (b"GET", b"containers", b"logs" | b"stats" | b"export")
+            | (b"GET" | b"PUT", b"containers", b"archive")
+            | (b"GET", b"services" | b"tasks", b"logs")
+            | (b"GET", b"images", b"get")
+            | (b"POST", b"images" | b"plugins", b"push")
+            | (b"POST", b"plugins", b"upgrade") => Self::Followed,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether this is one of the slow operations without a name in their path.
+fn is_followed(method: &[u8], operation: &[u8]) -> bool {
+    match method {
+        b"GET" => matches!(operation, b"events" | b"images/get" | b"system/df"),
+        b"POST" => matches!(
+            operation,
+            b"build"
+                | b"build/prune"
+                | b"commit"
+                | b"containers/prune"
+                | b"images/create"
+                | b"images/load"
+                | b"images/prune"
+                | b"plugins/pull"
+                | b"volumes/prune"
+        ),
+        _ => false,
     }
 }
 
@@ -150,13 +143,12 @@ fn without_version(path: &[u8]) -> &[u8] {
     if len > 0 && rest.get(len) == Some(&b'/') { &rest[len..] } else { path }
 }
 
-/// Whether `path` is `{collection}/{name}/{action}` with some name.
-fn has_shape(path: &[u8], collection: &[u8], action: &[u8]) -> bool {
-    path.strip_prefix(collection)
-        .and_then(|rest| rest.strip_suffix(action))
-        .and_then(|rest| rest.strip_prefix(b"/"))
-        .and_then(|rest| rest.strip_suffix(b"/"))
-        .is_some_and(|name| !name.is_empty())
+/// Collection, name and action of `{collection}/{name}/{action}`; the name may have slashes in it.
+fn parts(operation: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let first = operation.iter().position(|&byte| byte == b'/')?;
+    let last = operation.iter().rposition(|&byte| byte == b'/')?;
+    let name = operation.get(first + 1..last).filter(|name| !name.is_empty())?;
+    Some((&operation[..first], name, &operation[last + 1..]))
 }
 
 #[cfg(test)]

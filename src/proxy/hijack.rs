@@ -161,15 +161,16 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
 /// Decides what a response head means, given the request that was sent as [`plan`] said.
 #[must_use]
 pub fn decide(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Decision {
-    let plan = plan(request);
     match response.status {
-        101 if plan.send_upgrade && agrees(request, response) => Decision::Tunnel(HijackKind::Upgrade),
+        101 if plan(request).send_upgrade && agrees(request, response) => {
+            Decision::Tunnel(HijackKind::Upgrade)
+        }
         101 => Decision::Refuse,
         100..=199 => Decision::Interim,
         200..=299 if request.method == b"CONNECT" && request.allow_connect => {
             Decision::Tunnel(HijackKind::Connect)
         }
-        200 if plan.kind == RequestKind::Switch && is_raw_stream(request, response) => {
+        200 if is_raw_stream(request, response) && plan(request).kind == RequestKind::Switch => {
             Decision::Tunnel(HijackKind::RawStream)
         }
         200..=599 => Decision::Message,
@@ -219,15 +220,16 @@ fn agrees(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
 /// Docker's bare 200. Each clause keeps something else out: the operation keeps out `logs`, the missing
 /// framing a detached exec and what an intermediary has re-framed, the type an intermediary's error page.
 fn is_raw_stream(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
+    if response.has_length || response.has_transfer_encoding {
+        return false;
+    }
     let media_type = response
         .content_type
         .map(|value| value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii())
         .unwrap_or_default();
-    matches!(request.endpoint(), Endpoint::Attach | Endpoint::ExecStart)
-        && !response.has_length
-        && !response.has_transfer_encoding
-        && (media_type.eq_ignore_ascii_case(b"application/vnd.docker.raw-stream")
-            || media_type.eq_ignore_ascii_case(b"application/vnd.docker.multiplexed-stream"))
+    let is_stream = media_type.eq_ignore_ascii_case(b"application/vnd.docker.raw-stream")
+        || media_type.eq_ignore_ascii_case(b"application/vnd.docker.multiplexed-stream");
+    is_stream && matches!(request.endpoint(), Endpoint::Attach | Endpoint::ExecStart)
 }
 
 /// The elements of a comma-separated list (RFC 9110, section 5.6.1).

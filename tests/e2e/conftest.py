@@ -1,8 +1,7 @@
 """Fixtures: one real daemon and one proxy for the whole session, docker clients for each way to the daemon.
 
-Run `make test-e2e`, or `make test-e2e-gateway` to go through the gateway. `pytest tests/e2e`, as root, runs what they have
-built. support/tools.py lists the
-environment variables.
+Run `make test-e2e`, or `make test-e2e-gateway` to go through the gateway. `pytest tests/e2e`, as root, runs with what
+they have built. support/tools.py lists the environment variables.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ import pytest
 
 from support import ports
 from support.ports import PublishingDaemon, make_socket
-from support.proc import poll
+from support.proc import open_fds, poll
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
@@ -160,3 +160,55 @@ def test_daemon_restart(publisher, container, number):
     poll(lambda: publisher.running(container) and publisher.proxies(), "the container is back", seconds=30)
     publisher.serve(container, TCP, 80, echo_tcp)
     assert answers(publisher, ("127.0.0.1", 18080))
+
+
+def polls(pid):
+    """Whether a process waits for connections with a poller: then it serves."""
+    return any("[eventpoll]" in target for target in open_fds(pid).values())
+
+
+def sockets(pid):
+    return sum(target.startswith("socket:") for target in open_fds(pid).values())
+
+
+only_with_broker = pytest.mark.parametrize("publisher", ["broker"], indirect=True)
+
+
+@only_with_broker
+def test_the_broker_serves(publisher, container):
+    numbers = range(18100, 18103)
+    publisher.publish(container, {f"{number}/tcp": ("127.0.0.1", number) for number in numbers})
+    for number in numbers:
+        publisher.serve(container, TCP, number, echo_tcp)
+    broker = publisher.broker()
+    assert polls(broker) and not any(polls(pid) for pid in publisher.proxies())
+    idle = sockets(broker)
+    with publisher.connect(TCP, ("127.0.0.1", numbers[0])) as client:
+        client.sendall(b"x")
+        poll(lambda: sockets(broker) == idle + 2, "the connection is the broker's")
+    assert all(answers(publisher, ("127.0.0.1", number)) for number in numbers)
+    publisher.remove(container)
+    poll(lambda: publisher.broker() is None, "the broker ends with the last port")
+
+
+@only_with_broker
+def test_a_killed_broker_takes_no_port_down(publisher, container):
+    numbers = range(18100, 18103)
+    publisher.publish(container, {f"{number}/tcp": ("127.0.0.1", number) for number in numbers})
+    for number in numbers:
+        publisher.serve(container, TCP, number, echo_tcp)
+    before = set(publisher.proxies())
+    os.kill(publisher.broker(), signal.SIGKILL)
+    assert all(answers(publisher, ("127.0.0.1", number)) for number in numbers)  # at once, and later
+    poll(lambda: all(map(polls, before)), "every proxy serves its own port")
+    assert all(answers(publisher, ("127.0.0.1", number)) for number in numbers)
+    assert set(publisher.proxies()) == before and publisher.broker() is None
+
+    another = f"{container}-another"
+    try:
+        publisher.publish(another, {"80/tcp": ("127.0.0.1", 18080)})
+        publisher.serve(another, TCP, 80, echo_tcp)
+        assert answers(publisher, ("127.0.0.1", 18080))
+        assert polls(publisher.broker())
+    finally:
+        publisher.remove(another)

@@ -30,14 +30,14 @@ pub(crate) const ATTACH: &str =
     "POST /containers/x/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 pub(crate) const SWITCHED: &str = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
-/// An engine with one worker.
+/// Engines, one unless more are asked for.
 pub(crate) struct Gate {
     pub(crate) workers: Workers,
     pub(crate) at: SocketAddr,
     seen: Receiver<String>,
 }
 
-/// Hands on what it sees as lines: `exchange END STATUS`, `tunnel REASON UP DOWN`, or an event as it is.
+/// Hands on what it sees as lines: `exchange END STATUS UPSTREAM`, `tunnel REASON UP DOWN`, or an event as it is.
 struct Telling(Mutex<SyncSender<String>>);
 
 impl Telling {
@@ -48,7 +48,8 @@ impl Telling {
 
 impl Observer for Telling {
     fn exchange(&self, exchange: &Exchange<'_>) {
-        self.tell(format!("exchange {} {:?}", exchange.end.name(), exchange.status));
+        let upstream = exchange.upstream.map_or("-", |upstream| &upstream.name);
+        self.tell(format!("exchange {} {:?} {upstream}", exchange.end.name(), exchange.status));
     }
 
     fn tunnel(&self, tunnel: &Tunnel<'_>) {
@@ -82,9 +83,19 @@ impl Gate {
         limits: Limits,
         options: EngineOptions,
     ) -> Self {
+        Self::on_threads(1, socket, router, limits, options)
+    }
+
+    pub(crate) fn on_threads(
+        threads: usize,
+        socket: TcpListener,
+        router: Arc<dyn Router>,
+        limits: Limits,
+        options: EngineOptions,
+    ) -> Self {
         let (sender, seen) = sync_channel(100_000);
         let observer: Arc<dyn Observer> = Arc::new(Telling(Mutex::new(sender)));
-        let workers = Workers::start(NonZeroUsize::MIN, &options, &observer).unwrap();
+        let workers = Workers::start(NonZeroUsize::new(threads).unwrap(), &options, &observer).unwrap();
         let at = socket.local_addr().unwrap();
         let mut settings = ListenerSettings::new("test", Service::Http(router));
         settings.conn = Arc::new(ConnConfig { limits, ..ConnConfig::default() });
@@ -120,8 +131,9 @@ impl Gate {
         self.workers.drain(Some(PATIENCE));
         let handles = self.workers.handles().to_vec();
         self.workers.join().unwrap();
-        let stats = handles[0].stats();
-        assert_eq!((stats.clients_now, stats.tunnels_now, stats.pooled_now), (0, 0, 0), "{stats:?}");
+        for stats in handles.iter().map(|handle| handle.stats()) {
+            assert_eq!((stats.clients_now, stats.tunnels_now, stats.pooled_now), (0, 0, 0), "{stats:?}");
+        }
     }
 }
 

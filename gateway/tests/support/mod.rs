@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -190,7 +190,13 @@ impl Manager {
 
     pub(crate) fn next(&self) -> String {
         let mut message = [0; 4096];
-        let length = self.socket.recv(&mut message).expect("a message to the service manager");
+        // With a time limit, a receive is not restarted after the machine was frozen.
+        let length = loop {
+            match self.socket.recv(&mut message) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result.expect("a message to the service manager"),
+            }
+        };
         String::from_utf8_lossy(&message[..length]).into_owned()
     }
 
@@ -234,8 +240,10 @@ impl Gateway {
                 let _ = sender.send(line);
             }
         });
-        let ready = manager.wait("READY=1");
-        Self { child, manager, log, ready }
+        // Made first, so that a gateway that does not become ready is killed, too.
+        let mut gateway = Self { child, manager, log, ready: String::new() };
+        gateway.ready = gateway.manager.wait("READY=1");
+        gateway
     }
 
     /// The address of its first TCP listener.

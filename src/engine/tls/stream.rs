@@ -98,7 +98,8 @@ impl TlsStream {
             match self.receive() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Handshake::WantsRead),
                 Err(error) => return Err(error),
-                Ok(()) if self.end != End::Open => {
+                // What completes it may bring the peer's data along, and its end.
+                Ok(()) if self.end != End::Open && self.tls.is_handshaking() => {
                     return Err(io::Error::new(
                         ErrorKind::UnexpectedEof,
                         "the peer left during the handshake",

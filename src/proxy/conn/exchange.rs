@@ -95,7 +95,7 @@ impl Exchange {
         head: RequestHead,
         config: &ConnConfig,
         started: Instant,
-    ) -> Result<Self, Box<(Refused, RequestHead)>> {
+    ) -> Result<Box<Self>, Box<(Refused, RequestHead)>> {
         let framing = match check_connection_options(&head.fields, config.limits.fields)
             .and_then(|()| request_framing(head.version, &head.fields))
         {
@@ -124,7 +124,7 @@ impl Exchange {
         let is_connect = head.method() == b"CONNECT";
         let asks_close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
         let gathering = matches!(request, RequestHalf::Gathering { .. });
-        Ok(Self {
+        Ok(Box::new(Self {
             no_reuse: (plan.kind == RequestKind::Switch).then_some(NoReuse::SwitchProposed),
             // A body that is here already needs no permission.
             send_expect: head.expects_continue() && !gathering,
@@ -148,7 +148,7 @@ impl Exchange {
             started,
             asked_at: None,
             head_at: None,
-        })
+        }))
     }
 
     /// Whether the request may be sent a second time when nobody has answered it (RFC 9110, section 9.2.2): only
@@ -227,7 +227,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn into_summary(self, now: Instant) -> Box<ExchangeSummary> {
+    pub(super) fn into_summary(self: Box<Self>, now: Instant) -> Box<ExchangeSummary> {
         Box::new(ExchangeSummary {
             request: Some(self.head),
             status: self.status,

@@ -4,11 +4,12 @@
 //! Framing was decided from the fields as received. Here they are stripped first, then ours are added, so that no
 //! field of a peer can remove or alter one of ours.
 
+use std::io::Write;
 use std::net::IpAddr;
 
 use super::body::BodyWriter;
 use crate::error::PeerError;
-use crate::h1::{BodyFraming, FieldLine, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
+use crate::h1::{BodyFraming, Field, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
 use crate::proxy::config::Forwarding;
 
 /// Room for most heads, so that the queue does not grow field by field.
@@ -28,6 +29,16 @@ const HOP_BY_HOP: &[&str] = &[
     "Proxy-Authorization",
     "Proxy-Authentication-Info",
 ];
+
+/// The lengths of those names, a bit each: most other names are told apart by theirs.
+const HOP_BY_HOP_LENGTHS: u32 = {
+    let (mut lengths, mut at) = (0, 0);
+    while at < HOP_BY_HOP.len() {
+        lengths |= 1 << HOP_BY_HOP[at].len();
+        at += 1;
+    }
+    lengths
+};
 
 /// What a client might say about itself, or about who it is.
 const CLAIMS: &[&str] = &["Forwarded", "X-Real-IP"];
@@ -92,7 +103,8 @@ impl RequestRewrite<'_> {
         // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
         let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
         push(out, "Host", replaced.or(own_host).unwrap_or_default());
-        for line in fields.iter().filter(|line| self.goes_on(line, fields)) {
+        let hop_by_hop = HopByHop::of(fields);
+        for line in fields.iter().filter(|line| !hop_by_hop.has(line.name()) && self.goes_on(*line)) {
             push_line(out, line);
         }
         push_framing(out, self.framing);
@@ -108,10 +120,10 @@ impl RequestRewrite<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn goes_on(&self, line: &FieldLine, fields: &Fields) -> bool {
+    /// Whether a field goes on that is not for one hop.
+    fn goes_on(&self, line: Field<'_>) -> bool {
         let name = line.name();
-        !is_hop_by_hop(name, fields)
-            && !is_alias(name, "Host")
+        !is_alias(name, "Host")
             && (self.send_expect || !line.is("Expect"))
             && (self.forwarding.trusted || !is_claim(name))
     }
@@ -178,12 +190,13 @@ impl ResponseRewrite<'_> {
     pub(super) fn encode(&self, head: &ResponseHead, out: &mut Vec<u8>) {
         out.reserve(ORDINARY_HEAD);
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(&decimal(u64::from(head.status().as_u16())));
+        push_decimal(out, u64::from(head.status().as_u16()));
         out.push(b' ');
         out.extend_from_slice(head.reason());
         out.extend_from_slice(b"\r\n");
         let fields = &head.fields;
-        for line in fields.iter().filter(|line| !is_hop_by_hop(line.name(), fields)) {
+        let hop_by_hop = HopByHop::of(fields);
+        for line in fields.iter().filter(|line| !hop_by_hop.has(line.name())) {
             push_line(out, line);
         }
         match self.body {
@@ -217,7 +230,7 @@ pub(super) fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-pub(super) fn push_line(out: &mut Vec<u8>, line: &FieldLine) {
+pub(super) fn push_line(out: &mut Vec<u8>, line: Field<'_>) {
     out.extend_from_slice(line.name());
     out.extend_from_slice(b": ");
     out.extend_from_slice(line.value());
@@ -227,7 +240,11 @@ pub(super) fn push_line(out: &mut Vec<u8>, line: &FieldLine) {
 pub(super) fn push_framing(out: &mut Vec<u8>, framing: BodyFraming) {
     match framing {
         BodyFraming::Empty | BodyFraming::CloseDelimited => {}
-        BodyFraming::Length(length) => push(out, "Content-Length", &decimal(length)),
+        BodyFraming::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            push_decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         BodyFraming::Chunked => push(out, "Transfer-Encoding", b"chunked"),
     }
 }
@@ -241,14 +258,29 @@ fn push_via(out: &mut Vec<u8>, version: Version, pseudonym: &[u8]) {
     push(out, "Via", &[number, pseudonym].concat());
 }
 
-fn decimal(number: u64) -> Vec<u8> {
-    number.to_string().into_bytes()
+fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{number}");
 }
 
-/// Whether a field is for one hop: by its name, or because `Connection` says so.
-fn is_hop_by_hop(name: &[u8], fields: &Fields) -> bool {
-    HOP_BY_HOP.iter().any(|known| is_alias(name, known))
-        || fields.members("Connection").any(|option| option.eq_ignore_ascii_case(name))
+/// Tells whether a field is for one hop: by its name, or because `Connection` says so.
+struct HopByHop<'f> {
+    /// The fields of the head, if there is a `Connection` among them.
+    connection: Option<&'f Fields>,
+}
+
+impl<'f> HopByHop<'f> {
+    fn of(fields: &'f Fields) -> Self {
+        Self { connection: fields.contains("Connection").then_some(fields) }
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        let may_be_known = name.len() < 32 && HOP_BY_HOP_LENGTHS >> name.len() & 1 == 1;
+        (may_be_known && HOP_BY_HOP.iter().any(|known| is_alias(name, known)))
+            || self.connection.is_some_and(|fields| {
+                fields.members("Connection").any(|option| option.eq_ignore_ascii_case(name))
+            })
+    }
 }
 
 fn is_claim(name: &[u8]) -> bool {

@@ -111,6 +111,8 @@ pub struct ProxyConn {
     client: Client,
     down: Port,
     up: Port,
+    /// Reads one head after the other.
+    reader: RequestHeadReader,
     stage: Stage,
     events: VecDeque<ConnEvent>,
     requests: u32,
@@ -139,7 +141,6 @@ impl Port {
 enum Stage {
     /// Between requests, or within a head.
     Idle {
-        reader: Box<RequestHeadReader>,
         since: Instant,
         first_byte: Option<Instant>,
     },
@@ -163,13 +164,13 @@ impl ProxyConn {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(config: Arc<ConnConfig>, client: Client, now: Instant) -> Self {
-        let stage = Stage::idle(&config, now);
         Self {
+            reader: RequestHeadReader::new(&config.limits, config.hosts),
             config,
             client,
             down: Port::new(now),
             up: Port::new(now),
-            stage,
+            stage: Stage::idle(now),
             events: VecDeque::new(),
             requests: 0,
             draining: false,

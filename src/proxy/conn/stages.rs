@@ -2,7 +2,6 @@
 //! The client's side: reading requests, ending exchanges and the connection.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::body::Moved;
@@ -11,15 +10,13 @@ use super::exchange::{Exchange, Link, Refused, RequestHalf};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
 use crate::error::{ParseError, Side};
-use crate::h1::{BodyFraming, RequestHead, RequestHeadReader};
-use crate::proxy::config::ConnConfig;
+use crate::h1::{BodyFraming, RequestHead};
 use crate::proxy::hijack::RequestKind;
 use crate::proxy::reply::Reply;
 
 impl Stage {
-    pub(super) fn idle(config: &Arc<ConnConfig>, now: Instant) -> Self {
-        let reader = Box::new(RequestHeadReader::new(&config.limits, config.hosts));
-        Self::Idle { reader, since: now, first_byte: None }
+    pub(super) fn idle(now: Instant) -> Self {
+        Self::Idle { since: now, first_byte: None }
     }
 }
 
@@ -55,9 +52,9 @@ impl ProxyConn {
             return None;
         }
         match &mut self.stage {
-            Stage::Idle { reader, first_byte, .. } => {
+            Stage::Idle { first_byte, .. } => {
                 let started = *first_byte.get_or_insert(now);
-                match reader.read(bytes) {
+                match self.reader.read(bytes) {
                     Ok(None) => None,
                     Ok(Some((head, n))) => {
                         self.begin(head, started, now);
@@ -134,7 +131,7 @@ impl ProxyConn {
                     // The client waits for this; the daemon will not be asked before the body is here.
                     self.down.out.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
-                self.stage = Stage::Exchange(Box::new(exchange));
+                self.stage = Stage::Exchange(exchange);
                 if !gathering {
                     self.ask_for_upstream(false);
                 }
@@ -290,7 +287,7 @@ impl ProxyConn {
                 self.stage = Stage::Tunnel;
                 self.events.push_back(ConnEvent::Tunnel(kind));
             }
-            None if keeps => self.stage = Stage::idle(&self.config, now),
+            None if keeps => self.stage = Stage::idle(now),
             None if lingers && !self.down.ended => {
                 self.down.input = Buffer::default();
                 self.stage = Stage::Closing { since: now, shut: false };

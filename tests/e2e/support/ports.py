@@ -60,11 +60,12 @@ def make_socket(namespace, kind, address, connect=False):
 
 
 class PublishingDaemon(Daemon):
-    """Without iptables every byte to a published port goes through docker-proxy."""
+    """Without iptables every byte to a published port goes through docker-proxy: dockline's, or `proxy`."""
 
-    def __init__(self, directory, identity, name, env):
+    def __init__(self, directory, identity, name, env, proxy=None):
         self.namespace = Path("/run/netns") / name
         self.env = env
+        self.proxy = Path(proxy or proxy_binary())
         subprocess.run(["ip", "netns", "add", name], check=True)
         for words in (
             "link set lo up",
@@ -80,7 +81,7 @@ class PublishingDaemon(Daemon):
 
     def _argv(self, identity):
         words = [f"--bridge={BRIDGE}" if word == "--bridge=none" else word for word in super()._argv(identity)]
-        options = ["--userland-proxy=true", "--userland-proxy-path", proxy_binary(), "--ip-forward=false"]
+        options = ["--userland-proxy=true", "--userland-proxy-path", self.proxy, "--ip-forward=false"]
         environment = ["env", *(f"{name}={value}" for name, value in self.env.items())]
         return ["nsenter", f"--net={self.namespace}", *environment, *words, *options]
 
@@ -115,9 +116,20 @@ class PublishingDaemon(Daemon):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
             except FileNotFoundError:
                 continue
-            if words and words[0].decode() == str(proxy_binary()):
+            if words and words[0].decode() == str(self.proxy):
                 found[int(pid)] = [word.decode() for word in words]
         return found
+
+    def broker(self):
+        """The pid of the broker that the proxies have been told to use, if there is one."""
+        wanted = f"--broker\0{self.env['DOCKLINE_PROXY_BROKER']}\0".encode()
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if path.read_bytes().endswith(wanted):
+                    return int(path.parent.name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return None
 
     def restart(self, number=signal.SIGTERM):
         """Ends the daemon, one way or another, and starts it again with the same state."""
