@@ -157,6 +157,18 @@ def refuses(lab, address):
     return False
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_datagrams_end_with_the_publication(lab, dockline, way):
+    service = dockline.start("--to", f"{WEB}:8000", "--proto", "udp", *WAYS[way], "0.0.0.0:2345")
+    with make_socket(lab.client, UDP, (OUTSIDE, 2345), connect=True) as client:
+        client.send(b"hello")
+        assert client.recv(100).endswith(b"hello")
+        service.stop()
+        client.send(b"hello")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+
+
 def test_for_a_time(lab, dockline):
     service = dockline.start("--to", f"{WEB}:8000", "--for", "2s", "2345")
     assert dockline.ports()[0]["ends_in"] in (0, 1, 2)
