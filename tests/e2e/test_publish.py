@@ -167,6 +167,8 @@ def test_datagrams_end_with_the_publication(lab, dockline, way):
         client.send(b"hello")
         with pytest.raises(ConnectionRefusedError):
             client.recv(100)
+        flows = lab.run("cat", "/proc/net/nf_conntrack").stdout.splitlines()
+        assert not [flow for flow in flows if f"sport={client.getsockname()[1]} " in flow and WEB in flow]
 
 
 def test_for_a_time(lab, dockline):
