@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from support.lab import CLIENT, GATEWAY, GATEWAY6, OUTSIDE, OUTSIDE6, TCP, UDP, Lab, Publications, ask, serve
-from support.ports import make_socket
+from support.ports import PATIENCE, make_socket
 from support.proc import poll
 
 WEB, OTHER, WEB6 = "172.31.250.2", "172.31.250.3", "fd55::2"
@@ -157,6 +157,20 @@ def refuses(lab, address):
     return False
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_datagrams_end_with_the_publication(lab, dockline, way):
+    service = dockline.start("--to", f"{WEB}:8000", "--proto", "udp", *WAYS[way], "0.0.0.0:2345")
+    with make_socket(lab.client, UDP, (OUTSIDE, 2345), connect=True) as client:
+        client.send(b"hello")
+        assert client.recv(100).endswith(b"hello")
+        service.stop()
+        client.send(b"hello")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        flows = lab.run("cat", "/proc/net/nf_conntrack").stdout.splitlines()
+        assert not [flow for flow in flows if f"sport={client.getsockname()[1]} " in flow and WEB in flow]
+
+
 def test_for_a_time(lab, dockline):
     service = dockline.start("--to", f"{WEB}:8000", "--for", "2s", "2345")
     assert dockline.ports()[0]["ends_in"] in (0, 1, 2)
@@ -261,5 +275,6 @@ def test_proxy_protocol(lab, dockline):
         with make_socket(lab.client, TCP, (OUTSIDE, 2345), connect=True) as client:
             connection, _ = server.accept()
             with connection:
+                connection.settimeout(PATIENCE)
                 line = connection.makefile("rb").readline()
             assert line == f"PROXY TCP4 {CLIENT} {OUTSIDE} {client.getsockname()[1]} 2345\r\n".encode()

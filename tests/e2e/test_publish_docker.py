@@ -58,6 +58,8 @@ def docker(lab, workspace, certificates):
     directory = workspace / "publish-docker"
     directory.mkdir()
     daemon = LabDaemon(lab, directory, certificates.back_server)
+    # As the daemon does where it is the one that switches forwarding on.
+    lab.run("iptables", "-P", "FORWARD", "DROP")
     try:
         daemon.run_container("other")
         yield daemon
@@ -116,6 +118,9 @@ def move(docker, name):
 @pytest.mark.parametrize("way", [[], ["--dnat"]], ids=["relay", "dnat"])
 def test_a_restart_with_another_address_is_followed(lab, docker, dockline, way):
     dockline.start(*way, "--proto", "tcp,udp", "web", "0.0.0.0:8080:80")
+    talker = make_socket(lab.client, UDP, (OUTSIDE, 8080), connect=True)
+    talker.send(b"hello")
+    assert talker.recv(100).endswith(b"hello")
     now = move(docker, "web")
     for kind in (TCP, UDP):
         serve(docker.namespace("web"), kind, 80)
@@ -123,6 +128,10 @@ def test_a_restart_with_another_address_is_followed(lab, docker, dockline, way):
     for kind in (TCP, UDP):
         ask(lab.client, kind, (OUTSIDE, 8080))
         ask(lab.host, kind, ("127.0.0.1", 8080))
+    # The kernel knew this flow by its old way.
+    talker.send(b"and now?")
+    assert talker.recv(100).endswith(b"and now?")
+    talker.close()
 
 
 def test_while_it_is_stopped_the_port_is_reserved(lab, docker, dockline):
