@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Entries found by key or by number. A number is valid until its entry is removed, and used again then.
 pub(crate) struct Sessions<K, V> {
@@ -104,6 +104,13 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
         true
     }
 
+    /// Removes the entries that have not been used for `idle`.
+    pub(crate) fn remove_unused(&mut self, idle: Duration, now: Instant) {
+        while self.oldest_use().is_some_and(|used| now.saturating_duration_since(used) >= idle) {
+            self.remove_oldest();
+        }
+    }
+
     fn slot(&mut self, number: usize) -> Option<&mut Slot<K, V>> {
         self.slots.get_mut(number)?.as_mut()
     }
@@ -139,8 +146,6 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// The keys from the oldest to the newest, by removing them all.
@@ -173,6 +178,23 @@ mod tests {
             table.touch(table.find(&touched).unwrap(), start + Duration::from_secs(1));
             assert_eq!(order(table), wanted);
         }
+    }
+
+    /// An entry that is only written to lives as well: each use counts anew.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn what_is_not_used_goes_at_the_limit_and_not_before() {
+        let (start, idle) = (Instant::now(), Duration::from_secs(90));
+        let mut table = table(0..2, start);
+        table.touch(1, start + Duration::from_secs(30));
+        table.remove_unused(idle, start + idle - Duration::from_nanos(1));
+        assert_eq!(table.len(), 2);
+        table.remove_unused(idle, start + idle);
+        assert_eq!((table.find(&0), table.find(&1)), (None, Some(1)));
+        table.remove_unused(idle, start + Duration::from_secs(119));
+        assert_eq!(table.len(), 1);
+        table.remove_unused(idle, start + Duration::from_secs(121));
+        assert_eq!(table.len(), 0);
     }
 
     #[test]

@@ -210,9 +210,7 @@ impl Forwarder {
                     self.serve(token, now);
                 }
             }
-            while self.sessions.oldest_use().is_some_and(|used| now.duration_since(used) >= IDLE) {
-                self.sessions.remove_oldest();
-            }
+            self.sessions.remove_unused(IDLE, now);
         }
     }
 

@@ -15,14 +15,19 @@ use support::{PATIENCE, TempDir, dockline, finish, stderr, until};
 
 /// A server that sends everything back.
 fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // A port that is free for TCP may be somebody's for UDP.
+    let (listener, datagrams) = loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Ok(datagrams) = UdpSocket::bind(listener.local_addr().unwrap()) {
+            break (listener, datagrams);
+        }
+    };
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
         }
     });
-    let datagrams = UdpSocket::bind(address).unwrap();
     thread::spawn(move || {
         let mut buf = [0; 1000];
         while let Ok((length, peer)) = datagrams.recv_from(&mut buf) {
@@ -107,8 +112,14 @@ fn bytes_and_clients_are_listed_and_unpublish_ends_it() {
 fn udp_on_both_loopbacks() {
     let dir = TempDir::new();
     let to = echo().to_string();
-    let number = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let publication = Publication::start(&dir, &["--to", &to, "--proto", "udp", &number], 1);
+    // Somebody else may take the port before the publication does.
+    let publication = loop {
+        let number = UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap().port().to_string();
+        let publication = Publication::start(&dir, &["--to", &to, "--proto", "udp", &number], 1);
+        if !publication.at.is_empty() {
+            break publication;
+        }
+    };
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.send_to(b"hello", publication.at[0]).unwrap();

@@ -1,8 +1,6 @@
 #![forbid(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
-//! Levels, words, floods, and what a request costs.
+//! Levels, words and floods.
 
-use std::hint::black_box;
 use std::io;
 use std::time::Duration;
 
@@ -131,28 +129,4 @@ fn a_lost_line_shows_in_the_metrics() {
     telemetry.exchange(&exchange(&client(), &Upstream::new("docker", Vec::new()), Some(200)));
     drop(telemetry);
     assert!(metrics.render().contains("\ndockline_access_log_dropped_total 1\n"));
-}
-
-/// `cargo test --release -p dockline-gateway -- --ignored --nocapture cost`
-#[test]
-#[ignore = "measures"]
-fn cost_of_a_request() {
-    const REQUESTS: u32 = 20_000;
-    let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
-    for format in [None, Some(LogFormat::Text), Some(LogFormat::Json)] {
-        let open = |format| AccessLog::open(AccessLogTarget::File("/dev/null".into()), format).unwrap();
-        let access = format.map(open);
-        let dropped = access.as_ref().map(AccessLog::dropped).unwrap_or_default();
-        let telemetry = Telemetry::new(access, Arc::new(Metrics::new()), Arc::new(Health::new()));
-        let round = || {
-            let begun = Instant::now();
-            for _ in 0..REQUESTS {
-                telemetry.exchange(black_box(&exchange(&client, &upstream, Some(200))));
-            }
-            begun.elapsed() / REQUESTS
-        };
-        // The best of several rounds: what is above it belongs to other programs.
-        let each = (0..20).map(|_| round()).min();
-        println!("{format:?}: {each:?}, {} lines lost", dropped.load(Ordering::Relaxed));
-    }
 }
