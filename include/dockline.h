@@ -486,7 +486,7 @@
 #define DOCKLINE_SERVICE_HTTP 0
 
 /**
- * Listener service: bytes; each connection is joined with one to the upstream.
+ * Listener service: bytes; each connection is joined with one to the upstream, or reset when that cannot be reached.
  */
 #define DOCKLINE_SERVICE_FORWARD 1
 

@@ -141,26 +141,23 @@ fn relay_addresses_of_both_families() {
     assert_eq!(read_to_end(&mut server), b"to IPv6");
 }
 
+/// Who finds the container's port closed is told so, served by this process or by a broker. Docker's own ends cleanly.
 #[test]
 fn relay_backend_refused_then_late() {
-    // Bound, so that nobody else gets the port, and not listening, so that it refuses.
-    let placeholder = dockline_free_address();
-    let (_proxy, port) = publish(Start::default(), "tcp", "127.0.0.1", placeholder);
-    for _ in 0..20 {
-        let mut client = connect(port);
-        match client.read(&mut [0]) {
-            Ok(0) => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            other => panic!("a refused connection is closed: {other:?}"),
+    let broker = format!("dockline-test-{}-refused", std::process::id());
+    for env in [&[][..], &[("DOCKLINE_PROXY_BROKER", &*broker)]] {
+        for host in ["127.0.0.1", "::1"] {
+            let closed = SocketAddr::new(host.parse().unwrap(), support::free_port(host));
+            let (_proxy, port) = publish(Start { env, ..Start::default() }, "tcp", host, closed);
+            for _ in 0..20 {
+                let error = connect(port).read(&mut [0]).expect_err("a refused connection is reset");
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            }
+            let listener = TcpListener::bind(closed).unwrap();
+            thread::spawn(move || echo(listener.accept().unwrap().0));
+            assert_eq!(ask(port, b"now"), b"now");
         }
     }
-    let listener = TcpListener::bind(placeholder).unwrap();
-    thread::spawn(move || echo(listener.accept().unwrap().0));
-    assert_eq!(ask(port, b"now"), b"now");
-}
-
-fn dockline_free_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], support::free_port("127.0.0.1")))
 }
 
 /// More connections than descriptors: the first are served, the others wait in the backlog (that of std, 128) and

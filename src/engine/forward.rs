@@ -87,8 +87,12 @@ impl ForwardSession {
         Kind::Tunnel(Box::new(tunnel))
     }
 
+    /// Gives up. The client was not served: a clean end would tell it that the upstream had nothing to say.
     pub(super) fn end(self, core: &mut Core) {
         self.connect.cancel(core);
+        if self.client.is_tcp {
+            let _ = sys::set_reset_on_close(self.client.as_fd());
+        }
         drop(core.unlink(self.client));
     }
 }

@@ -101,7 +101,7 @@ impl Router for Arc<Upstream> {
 pub enum Service {
     /// HTTP/1.1, request by request.
     Http(Arc<dyn Router>),
-    /// Bytes: each connection is joined with one to the upstream.
+    /// Bytes: each connection is joined with one to the upstream, or is reset when that cannot be reached.
     Forward(Arc<Upstream>),
 }
 

@@ -70,7 +70,7 @@ unsafe impl CStruct for dockline_engine_options {
 
 /// Listener service: HTTP/1.1, request by request.
 pub const DOCKLINE_SERVICE_HTTP: i32 = 0;
-/// Listener service: bytes; each connection is joined with one to the upstream.
+/// Listener service: bytes; each connection is joined with one to the upstream, or reset when that cannot be reached.
 pub const DOCKLINE_SERVICE_FORWARD: i32 = 1;
 
 /// What is served on a listener. Everything is copied.

@@ -72,6 +72,13 @@ impl Gate {
         Self::routed(Arc::new(Arc::new(Upstream::new("daemon", addresses))), limits, options)
     }
 
+    /// Joins connections with ones to the first address that takes them.
+    pub(crate) fn forward(addresses: Vec<Address>, limits: Limits, options: EngineOptions) -> Self {
+        let upstream = Arc::new(Upstream::new("daemon", addresses));
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::serving(Service::Forward(upstream), 1, socket, limits, options)
+    }
+
     pub(crate) fn routed(router: Arc<dyn Router>, limits: Limits, options: EngineOptions) -> Self {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Self::on(socket, router, limits, options)
@@ -93,11 +100,21 @@ impl Gate {
         limits: Limits,
         options: EngineOptions,
     ) -> Self {
+        Self::serving(Service::Http(router), threads, socket, limits, options)
+    }
+
+    fn serving(
+        service: Service,
+        threads: usize,
+        socket: TcpListener,
+        limits: Limits,
+        options: EngineOptions,
+    ) -> Self {
         let (sender, seen) = sync_channel(100_000);
         let observer: Arc<dyn Observer> = Arc::new(Telling(Mutex::new(sender)));
         let workers = Workers::start(NonZeroUsize::new(threads).unwrap(), &options, &observer).unwrap();
         let at = socket.local_addr().unwrap();
-        let mut settings = ListenerSettings::new("test", Service::Http(router));
+        let mut settings = ListenerSettings::new("test", service);
         settings.conn = Arc::new(ConnConfig { limits, ..ConnConfig::default() });
         workers.listen(Listener::new(socket.into(), settings));
         Self { workers, at, seen }

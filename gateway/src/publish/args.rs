@@ -33,7 +33,7 @@ Examples:
       Only says what would be done.
 
 It serves until Ctrl-C, SIGTERM, `dockline unpublish`, or the end of --for; open connections then have 5 s to end. While the
-container is stopped, the port stays reserved, and connections are closed at once."
+container is stopped, the port stays reserved, and connections are reset at once."
 )]
 pub(crate) struct PublishArgs {
     /// The container, and the ports; with --to only ports.

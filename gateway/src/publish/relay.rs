@@ -147,7 +147,7 @@ impl Relay {
         Ok((relay, workers))
     }
 
-    /// Leads to another address from now on; `None`: nowhere, connections are closed.
+    /// Leads to another address from now on; `None`: nowhere, connections are reset.
     pub(crate) fn set_target(&self, target: Option<IpAddr>) {
         self.ledger.complained.store(false, Ordering::Relaxed);
         for Port { mapping, server } in &self.ports {
