@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from support.lab import CLIENT, GATEWAY, GATEWAY6, OUTSIDE, OUTSIDE6, TCP, UDP, Lab, Publications, ask, serve
+from support import tools
+from support.lab import BRIDGE, CLIENT, GATEWAY, GATEWAY6, OUTSIDE, OUTSIDE6, TCP, UDP, Lab, Publications, ask, serve
 from support.ports import PATIENCE, make_socket
 from support.proc import poll
 
@@ -222,6 +223,159 @@ def test_dry_run_prints_what_would_be_done(lab, dockline, way):
     assert lab.rules() == real
     lab.run("sh", "-ec", end)
     assert lab.rules() == before
+
+
+class DockerUser:
+    """What dockerd has in `filter`, and in the operator's chain what a test puts there."""
+
+    CHAINS = ("DOCKER-USER", "DOCKER-FORWARD")
+
+    def __init__(self, lab, tool):
+        self.lab, self.tool = lab, tool
+        for chain in self.CHAINS:
+            self(f"-N {chain}")
+        self.fill()
+
+    def __call__(self, words):
+        return self.lab.run(self.tool, *words.split()).stdout
+
+    def fill(self):
+        self(f"-A DOCKER-FORWARD -o {BRIDGE} -m conntrack --ctstate NEW -j DROP")
+        # An operator may have written rules between Docker's.
+        for rule in ("-j DOCKER-FORWARD", "-p tcp --dport 7 -j ACCEPT", "-j DOCKER-USER"):
+            self(f"-I FORWARD {rule}")
+
+    def empty(self):
+        for rule in ("-j DOCKER-FORWARD", "-p tcp --dport 7 -j ACCEPT", "-j DOCKER-USER"):
+            self(f"-D FORWARD {rule}")
+        for chain in self.CHAINS:
+            self(f"-F {chain}")
+
+    def remove(self):
+        self.empty()
+        for chain in self.CHAINS:
+            self(f"-X {chain}")
+
+    def order(self):
+        """Where FORWARD leads to: U for the operator's chain, F for Docker's own, K for a publication's."""
+        targets = (line.split()[-1] for line in self("-S FORWARD").splitlines())
+        return "".join(target[3 if target.startswith("DOCKLINE") else 7] for target in targets if target.startswith("DOCK"))
+
+    def counters(self):
+        return [f"{self.tool}-save", "-c", "-t", "filter"]
+
+
+@pytest.fixture(params=["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy"])
+def docker_user(request, lab):
+    docker_user = DockerUser(lab, request.param)
+    before = lab.rules(docker_user.tool)
+    try:
+        yield docker_user
+        assert lab.rules(docker_user.tool) == before
+    finally:
+        docker_user.remove()
+
+
+@pytest.fixture
+def through(docker_user, dockline, tmp_path):
+    """Publishes by that backend of iptables; answers the address for a client and for a container, and who is seen."""
+    family, backend = docker_user.tool.split("-")
+    path = tmp_path / "bin"
+    path.mkdir()
+    for tool in ("iptables", "ip6tables"):
+        (path / tool).symlink_to(tools.program(f"{tool}-{backend}"))
+    dockline.env["PATH"] = f"{path}:{dockline.env['PATH']}"
+
+    def publish(*words):
+        if family == "iptables":
+            dockline.start("--to", f"{WEB}:8000", "--dnat", *words, "0.0.0.0:2345")
+            return OUTSIDE, GATEWAY, CLIENT
+        dockline.start("--to", f"[{WEB6}]:8000", "--dnat", *words, "[::]:2345")
+        return OUTSIDE6, GATEWAY6, "fd77::2"
+
+    yield publish
+    docker_user.empty()
+    docker_user.fill()
+
+
+@pytest.mark.parametrize("proto", KINDS)
+@pytest.mark.parametrize("way", ["nft", "iptables"])
+def test_the_operators_drop_holds(lab, docker_user, through, way, proto):
+    if way == "nft":
+        # Rules of nftables cannot let through what Docker drops; here the operator's drop is all that matters.
+        docker_user("-F DOCKER-FORWARD")
+    outside, gateway, _ = through("--proto", proto, "--firewall", way)
+    assert ask(lab.client, KINDS[proto], (outside, 2345)) == gateway
+    docker_user("-A DOCKER-USER -j DROP")
+    assert lab.is_dropped(lab.client, KINDS[proto], (outside, 2345), docker_user.counters())
+
+
+def test_the_operator_drops_some_and_leaves_others_to_docker(lab, docker_user, through):
+    docker_user("-A DOCKER-USER -p udp -j DROP")
+    docker_user("-A DOCKER-USER -j RETURN")
+    # What is chosen by itself is iptables, because Docker's chain is there.
+    outside, gateway, client = through("--proto", "tcp,udp")
+    docker_user(f"-I DOCKER-USER -s {client} -j DROP")
+    assert lab.is_dropped(lab.client, TCP, (outside, 2345), docker_user.counters())
+    assert ask(lab.other, TCP, (outside, 2345)) == gateway
+    docker_user(f"-R DOCKER-USER 1 -s {client} -j RETURN")
+    assert ask(lab.client, TCP, (outside, 2345)) == gateway
+
+
+@pytest.mark.parametrize("docker_user", ["iptables-nft", "ip6tables-legacy"], indirect=True)
+def test_it_stays_behind_the_operators_rules(lab, docker_user, through):
+    outside, gateway, client = through("--firewall", "iptables")
+    assert docker_user.order() == "UKF"
+    # dockerd puts its own first when it starts, and an operator may at any time put some anywhere.
+    for words in ("-D FORWARD -j DOCKER-FORWARD", "-I FORWARD 2 -j DOCKER-FORWARD"):
+        docker_user(words)
+    assert docker_user.order() == "UFK"
+    poll(lambda: docker_user.order() == "UKF", docker_user.order)
+    assert ask(lab.client, TCP, (outside, 2345)) == gateway
+    for words in ("-D FORWARD -j DOCKER-USER", "-I FORWARD 2 -j DOCKER-USER"):
+        docker_user(words)
+    assert docker_user.order() == "KUF"
+    poll(lambda: docker_user.order() == "UKF", docker_user.order)
+    docker_user(f"-A DOCKER-USER -s {client} -j DROP")
+    assert lab.is_dropped(lab.client, TCP, (outside, 2345), docker_user.counters())
+
+
+@pytest.mark.parametrize("way", ["nft", "iptables"])
+def test_without_docker_the_operators_rules_hold(lab, dockline, way):
+    service = dockline.start("--to", f"{WEB}:8000", *WAYS[way], "0.0.0.0:2345")
+    lab.run("iptables", "-A", "FORWARD", "-s", CLIENT, "-j", "DROP")
+    try:
+        if way == "iptables":
+            last = f"-A FORWARD -m comment --comment dockline-{dockline.ports()[0]['id']}"
+            poll(lambda: last in lab.run("iptables", "-S", "FORWARD").stdout.splitlines()[-1].replace('"', ""), "it is behind that rule")
+        assert lab.is_dropped(lab.client, TCP, (OUTSIDE, 2345), ["iptables-save", "-c", "-t", "filter"])
+    finally:
+        service.stop()
+        lab.run("iptables", "-D", "FORWARD", "-s", CLIENT, "-j", "DROP")
+
+
+@pytest.mark.parametrize("priority", ["filter - 5", "filter + 5"])
+@pytest.mark.parametrize("way", ["nft", "iptables"])
+def test_a_drop_of_nftables_holds_whatever_its_priority(lab, dockline, way, priority):
+    chain = f"chain guard {{ type filter hook forward priority {priority}; ip saddr {CLIENT} counter drop; }}"
+    lab.run("nft", f"table ip operator {{\n{chain}\n}}")
+    try:
+        service = dockline.start("--to", f"{WEB}:8000", *WAYS[way], "0.0.0.0:2345")
+        assert ask(lab.other, TCP, (OUTSIDE, 2345)) == GATEWAY
+        assert lab.is_dropped(lab.client, TCP, (OUTSIDE, 2345), ["nft", "list", "table", "ip", "operator"])
+        service.stop()
+    finally:
+        lab.run("nft", "delete", "table", "ip", "operator")
+
+
+def test_a_rule_that_nothing_gets_by_is_told(lab, dockline):
+    lab.run("iptables", "-A", "FORWARD", "-j", "DROP")
+    try:
+        service = dockline.start("--to", f"{WEB}:8000", *WAYS["iptables"], "0.0.0.0:2345")
+        assert "`-A FORWARD -j DROP` comes before the rules of this publication" in service.log_path.read_text()
+        service.stop()
+    finally:
+        lab.run("iptables", "-D", "FORWARD", "-j", "DROP")
 
 
 def test_without_forwarding_it_says_what_to_do(lab, dockline):

@@ -103,6 +103,25 @@ def test_everybody_reaches_it(lab, docker, dockline, way, proto):
     assert lab.rules() == rules
 
 
+def test_the_operators_rules_hold_as_for_dockers_own_ports(lab, docker, dockline):
+    docker.run_container("db", port_bindings={"80/tcp": 18080})
+    serve(docker.namespace("db"), TCP, 80)
+    rule = f"DOCKER-USER -s {CLIENT} -j DROP".split()
+    lab.run("iptables", "-I", *rule)
+    try:
+        rules = lab.rules()
+        service = dockline.start("--dnat", "web", "0.0.0.0:8080:80")
+        for port in (18080, 8080):
+            assert lab.is_dropped(lab.client, TCP, (OUTSIDE, port), ["iptables-save", "-c", "-t", "filter"])
+            lab.run("iptables", "-Z", "DOCKER-USER")
+        assert ask(docker.namespace("other"), TCP, (OUTSIDE, 8080)) == GATEWAY
+        service.stop()
+        assert lab.rules() == rules
+    finally:
+        lab.run("iptables", "-D", *rule)
+        docker.remove("db")
+
+
 def move(docker, name):
     """Starts a container again after another one has taken its address; answers the new one."""
     before = docker.address(name)

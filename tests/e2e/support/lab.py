@@ -1,15 +1,18 @@
 """Network namespaces with veth pairs: a host with a bridge, a client outside, and containers on the bridge."""
 
+import errno
 import json
 import os
+import re
+import select
 import socket
 import subprocess
 import threading
 from pathlib import Path
 
 from . import tools
-from .ports import PATIENCE, make_socket
-from .proc import Service
+from .ports import PATIENCE, inside, make_socket
+from .proc import Service, poll
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 BRIDGE = "dlbr0"
@@ -17,6 +20,8 @@ BRIDGE = "dlbr0"
 OUTSIDE, GATEWAY = "192.0.2.1", "172.31.250.1"
 CLIENT = "192.0.2.2"
 OUTSIDE6, GATEWAY6 = "fd77::1", "fd55::1"
+#: A rule of an operator that has dropped something, as iptables-save and nft show it.
+COUNTED = re.compile(r"^\[[1-9]\d*:\d+\] -A (?!DOCKER-FORWARD).* -j DROP$|packets [1-9]\d* .*drop", re.MULTILINE)
 
 
 def ip(*words):
@@ -71,11 +76,26 @@ class Lab:
         argv = ["nsenter", f"--net={self.host}", *map(str, argv)]
         return subprocess.run(argv, check=check, capture_output=True, text=True, timeout=PATIENCE, **options)
 
-    def rules(self):
-        """All rules of the host, without counters."""
-        lists = [["nft", "-s", "list", "ruleset"]]
-        lists += [[tool, "-t", table, "-S"] for tool in ("iptables", "ip6tables") for table in ("nat", "filter")]
+    def rules(self, *tools):
+        """All rules of the host, without counters; or those that these tools know."""
+        lists = [] if tools else [["nft", "-s", "list", "ruleset"]]
+        lists += [[tool, "-t", table, "-S"] for tool in tools or ("iptables", "ip6tables") for table in ("nat", "filter")]
         return "".join(self.run(*words).stdout for words in lists)
+
+    def is_dropped(self, namespace, kind, address, counters):
+        """Waits until a first packet from the namespace was counted by a rule; answers whether that was all that happened."""
+        with inside(namespace):
+            made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, kind)
+        with made:
+            made.setblocking(False)
+            made.connect_ex(address)
+            if kind == UDP:
+                made.send(b"is anybody there?")
+            poll(lambda: self._counted(counters), lambda: f"nothing is counted: {self.run(*counters).stdout}")
+            return made.connect_ex(address) == errno.EALREADY if kind == TCP else not select.select([made], [], [], 0)[0]
+
+    def _counted(self, counters):
+        return COUNTED.search(self.run(*counters).stdout)
 
     def close(self):
         for name in self.made:

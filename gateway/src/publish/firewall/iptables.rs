@@ -1,12 +1,18 @@
 #![forbid(unsafe_code)]
 //! Rules of iptables: for each publication a chain each for the two kinds of address translation and one that lets the
 //! packets through.
+//!
+//! `FORWARD` leads to the last one behind everything that the operator has written, in `DOCKER-USER` or in `FORWARD`
+//! itself, and before what Docker has, which drops what it has not published: the place of Docker's own ports. What is
+//! overruled is the policy of the chain, never a rule of the operator's.
 
 use super::{Rule, Tool, id_in, tag};
 
 const PREFIX: &str = "DOCKLINE-";
-/// The chain that Docker leaves to others, and asks before its own.
+/// The chain that Docker leaves to the operator, and asks before its own.
 const DOCKER_USER: &str = "DOCKER-USER";
+/// What the names of Docker's own chains begin with.
+const DOCKER: &str = "DOCKER";
 /// The programs, and whether each is for IPv4.
 const FAMILIES: [(&str, bool); 2] = [("iptables", true), ("ip6tables", false)];
 
@@ -45,7 +51,13 @@ pub(super) fn replace(id: &str, rules: &[Rule]) -> Result<(), String> {
         for tool in removal(program, id, &nat, &filter) {
             tool.run()?;
         }
-        for tool in installation(program, id, &rules, parent(&filter)) {
+        if let Some(line) = rules.first().and_then(|_| dead_end(&filter)) {
+            log::warn!(
+                "{program}: `{line}` comes before the rules of this publication: connections need a rule before \
+                 that one, in {DOCKER_USER} or FORWARD"
+            );
+        }
+        for tool in installation(program, id, &rules, &filter) {
             if let Err(error) = tool.run() {
                 // Half of them would be worse than none.
                 undo(program, id);
@@ -73,11 +85,11 @@ pub(super) fn rehearse(id: &str, rules: &[Rule]) -> Result<(Vec<Tool>, Vec<Tool>
             continue;
         }
         let filter = listing(program, "filter")?;
-        let tools = installation(program, id, &rules, parent(&filter));
+        let tools = installation(program, id, &rules, &filter);
         // What the programs would list.
         let listed = |table: &str| -> String {
             let in_table = tools.iter().filter(|tool| tool.arguments[3] == table);
-            in_table.map(|tool| tool.arguments[4..].join(" ").replacen("-I", "-A", 1) + "\n").collect()
+            in_table.map(|tool| as_listed(&tool.arguments[4..]) + "\n").collect()
         };
         remove.extend(removal(program, id, &listed("nat"), &listed("filter")));
         install.extend(tools);
@@ -93,19 +105,70 @@ fn listing(program: &'static str, table: &str) -> Result<String, String> {
     tool(program, table, "-S").run()
 }
 
-/// The chain from which packets are let through.
-fn parent(filter: &str) -> &'static str {
-    if filter.lines().any(|line| line == format!("-N {DOCKER_USER}")) { DOCKER_USER } else { "FORWARD" }
+/// A command that adds something, as `-S` lists it afterwards.
+fn as_listed(words: &[String]) -> String {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["-I", chain, place, ref rest @ ..] if place.parse::<usize>().is_ok() => {
+            format!("-A {chain} {}", rest.join(" "))
+        }
+        ["-I", ref rest @ ..] => format!("-A {}", rest.join(" ")),
+        _ => words.join(" "),
+    }
+}
+
+/// The rules of `FORWARD`.
+fn forward(filter: &str) -> Vec<&str> {
+    filter.lines().filter(|line| line.starts_with("-A FORWARD ")).collect()
+}
+
+/// What a rule does with packets: the word behind the last `-j` or `-g`.
+fn target(rule: &str) -> &str {
+    let at = [" -j ", " -g "].iter().filter_map(|way| rule.rfind(way)).max();
+    at.and_then(|at| rule[at + 4..].split(' ').next()).unwrap_or_default()
+}
+
+/// How many of the rules of `FORWARD` come before a publication's: all but those that come, behind the operator's
+/// chain, from the first one on that is Docker's.
+fn place(forward: &[&str]) -> usize {
+    let behind = forward.iter().rposition(|rule| target(rule) == DOCKER_USER).map_or(0, |at| at + 1);
+    let own = forward[behind..].iter().position(|rule| target(rule).starts_with(DOCKER));
+    own.map_or(forward.len(), |at| behind + at)
+}
+
+/// Whether a publication's rules are asked where they have to be. Those of other publications, which are for other
+/// packets, do not count.
+fn is_in_place(filter: &str, chain: &str) -> bool {
+    let forward = forward(filter);
+    let is_theirs = |rule: &&str| !target(rule).starts_with(PREFIX);
+    let theirs: Vec<&str> = forward.iter().copied().filter(is_theirs).collect();
+    let at = forward.iter().position(|rule| target(rule) == chain);
+    at.is_some_and(|at| forward[..at].iter().copied().filter(is_theirs).count() == place(&theirs))
+}
+
+/// A rule of the operator's that no packet gets by.
+fn dead_end(filter: &str) -> Option<&str> {
+    let forward = forward(filter);
+    forward[..place(&forward)]
+        .iter()
+        .find(|rule| rule.starts_with("-A FORWARD -j ") && matches!(target(rule), "DROP" | "REJECT"))
+        .copied()
 }
 
 /// The target's own packets are left to the listener, as by [`nft`](super::nft).
 ///
 /// The chains come first and the ways to them last, so that no packet meets half of them.
-fn installation(program: &'static str, id: &str, rules: &[&Rule], parent: &str) -> Vec<Tool> {
+fn installation(program: &'static str, id: &str, rules: &[&Rule], filter: &str) -> Vec<Tool> {
     if rules.is_empty() {
         return Vec::new();
     }
     let Chains { to, from, pass } = Chains::of(id);
+    // What may be there of an older set is gone by then.
+    let forward: Vec<&str> = forward(filter).into_iter().filter(|rule| target(rule) != pass).collect();
+    let way = match place(&forward) {
+        last if last == forward.len() => "-A FORWARD".to_owned(),
+        before => format!("-I FORWARD {}", before + 1),
+    };
     let mark = format!("-m comment --comment {}", tag(id));
     let nat = |rest: String| tool(program, "nat", &rest);
     let filter = |rest: String| tool(program, "filter", &rest);
@@ -127,7 +190,7 @@ fn installation(program: &'static str, id: &str, rules: &[&Rule], parent: &str) 
         ]);
     }
     tools.extend([
-        filter(format!("-I {parent} {mark} -j {pass}")),
+        filter(format!("{way} {mark} -j {pass}")),
         nat(format!("-I POSTROUTING {mark} -j {from}")),
         nat(format!("-I PREROUTING {mark} -j {to}")),
     ]);
@@ -155,24 +218,35 @@ fn removal(program: &'static str, id: &str, nat: &str, filter: &str) -> Vec<Tool
     tools
 }
 
-/// All lines that are about a publication, and where packets are let through.
+/// All lines that are about a publication. It is an error if its rules are not asked where they have to be.
 pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, String> {
-    let name = Chains::of(id).to;
+    let Chains { to: name, pass, .. } = Chains::of(id);
     let mut all = String::new();
     for (program, of_v4) in FAMILIES {
         if !of_family(rules, of_v4).is_empty() {
             let (nat, filter) = (listing(program, "nat")?, listing(program, "filter")?);
+            if !is_in_place(&filter, &pass) {
+                return Err(format!("{program}: somebody changes the chain FORWARD at the same time"));
+            }
             let lines = nat.lines().chain(filter.lines()).filter(|line| line.contains(&name));
-            lines.chain([parent(&filter)]).for_each(|line| all += &format!("{line}\n"));
+            lines.for_each(|line| all += &format!("{line}\n"));
         }
     }
     Ok(all)
 }
 
-/// Whether forwarded packets are dropped unless a rule of iptables lets them through.
+/// Whether forwarded packets of either family are dropped unless a rule of iptables lets them through.
 pub(super) fn drops_forwarded() -> Result<bool, String> {
-    let filter = listing("iptables", "filter")?;
-    Ok(parent(&filter) == DOCKER_USER || filter.lines().any(|line| line == "-P FORWARD DROP"))
+    let guards = |filter: &str| {
+        filter.lines().any(|line| line == "-P FORWARD DROP" || line.strip_prefix("-N ") == Some(DOCKER_USER))
+    };
+    let [v4, v6] = FAMILIES.map(|(program, _)| listing(program, "filter").map(|filter| guards(&filter)));
+    // A machine may lack one of the families.
+    match (v4, v6) {
+        (Ok(v4), Ok(v6)) => Ok(v4 || v6),
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+        (Err(error), Err(_)) => Err(error),
+    }
 }
 
 /// The publications that have chains.
@@ -197,7 +271,7 @@ mod tests {
     #[test]
     fn all_that_is_installed_is_removed() {
         let rule = rule("0.0.0.0:8080", Proto::Tcp, "172.17.0.2:80", Some(16));
-        let tools = installation("iptables", "00ffab12", &[&rule], "FORWARD");
+        let tools = installation("iptables", "00ffab12", &[&rule], "-P FORWARD DROP\n");
         let shown: Vec<String> = tools.iter().map(ToString::to_string).collect();
         assert_eq!(
             shown[3],
@@ -230,9 +304,78 @@ mod tests {
         assert_eq!(removal, wanted.map(|rest| format!("iptables -w 10 -t {rest}")));
     }
 
+    /// What `-S` lists of `FORWARD`.
+    fn chain(targets: &str) -> String {
+        targets.split_whitespace().map(|one| format!("-A FORWARD -i eth0 -j {one}\n")).collect()
+    }
+
     #[test]
-    fn docker_leaves_a_chain_to_others() {
-        assert_eq!(parent("-P FORWARD DROP\n-N DOCKER-USER\n"), "DOCKER-USER");
-        assert_eq!(parent("-P FORWARD DROP\n-N DOCKER-USER2\n"), "FORWARD");
+    fn behind_the_operators_rules_and_before_dockers() {
+        for (targets, before) in [
+            ("", 0),
+            ("DOCKER-USER", 1),
+            ("DOCKER-USER DOCKER-FORWARD DROP", 1),
+            ("ACCEPT DOCKER-USER DOCKER-ISOLATION-STAGE-1 ACCEPT DOCKER ACCEPT", 2),
+            ("DOCKER-USER DROP DOCKER-INGRESS DOCKER-ISOLATION-STAGE-1", 2),
+            // The chain may be there without a way to it, or behind Docker's.
+            ("DROP DOCKER-FORWARD", 1),
+            ("DOCKER-FORWARD DOCKER-USER DROP", 3),
+            // Without Docker the operator's rules are all that there is.
+            ("ACCEPT DROP", 2),
+        ] {
+            let filter = format!("-P FORWARD DROP\n-N DOCKER-USER\n{}", chain(targets));
+            assert_eq!(place(&forward(&filter)), before, "{targets}");
+            let rule = rule("0.0.0.0:8080", Proto::Tcp, "172.17.0.2:80", None);
+            let tools = installation("iptables", "00ffab12", &[&rule], &filter);
+            let way = tools
+                .iter()
+                .map(|tool| tool.arguments[4..].join(" "))
+                .find(|words| words.contains(" FORWARD "));
+            let wanted = match before {
+                last if last == forward(&filter).len() => "-A FORWARD -m".to_owned(),
+                before => format!("-I FORWARD {} -m", before + 1),
+            };
+            assert!(way.as_ref().is_some_and(|way| way.starts_with(&wanted)), "{targets}: {way:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_does_what_comes_last_in_it() {
+        for (rule, wanted) in [
+            ("-A FORWARD -j DROP", "DROP"),
+            ("-A FORWARD -g DOCKER-USER", "DOCKER-USER"),
+            (
+                "-A FORWARD -m comment --comment \"was -j DOCKER-USER\" -j REJECT --reject-with tcp-reset",
+                "REJECT",
+            ),
+            ("-A FORWARD -s 192.0.2.2/32", ""),
+        ] {
+            assert_eq!(target(rule), wanted);
+        }
+    }
+
+    #[test]
+    fn a_chain_that_others_have_overtaken_is_out_of_place() {
+        for (targets, wanted) in [
+            ("DOCKER-USER DOCKLINE-00ffab12 DOCKER-FORWARD", true),
+            ("DOCKER-USER DOCKLINE-00ffab13 DOCKLINE-00ffab12 DOCKER-FORWARD", true),
+            ("DOCKER-USER DOCKER-FORWARD DOCKLINE-00ffab12", false),
+            ("DOCKLINE-00ffab12 DOCKER-USER DOCKER-FORWARD", false),
+            ("DOCKLINE-00ffab12 DROP", false),
+            ("DROP DOCKLINE-00ffab13 DOCKLINE-00ffab12 DOCKLINE-00ffab14", true),
+            ("DOCKER-USER DOCKER-FORWARD", false),
+        ] {
+            assert_eq!(is_in_place(&chain(targets), "DOCKLINE-00ffab12"), wanted, "{targets}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_nothing_gets_by_is_told() {
+        let drop = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
+        assert_eq!(dead_end(&format!("-A FORWARD -s 192.0.2.2/32 -j DROP\n{drop}\n")), Some(drop));
+        assert_eq!(
+            dead_end("-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n-A FORWARD -j DROP\n"),
+            None
+        );
     }
 }

@@ -164,6 +164,8 @@ impl Firewall {
     }
 
     fn apply(&mut self) -> Result<(), String> {
+        // If they do not get into place now, they are out of place at the next look.
+        self.listing.clear();
         match self.kind {
             FirewallKind::Nft => nft::replace(&self.id, &self.rules).run().map(drop)?,
             FirewallKind::Iptables => iptables::replace(&self.id, &self.rules)?,
