@@ -2,12 +2,12 @@
 //! The command line.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
@@ -106,7 +106,7 @@ Examples:
 pub(crate) struct Settings {
     /// Configuration file [default: /etc/dockline/dockline.toml, if there is one]
     #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
-    pub(crate) config: Option<PathBuf>,
+    pub(crate) config: Option<AbsolutePath>,
 
     /// Address to listen on; may be repeated [default: tcp://127.0.0.1:2375]
     ///
@@ -140,23 +140,23 @@ pub(crate) struct Settings {
     ///
     /// The names are those of Docker's documentation. Clients must show a certificate of ca.pem.
     #[arg(long, value_name = "DIR", env = "DOCKLINE_TLS_DIR", hide_env = true, help_heading = "TLS")]
-    pub(crate) tls_dir: Option<PathBuf>,
+    pub(crate) tls_dir: Option<AbsolutePath>,
 
     /// Certificate chain of tls:// listeners, PEM
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CERT", hide_env = true, help_heading = "TLS")]
-    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_cert: Option<AbsolutePath>,
 
     /// Its private key, PEM
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_KEY", hide_env = true, help_heading = "TLS")]
-    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<AbsolutePath>,
 
     /// Authorities of client certificates, PEM; without it, clients need none
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CLIENT_CA", hide_env = true, help_heading = "TLS")]
-    pub(crate) tls_client_ca: Option<PathBuf>,
+    pub(crate) tls_client_ca: Option<AbsolutePath>,
 
     /// Revoked client certificates, PEM
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CRL", hide_env = true, help_heading = "TLS")]
-    pub(crate) tls_crl: Option<PathBuf>,
+    pub(crate) tls_crl: Option<AbsolutePath>,
 
     /// Authorities of the certificates of tls:// upstreams, PEM
     #[arg(
@@ -166,7 +166,7 @@ pub(crate) struct Settings {
         hide_env = true,
         help_heading = "TLS"
     )]
-    pub(crate) upstream_tls_ca: Option<PathBuf>,
+    pub(crate) upstream_tls_ca: Option<AbsolutePath>,
 
     /// Certificate that is shown to upstreams, PEM
     #[arg(
@@ -176,7 +176,7 @@ pub(crate) struct Settings {
         hide_env = true,
         help_heading = "TLS"
     )]
-    pub(crate) upstream_tls_cert: Option<PathBuf>,
+    pub(crate) upstream_tls_cert: Option<AbsolutePath>,
 
     /// Its private key, PEM
     #[arg(
@@ -186,7 +186,7 @@ pub(crate) struct Settings {
         hide_env = true,
         help_heading = "TLS"
     )]
-    pub(crate) upstream_tls_key: Option<PathBuf>,
+    pub(crate) upstream_tls_key: Option<AbsolutePath>,
 
     /// Name that the certificate of an upstream must have [default: the host of its address]
     #[arg(
@@ -282,5 +282,42 @@ pub(crate) struct Healthcheck {
 
     /// Configuration file of the gateway
     #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
-    pub(crate) config: Option<PathBuf>,
+    pub(crate) config: Option<AbsolutePath>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Every option for a file or a directory, of every command.
+    #[test]
+    fn paths_are_completed_when_they_are_read() {
+        let here = std::env::current_dir().unwrap();
+        let wanted = format!("{:?}", here.join("there/x"));
+        let mut seen = 0;
+        for command in Cli::command().get_subcommands() {
+            let is_path = |name: &str| matches!(name, "FILE" | "DIR" | "WHERE");
+            for option in command.get_arguments().filter(|option| {
+                option.get_value_names().is_some_and(|names| names.iter().any(|name| is_path(name)))
+            }) {
+                let option = option.get_long().unwrap();
+                let needed: &[&str] = match command.get_name() {
+                    "publish" => &["web", "80"],
+                    "unpublish" => &["web"],
+                    _ => &[],
+                };
+                let line = ["dockline", command.get_name(), &format!("--{option}"), "there/x"];
+                let parsed = Cli::try_parse_from(line.iter().chain(needed)).unwrap();
+                let shown = format!("{parsed:?}");
+                assert!(
+                    shown.contains(&wanted) && shown.matches("there/x").count() == 1,
+                    "--{option}: {shown}"
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
 }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! `dockline`: a gateway for the Docker Engine API.
 
+mod absolute_path;
 mod access_log;
 mod address;
 mod admin;

@@ -41,6 +41,8 @@ pub(crate) type Sockets = Vec<(String, OwnedFd)>;
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     path: PathBuf,
+    /// Where relative paths begin, by its name: another directory may have it by the time of an upgrade.
+    directory: PathBuf,
     arguments: Vec<OsString>,
 }
 
@@ -52,7 +54,7 @@ impl Program {
         // A link stays a link: it may lead to another version by the time of an upgrade.
         let path =
             if name.components().count() > 1 { std::path::absolute(name)? } else { env::current_exe()? };
-        Ok(Self { path, arguments: arguments.collect() })
+        Ok(Self { path, directory: env::current_dir()?, arguments: arguments.collect() })
     }
 
     /// Starts it anew, gives the sockets to it, waits until it serves, and says which process it is.
@@ -62,6 +64,7 @@ impl Program {
                 .map_err(|error| format!("no socket pair: {error}"))?;
         let mut child = Command::new(&self.path)
             .args(&self.arguments)
+            .current_dir(&self.directory)
             .env(VARIABLE, "stdin")
             // They speak of this process.
             .env_remove("WATCHDOG_PID")

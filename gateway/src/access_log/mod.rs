@@ -11,7 +11,6 @@ mod text;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -25,6 +24,8 @@ pub(crate) use json::write_string as write_json_string;
 use queue::{Queue, Sink};
 pub(crate) use text::Printable;
 
+use crate::absolute_path::AbsolutePath;
+
 /// Longer targets are cut here, in bytes, and end in `...`; so are longer methods and identities.
 const VALUE_BYTES: usize = 1024;
 
@@ -34,7 +35,7 @@ pub(crate) enum AccessLogTarget {
     /// Standard output.
     Stdout,
     /// A file, to which lines are appended; made with mode 0640 if it is not there.
-    File(PathBuf),
+    File(AbsolutePath),
 }
 
 /// How a line looks.

@@ -39,6 +39,10 @@ impl Drop for TempDir {
     }
 }
 
+fn file(path: impl Into<PathBuf>) -> AccessLogTarget {
+    AccessLogTarget::File(AbsolutePath::new(path).unwrap())
+}
+
 fn client(identity: Option<&str>) -> ClientInfo {
     ClientInfo {
         peer: PeerAddr::Ip("192.0.2.7:51514".parse().unwrap()),
@@ -72,7 +76,7 @@ fn now() -> SystemTime {
 /// What `log` writes to a file until it is closed.
 fn lines_of(format: LogFormat, test: &str, log: impl FnOnce(&AccessLog)) -> Vec<String> {
     let dir = TempDir::new(&format!("{test}-{format:?}"));
-    let access = AccessLog::open(AccessLogTarget::File(dir.join("log")), format).unwrap();
+    let access = AccessLog::open(file(dir.join("log")), format).unwrap();
     log(&access);
     drop(access);
     lines(&dir.join("log"))
@@ -261,7 +265,7 @@ fn a_writer_that_is_stuck_holds_nobody_up() {
     let dir = TempDir::new("stuck");
     let path = fifo(&dir);
     let _unread = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let log = AccessLog::open(AccessLogTarget::File(path), LogFormat::Text).unwrap();
+    let log = AccessLog::open(file(path), LogFormat::Text).unwrap();
     let (client, target) = (client(None), [b'a'; VALUE_BYTES]);
     for _ in 0..2 * LINES {
         log.exchange(&exchange(&client, None, &target), now());
@@ -280,7 +284,7 @@ fn flt_log_enospc() {
     sink.write(b"three\n", &lost);
     assert_eq!(lost.load(Ordering::Relaxed), 3);
 
-    let log = AccessLog::open(AccessLogTarget::File("/dev/full".into()), LogFormat::Json).unwrap();
+    let log = AccessLog::open(file("/dev/full"), LogFormat::Json).unwrap();
     let dropped = log.dropped();
     log_samples(&log);
     drop(log);
@@ -343,7 +347,7 @@ fn a_line_that_broke_off_does_not_swallow_the_next() {
 fn after_a_rename_lines_go_to_the_new_file() {
     let dir = TempDir::new("reopen");
     let (path, old) = (dir.join("log"), dir.join("log.1"));
-    let log = AccessLog::open(AccessLogTarget::File(path.clone()), LogFormat::Json).unwrap();
+    let log = AccessLog::open(file(path.clone()), LogFormat::Json).unwrap();
     let client = client(None);
     log.exchange(&exchange(&client, None, b"/before"), now());
     fs::rename(&path, &old).unwrap();
@@ -358,11 +362,11 @@ fn after_a_rename_lines_go_to_the_new_file() {
 #[test]
 fn a_directory_is_no_log() {
     let dir = TempDir::new("directory");
-    let error = AccessLog::open(AccessLogTarget::File(dir.0.clone()), LogFormat::Text).unwrap_err();
+    let error = AccessLog::open(file(dir.0.clone()), LogFormat::Text).unwrap_err();
     assert!(error.to_string().starts_with("cannot open the access log "), "{error}");
 
     let path = dir.join("log");
-    let log = AccessLog::open(AccessLogTarget::File(path.clone()), LogFormat::Text).unwrap();
+    let log = AccessLog::open(file(path.clone()), LogFormat::Text).unwrap();
     let renamed = dir.join("renamed");
     fs::rename(&path, &renamed).unwrap();
     fs::create_dir(&path).unwrap();

@@ -2,13 +2,13 @@
 //! The tables of the configuration file.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::LimitsTable;
 use super::values::{AccessTarget, AdminAddress, Format, Level, Text, Time, ViaName};
+use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 
 /// The whole file.
@@ -39,11 +39,11 @@ pub(super) struct ListenTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ListenTls {
-    pub(super) dir: Option<PathBuf>,
-    pub(super) cert: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
-    pub(super) client_ca: Option<PathBuf>,
-    pub(super) crl: Option<PathBuf>,
+    pub(super) dir: Option<AbsolutePath>,
+    pub(super) cert: Option<AbsolutePath>,
+    pub(super) key: Option<AbsolutePath>,
+    pub(super) client_ca: Option<AbsolutePath>,
+    pub(super) crl: Option<AbsolutePath>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,9 +60,9 @@ pub(super) struct UpstreamTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct UpstreamTls {
-    pub(super) ca: Option<PathBuf>,
-    pub(super) cert: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
+    pub(super) ca: Option<AbsolutePath>,
+    pub(super) cert: Option<AbsolutePath>,
+    pub(super) key: Option<AbsolutePath>,
     pub(super) name: Option<String>,
 }
 

@@ -106,7 +106,7 @@ impl Config {
     /// Reads the file and puts everything together.
     pub(crate) fn load(settings: &Settings) -> Result<Self, Problem> {
         let (path, named) = match &settings.config {
-            Some(path) => (path.as_path(), true),
+            Some(path) => (&**path, true),
             None => (Path::new(DEFAULT_FILE), false),
         };
         match fs::read_to_string(path) {

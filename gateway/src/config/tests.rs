@@ -6,6 +6,7 @@ use clap::Parser;
 use dockline::engine::Address;
 
 use super::*;
+use crate::absolute_path::AbsolutePath;
 use crate::cli::{Cli, Command};
 
 fn settings(line: &str) -> Settings {
@@ -132,7 +133,7 @@ fn tls_needs_its_files_and_its_scheme() {
     let said = config("--listen tls://a --tls-cert c --tls-key k --tls-crl l", "").unwrap_err();
     assert!(said.contains("--tls-client-ca"), "{said}");
     let tls = config("--listen tls://a --tls-dir /none", "").unwrap().listeners[0].tls.clone().unwrap();
-    assert_eq!(tls.cert, Path::new("/none/cert.pem"));
+    assert_eq!(*tls.cert, *Path::new("/none/cert.pem"));
     assert_eq!(tls.client_ca.as_deref(), Some(Path::new("/none/ca.pem")));
 
     assert!(config("--upstream tls://a", "").unwrap_err().contains("(ca)"));
@@ -141,8 +142,34 @@ fn tls_needs_its_files_and_its_scheme() {
     assert!(config("--upstream tls://a,tcp://b --upstream-tls-ca c", "").unwrap_err().contains("mixed"));
     let said = config("--upstream tls://a --upstream-tls-ca c --upstream-tls-cert d", "").unwrap_err();
     assert!(said.contains("no private key"), "{said}");
-    let tls = config("--upstream tls://a --upstream-tls-ca c", "").unwrap().upstreams[0].tls.clone().unwrap();
-    assert_eq!((tls.ca.as_path(), tls.credentials), (Path::new("c"), None));
+    let tls =
+        config("--upstream tls://a --upstream-tls-ca /c", "").unwrap().upstreams[0].tls.clone().unwrap();
+    assert_eq!((&*tls.ca, tls.credentials), (Path::new("/c"), None));
+}
+
+#[test]
+fn a_relative_path_of_the_file_begins_where_the_program_was_started() {
+    let file = "[[listen]]\naddress = \"tls://a\"\n\
+                tls = { dir = \"./there\", key = \"there/k\", client_ca = \"there/a\", crl = \"there/r\" }\n\
+                [[upstream]]\nname = \"u\"\naddress = \"tls://b\"\n\
+                tls = { ca = \"there/a\", cert = \"there/c\", key = \"there/k\" }\n[log]\naccess = \"there/log\"\n";
+    let config = config("", file).unwrap();
+    let here = std::env::current_dir().unwrap();
+    let there = |name: &str| AbsolutePath::new(here.join("there").join(name)).unwrap();
+    let listener = ListenerTls {
+        cert: there("cert.pem"),
+        key: there("k"),
+        client_ca: Some(there("a")),
+        crl: Some(there("r")),
+    };
+    assert_eq!(config.listeners[0].tls, Some(listener));
+    let upstream = config.upstreams[0].tls.clone().unwrap();
+    assert_eq!((upstream.ca, upstream.credentials), (there("a"), Some((there("c"), there("k")))));
+    assert_eq!(config.access_log.0, Some(AccessLogTarget::File(there("log"))));
+    for (key, words) in [("cert = \"\"", "the path is empty"), ("crl = 1", "expected path string")] {
+        let said = refused(&format!("[[listen]]\naddress = \"tls://a\"\ntls = {{ {key} }}\n"));
+        assert!(said.contains(words), "{said}");
+    }
 }
 
 const GUIDE: &str = include_str!("../../../docs/SERVE.md");

@@ -1,28 +1,27 @@
 #![forbid(unsafe_code)]
 //! Which files TLS needs.
 
-use std::path::PathBuf;
-
 use super::file;
+use crate::absolute_path::AbsolutePath;
 
 /// The files of a listener, as far as they were named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListenerTlsFiles {
-    pub(crate) dir: Option<PathBuf>,
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) client_ca: Option<PathBuf>,
-    pub(crate) crl: Option<PathBuf>,
+    pub(crate) dir: Option<AbsolutePath>,
+    pub(crate) cert: Option<AbsolutePath>,
+    pub(crate) key: Option<AbsolutePath>,
+    pub(crate) client_ca: Option<AbsolutePath>,
+    pub(crate) crl: Option<AbsolutePath>,
 }
 
 /// The files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerTls {
-    pub(crate) cert: PathBuf,
-    pub(crate) key: PathBuf,
+    pub(crate) cert: AbsolutePath,
+    pub(crate) key: AbsolutePath,
     /// Clients must have a certificate of this authority; `None`: they need none.
-    pub(crate) client_ca: Option<PathBuf>,
-    pub(crate) crl: Option<PathBuf>,
+    pub(crate) client_ca: Option<AbsolutePath>,
+    pub(crate) crl: Option<AbsolutePath>,
 }
 
 /// A file that must be named.
@@ -85,9 +84,9 @@ impl ListenerTlsFiles {
 /// The files for an upstream, as far as they were named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UpstreamTlsFiles {
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
+    pub(crate) ca: Option<AbsolutePath>,
+    pub(crate) cert: Option<AbsolutePath>,
+    pub(crate) key: Option<AbsolutePath>,
     pub(crate) name: Option<String>,
 }
 
@@ -95,9 +94,9 @@ pub(crate) struct UpstreamTlsFiles {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamTls {
     /// Whose certificates are believed.
-    pub(crate) ca: PathBuf,
+    pub(crate) ca: AbsolutePath,
     /// The certificate that is shown, and its key.
-    pub(crate) credentials: Option<(PathBuf, PathBuf)>,
+    pub(crate) credentials: Option<(AbsolutePath, AbsolutePath)>,
     /// The name that the upstream's certificate must have; `None`: the host of its address.
     pub(crate) name: Option<String>,
 }

@@ -3,13 +3,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::suggest;
@@ -140,7 +140,7 @@ impl FromStr for AccessTarget {
             "" => Err("the file name is missing; `off` is for none, `-` for standard output".into()),
             "off" => Ok(Self(None)),
             "-" => Ok(Self(Some(AccessLogTarget::Stdout))),
-            path => Ok(Self(Some(AccessLogTarget::File(PathBuf::from(path))))),
+            path => Ok(Self(Some(AccessLogTarget::File(AbsolutePath::new(path)?)))),
         }
     }
 }

@@ -2,13 +2,13 @@
 //! The command lines of `publish`, `unpublish` and `ports`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use dockline::proxy::ProxyProtocol;
 
 use super::ports::{Mapping, PortSpec, Proto};
+use crate::absolute_path::AbsolutePath;
 use crate::address::UpstreamAddress;
 use crate::config::values::Time;
 
@@ -94,7 +94,7 @@ pub(crate) struct DockerArgs {
 pub(crate) struct StateArgs {
     /// Where running publications are found [default: /run/dockline/ports, or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR", env = "DOCKLINE_STATE_DIR", hide_env = true)]
-    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<AbsolutePath>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

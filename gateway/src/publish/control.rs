@@ -7,12 +7,13 @@
 
 use std::collections::hash_map::RandomState;
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::StateArgs;
@@ -34,13 +35,18 @@ pub(crate) struct StateDir(PathBuf);
 impl StateDir {
     pub(crate) fn new(args: &StateArgs) -> Result<Self, String> {
         if let Some(dir) = &args.state_dir {
-            return std::path::absolute(dir).map(Self).map_err(|error| format!("{}: {error}", dir.display()));
+            return Ok(Self(dir.to_path_buf()));
         }
         if rustix::process::geteuid().is_root() {
             return Ok(Self("/run/dockline/ports".into()));
         }
-        match env::var_os("XDG_RUNTIME_DIR") {
-            Some(dir) if !dir.is_empty() => Ok(Self(Path::new(&dir).join("dockline/ports"))),
+        Self::below(env::var_os("XDG_RUNTIME_DIR"))
+    }
+
+    fn below(runtime_dir: Option<OsString>) -> Result<Self, String> {
+        match runtime_dir.map(PathBuf::from) {
+            // A relative one is to be ignored (XDG Base Directory Specification).
+            Some(dir) if dir.is_absolute() => Ok(Self(dir.join("dockline/ports"))),
             _ => Err("there is no XDG_RUNTIME_DIR; say with --state-dir where running publications are to be found".into()),
         }
     }
@@ -199,6 +205,16 @@ mod tests {
         let (one, other) = (random_id(), random_id());
         assert_ne!(one, other);
         assert!(one.len() == 8 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
+    }
+
+    #[test]
+    fn only_an_absolute_runtime_directory_counts() {
+        let below = |dir: &str| StateDir::below(Some(dir.into()));
+        assert_eq!(below("/run/user/1").unwrap().0, PathBuf::from("/run/user/1/dockline/ports"));
+        for none in ["run", "", "./run"] {
+            assert!(below(none).unwrap_err().contains("--state-dir"), "{none}");
+        }
+        assert!(StateDir::below(None).is_err());
     }
 
     #[test]

@@ -226,10 +226,10 @@ struct Publication {
     shared: Arc<Shared>,
     firewall: Option<Firewall>,
     wakes: Receiver<Wake>,
-    /// Closed by the end of the process.
-    asked: Vec<UnixStream>,
     stopping: bool,
     _claim: Claim,
+    /// Those who wait for the end. They are told last, when there is nothing left of it.
+    asked: Vec<UnixStream>,
 }
 
 impl Publication {

@@ -8,6 +8,7 @@ use dockline::engine::{ClientInfo, PeerAddr, Upstream};
 use dockline::proxy::ExchangeEnd;
 
 use super::*;
+use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 
 fn client() -> ClientInfo {
@@ -124,7 +125,9 @@ fn health_follows_the_upstream() {
 #[test]
 fn a_lost_line_shows_in_the_metrics() {
     let metrics = Arc::new(Metrics::new());
-    let access = AccessLog::open(AccessLogTarget::File("/dev/full".into()), LogFormat::Text).unwrap();
+    let access =
+        AccessLog::open(AccessLogTarget::File(AbsolutePath::new("/dev/full").unwrap()), LogFormat::Text)
+            .unwrap();
     let telemetry = Telemetry::new(Some(access), Arc::clone(&metrics), Arc::new(Health::new()));
     telemetry.exchange(&exchange(&client(), &Upstream::new("docker", Vec::new()), Some(200)));
     drop(telemetry);
