@@ -7,8 +7,9 @@ use std::num::NonZeroU64;
 
 use dockline::error::ParseError;
 use dockline::h1::{
-    Authority, CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, FieldLine, Fields, HostPolicy,
-    RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader, encode_last_chunk, request_framing,
+    Authority, BodyFraming, BodyReader, BodyWriter, CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder,
+    FieldLine, Fields, HostPolicy, RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader,
+    encode_last_chunk, request_framing,
 };
 use dockline::limits::Limits;
 use proptest::collection::vec;
@@ -357,5 +358,60 @@ proptest! {
         let forward = request_framing(version, &fields(&lines));
         let reversed: Vec<_> = lines.iter().rev().copied().collect();
         prop_assert_eq!(request_framing(version, &fields(&reversed)), forward);
+    }
+
+    /// However a body is framed and delivered, it comes out whole in the framing of its receiver, and nothing behind it
+    /// is taken.
+    #[test]
+    fn a_body_goes_from_one_framing_to_another(
+        data in vec(any::<u8>(), 0..400),
+        pieces in vec(1..60usize, 1..8),
+        kind in 0..3usize,
+        trailers in any::<bool>(),
+    ) {
+        let limits = Limits::default();
+        let (framing, mut wire) = match kind {
+            0 => (BodyFraming::Length(data.len() as u64), data.clone()),
+            1 => (BodyFraming::CloseDelimited, data.clone()),
+            _ => {
+                let chunks: Vec<_> = data.chunks(17).map(<[u8]>::to_vec).collect();
+                (BodyFraming::Chunked, encode_body(&chunks, &Fields::default()))
+            }
+        };
+        let whole = wire.len();
+        if framing != BodyFraming::CloseDelimited {
+            wire.extend_from_slice(b"next message");
+        }
+        for writer in [BodyWriter::Raw, BodyWriter::Chunked { trailers }] {
+            let mut out = Vec::new();
+            let mut counted = 0;
+            let mut used = 0;
+            if let Some(mut reader) = BodyReader::new(framing, &limits) {
+                let mut cuts = pieces.iter().cycle();
+                while used < wire.len() {
+                    let piece = &wire[used..(used + cuts.next().unwrap()).min(wire.len())];
+                    let moved = reader.pump(piece, writer, &mut out).unwrap();
+                    used += moved.taken;
+                    counted += moved.data;
+                    if moved.ended {
+                        break;
+                    }
+                    prop_assert_eq!(moved.taken, piece.len());
+                }
+                if reader.ends_with_connection() {
+                    writer.end(&Fields::default(), &mut out);
+                }
+            } else {
+                writer.end(&Fields::default(), &mut out);
+            }
+            prop_assert_eq!((used, counted), (whole, data.len() as u64));
+            match writer {
+                BodyWriter::Raw => prop_assert_eq!(&out, &data),
+                BodyWriter::Chunked { .. } => {
+                    let decoded = decode(&limits, [&out[..]]).unwrap();
+                    prop_assert_eq!((decoded.data, decoded.ended, decoded.used), (data.clone(), true, out.len()));
+                }
+            }
+        }
     }
 }

@@ -184,10 +184,7 @@ impl Fields {
     /// Writes each line with its CR LF. The empty line that ends a section is not written.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for line in self.iter() {
-            out.extend_from_slice(line.name);
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(line.value);
-            out.extend_from_slice(b"\r\n");
+            push_line(line.name, line.value, out);
         }
     }
 
@@ -250,6 +247,14 @@ impl LineSpan {
         while start < end && is_blank(*end - 1) {
             *end -= 1;
         }
+    }
+}
+
+/// Writes a field line.
+#[inline]
+pub(super) fn push_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 

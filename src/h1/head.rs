@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::fields::{Field, Fields};
 use super::scan::{HeadBounds, HeadScanner, HeadSpan};
 use super::target::{HostPolicy, RequestTarget};
+use super::writer::HeadWriter;
 use super::{StatusCode, Version};
 use crate::error::{ParseError, PeerError};
 use crate::limits::Limits;
@@ -55,14 +56,8 @@ impl RequestHead {
 
     /// Writes the head with the empty line at its end.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.method);
-        out.push(b' ');
-        out.extend_from_slice(self.target.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.version.as_str().as_bytes());
-        out.extend_from_slice(b"\r\n");
-        self.fields.encode(out);
-        out.extend_from_slice(b"\r\n");
+        let head = HeadWriter::request(&self.method, self.target.as_bytes(), self.version, out);
+        head.lines(self.fields.iter()).end();
     }
 
     fn parse(input: &[u8], span: HeadSpan, hosts: HostPolicy) -> Result<Self, ParseError> {
@@ -121,14 +116,7 @@ impl ResponseHead {
 
     /// Writes the head with the empty line at its end. The space before an empty reason is written too.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.version.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.status.as_u16().to_string().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(&self.reason);
-        out.extend_from_slice(b"\r\n");
-        self.fields.encode(out);
-        out.extend_from_slice(b"\r\n");
+        HeadWriter::response(self.version, self.status, &self.reason, out).lines(self.fields.iter()).end();
     }
 
     fn parse(input: &[u8], span: HeadSpan) -> Result<Self, ParseError> {

@@ -7,15 +7,20 @@
 //! |---|---|
 //! | bytes to head | [`RequestHeadReader`], [`ResponseHeadReader`] |
 //! | head to body framing | [`request_framing`], [`response_framing`] |
+//! | body from one framing to another | [`BodyReader`], [`BodyWriter`] |
 //! | chunked body to data | [`ChunkedDecoder`] |
 //! | data to chunked body | [`ChunkHeader`], [`CHUNK_END`], [`encode_last_chunk`] |
-//! | head to bytes | [`RequestHead::encode`], [`ResponseHead::encode`] |
+//! | head to bytes | [`HeadWriter`]; [`RequestHead::encode`], [`ResponseHead::encode`] |
 //!
 //! Heads are read twice: by a scanner that sees every byte once, however it arrives, and knows our rules; then by
-//! httparse, once, when the end of the head is there. Both must find the same lines in the same places.
+//! httparse, once, when the end of the head is there. Both must find the same lines in the same places: a message that
+//! two readers split differently is what request smuggling is made of, so the second opinion is asked for every head
+//! and not only by the fuzzer. It is some 1,200 instructions of the 8,000 that a head costs on its way through
+//! [`ProxyConn`](crate::proxy::ProxyConn).
 
 #![forbid(unsafe_code)]
 
+mod body;
 mod chunked;
 mod fields;
 mod framing;
@@ -24,16 +29,19 @@ mod scan;
 mod syntax;
 mod target;
 mod trailers;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use body::{BodyReader, BodyWriter, Moved};
 pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_last_chunk};
 pub use fields::{Field, FieldLine, Fields};
 pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
 pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
 pub(crate) use syntax::is_alias;
 pub use target::{Authority, HostPolicy, RequestTarget, TargetForm};
+pub use writer::HeadWriter;
 
 /// The version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

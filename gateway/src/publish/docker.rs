@@ -2,14 +2,15 @@
 //! A small client of the Docker API: one request per connection, on blocking sockets.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use dockline::engine::Address;
 use dockline::h1::{
-    BodyFraming, ChunkEvent, ChunkedDecoder, RequestKind, ResponseHead, ResponseHeadReader, response_framing,
+    BodyReader, BodyWriter, HeadWriter, RequestKind, ResponseHead, ResponseHeadReader, Version,
+    response_framing,
 };
 use dockline::limits::Limits;
 use serde::Deserialize;
@@ -150,7 +151,12 @@ impl Docker {
     fn request(&self, target: &str) -> io::Result<(ResponseHead, Body)> {
         let mut connection = self.connect()?;
         connection.set_patience(PATIENCE)?;
-        write!(connection, "GET {target} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")?;
+        let mut question = Vec::new();
+        HeadWriter::request(b"GET", target.as_bytes(), Version::Http11, &mut question)
+            .field("Host", b"docker")
+            .field("Connection", b"close")
+            .end();
+        connection.write_all(&question)?;
         let malformed = |error: &dyn fmt::Display| io::Error::new(ErrorKind::InvalidData, error.to_string());
         let limits = Limits::default();
         let mut reader = ResponseHeadReader::new(&limits);
@@ -161,13 +167,10 @@ impl Docker {
                 let framing =
                     response_framing(RequestKind::Ordinary, head.version, head.status(), &head.fields)
                         .map_err(|error| malformed(&error))?;
-                let rest = match framing {
-                    BodyFraming::Empty => Rest::Length(0),
-                    BodyFraming::Length(length) => Rest::Length(length),
-                    BodyFraming::Chunked => Rest::Chunked(Box::new(ChunkedDecoder::new(&limits))),
-                    BodyFraming::CloseDelimited => Rest::UntilEnd,
-                };
-                return Ok((head, Body { connection, received, rest }));
+                let mut body =
+                    Body { connection, reader: BodyReader::new(framing, &limits), data: Cursor::default() };
+                body.received(&received)?;
+                return Ok((head, body));
             }
             if read_more(&mut connection, &mut received)? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -198,72 +201,47 @@ fn read_more(connection: &mut impl Read, received: &mut Vec<u8>) -> io::Result<u
 /// The body of an answer.
 struct Body {
     connection: Box<dyn Connection>,
+    /// Finds the end of it; `None` once it was found.
+    reader: Option<BodyReader>,
     /// Read, and not yet given on.
-    received: Vec<u8>,
-    rest: Rest,
+    data: Cursor<Vec<u8>>,
 }
 
-enum Rest {
-    Length(u64),
-    Chunked(Box<ChunkedDecoder>),
-    UntilEnd,
+impl Body {
+    /// Takes bytes of the connection, once those before them were given on.
+    fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.data.set_position(0);
+        self.data.get_mut().clear();
+        if let Some(reader) = &mut self.reader {
+            let moved = reader
+                .pump(bytes, BodyWriter::Raw, self.data.get_mut())
+                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
+            if moved.ended {
+                self.reader = None;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Read for Body {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            match &mut self.rest {
-                Rest::Length(0) => return Ok(0),
-                Rest::Length(left) if !self.received.is_empty() => {
-                    let most =
-                        usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len()).min(self.received.len());
-                    *left -= most as u64;
-                    return Ok(give(&mut self.received, most, buf));
-                }
-                Rest::UntilEnd if !self.received.is_empty() => {
-                    let most = buf.len().min(self.received.len());
-                    return Ok(give(&mut self.received, most, buf));
-                }
-                Rest::Chunked(decoder) if !self.received.is_empty() => {
-                    let most = self.received.len().min(buf.len());
-                    let step = decoder.step(&self.received[..most]);
-                    let (taken, event) =
-                        step.map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
-                    match event {
-                        ChunkEvent::Data(range) => {
-                            let length = range.len();
-                            buf[..length].copy_from_slice(&self.received[range]);
-                            self.received.drain(..taken);
-                            return Ok(length);
-                        }
-                        ChunkEvent::End => {
-                            self.rest = Rest::Length(0);
-                            return Ok(0);
-                        }
-                        ChunkEvent::NeedMore | ChunkEvent::Trailers(_) => {
-                            self.received.drain(..taken);
-                            if taken > 0 {
-                                continue;
-                            }
-                        }
-                    }
-                }
-                _ => {}
-            }
-            if read_more(&mut self.connection, &mut self.received)? == 0 {
-                return match self.rest {
-                    Rest::UntilEnd => Ok(0),
-                    _ => Err(ErrorKind::UnexpectedEof.into()),
+            let n = self.data.read(buf)?;
+            let Some(reader) = self.reader.as_ref().filter(|_| n == 0 && !buf.is_empty()) else {
+                return Ok(n);
+            };
+            let mut bytes = Vec::new();
+            if read_more(&mut self.connection, &mut bytes)? == 0 {
+                return if reader.ends_with_connection() {
+                    Ok(0)
+                } else {
+                    Err(ErrorKind::UnexpectedEof.into())
                 };
             }
+            self.received(&bytes)?;
         }
     }
-}
-
-fn give(received: &mut Vec<u8>, length: usize, buf: &mut [u8]) -> usize {
-    buf[..length].copy_from_slice(&received[..length]);
-    received.drain(..length);
-    length
 }
 
 /// The name of a container as a part of a path. Docker's own names need no escaping; anything else finds nothing.

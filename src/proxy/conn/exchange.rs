@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use super::body::{BodyReader, BodyWriter};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
 use crate::error::{Fault, LimitError};
 use crate::h1::{
-    BodyFraming, Fields, RequestHead, ResponseHead, ResponseHeadReader, StatusCode, Version, request_framing,
+    BodyFraming, BodyReader, BodyWriter, Fields, RequestHead, ResponseHead, ResponseHeadReader, StatusCode,
+    Version, request_framing,
 };
 use crate::proxy::config::ConnConfig;
 use crate::proxy::conn::hop::check_connection_options;

@@ -4,16 +4,14 @@
 //! Framing was decided from the fields as received. Here they are stripped first, then ours are added, so that no
 //! field of a peer can remove or alter one of ours.
 
-use std::io::Write;
 use std::net::IpAddr;
 
-use super::body::BodyWriter;
 use crate::error::PeerError;
-use crate::h1::{BodyFraming, Field, Fields, RequestHead, ResponseHead, TargetForm, Version, is_alias};
+use crate::h1::{
+    BodyFraming, BodyWriter, Field, Fields, HeadWriter, RequestHead, ResponseHead, TargetForm, Version,
+    is_alias,
+};
 use crate::proxy::config::Forwarding;
-
-/// Room for most heads, so that the queue does not grow field by field.
-const ORDINARY_HEAD: usize = 512;
 
 /// Fields of one hop, and those that are written anew.
 const HOP_BY_HOP: &[&str] = &[
@@ -86,38 +84,27 @@ pub(super) struct RequestRewrite<'a> {
 impl RequestRewrite<'_> {
     /// Writes the head as the upstream is to see it.
     pub(super) fn encode(&self, head: &RequestHead, out: &mut Vec<u8>) {
-        out.reserve(ORDINARY_HEAD);
         let fields = &head.fields;
-        out.extend_from_slice(head.method());
-        out.push(b' ');
-        if head.target().form() == TargetForm::Absolute {
-            // RFC 9112, section 3.2.1: an origin gets the path.
-            let target = head.target().clone().into_origin_form(head.method());
-            out.extend_from_slice(target.as_bytes());
-        } else {
-            out.extend_from_slice(head.target().as_bytes());
-        }
-        out.extend_from_slice(b" HTTP/1.1\r\n");
+        // RFC 9112, section 3.2.1: an origin gets the path.
+        let shortened = (head.target().form() == TargetForm::Absolute)
+            .then(|| head.target().clone().into_origin_form(head.method()));
+        let target = shortened.as_ref().unwrap_or(head.target());
         let own_host = fields.values("Host").next().or(head.target().authority());
         // HTTP/1.0 may leave it out, HTTP/1.1 not (RFC 9112, section 3.2).
         // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
         let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
-        push(out, "Host", replaced.or(own_host).unwrap_or_default());
         let hop_by_hop = HopByHop::of(fields);
-        for line in fields.iter().filter(|line| !hop_by_hop.has(line.name()) && self.goes_on(*line)) {
-            push_line(out, line);
-        }
-        push_framing(out, self.framing);
+        let mut written = HeadWriter::request(head.method(), target.as_bytes(), Version::Http11, out)
+            .field("Host", replaced.or(own_host).unwrap_or_default())
+            .lines(fields.iter().filter(|line| !hop_by_hop.has(line.name()) && self.goes_on(*line)))
+            .framing(self.framing);
         if self.send_upgrade {
             // Podman compares the whole value.
-            push(out, "Connection", b"Upgrade");
-            fields.values("Upgrade").for_each(|value| push(out, "Upgrade", value));
+            written = written.field("Connection", b"Upgrade").each("Upgrade", fields.values("Upgrade"));
         } else if fields.has_token("TE", "trailers") {
-            push(out, "Connection", b"TE");
-            push(out, "TE", b"trailers");
+            written = written.field("Connection", b"TE").field("TE", b"trailers");
         }
-        self.push_claims(head, own_host, out);
-        out.extend_from_slice(b"\r\n");
+        self.write_claims(head, own_host, written).end();
     }
 
     /// Whether a field goes on that is not for one hop.
@@ -128,23 +115,28 @@ impl RequestRewrite<'_> {
             && (self.forwarding.trusted || !is_claim(name))
     }
 
-    fn push_claims(&self, head: &RequestHead, host: Option<&[u8]>, out: &mut Vec<u8>) {
+    fn write_claims<'o>(
+        &self,
+        head: &RequestHead,
+        host: Option<&[u8]>,
+        mut written: HeadWriter<'o>,
+    ) -> HeadWriter<'o> {
         let Forwarding { via, x_forwarded, forwarded, .. } = self.forwarding;
         let proto = if self.client.tls { "https" } else { "http" };
         if let Some(via) = via {
-            push_via(out, head.version, via);
+            written = write_via(written, head.version, via);
         }
         if *x_forwarded {
             if let Some(address) = self.client.address {
-                push(out, "X-Forwarded-For", address.to_canonical().to_string().as_bytes());
+                written = written.field("X-Forwarded-For", address.to_canonical().to_string().as_bytes());
             }
             // Lists grow; of a single value a trusted proxy knows better, being nearer to the client.
             let is_open = |name| !(self.forwarding.trusted && head.fields.contains(name));
             if is_open("X-Forwarded-Proto") {
-                push(out, "X-Forwarded-Proto", proto.as_bytes());
+                written = written.field("X-Forwarded-Proto", proto.as_bytes());
             }
             if let Some(host) = host.filter(|_| is_open("X-Forwarded-Host")) {
-                push(out, "X-Forwarded-Host", host);
+                written = written.field("X-Forwarded-Host", host);
             }
         }
         if *forwarded {
@@ -155,8 +147,9 @@ impl RequestRewrite<'_> {
             };
             value.push_str(";proto=");
             value.push_str(proto);
-            push(out, "Forwarded", value.as_bytes());
+            written = written.field("Forwarded", value.as_bytes());
         }
+        written
     }
 }
 
@@ -188,79 +181,40 @@ pub(super) enum ResponseBody {
 impl ResponseRewrite<'_> {
     /// Writes the head as the client is to see it.
     pub(super) fn encode(&self, head: &ResponseHead, out: &mut Vec<u8>) {
-        out.reserve(ORDINARY_HEAD);
-        out.extend_from_slice(b"HTTP/1.1 ");
-        push_decimal(out, u64::from(head.status().as_u16()));
-        out.push(b' ');
-        out.extend_from_slice(head.reason());
-        out.extend_from_slice(b"\r\n");
         let fields = &head.fields;
         let hop_by_hop = HopByHop::of(fields);
-        for line in fields.iter().filter(|line| !hop_by_hop.has(line.name())) {
-            push_line(out, line);
-        }
-        match self.body {
+        let mut written = HeadWriter::response(Version::Http11, head.status(), head.reason(), out)
+            .lines(fields.iter().filter(|line| !hop_by_hop.has(line.name())));
+        written = match self.body {
             ResponseBody::None
             | ResponseBody::Described(None)
             | ResponseBody::Tunnel
-            | ResponseBody::Framed(BodyWriter::Raw) => {}
+            | ResponseBody::Framed(BodyWriter::Raw) => written,
             ResponseBody::Described(Some(length)) | ResponseBody::Length(length) => {
-                push_framing(out, BodyFraming::Length(length));
+                written.framing(BodyFraming::Length(length))
             }
-            ResponseBody::Framed(BodyWriter::Chunked { .. }) => push_framing(out, BodyFraming::Chunked),
+            ResponseBody::Framed(BodyWriter::Chunked { .. }) => written.framing(BodyFraming::Chunked),
             ResponseBody::Upgrade => {
-                push(out, "Connection", b"Upgrade");
-                fields.values("Upgrade").for_each(|value| push(out, "Upgrade", value));
+                written.field("Connection", b"Upgrade").each("Upgrade", fields.values("Upgrade"))
             }
-        }
+        };
         if let Some(via) = self.via {
-            push_via(out, head.version, via);
+            written = write_via(written, head.version, via);
         }
         if self.close {
-            push(out, "Connection", b"close");
+            written = written.field("Connection", b"close");
         }
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-pub(super) fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn push_line(out: &mut Vec<u8>, line: Field<'_>) {
-    out.extend_from_slice(line.name());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(line.value());
-    out.extend_from_slice(b"\r\n");
-}
-
-pub(super) fn push_framing(out: &mut Vec<u8>, framing: BodyFraming) {
-    match framing {
-        BodyFraming::Empty | BodyFraming::CloseDelimited => {}
-        BodyFraming::Length(length) => {
-            out.extend_from_slice(b"Content-Length: ");
-            push_decimal(out, length);
-            out.extend_from_slice(b"\r\n");
-        }
-        BodyFraming::Chunked => push(out, "Transfer-Encoding", b"chunked"),
+        written.end();
     }
 }
 
 /// RFC 9110, section 7.6.3: the version is that of the message as received.
-fn push_via(out: &mut Vec<u8>, version: Version, pseudonym: &[u8]) {
+fn write_via<'o>(written: HeadWriter<'o>, version: Version, pseudonym: &[u8]) -> HeadWriter<'o> {
     let number: &[u8] = match version {
         Version::Http10 => b"1.0 ",
         Version::Http11 => b"1.1 ",
     };
-    push(out, "Via", &[number, pseudonym].concat());
-}
-
-fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{number}");
+    written.field("Via", &[number, pseudonym].concat())
 }
 
 /// Tells whether a field is for one hop: by its name, or because `Connection` says so.

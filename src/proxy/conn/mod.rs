@@ -26,7 +26,6 @@
 //! Requests are answered in order, one at a time: the next is looked at when the last byte of the answer before it
 //! has left.
 
-mod body;
 mod buffer;
 mod deadlines;
 mod exchange;
@@ -48,7 +47,7 @@ use super::config::ConnConfig;
 use super::hijack::{HijackKind, RequestKind};
 use super::reply::{Reply, reason_phrase};
 use crate::error::Side;
-use crate::h1::{BodyFraming, RequestHead, RequestHeadReader};
+use crate::h1::{BodyFraming, BodyWriter, HeadWriter, RequestHead, RequestHeadReader, Version};
 
 pub use self::hop::Client;
 pub use self::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse, UpstreamFailure};
@@ -404,9 +403,7 @@ impl ProxyConn {
         }
         match (from, &exchange.request, &exchange.response) {
             (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => reader.raw_left(),
-            (Side::Upstream, _, ResponseHalf::Body { reader, writer: body::BodyWriter::Raw }) => {
-                reader.raw_left()
-            }
+            (Side::Upstream, _, ResponseHalf::Body { reader, writer: BodyWriter::Raw }) => reader.raw_left(),
             _ => 0,
         }
     }
@@ -469,22 +466,21 @@ impl ProxyConn {
             && !exchange.half_closed
     }
 
-    /// Writes an own answer to the client's queue; says how long its body is.
+    /// Writes an answer of our own to the client's queue, and returns the length of its body there.
     fn write_reply(&mut self, reply: &Reply, close: bool, is_head: bool) -> u64 {
         let out = self.down.out.tail();
-        let status = reply.status().as_u16();
-        out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)).as_bytes());
-        for line in reply.fields().iter() {
-            hop::push_line(out, line);
-        }
-        if status != 204 {
-            hop::push_framing(out, BodyFraming::Length(reply.body().len() as u64));
+        let status = reply.status();
+        let reason = reason_phrase(status.as_u16()).as_bytes();
+        let mut head =
+            HeadWriter::response(Version::Http11, status, reason, out).lines(reply.fields().iter());
+        if status.as_u16() != 204 {
+            head = head.framing(BodyFraming::Length(reply.body().len() as u64));
         }
         if close {
-            hop::push(out, "Connection", b"close");
+            head = head.field("Connection", b"close");
         }
-        out.extend_from_slice(b"\r\n");
-        if is_head || matches!(status, 204 | 304) {
+        head.end();
+        if is_head || matches!(status.as_u16(), 204 | 304) {
             return 0;
         }
         out.extend_from_slice(reply.body());

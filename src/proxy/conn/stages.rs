@@ -4,13 +4,12 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::body::Moved;
 use super::buffer::Buffer;
 use super::exchange::{Exchange, Link, Refused, RequestHalf};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
 use crate::error::{ParseError, Side};
-use crate::h1::{BodyFraming, RequestHead};
+use crate::h1::{BodyFraming, BodyWriter, Moved, RequestHead};
 use crate::proxy::hijack::RequestKind;
 use crate::proxy::reply::Reply;
 
@@ -78,7 +77,7 @@ impl ProxyConn {
                         reader.pump(bytes, *writer, self.up.out.tail())
                     }
                     RequestHalf::Gathering { reader, body } => {
-                        let moved = reader.pump(bytes, super::body::BodyWriter::Raw, body);
+                        let moved = reader.pump(bytes, BodyWriter::Raw, body);
                         if body.len() > limits.held {
                             self.refuse(&Reply::error(413, "the request body is too long"), now);
                             return Some(bytes.len());

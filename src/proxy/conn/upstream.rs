@@ -3,14 +3,13 @@
 
 use std::time::Instant;
 
-use super::body::{BodyReader, BodyWriter, Moved};
 use super::exchange::{Link, RequestHalf, ResponseHalf};
 use super::hop::{RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
 use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ProxyConn, Stage};
 use crate::h1::{
-    BodyFraming, Fields, RequestKind as MethodKind, ResponseHead, ResponseHeadReader, StatusCode, Version,
-    response_framing,
+    BodyFraming, BodyReader, BodyWriter, Fields, Moved, RequestKind as MethodKind, ResponseHead,
+    ResponseHeadReader, StatusCode, Version, response_framing,
 };
 use crate::proxy::hijack::{Decision, HijackKind};
 use crate::proxy::reply::Reply;

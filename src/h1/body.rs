@@ -3,56 +3,65 @@
 
 use std::num::NonZeroU64;
 
+use super::chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_last_chunk};
+use super::fields::Fields;
+use super::framing::BodyFraming;
 use crate::error::ParseError;
-use crate::h1::{BodyFraming, CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, Fields, encode_last_chunk};
 use crate::limits::Limits;
 
-/// Finds the end of a body.
-pub(super) enum BodyReader {
+/// Finds the end of a body whose framing is known (RFC 9112, section 6).
+pub struct BodyReader(Inner);
+
+enum Inner {
     Length { left: u64 },
     Chunked(Box<ChunkedDecoder>),
     UntilEnd,
 }
 
-/// How a body is framed for the receiver.
+/// How a body is framed for its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyWriter {
+pub enum BodyWriter {
     /// As it is: its length was announced, or it lasts as long as the connection.
     Raw,
-    /// `trailers`: whether the receiver takes them.
-    Chunked { trailers: bool },
+    /// In chunks (RFC 9112, section 7.1).
+    Chunked {
+        /// Whether the receiver takes trailers. If not, they are left out.
+        trailers: bool,
+    },
 }
 
-/// What became of a piece of input.
-pub(super) struct Moved {
+/// What [`BodyReader::pump`] did with a piece of input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
     /// Bytes of the input that were taken.
-    pub(super) taken: usize,
+    pub taken: usize,
     /// Bytes of the body among them.
-    pub(super) data: u64,
+    pub data: u64,
     /// Whether the body is over.
-    pub(super) ended: bool,
+    pub ended: bool,
 }
 
 impl BodyReader {
-    /// A reader for a body; `None` if there is none, so that nothing has to be read.
-    pub(super) fn new(framing: BodyFraming, limits: &Limits) -> Option<Self> {
+    /// Returns a reader for a body, or `None` if there is none and nothing has to be read.
+    #[must_use]
+    pub fn new(framing: BodyFraming, limits: &Limits) -> Option<Self> {
         match framing {
             BodyFraming::Empty | BodyFraming::Length(0) => None,
-            BodyFraming::Length(left) => Some(Self::Length { left }),
-            BodyFraming::Chunked => Some(Self::Chunked(Box::new(ChunkedDecoder::new(limits)))),
-            BodyFraming::CloseDelimited => Some(Self::UntilEnd),
+            BodyFraming::Length(left) => Some(Self(Inner::Length { left })),
+            BodyFraming::Chunked => Some(Self(Inner::Chunked(Box::new(ChunkedDecoder::new(limits))))),
+            BodyFraming::CloseDelimited => Some(Self(Inner::UntilEnd)),
         }
     }
 
-    /// Moves body bytes from `input` to `out`, in the receiver's framing.
-    pub(super) fn pump(
-        &mut self,
-        input: &[u8],
-        writer: BodyWriter,
-        out: &mut Vec<u8>,
-    ) -> Result<Moved, ParseError> {
-        match self {
-            Self::Length { left } => {
+    /// Moves body bytes from `input` to the end of `out`, in the receiver's framing.
+    ///
+    /// All of `input` is taken, up to the end of the body.
+    ///
+    /// # Errors
+    /// The first error of a chunked body, with its offset in the body. It is repeated on every later call.
+    pub fn pump(&mut self, input: &[u8], writer: BodyWriter, out: &mut Vec<u8>) -> Result<Moved, ParseError> {
+        match &mut self.0 {
+            Inner::Length { left } => {
                 let taken = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
                 *left -= taken as u64;
                 let ended = *left == 0;
@@ -62,37 +71,39 @@ impl BodyReader {
                 }
                 Ok(Moved { taken, data: taken as u64, ended })
             }
-            Self::UntilEnd => {
+            Inner::UntilEnd => {
                 writer.data(input, out);
                 Ok(Moved { taken: input.len(), data: input.len() as u64, ended: false })
             }
-            Self::Chunked(decoder) => pump_chunks(decoder, input, writer, out),
+            Inner::Chunked(decoder) => pump_chunks(decoder, input, writer, out),
         }
     }
 
-    /// How many bytes may go past this reader, when the receiver gets them as they are.
-    pub(super) fn raw_left(&self) -> u64 {
-        match self {
-            Self::Length { left } => *left,
-            Self::Chunked(_) => 0,
-            Self::UntilEnd => u64::MAX,
+    /// Returns how many bytes may be moved past this reader to a receiver that gets them as they are.
+    #[must_use]
+    pub fn raw_left(&self) -> u64 {
+        match &self.0 {
+            Inner::Length { left } => *left,
+            Inner::Chunked(_) => 0,
+            Inner::UntilEnd => u64::MAX,
         }
     }
 
-    /// `n` bytes went past; says whether the body is over.
-    pub(super) fn passed(&mut self, n: u64) -> bool {
-        match self {
-            Self::Length { left } => {
+    /// Counts `n` bytes that were moved past this reader, and returns whether the body is over.
+    pub fn passed(&mut self, n: u64) -> bool {
+        match &mut self.0 {
+            Inner::Length { left } => {
                 *left = left.saturating_sub(n);
                 *left == 0
             }
-            Self::Chunked(_) | Self::UntilEnd => false,
+            Inner::Chunked(_) | Inner::UntilEnd => false,
         }
     }
 
-    /// Whether the end of the connection is the end of the body, rather than a cut.
-    pub(super) fn ends_with_connection(&self) -> bool {
-        matches!(self, Self::UntilEnd)
+    /// Returns whether the end of the connection is the end of the body, rather than a cut.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.0, Inner::UntilEnd)
     }
 }
 
@@ -125,7 +136,8 @@ fn pump_chunks(
 }
 
 impl BodyWriter {
-    pub(super) fn data(self, data: &[u8], out: &mut Vec<u8>) {
+    /// Writes a piece of the body. An empty one writes nothing: as a chunk it would be the last.
+    pub fn data(self, data: &[u8], out: &mut Vec<u8>) {
         match (self, NonZeroU64::new(data.len() as u64)) {
             (Self::Raw, _) => out.extend_from_slice(data),
             (Self::Chunked { .. }, None) => {}
@@ -137,7 +149,8 @@ impl BodyWriter {
         }
     }
 
-    pub(super) fn end(self, trailers: &Fields, out: &mut Vec<u8>) {
+    /// Writes what stands behind the last piece.
+    pub fn end(self, trailers: &Fields, out: &mut Vec<u8>) {
         match self {
             Self::Raw => {}
             Self::Chunked { trailers: true } => encode_last_chunk(trailers, out),
