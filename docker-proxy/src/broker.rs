@@ -5,16 +5,18 @@
 //! it hands a duplicate of its socket over (see [`stub`](crate::stub)) and sleeps. Its end closes the connection to the
 //! broker, and with that the port.
 //!
-//! They meet at an abstract Unix socket. Unlike a path it belongs to the network namespace, as the containers'
-//! addresses do, it is bound by one at a time, and it leaves nothing behind. Anybody may bind the name, so both sides
-//! ask the kernel whether the other is the same user.
+//! They meet at a Unix socket in a folder that nobody else can reach into ([`private_dir`]): who could bind the name
+//! first would be handed every port. The name has the network namespace in it, because that is what the containers'
+//! addresses belong to. Both sides ask the kernel as well whether the other is the same user.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{self, UnixListener, UnixStream};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use dockline::engine::{EngineOptions, ListenerHandle, Observer, Workers};
 use dockline::process;
 use dockline::sockets::{self, Inet};
+use dockline_docker_proxy::private_dir;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -36,16 +39,70 @@ const REQUEST_TIME: Duration = Duration::from_secs(1);
 /// How long accepting rests when there is no descriptor for another stub.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the first port may take to come: whoever started the broker may have died.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Longest name: the path of the socket has to fit into an address.
+const NAME_MAX: usize = 40;
+
 const LISTENER: Token = Token(usize::MAX);
 
-/// The address of the broker of that name.
-pub(crate) fn address(name: &str) -> io::Result<net::SocketAddr> {
-    net::SocketAddr::from_abstract_name(name)
+/// Where the broker of a name is met.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    pub(crate) socket: PathBuf,
+}
+
+impl Place {
+    /// Makes the folder if there is none, and sees that it is this user's alone.
+    pub(crate) fn of(name: &str) -> io::Result<Self> {
+        let invalid = |why: &str| io::Error::new(ErrorKind::InvalidInput, why);
+        if name.len() > NAME_MAX || name.contains(['/', '\0']) {
+            return Err(invalid("the name of a broker is no path, and has at most 40 bytes"));
+        }
+        let folder = private_dir::create(&private_dir::runtime_dir().map_err(invalid)?.join("brokers"))?;
+        let network = fs::metadata("/proc/self/ns/net")?.ino();
+        let socket = folder.join(format!("{name}-{network}.sock"));
+        Ok(Self { folder, socket })
+    }
+
+    /// Listens there, unless another broker does. Also answers which file that is.
+    fn listen(&self) -> io::Result<(UnixListener, u64)> {
+        let _lock = private_dir::lock(&self.folder)?;
+        let listener = match UnixListener::bind(&self.socket) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                self.remove_stale()?;
+                UnixListener::bind(&self.socket)
+            }
+            bound => bound,
+        };
+        Ok((listener?, self.file()?))
+    }
+
+    fn remove_stale(&self) -> io::Result<()> {
+        match UnixStream::connect(&self.socket) {
+            // A broker that was killed has left it behind.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(&self.socket),
+            _ => Err(io::Error::new(ErrorKind::AddrInUse, "there is such a broker already")),
+        }
+    }
+
+    /// Removes the file, unless it is another broker's by now.
+    fn leave(&self, file: u64) -> io::Result<()> {
+        let _lock = private_dir::lock(&self.folder)?;
+        if self.file()? == file { fs::remove_file(&self.socket) } else { Ok(()) }
+    }
+
+    fn file(&self) -> io::Result<u64> {
+        Ok(fs::symlink_metadata(&self.socket)?.ino())
+    }
 }
 
 /// Serves the ports that stubs hand over, until the last of them has gone.
 pub(crate) fn run(name: &str) -> io::Result<()> {
-    let listener = UnixListener::bind_addr(&address(name)?)?;
+    let place = Place::of(name)?;
+    let (listener, file) = place.listen()?;
     listener.set_nonblocking(true)?;
     let _ = process::raise_descriptor_limit();
     process::exit_on_stop_signals()?;
@@ -56,7 +113,11 @@ pub(crate) fn run(name: &str) -> io::Result<()> {
     poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
     // Whoever started it waits for this.
     let _ = io::stdout().write_all(b"0\n");
-    Broker { listener, poll, workers, ports: HashMap::new(), next: 0, paused: false }.run()
+    let mut broker = Broker { listener, poll, workers, ports: HashMap::new(), next: 0, paused: false };
+    broker.run()?;
+    // A stub that comes too late to be accepted tries again, and finds no broker. Somebody may have removed the folder.
+    let _ = place.leave(file);
+    Ok(())
 }
 
 struct Broker {
@@ -76,19 +137,27 @@ struct Port {
 }
 
 impl Broker {
-    fn run(mut self) -> io::Result<()> {
+    /// Ends when no port is left, or when none has come.
+    fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         loop {
-            match self.poll.poll(&mut events, self.paused.then_some(PAUSE)) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            let patience = match self.ports.is_empty() {
+                _ if self.paused => Some(PAUSE),
+                true => Some(IDLE),
+                false => None,
+            };
+            let polled = self.poll.poll(&mut events, patience);
+            match polled {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
             let had_ports = !self.ports.is_empty();
             for event in &events {
                 self.end_if_gone(event.token());
             }
+            let is_late = polled.is_ok() && events.is_empty() && !self.paused;
             self.accept();
-            if had_ports && self.ports.is_empty() {
+            if (had_ports || is_late) && self.ports.is_empty() {
                 return Ok(());
             }
         }
@@ -102,7 +171,7 @@ impl Broker {
                     Err(error) => crate::log(format_args!("broker: refused a port: {error}")),
                 },
                 Err(error) => {
-                    self.paused = error.kind() != io::ErrorKind::WouldBlock;
+                    self.paused = error.kind() != ErrorKind::WouldBlock;
                     return;
                 }
             }
@@ -111,7 +180,7 @@ impl Broker {
 
     fn adopt(&mut self, mut stub: UnixStream) -> io::Result<()> {
         if sockets::peer_uid(&stub)? != process::effective_uid() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it comes from another user"));
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "it comes from another user"));
         }
         stub.set_read_timeout(Some(REQUEST_TIME))?;
         stub.set_write_timeout(Some(REQUEST_TIME))?;
@@ -126,11 +195,12 @@ impl Broker {
         self.next += 1;
         stub.set_nonblocking(true)?;
         self.poll.registry().register(&mut SourceFd(&stub.as_raw_fd()), token, Interest::READABLE)?;
-        let listener = tcp::forward(socket, target);
-        let handle = listener.handle();
-        self.workers.listen(listener);
+        // A stub that cannot be told has died, or serves the port by itself. What comes until the workers listen waits in
+        // the socket.
         stub.write_all(b"0\n")?;
-        self.ports.insert(token, Port { stub, listener: handle });
+        let listener = tcp::forward(socket, target);
+        self.ports.insert(token, Port { stub, listener: listener.handle() });
+        self.workers.listen(listener);
         Ok(())
     }
 
@@ -138,7 +208,7 @@ impl Broker {
     fn end_if_gone(&mut self, token: Token) {
         let Some(port) = self.ports.get_mut(&token) else { return };
         match port.stub.read(&mut [0]) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             _ => {
                 self.workers.close(&port.listener);
                 self.ports.remove(&token);
@@ -152,7 +222,7 @@ fn receive(stub: &UnixStream) -> io::Result<(OwnedFd, Target)> {
     let mut buf = [0; REQUEST_BYTES];
     let (len, socket) = sockets::recv_descriptor(stub, &mut buf)?;
     let line = std::str::from_utf8(&buf[..len]).ok().and_then(|text| text.strip_suffix('\n'));
-    let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+    let invalid = |why| io::Error::new(ErrorKind::InvalidData, why);
     let target = line.ok_or("no line").and_then(str::parse).map_err(invalid)?;
     let socket = socket.ok_or_else(|| invalid("no socket"))?;
     match sockets::inet_kind(&socket)? {

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! The part of docker-proxy that `dockline publish` shares: datagrams.
+//! The parts of docker-proxy that `dockline` shares: datagrams, and folders for local sockets.
 
+pub mod private_dir;
 mod sessions;
 pub mod udp;

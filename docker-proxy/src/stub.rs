@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! A port that a [`broker`] serves: keeps the socket, so that nothing is lost when the broker dies.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use dockline::process;
 use dockline::sockets;
 
-use crate::broker;
+use crate::broker::{self, Place};
 use crate::tcp::Target;
 
 /// dockerd gives up after 16 seconds; by then this process has to serve the port itself.
@@ -23,16 +23,24 @@ pub(crate) struct Stub(UnixStream);
 impl Stub {
     /// Hands the socket over to the broker of that name, which is started if there is none.
     pub(crate) fn hand_over(name: &str, socket: &OwnedFd, target: Target) -> io::Result<Self> {
-        let address = broker::address(name)?;
-        let mut broker = match UnixStream::connect_addr(&address) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        match Self::try_hand_over(name, socket, target) {
+            // A broker that was about to end, or was killed: it serves nothing any more.
+            Err(error) if is_end(&error) => Self::try_hand_over(name, socket, target),
+            other => other,
+        }
+    }
+
+    fn try_hand_over(name: &str, socket: &OwnedFd, target: Target) -> io::Result<Self> {
+        let place = Place::of(name)?;
+        let mut broker = match UnixStream::connect(&place.socket) {
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
                 start(name)?;
-                UnixStream::connect_addr(&address)?
+                UnixStream::connect(&place.socket)?
             }
             other => other?,
         };
         if sockets::peer_uid(&broker)? != process::effective_uid() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "it belongs to another user"));
         }
         broker.set_read_timeout(Some(ANSWER_TIME))?;
         broker::send(&mut broker, socket, target)?;
@@ -44,7 +52,7 @@ impl Stub {
     pub(crate) fn wait(mut self) {
         loop {
             match self.0.read(&mut [0]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => return,
             }
         }
@@ -57,8 +65,16 @@ fn start(name: &str) -> io::Result<()> {
     // In a process group of its own, because it is not for one port that a signal for this group may end.
     broker.arg0("dockline-docker-proxy").args(["--broker", name]).current_dir("/").process_group(0);
     let mut child = broker.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    if let Some(mut stdout) = child.stdout.take() {
-        let _ = stdout.read(&mut [0; 2]);
+    let mut answer = [0; 2];
+    let ready = child.stdout.take().is_some_and(|mut stdout| stdout.read_exact(&mut answer).is_ok());
+    if !ready {
+        // It has ended, and is not left as a zombie for as long as the port lives.
+        child.wait()?;
     }
     Ok(())
+}
+
+/// Whether the other side of a connection has gone.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }

@@ -5,26 +5,22 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::{PATIENCE, Proxy, Start, publish, signal};
+use dockline::sockets;
+use support::{Brokers, PATIENCE, PROXY, Proxy, Start, publish, signal, wait_for};
 
-fn name(test: &str) -> String {
-    format!("dockline-test-{}-{test}", std::process::id())
-}
-
-fn address(name: &str) -> UnixAddr {
-    UnixAddr::from_abstract_name(name).unwrap()
-}
-
-fn publish_with(broker: &str, container: SocketAddr) -> (Proxy, SocketAddr) {
-    let env = [("DOCKLINE_PROXY_BROKER", broker)];
-    publish(Start { env: &env, ..Start::default() }, "tcp", "127.0.0.1", container)
+fn publish_with(brokers: &Brokers, container: SocketAddr) -> (Proxy, SocketAddr) {
+    publish(Start { env: &brokers.env(), ..Start::default() }, "tcp", "127.0.0.1", container)
 }
 
 /// A container that says its name and ends.
@@ -48,26 +44,6 @@ fn ask(port: SocketAddr) -> String {
     text
 }
 
-/// Waits for what other processes do.
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..2_000 {
-        if done() {
-            return;
-        }
-        thread::park_timeout(Duration::from_millis(10));
-    }
-    panic!("{what}: not within 20 s");
-}
-
-/// The broker of that name, if there is one.
-fn find_broker(name: &str) -> Option<u32> {
-    let wanted = format!("--broker\0{name}\0");
-    fs::read_dir("/proc").unwrap().find_map(|entry| {
-        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?.ends_with(&wanted).then_some(pid)
-    })
-}
-
 /// Descriptors of a process that are TCP sockets, the one way to see who accepts from outside.
 fn has_poller(pid: u32) -> bool {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
@@ -78,10 +54,10 @@ fn has_poller(pid: u32) -> bool {
 
 #[test]
 fn one_broker_serves_many_ports_until_the_last_ends() {
-    let name = name("many");
-    let (mut first, one) = publish_with(&name, container("one"));
-    let (mut second, two) = publish_with(&name, container("two"));
-    let broker = find_broker(&name).unwrap();
+    let brokers = Brokers::new("many");
+    let (mut first, one) = publish_with(&brokers, container("one"));
+    let (mut second, two) = publish_with(&brokers, container("two"));
+    let broker = brokers.pid().unwrap();
     assert!(has_poller(broker) && !has_poller(first.pid()) && !has_poller(second.pid()), "the broker serves");
     for _ in 0..3 {
         assert_eq!((ask(one), ask(two)), ("one".to_owned(), "two".to_owned()));
@@ -94,34 +70,34 @@ fn one_broker_serves_many_ports_until_the_last_ends() {
 
     second.signal("INT");
     assert_eq!(second.wait().code(), Some(0));
-    wait_for("the broker ends", || find_broker(&name).is_none());
+    wait_for("the broker ends", || brokers.pid().is_none());
     wait_for("the port is closed", || TcpStream::connect(two).is_err());
 }
 
 #[test]
 fn stubs_outlive_their_broker() {
-    let name = name("killed");
-    let (first, one) = publish_with(&name, container("one"));
-    let (second, two) = publish_with(&name, container("two"));
+    let brokers = Brokers::new("killed");
+    let (first, one) = publish_with(&brokers, container("one"));
+    let (second, two) = publish_with(&brokers, container("two"));
     assert_eq!(ask(one), "one");
-    signal(find_broker(&name).unwrap(), "KILL");
+    signal(brokers.pid().unwrap(), "KILL");
     // Served by whoever: not one connection is refused in between.
     assert_eq!((ask(one), ask(two)), ("one".to_owned(), "two".to_owned()));
     wait_for("they serve themselves", || has_poller(first.pid()) && has_poller(second.pid()));
     assert_eq!((ask(one), ask(two)), ("one".to_owned(), "two".to_owned()));
 
     // A new port gets a new broker.
-    let (_third, three) = publish_with(&name, container("three"));
+    let (_third, three) = publish_with(&brokers, container("three"));
     assert_eq!(ask(three), "three");
-    assert!(find_broker(&name).is_some());
+    assert!(brokers.pid().is_some());
 }
 
 #[test]
 fn many_at_once_find_one_broker() {
-    let name = name("race");
+    let brokers = Brokers::new("race");
     let ports: Vec<_> = thread::scope(|scope| {
         let starting: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| publish_with(&name, container("here")))).collect();
+            (0..8).map(|_| scope.spawn(|| publish_with(&brokers, container("here")))).collect();
         starting.into_iter().map(|one| one.join().unwrap()).collect()
     });
     for (stub, port) in &ports {
@@ -132,10 +108,10 @@ fn many_at_once_find_one_broker() {
 
 #[test]
 fn nonsense_is_refused() {
-    let name = name("nonsense");
-    let (_stub, port) = publish_with(&name, container("still here"));
+    let brokers = Brokers::new("nonsense");
+    let (_stub, port) = publish_with(&brokers, container("still here"));
     for request in ["127.0.0.1:80\n", "127.0.0.1:80", "nonsense\n", "\n", &"9".repeat(500)] {
-        let mut stream = UnixStream::connect_addr(&address(&name)).unwrap();
+        let mut stream = UnixStream::connect(brokers.socket()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
@@ -143,35 +119,237 @@ fn nonsense_is_refused() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.starts_with(b"1\n"), "{request:?}: {answer:?}");
     }
-    drop(UnixStream::connect_addr(&address(&name)).unwrap());
+    drop(UnixStream::connect(brokers.socket()).unwrap());
     assert_eq!(ask(port), "still here");
 }
 
-/// Somebody else has taken the name: the socket is not given to him, and the port is served all the same.
+/// Somebody else may reach the folder: the socket is given to nobody, and the port is served all the same.
+#[test]
+fn a_folder_that_is_not_ours_alone_is_not_used() {
+    let brokers = Brokers::new("folder");
+    fs::create_dir_all(brokers.folder()).unwrap();
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
+    let spoil: [Spoil<'_>; 4] = [
+        ("others enter it", &|folder| {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap()
+        }),
+        ("others replace it", &|folder| {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+            fs::set_permissions(folder.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+        }),
+        ("it is somebody else's", &|folder| {
+            fs::set_permissions(folder.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(folder, Some(12345), None).unwrap();
+        }),
+        ("it is a link", &|folder| {
+            fs::remove_dir(folder).unwrap();
+            fs::DirBuilder::new().mode(0o700).create(folder.with_file_name("other")).unwrap();
+            std::os::unix::fs::symlink(folder.with_file_name("other"), folder).unwrap();
+        }),
+    ];
+    for (what, spoil) in spoil {
+        if what == "it is somebody else's" && fs::metadata("/proc/self").unwrap().uid() != 0 {
+            eprintln!("skipped: only root can make a folder of somebody else");
+            continue;
+        }
+        spoil(&brokers.folder());
+        // A broker does not use it, neither.
+        let mut broker = Command::new(PROXY);
+        broker.args(["--broker", brokers.name]).envs(brokers.env()).stdout(Stdio::null());
+        let output = broker.stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{what}: {output:?}");
+
+        // Who would be connected to, if anybody were.
+        let thief = UnixListener::bind(brokers.socket()).unwrap();
+        thief.set_nonblocking(true).unwrap();
+        let (stub, port) = publish_with(&brokers, container("mine"));
+        assert!(has_poller(stub.pid()), "{what}: it serves by itself");
+        assert_eq!(ask(port), "mine");
+        assert_eq!(thief.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{what}");
+        fs::remove_file(brokers.socket()).unwrap();
+    }
+}
+
+/// Whoever can take an abstract name, as root of a container on the host's network can, is not asked.
+#[test]
+fn abstract_names_mean_nothing() {
+    let brokers = Brokers::new("abstract");
+    let name = UnixAddr::from_abstract_name(brokers.name).unwrap();
+    let thief = UnixListener::bind_addr(&name).unwrap();
+    thief.set_nonblocking(true).unwrap();
+    let (stub, port) = publish_with(&brokers, container("mine"));
+    assert!(brokers.pid().is_some() && !has_poller(stub.pid()));
+    assert_eq!(ask(port), "mine");
+    assert_eq!(thief.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// In a private folder there is none but by root's own doing; but the kernel is asked as well.
 #[test]
 fn a_broker_of_another_user_gets_nothing() {
-    let own = fs::metadata("/proc/self").unwrap();
-    if std::os::unix::fs::MetadataExt::uid(&own) != 0 {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
         eprintln!("skipped: only root can be two users");
         return;
     }
-    let name = name("foreign");
-    let script = "import socket, sys, os; s = socket.socket(socket.AF_UNIX); os.setuid(65534); s.bind('\\0' + sys.argv[1]); \
+    let brokers = Brokers::new("foreign");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(brokers.folder()).unwrap();
+    let script = "import socket, sys, os; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); os.setuid(65534); \
                   s.listen(); print('ready', flush=True); c, _ = s.accept(); c.settimeout(20); print(repr(c.recv(64)))";
-    let mut thief = std::process::Command::new("python3")
-        .args(["-c", script, &name])
-        .stdout(std::process::Stdio::piped())
+    let mut thief = Command::new("python3")
+        .args(["-c", script, brokers.socket().to_str().unwrap()])
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut output = thief.stdout.take().unwrap();
-    let mut ready = [0; 6];
-    output.read_exact(&mut ready).unwrap();
-    let (stub, port) = publish_with(&name, container("mine"));
+    output.read_exact(&mut [0; 6]).unwrap();
+    let (stub, port) = publish_with(&brokers, container("mine"));
     assert!(has_poller(stub.pid()), "it serves by itself");
     assert_eq!(ask(port), "mine");
     let mut got = String::new();
     output.read_to_string(&mut got).unwrap();
     assert_eq!(got.trim(), "b''");
     thief.wait().unwrap();
-    drop(UnixListener::bind_addr(&address(&name)).unwrap());
+}
+
+#[test]
+fn a_name_that_is_a_path_is_refused() {
+    for name in ["../x", "/x", &"x".repeat(41)] {
+        let output = Command::new(PROXY).args(["--broker", name]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("has at most 40 bytes"));
+    }
+}
+
+/// Which bytes of a hand-over have left when a side dies.
+mod handover {
+    use super::*;
+
+    /// A port, and the request that hands it over.
+    fn port() -> (TcpListener, SocketAddr) {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    /// The stub dies: what it had must be free for the next one, and what others have must be served.
+    #[test]
+    fn a_stub_that_dies_at_any_step_leaves_nothing() {
+        let brokers = Brokers::new("stub-dies");
+        let (_keeper, kept) = publish_with(&brokers, container("kept"));
+        let broker = brokers.pid().unwrap();
+        let request = |stub: &UnixStream, text: &str, socket: &TcpListener| {
+            sockets::send_descriptor(stub, format!("{text}\n").as_bytes(), socket).unwrap();
+        };
+        let target = container("dead").to_string();
+        type Step<'a> = &'a dyn Fn(&mut UnixStream, &TcpListener);
+        // Where the broker is stopped, it finds the stub dead.
+        let steps: [(&str, bool, Step<'_>); 7] = [
+            ("connected", false, &|_, _| {}),
+            ("connected, and unseen", true, &|_, _| {}),
+            ("half of the request", false, &|stub, _| stub.write_all(b"127.0.0.1:8").unwrap()),
+            ("a request that is refused", true, &|stub, socket| request(stub, "nonsense", socket)),
+            ("handed over, and unseen", true, &|stub, socket| request(stub, &target, socket)),
+            ("handed over", false, &|stub, socket| request(stub, &target, socket)),
+            ("answered", false, &|stub, socket| {
+                request(stub, &target, socket);
+                stub.read_exact(&mut [0; 2]).unwrap();
+            }),
+        ];
+        for (what, stopped, step) in steps {
+            let (socket, address) = port();
+            if stopped {
+                signal(broker, "STOP");
+            }
+            let mut stub = UnixStream::connect(brokers.socket()).unwrap();
+            stub.set_read_timeout(Some(PATIENCE)).unwrap();
+            step(&mut stub, &socket);
+            drop((stub, socket));
+            if stopped {
+                signal(broker, "CONT");
+            }
+            assert_eq!(ask(kept), "kept", "{what}");
+            wait_for(what, || TcpListener::bind(address).is_ok());
+            assert_eq!(brokers.pid(), Some(broker), "{what}");
+        }
+    }
+
+    /// The same, with the real one killed while it waits for its answer.
+    #[test]
+    fn a_killed_stub_leaves_nothing() {
+        let brokers = Brokers::new("killed-stub");
+        let (_keeper, kept) = publish_with(&brokers, container("kept"));
+        let broker = brokers.pid().unwrap();
+        signal(broker, "STOP");
+        let (socket, address) = port();
+        let mut words = support::flags("tcp", address, container("dead"));
+        words.push("-use-listen-fd".to_owned());
+        let start = Start { listener: Some(socket.into()), env: &brokers.env(), ..Start::default() };
+        let mut stub = start.run(&support::words(&words));
+        wait_for("the stub is connected", || stub.sockets() == 2);
+        stub.signal("KILL");
+        stub.wait();
+        signal(broker, "CONT");
+        assert_eq!(ask(kept), "kept");
+        wait_for("the port is free", || TcpListener::bind(address).is_ok());
+    }
+
+    /// The broker dies: the stub finds another one, or serves the port by itself; nothing is lost meanwhile.
+    #[test]
+    fn a_broker_that_dies_at_any_step_takes_no_port_with_it() {
+        type Step<'a> = &'a dyn Fn(UnixListener);
+        fn read(listener: &UnixListener) -> (UnixStream, Option<std::os::fd::OwnedFd>) {
+            let (stub, _) = listener.accept().unwrap();
+            let (len, socket) = sockets::recv_descriptor(&stub, &mut [0; 128]).unwrap();
+            assert!(len > 0 && socket.is_some());
+            (stub, socket)
+        }
+        let steps: [(&str, Step<'_>); 7] = [
+            ("not there", &drop),
+            ("connected", &|listener| wait_for_client(&listener)),
+            ("accepted", &|listener| drop(listener.accept().unwrap())),
+            ("handed over", &|listener| drop(read(&listener))),
+            ("half an answer", &|listener| read(&listener).0.write_all(b"0").unwrap()),
+            ("refused", &|listener| read(&listener).0.write_all(b"1\nno").unwrap()),
+            ("answered", &|listener| read(&listener).0.write_all(b"0\n").unwrap()),
+        ];
+        for (what, step) in steps {
+            let brokers = Brokers::new("broker-dies");
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(brokers.folder()).unwrap();
+            let listener = UnixListener::bind(brokers.socket()).unwrap();
+            thread::scope(|scope| {
+                let publishing = scope.spawn(|| publish_with(&brokers, container("mine")));
+                step(listener);
+                let (_stub, port) = publishing.join().unwrap();
+                for _ in 0..3 {
+                    assert_eq!(ask(port), "mine", "{what}");
+                }
+            });
+        }
+    }
+
+    fn wait_for_client(listener: &UnixListener) {
+        listener.set_nonblocking(true).unwrap();
+        // Whoever waits in the backlog makes it readable.
+        wait_for("a client", || {
+            let mut poll = mio::Poll::new().unwrap();
+            let fd = listener.as_raw_fd();
+            let mut source = mio::unix::SourceFd(&fd);
+            poll.registry().register(&mut source, mio::Token(0), mio::Interest::READABLE).unwrap();
+            let mut events = mio::Events::with_capacity(1);
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            !events.is_empty()
+        });
+    }
+
+    /// A broker whose stub died before it came.
+    #[test]
+    fn a_broker_that_nobody_needs_ends() {
+        let brokers = Brokers::new("unused");
+        let mut broker = Command::new(PROXY);
+        broker.args(["--broker", brokers.name]).envs(brokers.env()).stdout(Stdio::piped());
+        let mut broker = broker.spawn().unwrap();
+        broker.stdout.take().unwrap().read_exact(&mut [0; 2]).unwrap();
+        assert!(brokers.socket().exists());
+        assert!(broker.wait().unwrap().success());
+        assert!(!brokers.socket().exists());
+    }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use support::{PATIENCE, PROXY, Start, publish};
+use support::{Brokers, PATIENCE, PROXY, Start, publish};
 
 /// Bytes that no shift, loss or repetition leaves as they are.
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
@@ -144,8 +144,8 @@ fn relay_addresses_of_both_families() {
 /// Who finds the container's port closed is told so, served by this process or by a broker. Docker's own ends cleanly.
 #[test]
 fn relay_backend_refused_then_late() {
-    let broker = format!("dockline-test-{}-refused", std::process::id());
-    for env in [&[][..], &[("DOCKLINE_PROXY_BROKER", &*broker)]] {
+    let brokers = Brokers::new("refused");
+    for env in [&[][..], &brokers.env()] {
         for host in ["127.0.0.1", "::1"] {
             let closed = SocketAddr::new(host.parse().unwrap(), support::free_port(host));
             let (_proxy, port) = publish(Start { env, ..Start::default() }, "tcp", host, closed);
@@ -181,9 +181,9 @@ fn relay_accept_emfile() {
 /// The container learns who its client is, served by this process or by a broker.
 #[test]
 fn source_address_by_proxy_protocol() {
-    let broker = format!("dockline-test-{}-introduction", std::process::id());
-    for broker in ["", &broker] {
-        let env = [("DOCKLINE_PROXY_PROTOCOL", "v1"), ("DOCKLINE_PROXY_BROKER", broker)];
+    let brokers = Brokers::new("introduction");
+    for broker in [&[][..], &brokers.env()] {
+        let env = [&[("DOCKLINE_PROXY_PROTOCOL", "v1")], broker].concat();
         for (host, family) in [("127.0.0.1", "TCP4"), ("::1", "TCP6")] {
             let (_proxy, port) =
                 publish(Start { env: &env, ..Start::default() }, "tcp", host, container(echo_at_end));

@@ -7,7 +7,10 @@ use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub const PROXY: &str = env!("CARGO_BIN_EXE_dockline-docker-proxy");
@@ -92,6 +95,13 @@ impl Proxy {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Those of them that are sockets.
+    pub fn sockets(&self) -> usize {
+        let links = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let targets = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
+        targets.filter(|target| target.to_str().unwrap().starts_with("socket:")).count()
+    }
+
     /// Memory that the process shares with no other, and its fair share of the rest, in KiB.
     pub fn memory(&self) -> (u64, u64) {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
@@ -107,6 +117,53 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The brokers of one test, of one name, in a folder of their own.
+pub struct Brokers {
+    pub runtime_dir: PathBuf,
+    pub name: &'static str,
+}
+
+impl Brokers {
+    pub fn new(name: &'static str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("dockline-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let runtime_dir = std::env::temp_dir().join(unique);
+        fs::DirBuilder::new().mode(0o700).create(&runtime_dir).unwrap();
+        Self { runtime_dir, name }
+    }
+
+    /// Has a proxy use them.
+    pub fn env(&self) -> [(&str, &str); 2] {
+        [("DOCKLINE_PROXY_BROKER", self.name), ("XDG_RUNTIME_DIR", self.runtime_dir.to_str().unwrap())]
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.runtime_dir.join("dockline/brokers")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        let network = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        self.folder().join(format!("{}-{network}.sock", self.name))
+    }
+
+    /// The process of the broker, if there is one.
+    pub fn pid(&self) -> Option<u32> {
+        let (words, dir) = (format!("--broker\0{}\0", self.name), self.runtime_dir.to_str().unwrap());
+        let environment = format!("XDG_RUNTIME_DIR={dir}\0");
+        fs::read_dir("/proc").unwrap().find_map(|entry| {
+            let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let read = |what| fs::read_to_string(format!("/proc/{pid}/{what}")).ok();
+            (read("cmdline")?.ends_with(&words) && read("environ")?.contains(&environment)).then_some(pid)
+        })
+    }
+}
+
+impl Drop for Brokers {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.runtime_dir);
     }
 }
 
@@ -151,6 +208,17 @@ pub fn publish(start: Start<'_>, proto: &str, host: &str, container: SocketAddr)
     let mut proxy = Start { listener: Some(listener), ..start }.run(&words(&flags));
     assert_eq!(proxy.status(), "0\n");
     (proxy, address)
+}
+
+/// Waits for what other processes do.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if done() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    panic!("{what}: not within 20 s");
 }
 
 /// A port that was free a moment ago, for TCP and for UDP.
