@@ -53,7 +53,8 @@ struct plan_case {
 };
 
 #define SWITCH DOCKLINE_REQUEST_SWITCH
-#define FOLLOWED DOCKLINE_REQUEST_FOLLOWED
+#define COMMAND DOCKLINE_REQUEST_COMMAND
+#define STREAM DOCKLINE_REQUEST_STREAM
 #define ORDINARY DOCKLINE_REQUEST_ORDINARY
 
 static const struct plan_case plans[] = {
@@ -72,15 +73,17 @@ static const struct plan_case plans[] = {
     {"attach by websocket", {"GET", "/containers/x/attach/ws", "upgrade", "websocket", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
     {"buildkit session", {"POST", "/session", "Upgrade", "h2c", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
     {"buildkit grpc", {"POST", "/v1.41/grpc", "Upgrade", "h2c", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"grpc, upgrade not asked for", {"POST", "/grpc", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
-    {"h2c where nobody looks into it", {"GET", "/info", "Upgrade, HTTP2-Settings", "h2c", 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
+    {"grpc, upgrade not asked for", {"POST", "/grpc", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0}},
+    {"h2c where nobody looks into it", {"GET", "/info", "Upgrade, HTTP2-Settings", "h2c", 0, 0, NULL}, {COMMAND, 0, 0, 0}},
     {"websocket of some application", {"GET", "/app", "upgrade", "websocket", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
     {"websocket or h2c", {"GET", "/app", "upgrade", "websocket, h2c", 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
-    {"logs", {"GET", "/v1.41/containers/x/logs?follow=1", NULL, NULL, 0, 0, NULL}, {FOLLOWED, 0, 0, 0}},
-    {"events", {"GET", "/events", NULL, NULL, 0, 0, NULL}, {FOLLOWED, 0, 0, 0}},
-    {"wait", {"POST", "/v1.41/containers/x/wait", NULL, NULL, 0, 0, NULL}, {FOLLOWED, 0, 0, 0}},
-    {"ping", {"HEAD", "/_ping", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
-    {"method in small letters", {"post", ATTACH, "Upgrade", "tcp", 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
+    {"logs", {"GET", "/v1.41/containers/x/logs?follow=1", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0}},
+    {"events", {"GET", "/events", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0}},
+    {"wait", {"POST", "/v1.41/containers/x/wait", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0}},
+    {"create", {"POST", "/v1.41/containers/create", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0}},
+    {"another application", {"GET", "/app/containers", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
+    {"ping", {"HEAD", "/_ping", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0}},
+    {"method in small letters", {"post", ATTACH, "Upgrade", "tcp", 0, 0, NULL}, {COMMAND, 0, 0, 0}},
     {"connect", {"CONNECT", "h:1", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 405}},
     {"connect, offered", {"CONNECT", "h:1", NULL, NULL, 0, DOCKLINE_ALLOW_CONNECT, NULL}, {SWITCH, 0, 0, 0}},
     {"no method, no target", {NULL, NULL, NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0}},

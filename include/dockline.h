@@ -121,20 +121,28 @@
 #define DOCKLINE_ALLOW_CONNECT 1
 
 /**
- * One message, one answer.
+ * One message, one answer; no operation of the Docker Engine API.
  */
 #define DOCKLINE_REQUEST_ORDINARY 0
 
 /**
- * The same, but long silence is normal, before the answer and within it: no read timeout.
+ * An operation of the Docker Engine API that follows something, or moves much: logs, events, wait, build, load, save, pull,
+ * push, cp and the like. Either side may pause for as long as it wants: no time limit for the client's bytes nor for
+ * the daemon's.
  */
-#define DOCKLINE_REQUEST_FOLLOWED 1
+#define DOCKLINE_REQUEST_STREAM 1
 
 /**
  * It may turn into a tunnel: what the client sends behind it is held until the response head decides,
  * and the upstream connection is never used for another request.
  */
 #define DOCKLINE_REQUEST_SWITCH 2
+
+/**
+ * Any other operation of the Docker Engine API: the daemon answers when it is done, on a busy machine after minutes. No time
+ * limit for the daemon's bytes; the client is to send its request at once.
+ */
+#define DOCKLINE_REQUEST_COMMAND 3
 
 /**
  * Response flag: there is a Content-Length.

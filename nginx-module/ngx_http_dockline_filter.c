@@ -205,7 +205,7 @@ ngx_http_dockline_message(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
     switch (ctx->plan.kind) {
 
-    case DOCKLINE_REQUEST_FOLLOWED:
+    case DOCKLINE_REQUEST_STREAM:
 
         /*
          * Otherwise nginx stops to upload as soon as the response starts,

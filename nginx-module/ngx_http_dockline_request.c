@@ -60,7 +60,7 @@ ngx_http_dockline_precontent_handler(ngx_http_request_t *r)
         return ngx_http_dockline_refuse(r, ctx->plan.refuse_status);
     }
 
-    if (ctx->plan.kind == DOCKLINE_REQUEST_FOLLOWED) {
+    if (ctx->plan.kind == DOCKLINE_REQUEST_STREAM) {
         return ngx_http_dockline_follow(r);
     }
 

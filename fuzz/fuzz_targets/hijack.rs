@@ -224,7 +224,8 @@ fn c_is_told_the_same(
         out.kind,
         match planned.kind {
             RequestKind::Ordinary => ffi::DOCKLINE_REQUEST_ORDINARY,
-            RequestKind::Followed => ffi::DOCKLINE_REQUEST_FOLLOWED,
+            RequestKind::Command => ffi::DOCKLINE_REQUEST_COMMAND,
+            RequestKind::Stream => ffi::DOCKLINE_REQUEST_STREAM,
             RequestKind::Switch => ffi::DOCKLINE_REQUEST_SWITCH,
         }
     );

@@ -54,13 +54,18 @@ unsafe impl CStruct for dockline_request_facts {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// One message, one answer.
+/// One message, one answer; no operation of the Docker Engine API.
 pub const DOCKLINE_REQUEST_ORDINARY: i32 = 0;
-/// The same, but long silence is normal, before the answer and within it: no read timeout.
-pub const DOCKLINE_REQUEST_FOLLOWED: i32 = 1;
+/// An operation of the Docker Engine API that follows something, or moves much: logs, events, wait, build, load, save, pull,
+/// push, cp and the like. Either side may pause for as long as it wants: no time limit for the client's bytes nor for
+/// the daemon's.
+pub const DOCKLINE_REQUEST_STREAM: i32 = 1;
 /// It may turn into a tunnel: what the client sends behind it is held until the response head decides,
 /// and the upstream connection is never used for another request.
 pub const DOCKLINE_REQUEST_SWITCH: i32 = 2;
+/// Any other operation of the Docker Engine API: the daemon answers when it is done, on a busy machine after minutes. No time
+/// limit for the daemon's bytes; the client is to send its request at once.
+pub const DOCKLINE_REQUEST_COMMAND: i32 = 3;
 
 /// What to do with a request.
 #[repr(C)]
@@ -151,7 +156,8 @@ pub unsafe extern "C" fn dockline_request_plan_make(
         let plan = dockline_request_plan {
             kind: match plan.kind {
                 RequestKind::Ordinary => DOCKLINE_REQUEST_ORDINARY,
-                RequestKind::Followed => DOCKLINE_REQUEST_FOLLOWED,
+                RequestKind::Command => DOCKLINE_REQUEST_COMMAND,
+                RequestKind::Stream => DOCKLINE_REQUEST_STREAM,
                 RequestKind::Switch => DOCKLINE_REQUEST_SWITCH,
             },
             send_upgrade: plan.send_upgrade.into(),

@@ -5,7 +5,7 @@
 //! that comes back. Nothing is inferred from a `Content-Type` alone: Docker's `logs` carries the same
 //! types on ordinary responses. `docs/HIJACK.md` has the rule with its reasons.
 
-use super::endpoint::Endpoint;
+use super::operation::Operation;
 
 /// The HTTP version that the client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,10 +42,16 @@ pub struct RequestFacts<'a> {
 /// What kind of exchange a request starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
-    /// One message, one answer.
+    /// One message, one answer; no operation of the Docker Engine API.
     Ordinary,
-    /// The same, but long silence is normal, before the answer and within it.
-    Followed,
+    /// The same, of the Docker Engine API: the daemon answers when it is done. `create`, `start`, `kill` and the like take
+    /// minutes on a busy machine, so no time limit that was not meant for them should end them. The client is to send
+    /// its request at once.
+    Command,
+    /// An operation of the Docker Engine API that follows something, or moves much: `logs`, `events`, `wait`, `build`, `load`,
+    /// `save`, `pull`, `push`, `cp` and the like. Either side may pause for as long as it wants, before the answer and
+    /// within the bodies.
+    Stream,
     /// It may turn into a tunnel. What the client sends behind it is held until [`decide`] has spoken.
     Switch,
 }
@@ -140,13 +146,12 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
             RequestPlan { refusal: Some(Refusal::Connect), ..ordinary }
         };
     }
-    let endpoint = request.endpoint();
-    let takes_over = !matches!(endpoint, Endpoint::Followed | Endpoint::Other);
-    if takes_over && request.version > HttpVersion::Http11 {
+    let operation = request.operation();
+    if operation.takes_over() && request.version > HttpVersion::Http11 {
         return RequestPlan { refusal: Some(Refusal::NeedsHttp1), ..ordinary };
     }
-    let send_upgrade = may_upgrade(request, endpoint);
-    if send_upgrade || matches!(endpoint, Endpoint::Attach | Endpoint::ExecStart) {
+    let send_upgrade = may_upgrade(request, operation);
+    if send_upgrade || matches!(operation, Operation::Attach | Operation::ExecStart) {
         return RequestPlan {
             kind: RequestKind::Switch,
             send_upgrade,
@@ -154,7 +159,11 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
             refusal: None,
         };
     }
-    let kind = if endpoint == Endpoint::Followed { RequestKind::Followed } else { RequestKind::Ordinary };
+    let kind = match operation {
+        Operation::Stream => RequestKind::Stream,
+        Operation::Other => RequestKind::Ordinary,
+        _ => RequestKind::Command,
+    };
     RequestPlan { kind, ..ordinary }
 }
 
@@ -179,8 +188,8 @@ pub fn decide(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Decis
 }
 
 impl RequestFacts<'_> {
-    fn endpoint(&self) -> Endpoint {
-        Endpoint::of(self.method, self.target, self.base)
+    fn operation(&self) -> Operation {
+        Operation::of(self.method, self.target, self.base)
     }
 }
 
@@ -188,27 +197,23 @@ impl RequestFacts<'_> {
 ///
 /// Docker's own operations may ask for anything: the daemon looks only for the field, or checks it by
 /// itself. Anywhere else only a websocket is let through: `h2c` would open a pipe that nobody looks into.
-fn may_upgrade(request: &RequestFacts<'_>, endpoint: Endpoint) -> bool {
+fn may_upgrade(request: &RequestFacts<'_>, operation: Operation) -> bool {
     let Some(upgrade) = request.upgrade else { return false };
     let asked =
         request.connection.is_some_and(|value| tokens(value).any(|t| t.eq_ignore_ascii_case(b"upgrade")));
     if !asked || request.version > HttpVersion::Http11 {
         return false;
     }
-    match endpoint {
-        Endpoint::Attach | Endpoint::ExecStart | Endpoint::AttachWebSocket | Endpoint::BuildKit => true,
-        Endpoint::Followed | Endpoint::Other => {
-            request.version == HttpVersion::Http11
-                && tokens(upgrade).count() > 0
-                && tokens(upgrade).all(|token| token.eq_ignore_ascii_case(b"websocket"))
-        }
-    }
+    operation.takes_over()
+        || (request.version == HttpVersion::Http11
+            && tokens(upgrade).count() > 0
+            && tokens(upgrade).all(|token| token.eq_ignore_ascii_case(b"websocket")))
 }
 
 /// Whether a 101 names what was offered. `attach` and `exec start` are exempt: dockerd ignores what was
 /// offered and always says `tcp`.
 fn agrees(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
-    if matches!(request.endpoint(), Endpoint::Attach | Endpoint::ExecStart) {
+    if matches!(request.operation(), Operation::Attach | Operation::ExecStart) {
         return true;
     }
     let offered = request.upgrade.unwrap_or_default();
@@ -229,7 +234,7 @@ fn is_raw_stream(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bo
         .unwrap_or_default();
     let is_stream = media_type.eq_ignore_ascii_case(b"application/vnd.docker.raw-stream")
         || media_type.eq_ignore_ascii_case(b"application/vnd.docker.multiplexed-stream");
-    is_stream && matches!(request.endpoint(), Endpoint::Attach | Endpoint::ExecStart)
+    is_stream && matches!(request.operation(), Operation::Attach | Operation::ExecStart)
 }
 
 /// The elements of a comma-separated list (RFC 9110, section 5.6.1).

@@ -242,9 +242,11 @@ fn a_hijack_needs_http_1() {
 #[test]
 fn plans() {
     let plan_of = |text| plan(&request(text));
-    assert_eq!(plan_of("GET /_ping").kind, RequestKind::Ordinary);
-    assert_eq!(plan_of("POST /containers/x/wait").kind, RequestKind::Followed);
-    assert_eq!(plan_of("GET /events; Connection: Upgrade; Upgrade: tcp").kind, RequestKind::Followed);
+    assert_eq!(plan_of("GET /app").kind, RequestKind::Ordinary);
+    assert_eq!(plan_of("POST /containers/create").kind, RequestKind::Command);
+    assert_eq!(plan_of("POST /grpc").kind, RequestKind::Command, "without an upgrade");
+    assert_eq!(plan_of("POST /containers/x/wait").kind, RequestKind::Stream);
+    assert_eq!(plan_of("GET /events; Connection: Upgrade; Upgrade: tcp").kind, RequestKind::Stream);
     let exec = plan_of(EXEC);
     assert_eq!((exec.kind, exec.send_upgrade, exec.whole_body_first), (RequestKind::Switch, false, true));
     let exec = plan_of("POST /exec/x/start; Connection: a,uPGRADE ; Upgrade: tcp");

@@ -3,9 +3,9 @@
 
 mod config;
 pub mod conn;
-mod endpoint;
 pub mod hijack;
 mod introduction;
+mod operation;
 mod reply;
 
 pub use config::{ConnConfig, Forwarding};

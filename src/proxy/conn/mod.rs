@@ -458,7 +458,7 @@ impl ProxyConn {
     /// know that its work is in vain. On a short request it is not: some servers would not answer then.
     fn wants_half_close(&self) -> bool {
         let Stage::Exchange(exchange) = &self.stage else { return false };
-        exchange.plan.kind == RequestKind::Followed
+        exchange.plan.kind == RequestKind::Stream
             && self.down.ended
             && self.down.input.is_empty()
             && self.is_linked()

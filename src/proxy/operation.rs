@@ -1,0 +1,351 @@
+#![forbid(unsafe_code)]
+//! Which operation of the Docker Engine API a request names, as far as a proxy has to know.
+//!
+//! This is the one table of operations that may be slow, long or silent. The gateway's deadlines, the nginx module's and
+//! every host's that asks for a [`RequestPlan`](super::hijack::RequestPlan) come from it.
+
+use std::borrow::Cow;
+
+/// Operations that a proxy treats differently. The daemon's routes match a name with `.*`, so a name
+/// may contain slashes; they decode before they route, so the comparison is made on the decoded path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// `POST /containers/{name}/attach`
+    Attach,
+    /// `POST /exec/{id}/start`
+    ExecStart,
+    /// `GET /containers/{name}/attach/ws`
+    AttachWebSocket,
+    /// `POST /session` and `POST /grpc`
+    BuildKit,
+    /// Follows something, moves an image or an archive, or works for as long as it takes: request, answer and what is
+    /// between them may pause.
+    Stream,
+    /// Any other operation of the API: a short request, and a daemon that answers when it is done, which on a busy
+    /// machine takes minutes.
+    Command,
+    /// No operation of the API.
+    Other,
+}
+
+impl Operation {
+    /// Finds the operation. `base` is a path under which the daemon is served, as in
+    /// `DOCKER_HOST=tcp://host/base`; a target below it is looked at without it.
+    pub(super) fn of(method: &[u8], target: &[u8], base: &[u8]) -> Self {
+        let path = path_of(target);
+        let found = Self::of_path(method, &path);
+        if found != Self::Other || base.is_empty() {
+            return found;
+        }
+        let base = base.strip_suffix(b"/").unwrap_or(base);
+        match path.strip_prefix(base) {
+            Some(rest) if rest.starts_with(b"/") => Self::of_path(method, rest),
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it takes the connection over.
+    pub(super) fn takes_over(self) -> bool {
+        matches!(self, Self::Attach | Self::ExecStart | Self::AttachWebSocket | Self::BuildKit)
+    }
+
+    fn of_path(method: &[u8], path: &[u8]) -> Self {
+        let Some(path) = without_version(path).strip_prefix(b"/") else { return Self::Other };
+        let operation = path.strip_prefix(b"libpod/").unwrap_or(path);
+        match (method, path) {
+            (b"POST", b"session" | b"grpc") => return Self::BuildKit,
+            _ if is_unnamed_stream(method, operation) => return Self::Stream,
+            _ => {}
+        }
+        if let Some(named) = parts(operation).and_then(|parts| Self::of_named(method, parts)) {
+            return named;
+        }
+        let is_libpod = operation.len() < path.len();
+        if is_libpod || is_of_the_api(operation) { Self::Command } else { Self::Other }
+    }
+
+    /// Operations on one thing: its collection, its name, and what is done with it.
+    fn of_named(method: &[u8], (collection, name, action): (&[u8], &[u8], &[u8])) -> Option<Self> {
+        let operation = match (method, collection, action) {
+            (b"GET", b"containers", b"ws") if name.len() > b"/attach".len() && name.ends_with(b"/attach") => {
+                Self::AttachWebSocket
+            }
+            (b"POST", b"containers", b"attach") => Self::Attach,
+            (b"POST", b"exec", b"start") => Self::ExecStart,
+            (
+                b"POST",
+                b"containers",
+                b"wait" | b"stop" | b"restart" | b"copy" | b"checkpoint" | b"restore",
+            )
+            | (b"GET", b"containers", b"logs" | b"stats" | b"export")
+            | (b"GET" | b"PUT", b"containers", b"archive")
+            | (b"GET", b"services" | b"tasks" | b"pods", b"logs")
+            | (b"GET", b"images", b"get")
+            | (b"POST", b"images" | b"plugins" | b"artifacts", b"push")
+            | (b"POST", b"plugins", b"upgrade")
+            | (b"GET", b"volumes", b"export")
+            | (b"POST", b"volumes", b"import") => Self::Stream,
+            (b"POST", b"manifests", _) if name.ends_with(b"/registry") => Self::Stream,
+            _ => return None,
+        };
+        Some(operation)
+    }
+}
+
+/// Whether this is a stream without a name in its path. Podman's own are among them.
+fn is_unnamed_stream(method: &[u8], operation: &[u8]) -> bool {
+    match method {
+        b"GET" => matches!(
+            operation,
+            b"events" | b"images/get" | b"images/export" | b"system/df" | b"containers/stats" | b"pods/stats"
+        ),
+        b"POST" => matches!(
+            operation,
+            b"build"
+                | b"build/prune"
+                | b"commit"
+                | b"containers/prune"
+                | b"images/create"
+                | b"images/import"
+                | b"images/load"
+                | b"images/prune"
+                | b"images/pull"
+                | b"kube/play"
+                | b"networks/prune"
+                | b"play/kube"
+                | b"plugins/create"
+                | b"plugins/pull"
+                | b"system/prune"
+                | b"volumes/prune"
+        ),
+        _ => false,
+    }
+}
+
+/// Whether a path begins as those of the API do, up to Docker 29 (API 1.53).
+fn is_of_the_api(operation: &[u8]) -> bool {
+    let end = operation.iter().position(|&byte| byte == b'/').unwrap_or(operation.len());
+    let (collection, is_alone) = (&operation[..end], end == operation.len());
+    match collection {
+        b"_ping" | b"auth" | b"commit" | b"events" | b"grpc" | b"info" | b"session" | b"version" => is_alone,
+        b"build" | b"configs" | b"containers" | b"distribution" | b"exec" | b"images" | b"networks"
+        | b"nodes" | b"plugins" | b"secrets" | b"services" | b"swarm" | b"system" | b"tasks" | b"volumes" => {
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The decoded path of a request target: without query, and without what precedes the path in
+/// absolute-form (RFC 9112, section 3.2.2).
+fn path_of(target: &[u8]) -> Cow<'_, [u8]> {
+    let end = target.iter().position(|&b| b == b'?').unwrap_or(target.len());
+    let target = &target[..end];
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    let path = match scheme {
+        None => target,
+        Some(scheme) => {
+            let rest = &target[scheme.len()..];
+            let start = rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
+            &rest[start..]
+        }
+    };
+    decoded(path)
+}
+
+/// Percent-decodes once, for the comparison only. What is no escape stays as it is.
+fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
+    if !path.contains(&b'%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&first, tail)) = rest.split_first() {
+        match (first, tail) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                out.push(hex_value(*high) << 4 | hex_value(*low));
+                rest = after;
+            }
+            _ => {
+                out.push(first);
+                rest = tail;
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn hex_value(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => 0,
+    }
+}
+
+/// Takes a `/v1.41` off; Podman's have three parts.
+fn without_version(path: &[u8]) -> &[u8] {
+    let Some(rest) = path.strip_prefix(b"/v") else { return path };
+    let len = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
+    if len > 0 && rest.get(len) == Some(&b'/') { &rest[len..] } else { path }
+}
+
+/// Collection, name and action of `{collection}/{name}/{action}`; the name may have slashes in it.
+fn parts(operation: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let first = operation.iter().position(|&byte| byte == b'/')?;
+    let last = operation.iter().rposition(|&byte| byte == b'/')?;
+    let name = operation.get(first + 1..last).filter(|name| !name.is_empty())?;
+    Some((&operation[..first], name, &operation[last + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(request: &str) -> Operation {
+        let (method, target) = request.split_once(' ').unwrap();
+        Operation::of(method.as_bytes(), target.as_bytes(), b"")
+    }
+
+    #[test]
+    fn hijacks_with_and_without_version() {
+        for prefix in ["", "/v1.41", "/v1.24", "/v4.7.0", "/v1"] {
+            assert_eq!(of(&format!("POST {prefix}/containers/x/attach")), Operation::Attach, "{prefix}");
+            assert_eq!(of(&format!("POST {prefix}/exec/x/start?a=b")), Operation::ExecStart, "{prefix}");
+            assert_eq!(of(&format!("POST {prefix}/session")), Operation::BuildKit, "{prefix}");
+            assert_eq!(of(&format!("POST {prefix}/grpc")), Operation::BuildKit, "{prefix}");
+            assert_eq!(of(&format!("GET {prefix}/containers/x/attach/ws")), Operation::AttachWebSocket);
+            assert_eq!(of(&format!("POST {prefix}/libpod/exec/x/start")), Operation::ExecStart, "{prefix}");
+        }
+    }
+
+    #[test]
+    fn names_may_contain_slashes_and_escapes() {
+        assert_eq!(of("POST /v1.41/containers/a%2Fb/attach"), Operation::Attach);
+        assert_eq!(of("POST /v1.41/containers/a/b/attach"), Operation::Attach);
+        assert_eq!(of("POST /%76%31.41/containers/x/%61ttach"), Operation::Attach);
+        assert_eq!(of("POST http://h/v1.41/containers/x/attach?stdin=1"), Operation::Attach);
+        assert_eq!(of("POST HTTP://h/v1.41/exec/x/start"), Operation::ExecStart);
+    }
+
+    #[test]
+    fn near_misses_of_hijacks() {
+        for request in [
+            "GET /containers/x/attach",
+            "post /containers/x/attach",
+            "POST /containers/attach",
+            "POST /containers//attach",
+            "POST /containers/x/attach/",
+            "POST /containers/x/attachs",
+            "POST /exec/start",
+            "POST /libpod/session",
+            "POST /containers/x/attac%6",
+            "GET /info",
+        ] {
+            assert_eq!(of(request), Operation::Command, "{request}");
+        }
+        for request in [
+            "POST /xcontainers/x/attach",
+            "POST /V1.41/containers/x/attach",
+            "POST /v/containers/x/attach",
+            "POST /v1.41x/containers/x/attach",
+            "POST /v1.41/v1.41/containers/x/attach",
+            "POST /sessions",
+            "POST /x?/containers/x/attach",
+            "POST *",
+            "POST http://h",
+            "OPTIONS *",
+        ] {
+            assert_eq!(of(request), Operation::Other, "{request}");
+        }
+    }
+
+    #[test]
+    fn streams() {
+        for request in [
+            "POST /v1.41/containers/x/wait?condition=removed",
+            "POST /containers/x/stop?t=600",
+            "GET /events",
+            "GET /containers/x/logs?follow=1",
+            "GET /containers/x/stats",
+            "GET /containers/x/export",
+            "GET /services/x/logs",
+            "GET /tasks/x/logs",
+            "POST /build?version=2",
+            "POST /images/create?fromImage=x",
+            "POST /images/create?fromSrc=-",
+            "POST /images/load?quiet=1",
+            "GET /images/r/n:t/get",
+            "GET /images/get?names=a",
+            "POST /images/r/n:t/push",
+            "GET /containers/x/archive?path=/",
+            "PUT /containers/x/archive?path=/",
+            "POST /v1.19/containers/x/copy",
+            "POST /plugins/create?name=a",
+            "POST /plugins/pull?remote=a",
+            "POST /plugins/r/n:t/upgrade?remote=a",
+            "POST /v4.0.0/libpod/images/pull",
+            "GET /v4.0.0/libpod/images/export",
+            "POST /libpod/play/kube",
+            "POST /libpod/manifests/m/registry/docker.io",
+            "GET /libpod/volumes/v/export",
+        ] {
+            assert_eq!(of(request), Operation::Stream, "{request}");
+        }
+    }
+
+    /// What takes its time on a busy daemon, or need not.
+    #[test]
+    fn commands() {
+        for request in [
+            "HEAD /_ping",
+            "GET /v1.41/version",
+            "POST /auth",
+            "GET /containers/json",
+            "POST /containers/create?name=x",
+            "POST /containers/x/start",
+            "POST /containers/x/kill?signal=TERM",
+            "POST /containers/x/rename?name=y",
+            "DELETE /containers/x?force=1",
+            "HEAD /containers/x/archive?path=/",
+            "GET /containers/x/top?ps_args=-ef",
+            "GET /containers/x/changes",
+            "POST /containers/x/checkpoints",
+            "DELETE /images/r/n:t",
+            "GET /images/search?term=x",
+            "POST /build/cancel?id=x",
+            "POST /exec/x/resize?h=1&w=1",
+            "POST /networks/x/connect",
+            "DELETE /volumes/x",
+            "POST /swarm/join",
+            "POST /services/create",
+            "POST /nodes/x/update?version=1",
+            "PUT /volumes/x?version=1",
+            "GET /distribution/r/n:t/json",
+            "POST /plugins/x/enable",
+            "GET /libpod/pods/json",
+            "BREW /containers/json",
+        ] {
+            assert_eq!(of(request), Operation::Command, "{request}");
+        }
+        for request in
+            ["GET /", "GET /_pingx", "GET /infos", "GET /info/x", "GET /api/containers", "GET /v2/"]
+        {
+            assert_eq!(of(request), Operation::Other, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_is_taken_off() {
+        let of = |target: &str, base: &str| Operation::of(b"POST", target.as_bytes(), base.as_bytes());
+        assert_eq!(of("/docker/v1.41/exec/x/start", "/docker/"), Operation::ExecStart);
+        assert_eq!(of("/docker/v1.41/exec/x/start", "/docker"), Operation::ExecStart);
+        assert_eq!(of("/v1.41/exec/x/start", "/docker"), Operation::ExecStart);
+        assert_eq!(of("/dockerx/v1.41/exec/x/start", "/docker"), Operation::Other);
+        assert_eq!(of("/other/v1.41/exec/x/start", "/docker"), Operation::Other);
+        assert_eq!(of("/v1.41/exec/x/start", "/"), Operation::ExecStart);
+    }
+}
