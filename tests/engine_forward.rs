@@ -6,11 +6,19 @@ mod support;
 
 use std::io::Write;
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use dockline::engine::{Address, EngineOptions};
+use dockline::engine::{
+    Address, EngineOptions, Listener, ListenerSettings, Observer, Service, Upstream, Workers,
+};
 use socket2::{Domain, Socket, Type};
-use support::{Ending, Gate, limits, listen, nobody, patient, read_rest, tcp};
+use support::{Ending, GET, Gate, accept, limits, listen, nobody, patient, read_head, read_rest, send, tcp};
 
 /// A port that takes no more connections, and refuses none.
 fn crowded() -> (Socket, Vec<Socket>, SocketAddr) {
@@ -70,7 +78,7 @@ fn an_upstream_that_ends_cleanly_is_no_reset() {
     let gate = Gate::forward(vec![tcp(at)], limits(|_| {}), EngineOptions::default());
     for ending in Ending::BOTH {
         let mut client = patient(TcpStream::connect(gate.at).unwrap());
-        let mut server = support::accept(&listener);
+        let mut server = accept(&listener);
         server.write_all(b"bye").unwrap();
         // A reset that came before the bytes were passed on might take them with it.
         std::io::Read::read_exact(&mut client, &mut [0; 3]).unwrap();
@@ -78,4 +86,140 @@ fn an_upstream_that_ends_cleanly_is_no_reset() {
         assert_eq!(read_rest(&mut client), (String::new(), ending));
     }
     gate.close();
+}
+
+/// Listeners of one process, each with where it leads.
+struct Ring {
+    workers: Workers,
+    dir: PathBuf,
+}
+
+impl Ring {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("dockline-ring-{}-{name}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let observer: Arc<dyn Observer> = Arc::new(());
+        let two = NonZeroUsize::new(2).unwrap();
+        Self { workers: Workers::start(two, &EngineOptions::default(), &observer).unwrap(), dir }
+    }
+
+    fn listen(&self, socket: impl Into<OwnedFd>, http: bool, to: Vec<Address>) {
+        let upstream = Arc::new(Upstream::new("ring", to));
+        let service = if http { Service::Http(Arc::new(upstream)) } else { Service::Forward(upstream) };
+        self.workers.listen(Listener::new(socket.into(), ListenerSettings::new("ring", service)));
+    }
+
+    /// A client is sent away. Nothing is connected to but listeners that another worker has not heard of yet.
+    fn refuses(self, what: &str, at: SocketAddr, http: bool, early: u64) {
+        let mut client = patient(TcpStream::connect(at).unwrap());
+        if http {
+            send(&mut client, GET);
+            assert!(read_head(&mut client).starts_with("HTTP/1.1 502 "), "{what}");
+        } else {
+            assert_eq!(read_rest(&mut client), (String::new(), Ending::Reset), "{what}");
+        }
+        let stats = self.workers.stats();
+        assert!(stats.accepted <= 1 + early && stats.connects <= early, "{what}: {stats:?}");
+        self.workers.stop();
+        self.workers.join().unwrap();
+        std::fs::remove_dir_all(self.dir).unwrap();
+    }
+}
+
+fn host(host: &str, port: u16) -> Address {
+    Address::Tcp { host: host.into(), port }
+}
+
+#[test]
+fn a_listener_does_not_lead_to_itself() {
+    for http in [false, true] {
+        for (listens, name) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("127.0.0.1", "::ffff:127.0.0.1"),
+            ("127.0.0.1", "localhost"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("0.0.0.0", "127.1.2.3"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("::1", "::1"),
+            ("::1", "::"),
+            ("::", "127.0.0.1"),
+            ("::", "::ffff:127.0.0.1"),
+        ] {
+            let ring = Ring::new("self");
+            let socket = TcpListener::bind((listens, 0)).unwrap();
+            let at = socket.local_addr().unwrap();
+            ring.listen(socket, http, vec![host(name, at.port())]);
+            let loopback = if listens == "::1" { Ipv6Addr::LOCALHOST.into() } else { [127, 0, 0, 1].into() };
+            ring.refuses(name, SocketAddr::new(loopback, at.port()), http, 0);
+        }
+    }
+}
+
+#[test]
+fn listeners_do_not_lead_to_each_other() {
+    let ring = Ring::new("two");
+    let (one, other) = (listen(), listen());
+    ring.listen(one.0, false, vec![tcp(other.1)]);
+    ring.listen(other.0, false, vec![tcp(one.1)]);
+    ring.refuses("one to the other", one.1, false, 1);
+}
+
+#[test]
+fn no_name_of_a_unix_socket_leads_back() {
+    for name in ["d.sock", "link", "hard", "moved/d.sock", "@"] {
+        let ring = Ring::new("unix");
+        let unique = format!("dockline-ring-{}", std::process::id());
+        let (unix, to) = match name {
+            "@" => {
+                let unix = UnixAddr::from_abstract_name(&unique).unwrap();
+                (UnixListener::bind_addr(&unix).unwrap(), format!("@{unique}").into())
+            }
+            _ => (UnixListener::bind(ring.dir.join("d.sock")).unwrap(), ring.dir.join(name)),
+        };
+        std::os::unix::fs::symlink(&ring.dir, ring.dir.join("moved")).unwrap();
+        if name != "@" {
+            std::os::unix::fs::symlink("d.sock", ring.dir.join("link")).unwrap();
+            std::fs::hard_link(ring.dir.join("d.sock"), ring.dir.join("hard")).unwrap();
+        }
+        let (socket, at) = listen();
+        // Both are there before the first connection comes.
+        ring.listen(unix, false, vec![Address::Unix(to.clone())]);
+        ring.listen(socket, false, vec![Address::Unix(to)]);
+        ring.refuses(name, at, false, 1);
+    }
+}
+
+/// The same number, or the same path, elsewhere is somebody else's; and a listener that is closed is nobody's.
+#[test]
+fn what_only_looks_like_the_own_listener_is_served() {
+    let ring = Ring::new("others");
+    let (others, at) = listen();
+    let own = TcpListener::bind(("127.0.0.2", at.port())).unwrap();
+    let own_at = own.local_addr().unwrap();
+    ring.listen(own, false, vec![tcp(at)]);
+    let closing = TcpListener::bind(("127.0.0.3", at.port())).unwrap();
+    let closed_at = closing.local_addr().unwrap();
+    let settings =
+        ListenerSettings::new("closed", Service::Forward(Arc::new(Upstream::new("u", Vec::new()))));
+    let closing = Listener::new(closing.into(), settings);
+    let handle = closing.handle();
+    ring.workers.listen(closing);
+    let mut client = patient(TcpStream::connect(closed_at).unwrap());
+    assert_eq!(read_rest(&mut client).1, Ending::Reset);
+    ring.workers.close(&handle);
+    let (entry, entry_at) = listen();
+    ring.listen(entry, false, vec![tcp(closed_at)]);
+    support::until("it is closed", || TcpListener::bind(closed_at).is_ok());
+    let reopened = TcpListener::bind(closed_at).unwrap();
+    for (entry, listener) in [(own_at, &others), (entry_at, &reopened)] {
+        let mut client = patient(TcpStream::connect(entry).unwrap());
+        let mut server = accept(listener);
+        server.write_all(b"hello").unwrap();
+        drop(server);
+        assert_eq!(read_rest(&mut client), ("hello".into(), Ending::Clean));
+    }
+    ring.workers.stop();
+    ring.workers.join().unwrap();
+    std::fs::remove_dir_all(ring.dir).unwrap();
 }

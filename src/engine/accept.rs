@@ -16,6 +16,7 @@ use super::handle::Accepted;
 use super::handshake::HandshakeSession;
 use super::http::HttpSession;
 use super::observe::{ClientInfo, PeerAddr};
+use super::own::Registered;
 use super::service::{Listener, ListenerHandle, ListenerSettings, Service};
 use super::session::{Kind, Session};
 use super::slab::Token;
@@ -44,6 +45,7 @@ pub(super) struct Port {
     pub(super) batch: usize,
     /// Until when nothing is accepted.
     pub(super) paused: Option<Instant>,
+    _registered: Registered,
 }
 
 enum Socket {
@@ -62,13 +64,14 @@ pub(super) enum Got {
 
 impl Port {
     /// Takes a listener into the loop.
-    pub(super) fn new(listener: Listener, token: mio::Token, registry: &Registry) -> io::Result<Self> {
+    pub(super) fn new(listener: Listener, token: mio::Token, core: &Core) -> io::Result<Self> {
         let Listener { socket, handle } = listener;
         if !sys::is_listening(socket.as_fd())? {
             return Err(io::Error::new(ErrorKind::InvalidInput, "not a listening stream socket"));
         }
         sys::set_nonblocking(socket.as_fd())?;
-        sys::watch_level(registry.as_raw_fd(), socket.as_fd(), token.0)?;
+        let registered = core.own.add(socket.as_fd());
+        sys::watch_level(core.registry.as_raw_fd(), socket.as_fd(), token.0)?;
         let socket = if sys::is_unix(socket.as_fd())? {
             Socket::Unix(mio::net::UnixListener::from_std(socket.into()))
         } else {
@@ -81,7 +84,16 @@ impl Port {
             }
             Socket::Tcp(mio::net::TcpListener::from_std(socket.into()))
         };
-        Ok(Self { socket, token, handle, watched: true, ready: false, batch: 1, paused: None })
+        Ok(Self {
+            socket,
+            token,
+            handle,
+            watched: true,
+            ready: false,
+            batch: 1,
+            paused: None,
+            _registered: registered,
+        })
     }
 
     /// Watches it or not: what cannot be accepted must not wake the loop.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::core::{Core, End, Owner};
 use super::handle::{Command, count};
 use super::observe::Event;
+use super::own;
 use super::resolve::Resolved;
 use super::service::{Address, Upstream};
 use super::slab::Token;
@@ -227,6 +228,9 @@ impl Connect {
     fn connect_tcp(&mut self, address: SocketAddr, core: &mut Core) {
         self.deadline = core.now + self.time;
         let name = format!("tcp://{address}");
+        if core.own.has_inet(address, core.now) {
+            return self.failed(&name, &own::refusal(), core);
+        }
         match sys::connect_stream(address, self.client) {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
@@ -242,6 +246,9 @@ impl Connect {
 
     fn connect_unix(&mut self, path: &std::path::Path, give_up: Instant, core: &mut Core) {
         let name = format!("unix://{}", path.display());
+        if core.own.has_unix(path) {
+            return self.failed(&name, &own::refusal(), core);
+        }
         match unix_stream(path) {
             Ok(stream) => {
                 let ready = Readiness { read: false, write: true, hup: false };

@@ -12,6 +12,7 @@ use mio::{Interest, Registry};
 use super::EngineOptions;
 use super::handle::Handle;
 use super::observe::{Event, Observer};
+use super::own::Own;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::slab::{Slab, Token};
@@ -52,6 +53,7 @@ pub(super) struct Core {
     pub(super) pool: Pool,
     pub(super) worker: Worker,
     pub(super) resolver: Resolver,
+    pub(super) own: Own,
     pub(super) handle: Handle,
     pub(super) observer: Arc<dyn Observer>,
     /// When the engine was made.

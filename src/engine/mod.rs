@@ -19,6 +19,7 @@ mod handle;
 mod handshake;
 mod http;
 mod observe;
+mod own;
 mod pool;
 mod resolve;
 mod run;

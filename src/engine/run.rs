@@ -16,6 +16,7 @@ use super::accept::{self, Got, PAUSE, Port};
 use super::core::{Core, End, Owner};
 use super::handle::{Accepted, Command, Handle, Pair, count};
 use super::observe::{ClientInfo, Event, Observer, OpenTunnel, PeerAddr};
+use super::own::Own;
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::service::{Listener, ListenerHandle, Upstream};
@@ -142,6 +143,7 @@ impl Engine {
             pool: Pool::default(),
             worker,
             resolver: Resolver::new(),
+            own: Own::default(),
             handle: Handle::new(waker),
             observer,
             origin: now,
@@ -172,8 +174,9 @@ impl Engine {
     }
 
     /// Makes it spread what it accepts over these engines, itself among them.
-    pub(super) fn join_peers(&mut self, peers: Arc<[Handle]>) {
+    pub(super) fn join_peers(&mut self, peers: Arc<[Handle]>, own: &Own) {
         self.peers = Some(peers);
+        self.core.own = own.clone();
     }
 
     /// One turn: waits for events, at most for `timeout` (`None`: for ever), and deals with them.
@@ -383,7 +386,7 @@ impl Engine {
     fn listen(&mut self, listener: Listener) {
         let place = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
         let name = Arc::clone(&listener.handle().settings().name);
-        match Port::new(listener, mio::Token(FIRST_PORT - place), &self.core.registry) {
+        match Port::new(listener, mio::Token(FIRST_PORT - place), &self.core) {
             Ok(port) if self.core.draining.is_none() => {
                 if place == self.ports.len() {
                     self.ports.push(None);

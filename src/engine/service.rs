@@ -43,7 +43,8 @@ impl fmt::Display for Address {
 pub struct Upstream {
     /// What logs call it.
     pub name: Arc<str>,
-    /// Where it listens; when a connection cannot be made, the next one is tried.
+    /// Where it listens; when a connection cannot be made, the next one is tried. One that is a listener of the same
+    /// engine or [`Workers`](super::Workers), by whatever name, is not connected to: that would go round in a circle.
     pub addresses: Vec<Address>,
     /// How TLS is spoken with it; `None`: not at all.
     #[cfg(feature = "tls")]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::handle::Handle;
 use super::observe::{Observer, Stats};
+use super::own::Own;
 use super::run::default_connections;
 use super::service::{Listener, ListenerHandle};
 use super::{Engine, EngineOptions, Pair};
@@ -42,8 +43,9 @@ impl Workers {
             .collect::<io::Result<_>>()?;
         let handles: Arc<[Handle]> = engines.iter().map(Engine::handle).collect();
         let mut workers = Self { handles, threads: Vec::new(), next: AtomicUsize::new(0) };
+        let own = Own::default();
         for (number, mut engine) in engines.into_iter().enumerate() {
-            engine.join_peers(Arc::clone(&workers.handles));
+            engine.join_peers(Arc::clone(&workers.handles), &own);
             let spawned =
                 thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
             match spawned {

@@ -44,6 +44,17 @@ pub(crate) fn connect_datagram(peer: SocketAddr, client: Option<SocketAddr>) -> 
     connected.map(|()| fd)
 }
 
+/// Whether an address is one of this host's: whoever speaks with it speaks from it.
+pub(crate) fn is_local(ip: IpAddr) -> bool {
+    let Ok((fd, Ok(()))) = connect(SocketAddr::new(ip, 9), libc::SOCK_DGRAM, None) else { return false };
+    matches!(super::local_address(fd.as_fd()), Ok(Some(local)) if local.ip() == ip)
+}
+
+/// Whether an IPv6 socket takes IPv4 connections, too.
+pub(crate) fn is_dual(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(int_option(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY)? == 0)
+}
+
 fn connect(
     peer: SocketAddr,
     kind: libc::c_int,

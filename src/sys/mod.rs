@@ -27,7 +27,8 @@ pub(crate) use address::local_address;
 pub use bind::Inet;
 #[cfg(feature = "engine")]
 pub(crate) use bind::{
-    bind_datagram, bind_stream, connect_datagram, connect_stream, inet_kind, may_choose_source,
+    bind_datagram, bind_stream, connect_datagram, connect_stream, inet_kind, is_dual, is_local,
+    may_choose_source,
 };
 #[cfg(feature = "engine")]
 pub use datagram::LocalAddr;
