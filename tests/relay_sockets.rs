@@ -439,43 +439,71 @@ fn prefill_limit() {
     assert_eq!(bed.relay.prefill(Side::Upstream, b"late"), Err(PrefillError::Started));
 }
 
-/// A socket for whose first write the kernel has no memory.
-struct Starved(Socket<UnixStream>, bool);
+/// A socket whose first write, or half-close, fails.
+struct Faulty {
+    socket: Socket<UnixStream>,
+    write: Option<i32>,
+    shut: Option<i32>,
+}
 
-impl Transport for Starved {
+impl Faulty {
+    fn relay(write: Option<i32>, shut: Option<i32>) -> (Relay<Socket<UnixStream>, Self>, [UnixStream; 2]) {
+        let [(client, downstream), (daemon, upstream)] = [(); 2].map(|()| UnixStream::pair().unwrap());
+        downstream.set_nonblocking(true).unwrap();
+        upstream.set_nonblocking(true).unwrap();
+        let (downstream, upstream) =
+            (Socket::new(downstream), Self { socket: Socket::new(upstream), write, shut });
+        (Relay::new(downstream, upstream, RelayOptions::default(), now()).unwrap(), [client, daemon])
+    }
+}
+
+impl Transport for Faulty {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buf)
+        self.socket.read(buf)
     }
 
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        if std::mem::take(&mut self.1) {
-            return Err(std::io::Error::from_raw_os_error(libc::ENOBUFS));
+        match self.write.take() {
+            Some(code) => Err(std::io::Error::from_raw_os_error(code)),
+            None => self.socket.write(buf),
         }
-        self.0.write(buf)
     }
 
     fn shutdown_write(&mut self) -> std::io::Result<()> {
-        self.0.shutdown_write()
+        match self.shut.take() {
+            Some(code) => Err(std::io::Error::from_raw_os_error(code)),
+            None => self.socket.shutdown_write(),
+        }
     }
 
     fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.0.socket()
+        self.socket.socket()
     }
 
     fn is_plain(&self) -> bool {
-        self.0.is_plain()
+        self.socket.is_plain()
+    }
+}
+
+/// The daemon is there and waits: for the rest, or for the end of its input.
+#[test]
+fn a_failure_that_is_no_hang_up_ends_the_relay() {
+    for (write, shut) in [(Some(libc::EIO), None), (None, Some(libc::ENOMEM))] {
+        let (mut relay, [mut client, mut daemon]) = Faulty::relay(write, shut);
+        client.write_all(b"x").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let wants = relay.pump(&mut Worker::new(WorkerOptions::default()), Ready::default(), now());
+        assert_eq!((wants.state, relay.must_abort(Side::Downstream)), (State::Done, true));
+        drop(relay);
+        assert_eq!(daemon.read_to_end(&mut Vec::new()).unwrap(), usize::from(shut.is_some()));
     }
 }
 
 /// No event tells when there is memory again.
 #[test]
 fn relay_starved_write_is_tried_again() {
-    let [(mut client, downstream), (mut daemon, upstream)] = [(); 2].map(|()| UnixStream::pair().unwrap());
-    downstream.set_nonblocking(true).unwrap();
-    upstream.set_nonblocking(true).unwrap();
-    let (downstream, upstream) = (Socket::new(downstream), Starved(Socket::new(upstream), true));
+    let (mut relay, [mut client, mut daemon]) = Faulty::relay(Some(libc::ENOBUFS), None);
     let now = now();
-    let mut relay = Relay::new(downstream, upstream, RelayOptions::default(), now).unwrap();
     let mut worker = Worker::new(WorkerOptions::default());
     client.write_all(b"x").unwrap();
     let wants = relay.pump(&mut worker, Ready::default(), now);

@@ -421,6 +421,12 @@ impl<D: Transport, U: Transport> Relay<D, U> {
                 self.stop_splicing(&error, worker);
                 return None;
             }
+            Err(error) if sys::is_starved(&error) => {
+                // A copy needs less.
+                worker.pipes.put_back(pipe);
+                self.path_mut(from).mode = Mode::Copy;
+                return None;
+            }
             Err(error) => {
                 self.read_failed(from, error, worker, now);
                 0
@@ -507,13 +513,19 @@ impl<D: Transport, U: Transport> Relay<D, U> {
 
     fn write_refused(&mut self, from: Side, error: io::Error, worker: &mut Worker, now: Instant) {
         let reset = error.kind() != ErrorKind::BrokenPipe;
+        let hung_up = sys::is_hang_up(&error);
         let event = match from.other() {
             Side::Upstream if !reset => Event::UpstreamRefused(&error),
             side => Event::Reset(side, &error),
         };
         worker.report(&event);
         self.last_error = Some(error);
-        self.machine.handle_write_refused(from, reset, now);
+        if hung_up {
+            self.machine.handle_write_refused(from, reset, now);
+        } else {
+            // It would wait for the rest, or for the end.
+            self.machine.handle_reset(from.other(), now);
+        }
     }
 
     fn shut(&mut self, from: Side, worker: &mut Worker, now: Instant) {

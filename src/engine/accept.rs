@@ -63,7 +63,7 @@ pub(super) enum Got {
 }
 
 impl Port {
-    /// Takes a listener into the loop.
+    /// Makes a listener ready for the loop, which is still to [watch](Port::watch) it.
     pub(super) fn new(listener: Listener, token: mio::Token, core: &Core) -> io::Result<Self> {
         let Listener { socket, handle } = listener;
         if !sys::is_listening(socket.as_fd())? {
@@ -71,7 +71,6 @@ impl Port {
         }
         sys::set_nonblocking(socket.as_fd())?;
         let registered = core.own.add(socket.as_fd());
-        sys::watch_level(core.registry.as_raw_fd(), socket.as_fd(), token.0)?;
         let socket = if sys::is_unix(socket.as_fd())? {
             Socket::Unix(mio::net::UnixListener::from_std(socket.into()))
         } else {
@@ -88,7 +87,7 @@ impl Port {
             socket,
             token,
             handle,
-            watched: true,
+            watched: false,
             ready: false,
             batch: 1,
             paused: None,
@@ -103,7 +102,7 @@ impl Port {
             if wanted {
                 sys::watch_level(registry.as_raw_fd(), fd, self.token.0)?;
             } else {
-                registry.deregister(&mut SourceFd(&fd.as_raw_fd()))?;
+                sys::uninterrupted(|| registry.deregister(&mut SourceFd(&fd.as_raw_fd())))?;
             }
             self.watched = wanted;
         }
@@ -125,21 +124,42 @@ impl Port {
         match accepted {
             Ok((socket, peer)) => Got::Client(Accepted { socket, peer, settings: self.handle.settings() }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Got::Failed(error),
-                // Somebody else who has the socket shut it down: epoll tells of that without end.
-                Some(libc::EINVAL) => Got::Failed(error),
-                // The peer's business, or a firewall's: nothing that would stop the next one.
-                _ => Got::Lost,
-            },
+            Err(error) if is_of_one_connection(&error) => Got::Lost,
+            // No descriptor, no memory; or somebody else who has the socket has shut it down (EINVAL). What is not
+            // known to be over with this attempt would be told of without end.
+            Err(error) => Got::Failed(error),
         }
     }
 
-    /// Takes it off the poller; dropped, it is closed.
-    pub(super) fn close(mut self, registry: &Registry) {
-        // Another process may hold the same socket: then closing it here does not take it off.
-        let _ = self.watch(false, registry);
+    /// Takes it off the poller and closes it; or gives it back, to be tried again: another process may hold the same
+    /// socket, and then the poller would tell of it without end, and nothing could take it off any more.
+    pub(super) fn close(mut self, registry: &Registry) -> Result<(), Self> {
+        self.watch(false, registry).map_err(|_| self)
     }
+}
+
+/// Whether what accept(2) says is about the connection that it would have given out, or about a signal, and says nothing
+/// about the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EINTR
+                | libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EPERM // a firewall's
+                | libc::EPROTO
+                // Errors of the network that are pending on the new connection: accept(2), "Error handling".
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT
+        )
+    )
 }
 
 impl AsFd for Port {

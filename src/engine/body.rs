@@ -96,6 +96,11 @@ impl BodyPipes {
                     self.lane(from).bulk = false;
                     return None;
                 }
+                // A copy needs less.
+                _ if sys::is_starved(error) => {
+                    self.lane(from).bulk = false;
+                    return None;
+                }
                 _ => {}
             }
         }

@@ -249,7 +249,7 @@ impl Connect {
         if core.own.has_unix(path) {
             return self.failed(&name, &own::refusal(), core);
         }
-        match unix_stream(path) {
+        match sys::uninterrupted(|| unix_stream(path)) {
             Ok(stream) => {
                 let ready = Readiness { read: false, write: true, hup: false };
                 self.begin(stream.into(), name, false, ready, core);
@@ -346,9 +346,14 @@ impl Connect {
 
     fn failed(&mut self, name: &str, error: &io::Error, core: &Core) {
         self.failure = match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL) => {
-                UpstreamFailure::Overloaded
-            }
+            Some(
+                libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOMEM
+                | libc::ENOBUFS
+                | libc::ENOSPC // of the poller: fs.epoll.max_user_watches
+                | libc::EADDRNOTAVAIL,
+            ) => UpstreamFailure::Overloaded,
             _ if error.kind() == ErrorKind::TimedOut => UpstreamFailure::Timeout,
             _ => UpstreamFailure::Unreachable,
         };

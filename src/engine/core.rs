@@ -89,7 +89,8 @@ impl Core {
         let interest = if ready.write { Interest::READABLE } else { both };
         let token = self.links.insert(owner);
         let fd = stream.as_fd().as_raw_fd();
-        if let Err(error) = self.registry.register(&mut SourceFd(&fd), token.into(), interest) {
+        let register = || self.registry.register(&mut SourceFd(&fd), token.into(), interest);
+        if let Err(error) = sys::uninterrupted(register) {
             self.links.remove(token);
             return Err(error);
         }
@@ -201,15 +202,16 @@ impl End {
         if self.watches_write {
             return Ok(());
         }
+        watch_write(self.as_fd(), self.link, core)?;
         self.watches_write = true;
-        watch_write(self.as_fd(), self.link, core)
+        Ok(())
     }
 }
 
 /// Has the poller tell when a connection takes bytes again, too.
 pub(super) fn watch_write(fd: BorrowedFd<'_>, link: Token, core: &Core) -> io::Result<()> {
     let both = Interest::READABLE | Interest::WRITABLE;
-    core.registry.reregister(&mut SourceFd(&fd.as_raw_fd()), link.into(), both)
+    sys::uninterrupted(|| core.registry.reregister(&mut SourceFd(&fd.as_raw_fd()), link.into(), both))
 }
 
 impl AsFd for End {

@@ -4,14 +4,14 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mio::Waker;
-
+use super::inbox::Inbox;
 use super::observe::{OpenTunnel, Stats};
 use super::service::{Listener, ListenerHandle};
+use crate::sys::EventFd;
 
 /// A client connection that was accepted, by the engine that owns the listener or by the host.
 #[derive(Debug)]
@@ -86,9 +86,9 @@ pub(super) fn discount(counter: &AtomicU64, n: u64) {
 }
 
 pub(super) struct Shared {
-    /// `None`: the engine is done, and takes nothing more.
-    inbox: Mutex<Option<Vec<Command>>>,
-    waker: Waker,
+    /// Closed when the engine is done.
+    inbox: Inbox<Command>,
+    bell: EventFd,
     pub(super) counters: Counters,
 }
 
@@ -99,8 +99,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(waker: Waker) -> Self {
-        let shared = Shared { inbox: Mutex::new(Some(Vec::new())), waker, counters: Counters::default() };
+    pub(super) fn new(bell: EventFd) -> Self {
+        let shared = Shared { inbox: Inbox::new(), bell, counters: Counters::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -140,9 +140,14 @@ impl Handle {
     /// Makes a waiting [`Engine::poll`](super::Engine::poll) return.
     ///
     /// # Errors
-    /// When the kernel has no memory for the wake-up.
+    /// When the kernel refuses the wake-up, each time that it is tried. The loop looks by itself a second later.
     pub fn wake(&self) -> io::Result<()> {
-        self.shared.waker.wake()
+        self.shared.bell.signal()
+    }
+
+    /// Whether anybody else has a handle of this engine.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
     }
 
     /// The counters.
@@ -170,43 +175,19 @@ impl Handle {
         }
     }
 
+    /// Sends; what comes too late is dropped.
     pub(super) fn send(&self, command: Command) {
         drop(self.try_send(command));
     }
 
     /// Sends, or gives back what comes too late.
     pub(super) fn try_send(&self, command: Command) -> Result<(), Command> {
-        let mut inbox = self.inbox();
-        let Some(inbox) = &mut *inbox else { return Err(command) };
-        inbox.push(command);
-        // One wake-up for all that come before the engine looks.
-        if inbox.len() == 1 {
-            let _ = self.shared.waker.wake();
-        }
-        Ok(())
+        self.shared.inbox.send(command, || self.wake())
     }
 
-    pub(super) fn take_commands(&self) -> Vec<Command> {
-        self.inbox().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Closes the inbox for good, unless there is something in it.
-    pub(super) fn close_if_empty(&self) -> bool {
-        let mut inbox = self.inbox();
-        let empty = inbox.as_ref().is_none_or(Vec::is_empty);
-        if empty {
-            *inbox = None;
-        }
-        empty
-    }
-
-    /// Closes the inbox for good.
-    pub(super) fn close_inbox(&self) {
-        drop(self.inbox().take());
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
-        self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What others have sent.
+    pub(super) fn inbox(&self) -> &Inbox<Command> {
+        &self.shared.inbox
     }
 }
 

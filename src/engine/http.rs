@@ -375,11 +375,15 @@ impl HttpSession {
     }
 
     fn write_failed(&mut self, side: Side, error: &io::Error, core: &mut Core) {
+        self.pipes.forget_to(side);
+        if side == Side::Upstream && !sys::is_hang_up(error) {
+            // It would wait for the rest of its request.
+            return self.read_failed(side, error, core);
+        }
         if side == Side::Downstream {
             core.report(&Event::Reset { side, error });
         }
         // What is on its way to the other side, be it an answer that came early, goes on.
-        self.pipes.forget_to(side);
         self.conn.output_refused(side, core.now);
     }
 

@@ -18,6 +18,7 @@ mod handle;
 #[cfg(feature = "tls")]
 mod handshake;
 mod http;
+mod inbox;
 mod observe;
 mod own;
 mod pool;

@@ -123,7 +123,7 @@ pub struct OpenTunnel {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// `accept` failed; the listener pauses if `paused`.
+    /// A listener cannot accept. If `paused`, it tries again in a moment; otherwise it is no listener, and given up.
     AcceptFailed {
         /// The listener.
         listener: &'a str,

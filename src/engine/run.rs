@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Waker};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
 
 use super::accept::{self, Got, PAUSE, Port};
 use super::core::{Core, End, Owner};
@@ -32,6 +33,13 @@ use crate::sys;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
+
+/// How long the loop sleeps at most while others have a handle: it looks for commands, and for room with its peers,
+/// even if the kernel has refused each attempt to wake it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Before the kernel is asked again for what it has refused without a reason that lasts.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// Most tunnels in one list.
 const LISTED: usize = 1000;
@@ -109,6 +117,8 @@ pub struct Engine {
     core: Core,
     sessions: Slab<Session>,
     ports: Vec<Option<Port>>,
+    /// Closed, but the poller would not let go of them yet.
+    leaving: Vec<Port>,
     /// Sessions that wait for their turn.
     queue: VecDeque<Token>,
     /// Those whose turn is dear.
@@ -128,15 +138,19 @@ impl Engine {
     /// # Errors
     /// When the kernel has no descriptor or memory for it.
     pub fn new(options: EngineOptions, observer: Arc<dyn Observer>) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), mio::Token(WAKER))?;
+        let poll = sys::uninterrupted(Poll::new)?;
+        let bell = sys::EventFd::new()?;
+        let fd = bell.as_fd().as_raw_fd();
+        sys::uninterrupted(|| {
+            poll.registry().register(&mut SourceFd(&fd), mio::Token(WAKER), Interest::READABLE)
+        })?;
         let most = options.connections.map_or_else(default_connections, Ok)?;
         let now = now();
         let events = Arc::clone(&observer);
         let worker =
             Worker::new(options.worker).with_log(Box::new(move |event| events.event(&Event::Relay(event))));
         let core = Core {
-            registry: poll.registry().try_clone()?,
+            registry: sys::uninterrupted(|| poll.registry().try_clone())?,
             options,
             links: Slab::new(),
             timers: Timers::new(now),
@@ -144,7 +158,7 @@ impl Engine {
             worker,
             resolver: Resolver::new(),
             own: Own::default(),
-            handle: Handle::new(waker),
+            handle: Handle::new(bell),
             observer,
             origin: now,
             now,
@@ -156,6 +170,7 @@ impl Engine {
             core,
             sessions: Slab::new(),
             ports: Vec::new(),
+            leaving: Vec::new(),
             queue: VecDeque::new(),
             dear: VecDeque::new(),
             due: Vec::new(),
@@ -182,18 +197,23 @@ impl Engine {
     /// One turn: waits for events, at most for `timeout` (`None`: for ever), and deals with them.
     ///
     /// # Errors
-    /// When the kernel refuses to wait. The engine is unusable then.
+    /// When the kernel says that there is nothing to wait with. The engine is unusable then.
     pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<EngineState> {
         if self.state == EngineState::Done {
             return Ok(self.state);
         }
         let patience = [timeout, self.timeout()].into_iter().flatten().min();
-        match self.poll.poll(&mut self.events, patience) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
-            result => result?,
+        if let Err(error) = self.poll.poll(&mut self.events, patience) {
+            self.events.clear();
+            match error.raw_os_error() {
+                Some(libc::EBADF | libc::EFAULT | libc::EINVAL) => return Err(error),
+                Some(libc::EINTR) => {}
+                // The events are still to be had.
+                _ => breathe(),
+            }
         }
         self.core.now = now();
-        if self.note_events() {
+        if self.note_events() || self.core.handle.inbox().is_waiting() {
             self.take_commands();
         }
         self.take_timers();
@@ -226,8 +246,11 @@ impl Engine {
         }
         let paused = self.ports.iter().flatten().filter_map(|port| port.paused).min();
         let drain = self.core.draining.flatten();
-        let next = [self.core.timers.next(), paused, drain, self.pool_check].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(now()))
+        let next = [self.core.timers.next(), paused, drain, self.pool_check].into_iter().flatten().min();
+        let next = next.map(|next| next.saturating_duration_since(now()));
+        let look = self.core.handle.is_shared().then_some(LONGEST_SLEEP);
+        let leave = (!self.leaving.is_empty()).then_some(BREATH);
+        [next, look, leave].into_iter().flatten().min()
     }
 
     /// Sorts what the kernel says; tells whether there are commands.
@@ -271,7 +294,7 @@ impl Engine {
     }
 
     fn take_commands(&mut self) {
-        for command in self.core.handle.take_commands() {
+        for command in self.core.handle.inbox().take() {
             match command {
                 Command::Listen(listener) => self.listen(listener),
                 Command::Close(handle) => self.close_listener(&handle),
@@ -378,6 +401,7 @@ impl Engine {
         if before == self.most as u64 {
             // There is room again: whoever holds a listener back for want of it has to know.
             for peer in self.peers.iter().flat_map(|peers| peers.iter()) {
+                // One that the kernel does not let through looks by itself (LONGEST_SLEEP).
                 let _ = peer.wake();
             }
         }
@@ -387,13 +411,14 @@ impl Engine {
         let place = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
         let name = Arc::clone(&listener.handle().settings().name);
         match Port::new(listener, mio::Token(FIRST_PORT - place), &self.core) {
+            // It is watched before this turn is over.
             Ok(port) if self.core.draining.is_none() => {
                 if place == self.ports.len() {
                     self.ports.push(None);
                 }
                 self.ports[place] = Some(port);
             }
-            Ok(port) => port.close(&self.core.registry),
+            Ok(_) => {}
             Err(error) => {
                 self.core.report(&Event::AcceptFailed { listener: &name, error: &error, paused: false });
             }
@@ -401,17 +426,26 @@ impl Engine {
     }
 
     fn close_listener(&mut self, handle: &ListenerHandle) {
-        for place in &mut self.ports {
-            if place.as_ref().is_some_and(|port| port.handle.is_same(handle))
-                && let Some(port) = place.take()
-            {
-                port.close(&self.core.registry);
-            }
-        }
+        self.close_ports(|port| port.handle.is_same(handle));
+    }
+
+    fn close_ports(&mut self, which: impl Fn(&Port) -> bool) {
+        let closed = self.ports.iter_mut().filter_map(|place| place.take_if(|port| which(port)));
+        self.leaving.extend(closed);
+        self.take_leave();
+    }
+
+    /// Closes what is to be closed, as far as the poller lets go of it.
+    fn take_leave(&mut self) {
+        let all = std::mem::take(&mut self.leaving);
+        self.leaving = all.into_iter().filter_map(|port| port.close(&self.core.registry).err()).collect();
     }
 
     /// Takes new connections, after all others had their turn.
     fn accept(&mut self) {
+        if !self.leaving.is_empty() {
+            self.take_leave();
+        }
         for place in 0..self.ports.len() {
             self.accept_from(place);
             let full = self.is_full();
@@ -560,11 +594,7 @@ impl Engine {
         };
         self.core.draining = Some(at);
         self.state = EngineState::Draining;
-        for port in &mut self.ports {
-            if let Some(port) = port.take() {
-                port.close(&self.core.registry);
-            }
-        }
+        self.close_ports(|_| true);
         for end in self.core.pool.drain() {
             drop(self.core.unlink(end));
         }
@@ -581,7 +611,7 @@ impl Engine {
         for token in all {
             self.end(token);
         }
-        self.core.handle.close_inbox();
+        self.core.handle.inbox().close();
         self.state = EngineState::Done;
     }
 
@@ -591,7 +621,7 @@ impl Engine {
             return;
         }
         if self.sessions.len() == 0 {
-            if self.core.handle.close_if_empty() {
+            if self.core.handle.inbox().close_if_empty() {
                 self.state = EngineState::Done;
             }
         } else if self.core.draining.flatten().is_some_and(|limit| limit <= self.core.now) {
@@ -629,6 +659,12 @@ pub(super) fn default_connections() -> io::Result<usize> {
     Ok((files / 3).saturating_sub(64).max(1))
 }
 
+/// Waits a moment, so that a poller that fails does not take the processor.
+#[expect(clippy::disallowed_methods, reason = "the loop has nothing else to wait with")]
+fn breathe() {
+    std::thread::sleep(BREATH);
+}
+
 #[expect(clippy::disallowed_methods, reason = "the loop is what reads the clock")]
 fn now() -> Instant {
     Instant::now()
@@ -637,7 +673,7 @@ fn now() -> Instant {
 impl Drop for Engine {
     fn drop(&mut self) {
         // Nobody will look into it: what is sent from now on is closed at once.
-        self.core.handle.close_inbox();
+        self.core.handle.inbox().close();
     }
 }
 

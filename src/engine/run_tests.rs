@@ -19,3 +19,18 @@ fn a_timer_that_was_replaced_is_followed_by_none() {
     }
     assert!(engine.sessions.get_mut(token).unwrap().timer.is_none());
 }
+
+#[test]
+fn a_loop_that_could_not_be_woken_looks_by_itself() {
+    let mut engine = engine();
+    let handle = engine.handle();
+    assert_eq!(engine.timeout(), Some(LONGEST_SLEEP));
+    let sent = handle.inbox().send(Command::Stop, || Err(ErrorKind::OutOfMemory.into()));
+    assert!(sent.is_ok());
+    assert_eq!(engine.poll(None).unwrap(), EngineState::Done);
+}
+
+#[test]
+fn a_loop_that_nobody_can_send_to_sleeps_until_something_happens() {
+    assert_eq!(engine().timeout(), None);
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::core::{Core, End, watch_write};
 use super::handle::{count, discount};
-use super::observe::{ClientInfo, OpenTunnel, Tunnel};
+use super::observe::{ClientInfo, Event, OpenTunnel, Tunnel};
 use super::service::Upstream;
 use super::session::Next;
 use super::slab::Token;
@@ -125,8 +125,10 @@ impl TunnelSession {
                 *watches = true;
                 let watched =
                     self.relay.socket(side).map(|fd| watch_write(fd, self.links[side as usize], core));
-                if matches!(watched, Some(Err(_))) {
-                    self.relay.kill();
+                if let Some(Err(error)) = watched {
+                    // Rather than to wait for what nobody would tell it.
+                    core.report(&Event::Reset { side, error: &error });
+                    self.relay.peer_gone(side, core.now);
                     return Next::Again;
                 }
             }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -46,8 +47,16 @@ impl Workers {
         let own = Own::default();
         for (number, mut engine) in engines.into_iter().enumerate() {
             engine.join_peers(Arc::clone(&workers.handles), &own);
-            let spawned =
-                thread::Builder::new().name(format!("dockline-{number}")).spawn(move || engine.run());
+            let all = Arc::clone(&workers.handles);
+            let thread = thread::Builder::new().name(format!("dockline-{number}"));
+            let spawned = thread.spawn(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| engine.run()))
+                    .unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
+                if result.is_err() {
+                    all.iter().for_each(Handle::stop);
+                }
+                result
+            });
             match spawned {
                 Ok(thread) => workers.threads.push(thread),
                 Err(error) => {
@@ -108,7 +117,7 @@ impl Workers {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits until all workers have ended.
+    /// Waits until all workers have ended. If one fails, the others stop at once: its listeners would be deaf.
     ///
     /// # Errors
     /// What made the loop of a worker fail; a panic that no connection is to blame for counts as one.
@@ -124,5 +133,20 @@ impl Workers {
     fn next_handle(&self) -> &Handle {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         &self.handles[number % self.handles.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The process that waits for them has to know; and whoever starts it anew.
+    #[test]
+    fn a_worker_that_fails_takes_the_others_with_it() {
+        let (three, observer) = (NonZeroUsize::new(3).unwrap(), Arc::new(()) as Arc<dyn Observer>);
+        let options = EngineOptions { connections: Some(1), ..EngineOptions::default() };
+        let workers = Workers::start(three, &options, &observer).unwrap();
+        workers.handles()[1].tunnels(|_| panic!("on the thread of the loop"));
+        assert_eq!(workers.join().unwrap_err().to_string(), "a worker panicked");
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>
     let mut raw = SockAddr::EMPTY;
     let mut len = socklen::<SockAddr>();
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-    check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut raw).cast(), &raw mut len) })?;
+    check(|| unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut raw).cast(), &raw mut len) })?;
     Ok(raw.get())
 }
 

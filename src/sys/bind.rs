@@ -18,7 +18,7 @@ pub(crate) fn bind_stream(address: SocketAddr) -> io::Result<OwnedFd> {
     set_int_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     bind(fd.as_fd(), address)?;
     // SAFETY: listen touches no memory of ours.
-    check(unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) })?;
+    check(|| unsafe { libc::listen(fd.as_raw_fd(), BACKLOG) })?;
     Ok(fd)
 }
 
@@ -33,8 +33,12 @@ pub(crate) fn bind_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
 /// client it comes from the address of that, see [`source`].
 pub(crate) fn connect_stream(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
     match connect(peer, libc::SOCK_STREAM, client)? {
-        (_, Err(error)) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        (fd, _) => Ok(fd),
+        (fd, Ok(())) => Ok(fd),
+        (fd, Err(error)) => match error.raw_os_error() {
+            // The other two tell of an earlier call on the same socket, which a signal interrupted.
+            Some(libc::EINPROGRESS | libc::EALREADY | libc::EISCONN) => Ok(fd),
+            _ => Err(error),
+        },
     }
 }
 
@@ -66,7 +70,7 @@ fn connect(
     }
     let (raw, len) = SockAddr::new(peer);
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-    let connected = check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), len) });
+    let connected = check(|| unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), len) });
     Ok((fd, connected.map(drop)))
 }
 
@@ -103,7 +107,7 @@ pub(crate) fn may_choose_source() -> io::Result<()> {
 fn socket(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
     let domain = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     // SAFETY: socket touches no memory of ours.
-    let fd = check(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
+    let fd = check(|| unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
     // SAFETY: the kernel has just made this descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -114,7 +118,7 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
     }
     let (raw, len) = SockAddr::new(address);
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const raw).cast(), len) }).map(drop)
+    check(|| unsafe { libc::bind(fd.as_raw_fd(), (&raw const raw).cast(), len) }).map(drop)
 }
 
 /// What an Internet socket is.

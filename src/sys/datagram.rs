@@ -71,7 +71,7 @@ pub(crate) fn recv_batch(
     // SAFETY: each header points to a name, a control buffer and a part of `buffer` with their true lengths; all
     // of them outlive the call.
     let count =
-        check(unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), 8, flags, ptr::null_mut()) })?;
+        check(|| unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), 8, flags, ptr::null_mut()) })?;
     let count = usize::try_from(count).unwrap_or(0);
     for (i, arrival) in arrivals.iter_mut().enumerate().take(count) {
         let header = &headers[i];
@@ -113,7 +113,7 @@ pub(crate) fn send_batch(
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the first `count` headers point to the name, the control data and a datagram, with their true lengths;
     // all of them outlive the call, and the kernel only reads them.
-    let sent = check(unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, flags) })?;
+    let sent = check(|| unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, flags) })?;
     Ok(usize::try_from(sent).unwrap_or(0))
 }
 

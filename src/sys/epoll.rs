@@ -9,7 +9,9 @@ use super::check;
 /// the call that finds nothing is saved. `epoll` is the descriptor of a poller that is alive.
 pub(crate) fn watch_level(epoll: RawFd, listener: BorrowedFd<'_>, token: usize) -> io::Result<()> {
     let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: token as u64 };
-    // SAFETY: `event` is valid for the call, which fails if `epoll` is no poller.
-    let result = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), &raw mut event) };
-    check(result).map(drop)
+    let add = || {
+        // SAFETY: `event` is valid for the call, which fails if `epoll` is no poller.
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), &raw mut event) }
+    };
+    check(add).map(drop)
 }

@@ -9,12 +9,12 @@ use super::socket::{int_option, set_int_option, socklen};
 /// Puts a descriptor in non-blocking mode.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: F_GETFL takes no argument and touches no memory of ours.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = check(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
     if flags & libc::O_NONBLOCK != 0 {
         return Ok(());
     }
     // SAFETY: F_SETFL takes an integer and touches no memory of ours.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+    check(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
 }
 
 /// Whether the descriptor is a stream socket that listens. Fails if it is no socket.
@@ -38,7 +38,7 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
 pub(crate) fn poll_write(fd: BorrowedFd<'_>) -> (bool, bool) {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: `poll` is one pollfd, as the second argument says.
-    if unsafe { libc::poll(&raw mut poll, 1, 0) } <= 0 {
+    if !check(|| unsafe { libc::poll(&raw mut poll, 1, 0) }).is_ok_and(|ready| ready > 0) {
         return (false, false);
     }
     (poll.revents & libc::POLLOUT != 0, poll.revents & (libc::POLLERR | libc::POLLHUP) != 0)
@@ -53,17 +53,9 @@ pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<(i32, u32, u32)> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = socklen::<libc::ucred>();
+    let (option, value) = (libc::SO_PEERCRED, (&raw mut who).cast());
     // SAFETY: the pointer and the length describe `who`, which outlives the call.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut who).cast(),
-            &raw mut len,
-        )
-    };
-    check(result)?;
+    check(|| unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, value, &raw mut len) })?;
     Ok((who.pid, who.uid, who.gid))
 }
 
@@ -71,6 +63,6 @@ pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> io::Result<(i32, u32, u32)
 pub(crate) fn max_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for the kernel to write to.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    check(|| unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     Ok(limit.rlim_cur)
 }

@@ -12,6 +12,8 @@ mod datagram;
 #[cfg(feature = "engine")]
 mod epoll;
 #[cfg(feature = "engine")]
+mod eventfd;
+#[cfg(feature = "engine")]
 mod inherit;
 mod pipe;
 #[cfg(feature = "engine")]
@@ -37,6 +39,8 @@ pub(crate) use datagram::{Arrival, SLOT_BYTES, SLOTS, enable_destination, recv_b
 #[cfg(feature = "engine")]
 pub(crate) use epoll::watch_level;
 #[cfg(feature = "engine")]
+pub(crate) use eventfd::EventFd;
+#[cfg(feature = "engine")]
 pub(crate) use inherit::{
     is_listening, is_unix, max_open_files, peer_credentials, poll_write, set_defer_accept, set_nonblocking,
     take_error,
@@ -52,29 +56,31 @@ pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
 #[cfg(feature = "tls")]
 pub(crate) use socket::send_vectored;
 pub(crate) use socket::{
-    Keepalive, Protocol, has_failed, is_nonblocking, is_starved, recv, send, set_keepalive, set_nodelay,
-    set_reset_on_close, shutdown_write, stream_protocol, unsent,
+    Keepalive, Protocol, has_failed, is_hang_up, is_nonblocking, is_starved, recv, send, set_keepalive,
+    set_nodelay, set_reset_on_close, shutdown_write, stream_protocol, unsent,
 };
 
 use std::io;
 
-/// The result of a call that returns -1 and sets errno.
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+/// The result of a call that returns -1 and sets errno. `EINTR` is retried: it is no answer.
+fn check(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
+    uninterrupted(|| match call() {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    })
 }
 
-/// The same for calls that return a length; `EINTR` is retried, it is no answer.
+/// The same for calls that return a length.
 fn check_len(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    uninterrupted(|| usize::try_from(call()).map_err(|_| io::Error::last_os_error()))
+}
+
+/// Repeats a call for as long as a signal interrupts it.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        let result = call();
-        match usize::try_from(result) {
-            Ok(n) => return Ok(n),
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }

@@ -20,7 +20,7 @@ impl Pipe {
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         let mut ends = [-1; 2];
         // SAFETY: `ends` has room for the two descriptors that the kernel writes.
-        check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
+        check(|| unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
         let [reader, writer] = ends;
         // SAFETY: pipe2 has just made this descriptor and nobody else owns it.
         let reader = unsafe { OwnedFd::from_raw_fd(reader) };
@@ -33,7 +33,7 @@ impl Pipe {
             Ok(granted) => granted,
             Err(_) => {
                 // SAFETY: F_GETPIPE_SZ takes no argument and touches no memory of ours.
-                let present = check(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
+                let present = check(|| unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
                 usize::try_from(present).unwrap_or(0)
             }
         };

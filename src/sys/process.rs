@@ -16,12 +16,12 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: F_GETFD takes no argument and touches no memory of ours.
-    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    let flags = check(|| unsafe { libc::fcntl(number, libc::F_GETFD) })?;
     if flags & libc::FD_CLOEXEC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     // SAFETY: F_SETFD takes an integer and touches no memory of ours.
-    check(unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
+    check(|| unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
     // SAFETY: it is open, and ours alone as explained above.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -30,7 +30,7 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 pub(crate) fn is_pipe(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: `stat` is valid for the kernel to write to.
-    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    check(|| unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: the kernel has filled it in.
     let stat = unsafe { stat.assume_init() };
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
@@ -48,7 +48,7 @@ pub(crate) fn exit_on_stop_signals() -> io::Result<()> {
     action.sa_sigaction = exit_now as extern "C" fn(libc::c_int) as libc::sighandler_t;
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: the action is valid and its handler calls only what is safe in one; the old action is not asked for.
-        check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
+        check(|| unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
     }
     Ok(())
 }
@@ -57,10 +57,10 @@ pub(crate) fn exit_on_stop_signals() -> io::Result<()> {
 pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for the kernel to write to.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    check(|| unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the kernel only reads `limit`.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    check(|| unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
     Ok(limit.rlim_cur)
 }
 

@@ -47,16 +47,34 @@ pub(crate) fn is_starved(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
+/// Whether the error of a write tells that the connection is over. Any other is this host's own trouble: the peer is
+/// there, and would wait for the rest.
+pub(crate) fn is_hang_up(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionAborted
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::NotConnected
+            | Kind::TimedOut
+    )
+}
+
 /// Half-closes the writing side.
 pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: shutdown touches no memory of ours.
-    check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+    check(|| unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) }).map(drop)
 }
 
 /// Whether the descriptor is in non-blocking mode.
 pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: F_GETFL takes no argument and touches no memory of ours.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = check(|| unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
     Ok(flags & libc::O_NONBLOCK != 0)
 }
 
@@ -102,19 +120,19 @@ pub(crate) fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Makes the close of a TCP socket a reset, so that the peer cannot take the end for a clean one.
 pub(crate) fn set_reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let len = socklen::<libc::linger>();
-    // SAFETY: the pointer and the length describe `linger`, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len)
+    let (value, len) = ((&raw const linger).cast(), socklen::<libc::linger>());
+    let set = || {
+        // SAFETY: the pointer and the length describe `linger`, which outlives the call.
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len) }
     };
-    check(result).map(drop)
+    check(set).map(drop)
 }
 
 /// Bytes that the kernel took and the peer has not acknowledged (TCP) or read (Unix).
 pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: TIOCOUTQ writes one integer to `bytes`.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    check(|| unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
@@ -124,7 +142,7 @@ pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<usize> {
 pub(crate) fn has_failed(fd: BorrowedFd<'_>, write_open: bool) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: `poll` is one pollfd, as the second argument says.
-    if unsafe { libc::poll(&raw mut poll, 1, 0) } <= 0 {
+    if !check(|| unsafe { libc::poll(&raw mut poll, 1, 0) }).is_ok_and(|ready| ready > 0) {
         return false;
     }
     poll.revents & (libc::POLLERR | libc::POLLNVAL) != 0 || (write_open && poll.revents & libc::POLLHUP != 0)
@@ -138,9 +156,9 @@ pub(super) fn int_option(
     let mut value: libc::c_int = 0;
     let mut len = socklen::<libc::c_int>();
     // SAFETY: the pointer and the length describe `value`, which outlives the call.
-    let result =
-        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
-    check(result)?;
+    check(|| unsafe {
+        libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len)
+    })?;
     Ok(value)
 }
 
@@ -151,9 +169,11 @@ pub(super) fn set_int_option(
     value: libc::c_int,
 ) -> io::Result<()> {
     let len = socklen::<libc::c_int>();
-    // SAFETY: the pointer and the length describe `value`, which outlives the call.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
-    check(result).map(drop)
+    let set = || {
+        // SAFETY: the pointer and the length describe `value`, which outlives the call.
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) }
+    };
+    check(set).map(drop)
 }
 
 pub(super) fn socklen<T>() -> libc::socklen_t {
