@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dockline::datagram::{self, Batch, LocalAddr};
@@ -22,6 +23,15 @@ const IDLE: Duration = Duration::from_secs(90);
 
 /// Clients at a time; the one that was silent longest makes room for a new one.
 const SESSIONS: usize = 4096;
+
+/// How often a wake-up is tried. The kernel has no reason to refuse the first one.
+const WAKE_TRIES: usize = 8;
+
+/// How long the loop sleeps at most while there are handles: it looks for commands even if it could not be woken.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Before the kernel is asked again for what it has refused without a reason that lasts.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// Batches from one socket before it is the next one's turn.
 const BATCHES: usize = 4;
@@ -109,8 +119,12 @@ impl Handle {
 
     fn send(&self, command: Command) {
         self.0.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        // The kernel refuses only what it has no memory for; the next command wakes it.
-        let _ = self.0.waker.wake();
+        for _ in 0..WAKE_TRIES {
+            if self.0.waker.wake().is_ok() {
+                return;
+            }
+        }
+        // It looks by itself (LONGEST_SLEEP).
     }
 }
 
@@ -155,7 +169,7 @@ impl Forwarder {
     ) -> io::Result<Self> {
         datagram::enable_destination(&listener)?;
         let poll = Poll::new()?;
-        poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
+        watch(&poll, &listener, LISTENER)?;
         Ok(Self {
             poll,
             listener,
@@ -192,18 +206,26 @@ impl Forwarder {
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         loop {
-            let timeout = if self.queue.is_empty() { self.next_expiry() } else { Some(Duration::ZERO) };
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
+            let timeout = if self.queue.is_empty() { self.patience() } else { Some(Duration::ZERO) };
+            if let Err(error) = self.poll.poll(&mut events, timeout) {
+                events.clear();
+                match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::OutOfMemory => {
+                        #[expect(clippy::disallowed_methods, reason = "there is nothing else to wait with")]
+                        thread::sleep(BREATH);
+                    }
+                    _ => return Err(error),
+                }
             }
             let now = now();
             for event in &events {
                 if event.token() != WAKER {
                     self.enqueue(event.token());
-                } else if self.obey(now) {
-                    return Ok(());
                 }
+            }
+            if self.obey(now) {
+                return Ok(());
             }
             for _ in 0..self.queue.len() {
                 if let Some(token) = self.queue.pop_front() {
@@ -241,8 +263,11 @@ impl Forwarder {
         Report { open: open.collect(), ..self.totals.clone() }
     }
 
-    fn next_expiry(&self) -> Option<Duration> {
-        self.sessions.oldest_use().map(|used| (used + IDLE).saturating_duration_since(now()))
+    /// How long there is nothing to do but for events.
+    fn patience(&self) -> Option<Duration> {
+        let expiry = self.sessions.oldest_use().map(|used| (used + IDLE).saturating_duration_since(now()));
+        let look = self.inbox.is_some().then_some(LONGEST_SLEEP);
+        [expiry, look].into_iter().flatten().min()
     }
 
     fn enqueue(&mut self, token: Token) {
@@ -362,12 +387,21 @@ impl Forwarder {
             }
         };
         let number = self.sessions.next_number();
-        let fd = socket.as_raw_fd();
-        self.poll.registry().register(&mut SourceFd(&fd), Token(number), Interest::READABLE)?;
+        watch(&self.poll, &socket, Token(number))?;
         self.totals.clients += 1;
         let session = Session { socket, queued: false, opened: now, bytes_up: 0, bytes_down: 0 };
         self.sessions.insert(client, session, now);
         Ok(number)
+    }
+}
+
+/// Has the poller tell what comes to a socket.
+fn watch(poll: &Poll, socket: &OwnedFd, token: Token) -> io::Result<()> {
+    loop {
+        match poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 //! The sockets that are listened on, across reloads.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use dockline::engine::{Handle, Listener, ListenerHandle, ListenerSettings, Router, Service};
-use log::{info, warn};
+use log::info;
+use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::address::ListenAddress;
 use crate::bind::{self, Bound};
@@ -33,8 +35,16 @@ struct Open {
 pub(crate) struct Wanted {
     key: String,
     settings: ListenerSettings,
-    /// Empty if the listener is open already.
-    sockets: Vec<Bound>,
+    /// Empty if the listener is open already. Each is there twice: for the loop, and to stay here for an upgrade.
+    sockets: Vec<(Bound, OwnedFd)>,
+}
+
+fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<(Bound, OwnedFd)>, String> {
+    let twice = |bound: Bound| match retry_on_intr(|| fcntl_dupfd_cloexec(&bound.socket, 0)) {
+        Ok(socket) => Ok((bound, socket)),
+        Err(error) => Err(format!("{}: {error}", bound.address)),
+    };
+    bind::bind(address, inherited)?.into_iter().map(twice).collect()
 }
 
 impl Listeners {
@@ -51,7 +61,7 @@ impl Listeners {
             let key = wanted.address.key();
             let sockets = match is_open(&key) {
                 true => Ok(Vec::new()),
-                false => bind::bind(&wanted.address, inherited),
+                false => bind(&wanted.address, inherited),
             };
             let sockets = sockets.map_err(|message| format!("{}: {message}", wanted.origin))?;
             all.push(Wanted { key, settings, sockets });
@@ -77,7 +87,7 @@ impl Listeners {
             // If it cannot be made, binding says so.
             let _ = path.parent().map(fs::create_dir);
         }
-        match bind::bind(address, inherited) {
+        match bind(address, inherited) {
             Ok(sockets) => {
                 let settings = ListenerSettings::new(ADMIN, Service::Http(router));
                 Ok(Some(Wanted { key: address.key(), settings, sockets }))
@@ -97,15 +107,7 @@ impl Listeners {
             for open in self.open.iter().filter(|open| open.key == key) {
                 open.handle.replace(settings.clone());
             }
-            for bound in sockets {
-                // This end stays here for an upgrade.
-                let socket = match bound.socket.try_clone() {
-                    Ok(socket) => socket,
-                    Err(error) => {
-                        warn!("{}: {error}", bound.address);
-                        continue;
-                    }
-                };
+            for (bound, socket) in sockets {
                 let listener = Listener::new(socket, settings.clone());
                 let handle = listener.handle();
                 handles[self.next % handles.len()].listen(listener);

@@ -118,7 +118,7 @@ impl Kind {
 fn classify(event: &Event<'_>) -> (Kind, Level) {
     match event {
         Event::AcceptFailed { paused: true, .. } => (Kind::Accept, Level::Warn),
-        Event::AcceptFailed { paused: false, .. } => (Kind::Accept, Level::Debug),
+        Event::AcceptFailed { paused: false, .. } => (Kind::Accept, Level::Error),
         Event::Full { .. } => (Kind::Full, Level::Warn),
         Event::HandshakeFailed { .. } => (Kind::Handshake, Level::Info),
         Event::ConnectFailed { .. } => (Kind::Connect, Level::Warn),

@@ -46,6 +46,8 @@ use crate::logger;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// How long connections may take to close when everything is to end at once.
 const STOP_TIME: Duration = Duration::from_secs(1);
+/// Before accepting is tried again after it failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the firewall's rules are looked after.
 const RULES_CHECK: Duration = Duration::from_secs(2);
 /// Stands for an ID in `--dry-run`.
@@ -330,7 +332,12 @@ fn serve_control(claim: &Claim, shared: &Arc<Shared>, sender: &SyncSender<Wake>)
     let (shared, sender) = (Arc::clone(shared), sender.clone());
     spawn("control", move || {
         for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
+            let Ok(mut stream) = stream else {
+                // Out of descriptors, say: the connection still waits, and would be told of without end.
+                #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
+                thread::sleep(ACCEPT_PAUSE);
+                continue;
+            };
             match control::receive(&stream) {
                 // Who asked may have gone.
                 Ok(Request::Ports) => drop(control::answer(&mut stream, &shared.status())),

@@ -38,7 +38,7 @@ fn events_in_words() {
     let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
     let refused = io::Error::from_raw_os_error(111);
     let full = io::Error::from_raw_os_error(24);
-    let aborted = io::Error::from_raw_os_error(103);
+    let not_a_socket = io::Error::from_raw_os_error(88);
     let cases = [
         (
             Event::AcceptFailed { listener: "main", error: &full, paused: true },
@@ -47,9 +47,9 @@ fn events_in_words() {
              descriptor, raise the limit of open files (LimitNOFILE=)",
         ),
         (
-            Event::AcceptFailed { listener: "main", error: &aborted, paused: false },
-            Level::Debug,
-            "listener main: cannot accept a connection: Software caused connection abort (os error 103)",
+            Event::AcceptFailed { listener: "main", error: &not_a_socket, paused: false },
+            Level::Error,
+            "listener main: cannot accept a connection: Socket operation on non-socket (os error 88)",
         ),
         (
             Event::Full { connections: 320 },
