@@ -14,7 +14,7 @@ STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
 .PHONY: help build gateway nginx-module install install-nginx-module demo test lint header \
-        test-rust test-c test-install test-e2e test-e2e-gateway soak fuzz bench bench-ports clean
+        test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports clean
 
 help:
 	@echo 'make build           the library: target/release/libdockline.so and .a'
@@ -25,6 +25,7 @@ help:
 	@echo '                     (KEEP=1 leaves it running)'
 	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
 	@echo 'make soak            5,000 tunnels through the gateway for a minute (SOAK_SECONDS=60)'
+	@echo 'make faults          tunnels through the gateway while its system calls fail'
 	@echo 'make lint            rustfmt, clippy, rustdoc, the header'
 	@echo 'make install         library and programs: PREFIX= DESTDIR= LIBDIR='
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
@@ -73,7 +74,7 @@ demo: nginx-module
 header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
 
-test: test-rust test-c test-install fuzz test-e2e test-e2e-gateway
+test: test-rust test-c test-install fuzz test-e2e test-e2e-gateway faults
 	$(MAKE) soak SOAK_SECONDS=15
 
 test-rust:
@@ -117,7 +118,13 @@ test-e2e-gateway: gateway $(VENV)/bin/pytest
 
 SOAK_SECONDS ?= 60
 soak:
+	@scripts/install-deps build
 	$(CARGO) test --release -p dockline-gateway --test soak -- --seconds $(SOAK_SECONDS)
+
+# strace makes the calls fail; six kinds of failure, with one, two and four workers: half a minute.
+faults:
+	@scripts/install-deps build faults
+	$(CARGO) test --release -p dockline-gateway --test soak -- --faults
 
 FUZZ_SECONDS ?= 60
 fuzz:

@@ -4,23 +4,29 @@
 //!
 //! ```sh
 //! cargo test --release -p dockline-gateway --test soak -- --seconds 60
+//! cargo test --release -p dockline-gateway --test soak -- --faults
 //! ```
+//!
+//! With `--faults` it is a small load, many times, while the gateway's system calls fail. Words that follow choose
+//! among the faults.
 //!
 //! Three processes: the gateway, an echo daemon on a Unix socket, and the clients. Each needs a descriptor per
 //! connection, the gateway two.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod daemon;
+mod faults;
 mod load;
 mod pattern;
 
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,6 +39,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const SETTLED: Duration = Duration::from_secs(10);
 /// What resident memory may grow by from then to the end: a twentieth, and this.
 const SLACK_KIB: u64 = 2048;
+/// The pipes that workers keep for the next long transfer, 16 each: descriptors of four.
+const SPARE: usize = 2 * 16 * 4;
 /// The longest that a busy tunnel may stand still. The machine may be busy with other things.
 const LONGEST_STALL: Duration = Duration::from_secs(3);
 /// For what happens at once unless something is broken.
@@ -41,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let done = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
         [role, path] if role == "--daemon" => daemon::run(Path::new(path)),
+        [role, only @ ..] if role == "--faults" => faults::run(faults::PLAN, only),
         words => options(words).and_then(|plan| soak(&plan)),
     };
     match done {
@@ -53,7 +62,14 @@ fn main() -> ExitCode {
 }
 
 fn options(words: &[String]) -> Result<Plan> {
-    let mut plan = Plan { tunnels: 5000, busy: 50, per_second: 200, time: Duration::from_secs(15) };
+    let mut plan = Plan {
+        tunnels: 5000,
+        busy: 50,
+        per_second: 200,
+        time: Duration::from_secs(15),
+        window: 16 * 1024,
+        lossy: false,
+    };
     for pair in words.chunks(2) {
         let [name, value] = pair else { return Err(format!("{} needs a number", pair[0]).into()) };
         let number: u32 = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
@@ -68,19 +84,30 @@ fn options(words: &[String]) -> Result<Plan> {
 }
 
 fn soak(plan: &Plan) -> Result<()> {
+    let said = Said::default();
+    let result = soak_under(Command::new(env!("CARGO_BIN_EXE_dockline")), &[], plan, &said);
+    eprint!("{}", said.text());
+    result.map(|report| println!("{report}"))
+}
+
+/// Loads a gateway that is started by this command.
+fn soak_under(mut command: Command, options: &[&str], plan: &Plan, said: &Said) -> Result<String> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
-    let dir = TempDir::new()?;
+    let dir = TempDir::new("soak")?;
     let socket = format!("{}/daemon.sock", dir.0);
+    let mut daemon = Command::new(env::current_exe()?);
     let (_daemon, _) =
-        Service::start(Command::new(env::current_exe()?).args(["--daemon", &socket]).stdout(Stdio::piped()))?;
+        Service::start(daemon.args(["--daemon", &socket]).stdout(Stdio::piped()), &Said::default())?;
     let upstream = format!("unix://{socket}");
-    let (gateway, said) = Service::start(
-        Command::new(env!("CARGO_BIN_EXE_dockline"))
+    let (gateway, first) = Service::start(
+        command
             .args(["serve", "--admin", "off", "--listen", "127.0.0.1:0", "--upstream", &upstream])
+            .args(options)
             .stderr(Stdio::piped()),
+        said,
     )?;
-    let (_, at) = said.split_once("tcp://").ok_or(format!("no address: {said}"))?;
+    let (_, at) = first.split_once("tcp://").ok_or(format!("no address: {first}"))?;
     let at: SocketAddr = at.split(',').next().unwrap_or(at).parse()?;
 
     let before = Held::by(&gateway)?;
@@ -99,10 +126,6 @@ fn soak(plan: &Plan) -> Result<()> {
     load.finish()?;
     let end = settle(&gateway, before)?;
 
-    println!("{load}");
-    println!(
-        "held by the gateway  before {before}; settled {settled}; at the end {after}; when all had left {end}"
-    );
     let bound = settled.resident_kib + settled.resident_kib / 20 + SLACK_KIB;
     if after.resident_kib > bound {
         return Err(format!("memory grew: {} KiB, at most {bound} KiB allowed", after.resident_kib).into());
@@ -110,19 +133,21 @@ fn soak(plan: &Plan) -> Result<()> {
     if load.worst_stall > LONGEST_STALL {
         return Err(format!("a busy tunnel stood still for {:?}", load.worst_stall).into());
     }
-    Ok(())
+    Ok(format!(
+        "{load}\nheld by the gateway  before {before}; settled {settled}; at the end {after}; when all had left {end}"
+    ))
 }
 
-/// Waits until the gateway holds no more sockets than at first.
+/// Waits until the gateway holds no more sockets than at first, and no more pipes than it keeps.
 fn settle(gateway: &Service, before: Held) -> Result<Held> {
     let began = now();
     loop {
         let held = Held::by(gateway)?;
-        if held.sockets <= before.sockets {
+        if held.sockets <= before.sockets && held.others <= before.others + SPARE {
             return Ok(held);
         }
         if began.elapsed() > PATIENCE {
-            return Err(format!("sockets were left behind: {held}, before: {before}").into());
+            return Err(format!("descriptors were left behind: {held}, before: {before}").into());
         }
         std::thread::yield_now();
     }
@@ -168,8 +193,8 @@ impl std::fmt::Display for Held {
 struct Service(Child);
 
 impl Service {
-    /// Starts it, and waits for its first line.
-    fn start(command: &mut Command) -> Result<(Self, String)> {
+    /// Starts it, and waits for its first line. What else it says is kept.
+    fn start(command: &mut Command, said: &Said) -> Result<(Self, String)> {
         let mut child = command.stdin(Stdio::null()).spawn()?;
         let mut first = String::new();
         let read = match (child.stdout.take(), child.stderr.take()) {
@@ -177,8 +202,8 @@ impl Service {
             (_, Some(output)) => {
                 let mut output = BufReader::new(output);
                 let read = output.read_line(&mut first);
-                // What else it says is for whoever looks at a failure.
-                std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::stderr()));
+                let mut said = said.clone();
+                std::thread::spawn(move || std::io::copy(&mut output, &mut said));
                 read
             }
             (None, None) => Ok(0),
@@ -196,12 +221,32 @@ impl Drop for Service {
     }
 }
 
+/// What a process has said on standard error, for whoever looks at a failure.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A directory that goes with the test.
 struct TempDir(String);
 
 impl TempDir {
-    fn new() -> Result<Self> {
-        let path = env::temp_dir().join(format!("dockline-soak-{}", std::process::id()));
+    fn new(name: &str) -> Result<Self> {
+        let path = env::temp_dir().join(format!("dockline-{name}-{}", std::process::id()));
         fs::create_dir(&path)?;
         Ok(Self(path.display().to_string()))
     }
