@@ -31,12 +31,21 @@ use crate::sys::{self, Arrival, SLOT_BYTES, SLOTS};
 
 pub use crate::sys::LocalAddr;
 
-/// Makes a UDP socket tell the address that each datagram was sent to ([`Batch::datagram`]).
+/// Makes a UDP socket tell the address that each datagram was sent to ([`Batch::datagram`]), and its hop limit
+/// ([`Batch::hops`]).
 ///
 /// # Errors
 /// When it is no UDP socket.
 pub fn enable_destination(socket: impl AsFd) -> io::Result<()> {
     sys::enable_destination(socket.as_fd())
+}
+
+/// Has what leaves a UDP socket from now on have this hop limit, at least 1.
+///
+/// # Errors
+/// When it is no UDP socket.
+pub fn set_hops(socket: impl AsFd, hops: u8) -> io::Result<()> {
+    sys::set_hops(socket.as_fd(), hops)
 }
 
 /// The datagrams of one system call: room for eight, none of which is ever truncated.
@@ -77,8 +86,19 @@ impl Batch {
     /// When there is no datagram of that number.
     #[must_use]
     pub fn datagram(&self, number: usize) -> (&[u8], Option<SocketAddr>, Option<LocalAddr>) {
-        let Arrival { len, from, to } = self.arrivals[..self.count][number];
+        let Arrival { len, from, to, .. } = self.arrivals[..self.count][number];
         (&self.bytes[number * SLOT_BYTES..][..len], from, to)
+    }
+
+    /// The hop limit that a datagram came with (TTL, in IPv6 Hop Limit), if the socket tells. Whoever sends it on from a
+    /// socket of his own should do what a router does, and let it leave with one less ([`set_hops`]): then it does not
+    /// go round for ever where relays lead to each other.
+    ///
+    /// # Panics
+    /// When there is no datagram of that number.
+    #[must_use]
+    pub fn hops(&self, number: usize) -> Option<u8> {
+        self.arrivals[..self.count][number].hops
     }
 
     /// Sends some of the datagrams on, to `peer` (`None`: whom the socket is connected to), and from `local` (`None`:
@@ -113,5 +133,33 @@ impl Default for Batch {
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.arrivals[..self.count]).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_hop_limit_is_told_with_the_address() {
+        for ip in ["127.0.0.1", "::1"] {
+            let (server, client) = (UdpSocket::bind((ip, 0)).unwrap(), UdpSocket::bind((ip, 0)).unwrap());
+            server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.connect(server.local_addr().unwrap()).unwrap();
+            let mut batch = Batch::new();
+            // Loopback does not count: what was sent is there.
+            client.send(b"?").unwrap();
+            assert_eq!((batch.receive(&server).unwrap(), batch.hops(0)), (1, None), "it was not asked for");
+            enable_destination(&server).unwrap();
+            for hops in [1, 63, 64, 255] {
+                set_hops(&client, hops).unwrap();
+                client.send(b"?").unwrap();
+                assert_eq!((batch.receive(&server).unwrap(), batch.hops(0)), (1, Some(hops)), "{ip}");
+                assert!(batch.datagram(0).2.is_some());
+            }
+        }
     }
 }

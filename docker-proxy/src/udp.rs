@@ -36,6 +36,9 @@ const BREATH: Duration = Duration::from_millis(10);
 /// Batches from one socket before it is the next one's turn.
 const BATCHES: usize = 4;
 
+/// What datagrams leave with, if they did not come with less.
+const HOPS: u8 = 64;
+
 /// Most clients in one list.
 const LISTED: usize = 1000;
 
@@ -152,6 +155,8 @@ pub struct Forwarder {
     inbox: Option<Arc<Inbox>>,
     /// What the next report says, but for the list.
     totals: Report,
+    /// Whether it was said that datagrams go round in a circle.
+    warned: bool,
     log: Log,
 }
 
@@ -181,6 +186,7 @@ impl Forwarder {
             batch: Batch::new(),
             inbox: None,
             totals: Report::default(),
+            warned: false,
             log,
         })
     }
@@ -244,6 +250,7 @@ impl Forwarder {
             match command {
                 Command::Target(container) => {
                     self.container = container;
+                    self.warned = false;
                     while self.sessions.remove_oldest() {}
                 }
                 Command::Report(reply) => reply(self.report(now)),
@@ -329,8 +336,9 @@ impl Forwarder {
             let range = start..start + 1 + same;
             start = range.end;
             let Some(client) = client else { continue };
-            match self.session(client, container, now) {
-                Ok(number) => {
+            match self.session(client, container, self.batch.hops(range.start), now) {
+                Ok(None) => {}
+                Ok(Some(number)) => {
                     self.sessions.touch(number, now);
                     let bytes = self.bytes(range.clone());
                     self.totals.bytes_up += bytes;
@@ -369,10 +377,28 @@ impl Forwarder {
         range.map(|number| self.batch.datagram(number).0.len() as u64).sum()
     }
 
-    /// The session of a client, a new one if need be.
-    fn session(&mut self, client: Client, container: SocketAddr, now: Instant) -> io::Result<usize> {
+    /// The session of a client, a new one if need be. `None`: the datagram has gone as far as it may.
+    ///
+    /// As a router does, a session sends with a hop less than its first datagram had left. Where forwarders lead to each
+    /// other, each hop is a new client, and without a limit there would be no end to it.
+    fn session(
+        &mut self,
+        client: Client,
+        container: SocketAddr,
+        hops: Option<u8>,
+        now: Instant,
+    ) -> io::Result<Option<usize>> {
         if let Some(number) = self.sessions.find(&client) {
-            return Ok(number);
+            return Ok(Some(number));
+        }
+        let hops = hops.map_or(HOPS, |hops| HOPS.min(hops.saturating_sub(1)));
+        if hops == 0 {
+            if !std::mem::replace(&mut self.warned, true) {
+                (self.log)(format_args!(
+                    "datagrams to udp/{container} go round in a circle: they are dropped"
+                ));
+            }
+            return Ok(None);
         }
         if self.sessions.len() >= SESSIONS {
             self.sessions.remove_oldest();
@@ -386,12 +412,15 @@ impl Forwarder {
                 Err(error) => return Err(error),
             }
         };
+        if hops < HOPS {
+            datagram::set_hops(&socket, hops)?;
+        }
         let number = self.sessions.next_number();
         watch(&self.poll, &socket, Token(number))?;
         self.totals.clients += 1;
         let session = Session { socket, queued: false, opened: now, bytes_up: 0, bytes_down: 0 };
         self.sessions.insert(client, session, now);
-        Ok(number)
+        Ok(Some(number))
     }
 }
 

@@ -177,3 +177,58 @@ fn udp_table_is_bounded_by_descriptors_too() {
     let open = proxy.descriptors();
     assert!(open < 50, "{open} descriptors open");
 }
+
+/// One datagram goes round until it has used up its hops, not for ever: between two processes, and to the port itself.
+#[test]
+fn udp_a_circle_is_left() {
+    for ip in ["127.0.0.1", "::1"] {
+        let (one, other) = (support::free_port(ip), support::free_port(ip));
+        let at = |port| SocketAddr::new(ip.parse().unwrap(), port);
+        for circle in [vec![(one, one)], vec![(one, other), (other, one)]] {
+            let proxies: Vec<_> = circle
+                .iter()
+                .map(|(from, to)| {
+                    let flags = support::flags("udp", at(*from), at(*to));
+                    let mut proxy = Start::default().run(&support::words(&flags));
+                    assert_eq!(proxy.status(), "0\n");
+                    proxy
+                })
+                .collect();
+            let idle: usize = proxies.iter().map(support::Proxy::sockets).sum();
+            client(ip, at(one)).send(b"round and round").unwrap();
+            let said = proxies.into_iter().map(|mut proxy| {
+                let errors = proxy.child.stderr.take().unwrap();
+                (proxy, errors)
+            });
+            let mut said: Vec<_> = said.collect();
+            support::wait_for("the end of the circle", || {
+                let open: usize = said.iter().map(|(proxy, _)| proxy.sockets()).sum();
+                open == idle + 63
+            });
+            let mut all = String::new();
+            for (proxy, errors) in &mut said {
+                proxy.signal("TERM");
+                std::io::Read::read_to_string(errors, &mut all).unwrap();
+            }
+            assert!(all.contains("go round in a circle") && all.lines().count() == 1, "{all}");
+        }
+    }
+}
+
+/// What has few hops left is forwarded all the same, with one less.
+#[test]
+fn udp_hops_are_counted() {
+    let (container, address) = sink();
+    dockline::datagram::enable_destination(&container).unwrap();
+    let (_proxy, port) = publish(Start::default(), "udp", "127.0.0.1", address);
+    let mut batch = dockline::datagram::Batch::new();
+    for (sent, wanted) in [(2, 1), (64, 63), (65, 64), (255, 64)] {
+        let client = client("127.0.0.1", port);
+        dockline::datagram::set_hops(&client, sent).unwrap();
+        client.send(b"?").unwrap();
+        // A socket that blocks until something is there.
+        container.peek(&mut [0]).unwrap();
+        batch.receive(&container).unwrap();
+        assert_eq!(batch.hops(0), Some(wanted));
+    }
+}

@@ -25,24 +25,39 @@ pub struct LocalAddr {
     interface: u32,
 }
 
-/// A datagram that was received: its length, and whence it came and where to.
+/// A datagram that was received: its length, whence it came and where to, and how far it might have gone on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arrival {
     pub(crate) len: usize,
     pub(crate) from: Option<SocketAddr>,
     pub(crate) to: Option<LocalAddr>,
+    pub(crate) hops: Option<u8>,
 }
 
-/// Ancillary data, as aligned as the kernel's headers want it, with room for either PKTINFO.
+/// Ancillary data, as aligned as the kernel's headers want it, with room for either PKTINFO and a number.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// Asks for the local address of each datagram.
+/// Asks for the local address and the hop limit of each datagram.
 pub(crate) fn enable_destination(fd: BorrowedFd<'_>) -> io::Result<()> {
     match int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
-        libc::AF_INET6 => set_int_option(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1),
-        _ => set_int_option(fd, libc::SOL_IP, libc::IP_PKTINFO, 1),
+        libc::AF_INET6 => {
+            set_int_option(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            set_int_option(fd, libc::SOL_IPV6, libc::IPV6_RECVHOPLIMIT, 1)
+        }
+        _ => {
+            set_int_option(fd, libc::SOL_IP, libc::IP_PKTINFO, 1)?;
+            set_int_option(fd, libc::SOL_IP, libc::IP_RECVTTL, 1)
+        }
+    }
+}
+
+/// Has datagrams leave with a hop limit.
+pub(crate) fn set_hops(fd: BorrowedFd<'_>, hops: u8) -> io::Result<()> {
+    match int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
+        libc::AF_INET6 => set_int_option(fd, libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, hops.into()),
+        _ => set_int_option(fd, libc::SOL_IP, libc::IP_TTL, hops.into()),
     }
 }
 
@@ -76,7 +91,8 @@ pub(crate) fn recv_batch(
     for (i, arrival) in arrivals.iter_mut().enumerate().take(count) {
         let header = &headers[i];
         let len = usize::try_from(header.msg_len).unwrap_or(SLOT_BYTES).min(SLOT_BYTES);
-        *arrival = Arrival { len, from: names[i].get(), to: destination(&header.msg_hdr) };
+        let (to, hops) = ancillary(&header.msg_hdr);
+        *arrival = Arrival { len, from: names[i].get(), to, hops };
     }
     Ok(count)
 }
@@ -122,8 +138,9 @@ fn empty_header() -> libc::mmsghdr {
     unsafe { mem::zeroed() }
 }
 
-/// The address a received datagram was sent to, from its ancillary data.
-fn destination(header: &libc::msghdr) -> Option<LocalAddr> {
+/// The address a received datagram was sent to, and its hop limit, from its ancillary data.
+fn ancillary(header: &libc::msghdr) -> (Option<LocalAddr>, Option<u8>) {
+    let (mut destination, mut hops) = (None, None);
     // SAFETY: the header describes a control buffer that the kernel has filled.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !next.is_null() {
@@ -136,7 +153,7 @@ fn destination(header: &libc::msghdr) -> Option<LocalAddr> {
                 // SAFETY: the kernel puts a whole in_pktinfo behind this header.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
                 // The destination itself may be a broadcast address; this is the host's own that stands for it.
-                return Some(LocalAddr { ip: v4(info.ipi_spec_dst).into(), interface: 0 });
+                destination = Some(LocalAddr { ip: v4(info.ipi_spec_dst).into(), interface: 0 });
             }
             (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
                 // SAFETY: the kernel puts a whole in6_pktinfo behind this header.
@@ -144,14 +161,19 @@ fn destination(header: &libc::msghdr) -> Option<LocalAddr> {
                 let ip = v6(info.ipi6_addr);
                 let interface = if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
                 // Nothing can be sent from a multicast address: the kernel chooses.
-                return (!ip.is_multicast()).then_some(LocalAddr { ip: ip.into(), interface });
+                destination = (!ip.is_multicast()).then_some(LocalAddr { ip: ip.into(), interface });
+            }
+            (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
+                // SAFETY: the kernel puts a whole int behind this header.
+                let number = unsafe { data.cast::<libc::c_int>().read_unaligned() };
+                hops = u8::try_from(number).ok();
             }
             _ => {}
         }
         // SAFETY: both belong to the control buffer described above.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    None
+    (destination, hops)
 }
 
 /// Writes the source address as ancillary data; answers how many bytes of `control` count.

@@ -35,7 +35,7 @@ pub(crate) use bind::{
 #[cfg(feature = "engine")]
 pub use datagram::LocalAddr;
 #[cfg(feature = "engine")]
-pub(crate) use datagram::{Arrival, SLOT_BYTES, SLOTS, enable_destination, recv_batch, send_batch};
+pub(crate) use datagram::{Arrival, SLOT_BYTES, SLOTS, enable_destination, recv_batch, send_batch, set_hops};
 #[cfg(feature = "engine")]
 pub(crate) use epoll::watch_level;
 #[cfg(feature = "engine")]
