@@ -298,7 +298,17 @@ static void bodies_may_pass_by(void)
     REQUIRE_OK(dockline_conn_passthrough(rig.conn, UP, &len));
     CHECK_EQ(len, 0);
     CHECK_EQ(dockline_conn_passed(rig.conn, DOWN, 8, rig.now), DOCKLINE_E_VALUE);
-    REQUIRE_OK(dockline_conn_passed(rig.conn, DOWN, 6, rig.now));
+    CHECK_EQ(dockline_conn_offered(rig.conn, DOWN, 8, rig.now), DOCKLINE_E_VALUE);
+    CHECK(deadline(&rig) != UINT64_MAX);
+    /* The daemon takes its time: no clock of the client's runs. */
+    REQUIRE_OK(dockline_conn_offered(rig.conn, DOWN, 4, rig.now));
+    CHECK_EQ(deadline(&rig), UINT64_MAX);
+    REQUIRE_OK(dockline_conn_passthrough(rig.conn, DOWN, &len));
+    CHECK_EQ(len, 3);
+    CHECK_EQ(dockline_conn_passed(rig.conn, DOWN, 8, rig.now), DOCKLINE_E_VALUE);
+    REQUIRE_OK(dockline_conn_passed(rig.conn, DOWN, 4, rig.now));
+    CHECK(deadline(&rig) != UINT64_MAX);
+    REQUIRE_OK(dockline_conn_passed(rig.conn, DOWN, 2, rig.now));
     rig_feed(&rig, DOWN, "z", 1);
     REQUIRE_OK(dockline_conn_passthrough(rig.conn, DOWN, &len));
     CHECK_EQ(len, 0);

@@ -76,6 +76,7 @@ static void every_conn_call_answers(dockline_conn *conn, dockline_status expecte
     CHECK_GIVES(CALL(dockline_conn_upstream_failed, conn, DOCKLINE_FAILED_TIMEOUT, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_reply, conn, &reply, sizeof reply, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_passthrough, conn, down, &out.number), expected);
+    CHECK_GIVES(CALL(dockline_conn_offered, conn, down, 0, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_passed, conn, down, 0, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_drain, conn, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_kill, conn, 1), expected);
@@ -255,6 +256,7 @@ static void using_connections(void)
         CHECK_STATUS(dockline_conn_output_refused(conn, no_sides[i], 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_shut_done(conn, no_sides[i], 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_passthrough(conn, no_sides[i], &out.number), DOCKLINE_E_VALUE);
+        CHECK_STATUS(dockline_conn_offered(conn, no_sides[i], 0, 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_passed(conn, no_sides[i], 0, 0), DOCKLINE_E_VALUE);
     }
     AT("nothing was asked for");
@@ -268,6 +270,7 @@ static void using_connections(void)
     CHECK_STATUS(dockline_conn_wants(conn, NULL, &out2.number), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_conn_wants(conn, &out.bits, NULL), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_conn_passthrough(conn, down, NULL), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_conn_offered(conn, down, 1, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_passed(conn, down, 1, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_upstream_ready(conn, NULL, 0, 0, 0), DOCKLINE_E_STATE);
     CHECK_STATUS(dockline_conn_upstream_failed(conn, DOCKLINE_FAILED_TIMEOUT, 0), DOCKLINE_E_STATE);

@@ -915,14 +915,19 @@ typedef struct dockline_conn_options {
    */
   uint64_t head_ms;
   /**
-   * Without a byte of a request body from the client, or of an answer taken by it. 0: 300000.
+   * Without a byte of a request body from the client, or of an answer taken by it, while it is the client's turn; not
+   * for streams (DOCKLINE_REQUEST_STREAM). 0: 300000.
    */
   uint64_t body_ms;
   /**
-   * From the end of the request to the response head; does not hold for operations known to take their time,
-   * such as wait and events. 0: for ever.
+   * From the end of the request to the response head, and without a byte of the answer behind it; not for streams.
+   * 0: for ever.
    */
   uint64_t response_ms;
+  /**
+   * Ends a stream (DOCKLINE_REQUEST_STREAM) that moved nothing in either direction for so long. 0: never.
+   */
+  uint64_t stream_idle_ms;
   /**
    * How long a client connection may be idle between requests. 0: 300000.
    */
@@ -2022,11 +2027,27 @@ dockline_status dockline_conn_passthrough(const struct dockline_conn *conn,
                                           uint64_t *out_len);
 
 /**
- * Says that bytes were moved past this handle: sent to the other side, that is.
+ * Counts bytes that were received past this handle and wait for the other side, in a pipe for example: from now on it is
+ * that side's turn. dockline_conn_passed follows when they are sent. A host that keeps none waiting need not call it.
  *
  * @param conn      not in use by another call
  * @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
  * @param len       how many; at most what dockline_conn_passthrough told
+ * @param now_ms    the host's clock
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+ * @since 0.1
+ */
+dockline_status dockline_conn_offered(struct dockline_conn *conn,
+                                      int32_t from_side,
+                                      uint64_t len,
+                                      uint64_t now_ms);
+
+/**
+ * Counts bytes that were moved past this handle: sent to the other side, that is.
+ *
+ * @param conn      not in use by another call
+ * @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param len       how many; at most what dockline_conn_passthrough told, and what was offered
  * @param now_ms    the host's clock
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
  * @since 0.1

@@ -60,13 +60,19 @@ pub struct Limits {
     pub requests: u32,
     /// From the first byte of a request head to its end. Default 15 s.
     pub head_time: Duration,
-    /// Without a byte of a request body from the client, or a byte of an answer taken by it. Default 300 s: build
-    /// contexts come over slow lines. It does not count while the daemon is waited for.
+    /// Without a byte of a request body from the client, or a byte of an answer taken by it. Default 300 s. It does
+    /// not count while the daemon has the turn, and not for Docker's streams
+    /// ([`RequestKind::Stream`](crate::proxy::hijack::RequestKind::Stream)), whose client may pause; but a client that
+    /// asks to be told to go on with its body (`Expect: 100-continue`) has this long to send the first of it, told or not.
     pub body_progress: Duration,
-    /// From the end of the request to the response head, and before that without a byte of the request taken by the
-    /// upstream. `None`, the default, waits for ever: `wait`, `events` and `logs -f` may say nothing for days.
-    /// Operations known to take their time never have this limit.
+    /// From the end of the request to the response head, before that without a byte of the request taken by the
+    /// upstream, and after it without a byte of the answer. `None`, the default, waits for ever: on a busy machine any
+    /// operation of Docker's takes minutes. Docker's streams never have this limit.
     pub response_time: Option<Duration>,
+    /// Ends one of Docker's streams (`logs`, `events`, `wait`, `build`, `load`, `save` and the like) that moved nothing in
+    /// either direction for so long. `None`, the default: `docker logs | less` pauses for as long as its reader does,
+    /// and `wait` says nothing for days.
+    pub stream_idle: Option<Duration>,
     /// How long a kept client connection may be idle between requests. Default 300 s: docker clients keep theirs.
     pub keep_alive: Duration,
     /// How long a closing connection may still send, so that the last answer is not lost to a reset. Default 2 s.
@@ -102,6 +108,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(15),
             body_progress: Duration::from_secs(300),
             response_time: None,
+            stream_idle: None,
             keep_alive: Duration::from_secs(300),
             closing_time: Duration::from_secs(2),
             connect_time: Duration::from_secs(5),
@@ -137,6 +144,7 @@ mod tests {
             head_time: Duration::from_secs(15),
             body_progress: Duration::from_secs(300),
             response_time: None,
+            stream_idle: None,
             keep_alive: Duration::from_secs(300),
             closing_time: Duration::from_secs(2),
             connect_time: Duration::from_secs(5),

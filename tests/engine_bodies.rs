@@ -292,3 +292,74 @@ fn a_client_that_vanishes_while_its_request_stalls() {
     drop(daemon);
     gate.close();
 }
+
+/// Sees that nothing comes and nobody ends for so long.
+fn is_quiet(stream: &mut impl Read) {
+    match stream.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        other => panic!("something came: {other:?}"),
+    }
+}
+
+/// What lies in a pipe between the two waits for the daemon.
+#[test]
+fn a_daemon_that_pauses_does_not_cost_the_client_its_upload() {
+    let time = Duration::from_millis(300);
+    // More than all buffers on the way.
+    let len = 32_000_000;
+    let body = pattern(len);
+    for target in ["/upload", "/images/load"] {
+        let (listener, at) = listen_with_buffers(128 * 1024);
+        let (front, front_at) = listen_with_buffers(128 * 1024);
+        let upstream = Arc::new(Upstream::new("daemon", vec![tcp(at)]));
+        let gate = Gate::on(
+            front,
+            Arc::new(upstream),
+            limits(|limits| limits.body_progress = time),
+            EngineOptions::default(),
+        );
+        let mut client = patient(TcpStream::connect(front_at).unwrap());
+        send(&mut client, &format!("POST {target} HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", framing(len, None)));
+        let mut daemon = accept(&listener);
+        read_head(&mut daemon);
+        SockRef::from(&client).set_send_buffer_size(128 * 1024).unwrap();
+        client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let sent = send_until_stalled(&mut client, &body);
+        assert!(sent < len, "nothing stalls");
+        client.set_read_timeout(Some(time * 4)).unwrap();
+        is_quiet(&mut client);
+        let mut client = patient(client);
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| (&client).write_all(&body[sent..]).unwrap());
+            let mut got = vec![0; len];
+            daemon.read_exact(&mut got).unwrap();
+            assert!(got == body, "{target}");
+        });
+        send(&mut daemon, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "), "{target}");
+        drop((client, daemon));
+        gate.close();
+    }
+}
+
+/// `docker logs | less`: the same answer as in `a_client_that_takes_nothing_of_a_long_answer_has_its_time`, of a stream.
+#[test]
+fn a_client_at_a_pager_keeps_its_stream() {
+    let time = Duration::from_millis(300);
+    let request = "GET /v1.41/containers/x/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let Stalled { gate, mut client, mut daemon, body, read, sent } =
+        Stalled::new("pager", request, limits(|limits| limits.body_progress = time));
+    daemon.set_read_timeout(Some(time * 4)).unwrap();
+    is_quiet(&mut daemon);
+    thread::scope(|scope| {
+        daemon.set_write_timeout(Some(PATIENCE)).unwrap();
+        scope.spawn(|| daemon.write_all(&body[sent..]).unwrap());
+        let mut rest = vec![0; LONG - read];
+        client.read_exact(&mut rest).unwrap();
+        assert!(rest == body[read..]);
+    });
+    gate.sees("exchange complete Some(200)");
+    drop(client);
+    gate.close();
+}

@@ -119,6 +119,9 @@ impl Owner {
     fn pass(&mut self, from: Side, count: usize) {
         let count = count as u64;
         let n = if self.obeys { self.conn.passthrough(from).min(count) } else { count };
+        if n % 2 == 0 {
+            self.conn.offered(from, n, self.now);
+        }
         self.conn.passed(from, n, self.now);
     }
 

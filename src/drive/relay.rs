@@ -5,14 +5,14 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::lane::{BULK_MINIMUM, Held, Lane, Mode, spill};
 use super::transport::Transport;
 use super::worker::{Event, SCRATCH_BYTES, Worker};
 use crate::error::Side;
 use crate::relay::{Interest, Readiness, RelayConfig, RelayMachine, RelayStats, Step};
-use crate::sys::{self, Keepalive, Protocol, SigpipeBlocked};
+use crate::sys::{self, Protocol, SigpipeBlocked};
 
 /// The most that a host may prefill on one side: a response head buffer's worth, with room.
 pub const PREFILL_LIMIT: usize = 1024 * 1024;
@@ -20,10 +20,6 @@ pub const PREFILL_LIMIT: usize = 1024 * 1024;
 /// What a read costs of the budget at least, so that a quick exchange of small messages lets others go
 /// first, too: at most 64 reads a pump by default.
 const READ_CHARGE: usize = 16 * 1024;
-
-/// A vanished peer is noticed after 30 s + 6 x 10 s.
-const KEEPALIVE: Keepalive =
-    Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), probes: 6 };
 
 /// How a [`Relay`] behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +198,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     pub(crate) fn probe(&mut self, side: Side) {
         if let Some(socket) = self.transport(side).socket() {
             // Refused by what is no TCP socket, and by one whose peer is gone already.
-            let _ = sys::set_keepalive(socket, KEEPALIVE);
+            let _ = sys::set_keepalive(socket);
         }
     }
 
@@ -655,7 +651,7 @@ fn prepare(transport: &impl Transport, side: Side, options: RelayOptions) -> Res
     if options.tune_sockets && protocol == Protocol::Tcp {
         // Refused by a socket whose peer is gone already; the first read will say so.
         let _ = sys::set_nodelay(socket);
-        let _ = sys::set_keepalive(socket, KEEPALIVE);
+        let _ = sys::set_keepalive(socket);
     }
     Ok(())
 }

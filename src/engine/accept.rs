@@ -23,14 +23,10 @@ use super::slab::Token;
 use super::stream::Stream;
 use crate::error::Side;
 use crate::relay::Readiness;
-use crate::sys::{self, Keepalive};
+use crate::sys;
 
 /// How long a listener waits when there are no descriptors or no memory.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
-
-/// A client that vanished is noticed after 30 s + 6 x 10 s.
-const KEEPALIVE: Keepalive =
-    Keepalive { idle: Duration::from_secs(30), interval: Duration::from_secs(10), probes: 6 };
 
 /// A listener in the loop.
 pub(super) struct Port {
@@ -76,7 +72,7 @@ impl Port {
         } else {
             // What is accepted inherits these, and costs no call of its own.
             let _ = sys::set_nodelay(socket.as_fd());
-            let _ = sys::set_keepalive(socket.as_fd(), KEEPALIVE);
+            let _ = sys::set_keepalive(socket.as_fd());
             if matches!(handle.settings().service, Service::Http(_)) {
                 // Clients of HTTP and of TLS speak first: the kernel wakes us when they have.
                 let _ = sys::set_defer_accept(socket.as_fd());

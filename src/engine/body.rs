@@ -3,7 +3,6 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use super::core::{Core, End};
 use crate::drive::{LentPipe, SCRATCH_BYTES};
@@ -33,8 +32,6 @@ struct Lane {
 struct Held {
     pipe: LentPipe,
     left: usize,
-    /// When the receiver last took some, or was first offered them.
-    since: Instant,
 }
 
 impl BodyPipes {
@@ -48,11 +45,6 @@ impl BodyPipes {
     /// Whether bytes for `to` are in a pipe. They go before all others.
     pub(super) fn holds(&mut self, to: Side) -> bool {
         self.lane(to.other()).held.is_some()
-    }
-
-    /// Since when the client takes nothing of what is in a pipe for it.
-    pub(super) fn client_stalls_since(&self) -> Option<Instant> {
-        self.down.held.as_ref().map(|held| held.since)
     }
 
     /// A read was copied; `full` if it filled the buffer.
@@ -82,7 +74,7 @@ impl BodyPipes {
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(pipe.capacity().max(SCRATCH_BYTES));
         let result = sys::splice(end.as_fd(), pipe.writer(), most);
         match &result {
-            Ok(n) if *n > 0 => self.lane(from).held = Some(Held { pipe, left: *n, since: core.now }),
+            Ok(n) if *n > 0 => self.lane(from).held = Some(Held { pipe, left: *n }),
             _ => core.worker.return_pipe(pipe),
         }
         if let Err(error) = &result {
@@ -110,7 +102,7 @@ impl BodyPipes {
     /// Moves bytes from the pipe to `to`; says how many.
     pub(super) fn deliver(&mut self, to: Side, end: &mut End, core: &mut Core) -> io::Result<usize> {
         let lane = self.lane(to.other());
-        let Some(Held { pipe, left, since }) = lane.held.take() else { return Ok(0) };
+        let Some(Held { pipe, left }) = lane.held.take() else { return Ok(0) };
         let guard = (!core.worker.ignores_sigpipe()).then(SigpipeBlocked::new);
         let result = sys::splice(pipe.reader(), end.as_fd(), left);
         drop(guard);
@@ -120,12 +112,12 @@ impl BodyPipes {
                 Ok(n)
             }
             Ok(n) => {
-                lane.held = Some(Held { pipe, left: left - n, since: core.now });
+                lane.held = Some(Held { pipe, left: left - n });
                 end.blocked(core)?;
                 Ok(n)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                lane.held = Some(Held { pipe, left, since });
+                lane.held = Some(Held { pipe, left });
                 end.blocked(core)?;
                 Ok(0)
             }

@@ -234,6 +234,10 @@ impl Connect {
         match sys::connect_stream(address, self.client) {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
+                if !address.ip().to_canonical().is_loopback() {
+                    // A daemon may be silent for days, and one that vanished would be for ever.
+                    let _ = sys::set_keepalive(stream.as_fd());
+                }
                 // A connection to this machine, or to a container on a bridge of it, is there, or refused, when
                 // connect(2) returns; it does not say so. Looking costs less than the event does.
                 let (write, hup) = sys::poll_write(stream.as_fd());

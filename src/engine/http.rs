@@ -112,12 +112,7 @@ impl HttpSession {
             Way::Connecting(connect) => Some(connect.deadline()),
             Way::None | Way::Open(_) => None,
         };
-        [self.conn.poll_timeout(), connect, self.stall_time()].into_iter().flatten().min()
-    }
-
-    /// When a client that takes nothing of a spliced answer has had its time: the machine sees nothing of those bytes.
-    fn stall_time(&self) -> Option<Instant> {
-        self.pipes.client_stalls_since()?.checked_add(self.settings.limits().body_progress)
+        [self.conn.poll_timeout(), connect].into_iter().flatten().min()
     }
 
     pub(super) fn drain(&mut self, now: Instant) {
@@ -132,9 +127,6 @@ impl HttpSession {
 
     pub(super) fn advance(&mut self, core: &mut Core) -> Next {
         self.conn.handle_timeout(core.now);
-        if self.stall_time().is_some_and(|at| at <= core.now) {
-            self.conn.abandon(ExchangeEnd::ClientTimeout, core.now);
-        }
         self.notice_vanished_client(core);
         if let Way::Connecting(connect) = &mut self.upstream {
             let progress = connect.advance(core);
@@ -405,8 +397,11 @@ impl HttpSession {
         if self.pipes.is_long(from, past) && target_is_plain && end.stream.is_plain() {
             match self.pipes.fill(from, past, end, core) {
                 Some(Ok(0)) => self.ended(from, core),
-                // Told when they are delivered: until then the body is not over.
-                Some(Ok(n)) => return n,
+                // Not passed before they are delivered: until then the body is not over.
+                Some(Ok(n)) => {
+                    self.conn.offered(from, n as u64, core.now);
+                    return n;
+                }
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
                 Some(Err(error)) => self.read_failed(from, &error, core),
                 // There is no pipe to be had.

@@ -170,11 +170,46 @@ pub unsafe extern "C" fn dockline_conn_passthrough(
     unsafe { Guarded::enter(conn.cast(), call) }
 }
 
-/// Says that bytes were moved past this handle: sent to the other side, that is.
+/// Counts bytes that were received past this handle and wait for the other side, in a pipe for example: from now on it is
+/// that side's turn. dockline_conn_passed follows when they are sent. A host that keeps none waiting need not call it.
 ///
 /// @param conn      not in use by another call
 /// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param len       how many; at most what dockline_conn_passthrough told
+/// @param now_ms    the host's clock
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @since 0.1
+///
+/// # Safety
+/// `conn` is NULL or a live connection.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_conn_offered(
+    conn: *mut dockline_conn,
+    from_side: i32,
+    len: u64,
+    now_ms: u64,
+) -> dockline_status {
+    let call = |handle: &mut ConnHandle| {
+        let from = side_from_c(from_side)?;
+        let now = handle.clock.at(now_ms)?;
+        let conn = handle.live()?;
+        if len > conn.passthrough(from) {
+            return Err(Failure::Value);
+        }
+        if len > 0 {
+            conn.offered(from, len, now);
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `conn`.
+    unsafe { Guarded::enter(conn.cast_const().cast(), call) }
+}
+
+/// Counts bytes that were moved past this handle: sent to the other side, that is.
+///
+/// @param conn      not in use by another call
+/// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+/// @param len       how many; at most what dockline_conn_passthrough told, and what was offered
 /// @param now_ms    the host's clock
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
 /// @since 0.1
@@ -192,7 +227,7 @@ pub unsafe extern "C" fn dockline_conn_passed(
         let from = side_from_c(from_side)?;
         let now = handle.clock.at(now_ms)?;
         let conn = handle.live()?;
-        if len > conn.passthrough(from) {
+        if len > conn.passthrough(from).saturating_add(conn.in_transit(from)) {
             return Err(Failure::Value);
         }
         if len > 0 {

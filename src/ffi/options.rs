@@ -46,11 +46,14 @@ pub struct dockline_conn_options {
     pub held_bytes: u64,
     /// From the first byte of a request head to its end. 0: 15000.
     pub head_ms: u64,
-    /// Without a byte of a request body from the client, or of an answer taken by it. 0: 300000.
+    /// Without a byte of a request body from the client, or of an answer taken by it, while it is the client's turn; not
+    /// for streams (DOCKLINE_REQUEST_STREAM). 0: 300000.
     pub body_ms: u64,
-    /// From the end of the request to the response head; does not hold for operations known to take their time,
-    /// such as wait and events. 0: for ever.
+    /// From the end of the request to the response head, and without a byte of the answer behind it; not for streams.
+    /// 0: for ever.
     pub response_ms: u64,
+    /// Ends a stream (DOCKLINE_REQUEST_STREAM) that moved nothing in either direction for so long. 0: never.
+    pub stream_idle_ms: u64,
     /// How long a client connection may be idle between requests. 0: 300000.
     pub keep_alive_ms: u64,
     /// How long a closing connection may still send, so that the last answer is not lost to a reset. 0: 2000.
@@ -143,6 +146,7 @@ fn limits_from_c(options: &dockline_conn_options) -> Limits {
     time(&mut limits.connect_time, options.connect_ms);
     time(&mut limits.pool_time, options.pool_ms);
     limits.response_time = (options.response_ms != 0).then(|| Duration::from_millis(options.response_ms));
+    limits.stream_idle = (options.stream_idle_ms != 0).then(|| Duration::from_millis(options.stream_idle_ms));
     limits.tunnel_idle = (options.tunnel_idle_ms != 0).then(|| Duration::from_millis(options.tunnel_idle_ms));
     if options.requests != 0 {
         limits.requests = options.requests;

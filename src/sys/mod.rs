@@ -56,8 +56,8 @@ pub(crate) use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
 #[cfg(feature = "tls")]
 pub(crate) use socket::send_vectored;
 pub(crate) use socket::{
-    Keepalive, Protocol, has_failed, is_hang_up, is_nonblocking, is_starved, recv, send, set_keepalive,
-    set_nodelay, set_reset_on_close, shutdown_write, stream_protocol, unsent,
+    Protocol, has_failed, is_hang_up, is_nonblocking, is_starved, recv, send, set_keepalive, set_nodelay,
+    set_reset_on_close, shutdown_write, stream_protocol, unsent,
 };
 
 use std::io;

@@ -171,9 +171,17 @@ impl Twins {
                 let most = rust.passthrough(side);
                 // u64::MAX is a body that ends with its connection.
                 if let Some(more) = most.checked_add(1) {
-                    assert_eq!(call!(dockline_conn_passed, c, c_side, more, ms), DOCKLINE_E_VALUE);
+                    assert_eq!(call!(dockline_conn_offered, c, c_side, more, ms), DOCKLINE_E_VALUE);
                 }
                 let n = most.min(n as u64);
+                if n > 0 && n.is_multiple_of(2) {
+                    rust.offered(side, n, now);
+                    assert_eq!(call!(dockline_conn_offered, c, c_side, n, ms), DOCKLINE_OK);
+                }
+                let most = rust.passthrough(side).saturating_add(rust.in_transit(side));
+                if let Some(more) = most.checked_add(1) {
+                    assert_eq!(call!(dockline_conn_passed, c, c_side, more, ms), DOCKLINE_E_VALUE);
+                }
                 if n > 0 {
                     rust.passed(side, n, now);
                 }

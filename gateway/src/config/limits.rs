@@ -99,6 +99,7 @@ limits_table! {
     head_time: Text<Wait>,
     body_progress: Text<Wait>,
     response_time: Text<Time>,
+    stream_idle: Text<Time>,
     keep_alive: Text<Wait>,
     closing_time: Text<Wait>,
     connect_time: Text<Wait>,

@@ -1,12 +1,17 @@
 #![forbid(unsafe_code)]
 //! How long is waited for whom.
 //!
-//! Only the client has to hurry. The upstream does where [`response_time`](crate::limits::Limits::response_time) says
-//! so; while it is waited for, no time of the client's runs.
+//! A clock runs for the side that has the turn, and for no other. The client has to hurry; the upstream does where
+//! [`response_time`](crate::limits::Limits::response_time) says so. In one of Docker's streams neither has to:
+//! there is one clock, for both, and only if [`stream_idle`](crate::limits::Limits::stream_idle) sets it.
+//!
+//! So a connection that nobody moves ends, unless it waits for an upstream or is a stream, and the operator has set
+//! no limit for that. While [`ConnEvent::NeedUpstream`](super::ConnEvent::NeedUpstream) waits for its answer the turn is
+//! the owner's, whose connect has a limit of its own.
 
 use std::time::{Duration, Instant};
 
-use super::exchange::{RequestHalf, ResponseHalf};
+use super::exchange::{Exchange, RequestHalf, ResponseHalf};
 use super::outcome::ExchangeEnd;
 use super::{OUTPUT_BOUND, ProxyConn, Stage};
 use crate::proxy::hijack::RequestKind;
@@ -19,6 +24,7 @@ enum Deadline {
     Head { started: Instant },
     Client,
     Upstream,
+    StreamIdle,
     Closing { reset: bool },
 }
 
@@ -41,10 +47,10 @@ impl ProxyConn {
                 self.refuse_request(None, 408, message, ExchangeEnd::ClientTimeout, started, now);
             }
             Deadline::Client => self.client_timed_out(now),
-            Deadline::Upstream => {
-                let reply = Reply::error(504, "the Docker daemon did not answer in time");
-                self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
-            }
+            Deadline::Upstream => self.upstream_timed_out(now),
+            // Whoever would have had to go on: a request that is not whole has waited for its client.
+            Deadline::StreamIdle if self.is_client_behind() => self.client_timed_out(now),
+            Deadline::StreamIdle => self.upstream_timed_out(now),
         }
         self.settle(now);
     }
@@ -59,15 +65,30 @@ impl ProxyConn {
         }
     }
 
+    fn upstream_timed_out(&mut self, now: Instant) {
+        let reply = Reply::error(504, "the Docker daemon did not answer in time");
+        self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
+    }
+
     /// A clock that nothing waits by stands still: whatever begins to wait in this call has all of its time.
     pub(super) fn restart_clocks(&mut self, now: Instant) {
         if !self.awaits_body() {
             self.down.received = now;
         }
+        if !self.awaits_answer() {
+            self.up.received = now;
+        }
         for port in [&mut self.down, &mut self.up] {
-            if port.out.is_empty() {
+            if !port.is_behind() {
                 port.sent = now;
             }
+        }
+    }
+
+    /// A byte moved.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        if let Stage::Exchange(exchange) = &mut self.stage {
+            exchange.moved_at = now;
         }
     }
 
@@ -76,11 +97,25 @@ impl ProxyConn {
         let Stage::Exchange(exchange) = &self.stage else { return false };
         match exchange.request {
             RequestHalf::Gathering { .. } => true,
+            // A client that asked to be told to go on need not have waited for it (RFC 9110, section 10.1.1).
             RequestHalf::Streaming { .. } => {
-                self.is_linked() && self.up.out.len() < OUTPUT_BOUND && !exchange.awaits_continue()
+                self.is_linked() && self.up.out.len() < OUTPUT_BOUND && self.up.offered == 0
             }
             RequestHalf::Received | RequestHalf::Abandoned => false,
         }
+    }
+
+    /// Whether it is the upstream's turn to go on with its answer.
+    fn awaits_answer(&self) -> bool {
+        let Stage::Exchange(exchange) = &self.stage else { return false };
+        matches!(exchange.response, ResponseHalf::Body { .. })
+            && self.down.out.len() < OUTPUT_BOUND
+            && self.down.offered == 0
+    }
+
+    /// Whether the client has bytes to take, or to send.
+    fn is_client_behind(&self) -> bool {
+        self.down.is_behind() || self.awaits_body()
     }
 
     fn deadline(&self) -> Option<(Instant, Deadline)> {
@@ -101,20 +136,39 @@ impl ProxyConn {
                 after(*since, limits.closing_time, Deadline::Closing { reset: *reset })
             }
             Stage::Exchange(exchange) => {
-                let from_client = self.awaits_body().then_some(self.down.received);
-                let to_client = (!self.down.out.is_empty()).then_some(self.down.sent);
-                let client = from_client.into_iter().chain(to_client).min();
+                let is_stream = exchange.plan.kind == RequestKind::Stream;
+                let idle = limits.stream_idle.filter(|_| is_stream);
+                let idle = idle.and_then(|time| after(exchange.moved_at, time, Deadline::StreamIdle));
+                let client = self.client_waits_since(exchange);
                 let client = client.and_then(|since| after(since, limits.body_progress, Deadline::Client));
-                let asks = matches!(exchange.response, ResponseHalf::Head { .. })
-                    && exchange.plan.kind == RequestKind::Ordinary;
-                let to_upstream = (!self.up.out.is_empty()).then_some(self.up.sent);
-                let upstream = limits.response_time.filter(|_| asks).and_then(|time| {
-                    let since = exchange.asked_at.into_iter().chain(to_upstream).min()?;
-                    after(since, time, Deadline::Upstream)
-                });
-                client.into_iter().chain(upstream).min_by_key(|(at, _)| *at)
+                let upstream = limits
+                    .response_time
+                    .filter(|_| !is_stream)
+                    .and_then(|time| after(self.upstream_waits_since(exchange)?, time, Deadline::Upstream));
+                [idle, client, upstream].into_iter().flatten().min_by_key(|(at, _)| *at)
             }
             Stage::Tunnel | Stage::Closed => None,
+        }
+    }
+    /// Since when the client is to go on, if it has to.
+    fn client_waits_since(&self, exchange: &Exchange) -> Option<Instant> {
+        let from_client = self.awaits_body().then_some(self.down.received);
+        if exchange.plan.kind == RequestKind::Stream {
+            return from_client.filter(|_| exchange.awaits_continue());
+        }
+        let to_client = self.down.is_behind().then_some(self.down.sent);
+        from_client.into_iter().chain(to_client).min()
+    }
+
+    /// Since when the upstream is to go on.
+    fn upstream_waits_since(&self, exchange: &Exchange) -> Option<Instant> {
+        match exchange.response {
+            ResponseHalf::Head { .. } => {
+                let to_upstream = self.up.is_behind().then_some(self.up.sent);
+                exchange.asked_at.into_iter().chain(to_upstream).min()
+            }
+            ResponseHalf::Body { .. } => self.awaits_answer().then_some(self.up.received),
+            ResponseHalf::Unasked | ResponseHalf::Ended => None,
         }
     }
 }

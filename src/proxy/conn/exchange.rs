@@ -79,6 +79,8 @@ pub(super) struct Exchange {
     pub(super) bytes_up: u64,
     pub(super) bytes_down: u64,
     pub(super) started: Instant,
+    /// When a byte last moved, on either side.
+    pub(super) moved_at: Instant,
     pub(super) asked_at: Option<Instant>,
     pub(super) head_at: Option<Instant>,
 }
@@ -95,6 +97,7 @@ impl Exchange {
         head: RequestHead,
         config: &ConnConfig,
         started: Instant,
+        now: Instant,
     ) -> Result<Box<Self>, Box<(Refused, RequestHead)>> {
         let framing = match check_connection_options(&head.fields, config.limits.fields)
             .and_then(|()| request_framing(head.version, &head.fields))
@@ -146,6 +149,7 @@ impl Exchange {
             bytes_up: 0,
             bytes_down: 0,
             started,
+            moved_at: now,
             asked_at: None,
             head_at: None,
         }))

@@ -42,9 +42,10 @@ const HOP_BY_HOP_LENGTHS: u32 = {
 const CLAIMS: &[&str] = &["Forwarded", "X-Real-IP"];
 const CLAIM_FAMILIES: &[&str] = &["X-Forwarded-", "X-Client-", "X-SSL-"];
 
-/// Naming one of these in `Connection` asks a proxy to break the message.
+/// Naming one of these in `Connection` asks a proxy to break the message; without its `Expect`, a client and a server
+/// wait for each other.
 const NOT_CONNECTION_OPTIONS: &[&str] =
-    &["Host", "Content-Length", "Transfer-Encoding", "Cookie", "Authorization"];
+    &["Host", "Content-Length", "Transfer-Encoding", "Expect", "Cookie", "Authorization"];
 
 /// Who asks, as far as the fields tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

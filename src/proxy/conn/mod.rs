@@ -5,10 +5,10 @@
 //!
 //! | family | methods |
 //! |---|---|
-//! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
+//! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
 //! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`answer`](ProxyConn::answer), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
-//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough) |
+//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit) |
 //!
 //! After each call of the first two: take all events, send the output of both sides, read where reading is wanted.
 //!
@@ -123,6 +123,8 @@ struct Port {
     /// Received, and not yet understood.
     input: Buffer,
     out: Buffer,
+    /// Bytes for it that are on their way past this machine.
+    offered: u64,
     /// Its peer sends no more.
     ended: bool,
     /// When a byte last came, or began to be waited for.
@@ -133,7 +135,19 @@ struct Port {
 
 impl Port {
     fn new(now: Instant) -> Self {
-        Self { input: Buffer::default(), out: Buffer::default(), ended: false, received: now, sent: now }
+        Self {
+            input: Buffer::default(),
+            out: Buffer::default(),
+            offered: 0,
+            ended: false,
+            received: now,
+            sent: now,
+        }
+    }
+
+    /// Whether it has to take bytes before more can be had for it.
+    fn is_behind(&self) -> bool {
+        !self.out.is_empty() || self.offered > 0
     }
 }
 
@@ -179,6 +193,7 @@ impl ProxyConn {
     /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted, or queues grow.
     pub fn feed(&mut self, side: Side, bytes: &[u8], now: Instant) {
         self.restart_clocks(now);
+        self.note_progress(now);
         let port = self.port_mut(side);
         port.received = now;
         if port.input.is_empty() {
@@ -216,6 +231,7 @@ impl ProxyConn {
     /// A side took `n` bytes of its [`output`](Self::output).
     pub fn output_sent(&mut self, side: Side, n: usize, now: Instant) {
         self.restart_clocks(now);
+        self.note_progress(now);
         let port = self.port_mut(side);
         port.out.take_front(n);
         port.sent = now;
@@ -229,6 +245,7 @@ impl ProxyConn {
             Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
             Side::Upstream => {
                 self.up.out.clear();
+                self.up.offered = 0;
                 if let Stage::Exchange(exchange) = &mut self.stage {
                     exchange.no_reuse.get_or_insert(NoReuse::Abandoned);
                     if matches!(exchange.request, RequestHalf::Streaming { .. }) {
@@ -242,11 +259,28 @@ impl ProxyConn {
         self.settle(now);
     }
 
-    /// `n` of the [`passthrough`](Self::passthrough) bytes of a direction were moved past this machine.
+    /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were received, and wait past this machine for the
+    /// other side to take them: it is that side's turn. An owner that keeps none waiting need not call it.
+    pub fn offered(&mut self, from: Side, n: u64, now: Instant) {
+        self.restart_clocks(now);
+        self.note_progress(now);
+        self.port_mut(from).received = now;
+        let to = self.port_mut(from.other());
+        if to.offered == 0 {
+            to.sent = now;
+        }
+        to.offered = to.offered.saturating_add(n);
+        self.settle(now);
+    }
+
+    /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were delivered to the other, past this machine.
     pub fn passed(&mut self, from: Side, n: u64, now: Instant) {
         self.restart_clocks(now);
+        self.note_progress(now);
         self.port_mut(from).received = now;
-        self.port_mut(from.other()).sent = now;
+        let to = self.port_mut(from.other());
+        to.sent = now;
+        to.offered = to.offered.saturating_sub(n);
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         match (from, &mut exchange.request, &mut exchange.response) {
             (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => {
@@ -401,11 +435,18 @@ impl ProxyConn {
         if !self.port(from).input.is_empty() || !self.port(from.other()).out.is_empty() || !self.is_linked() {
             return 0;
         }
-        match (from, &exchange.request, &exchange.response) {
+        let left = match (from, &exchange.request, &exchange.response) {
             (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => reader.raw_left(),
             (Side::Upstream, _, ResponseHalf::Body { reader, writer: BodyWriter::Raw }) => reader.raw_left(),
             _ => 0,
-        }
+        };
+        left.saturating_sub(self.port(from.other()).offered)
+    }
+
+    /// Returns how many bytes of a side were [`offered`](Self::offered) to the other and have not [`passed`](Self::passed).
+    #[must_use]
+    pub fn in_transit(&self, from: Side) -> u64 {
+        self.port(from.other()).offered
     }
 
     /// Takes the bytes that belong to the tunnel.

@@ -120,7 +120,7 @@ impl ProxyConn {
     /// A request head was read.
     fn begin(&mut self, head: RequestHead, started: Instant, now: Instant) {
         self.requests = self.requests.saturating_add(1);
-        match Exchange::new(head, &self.config, started) {
+        match Exchange::new(head, &self.config, started, now) {
             Ok(mut exchange) => {
                 if self.draining || self.requests >= self.config.limits.requests {
                     exchange.end_connection();
@@ -326,6 +326,9 @@ impl ProxyConn {
         self.up.out.clear();
         self.up.input = Buffer::default();
         self.up.ended = false;
+        // What was on its way past this machine goes with the connection.
+        self.up.offered = 0;
+        self.down.offered = 0;
         self.events.push_back(ConnEvent::ReleaseUpstream(reuse));
     }
 }

@@ -284,6 +284,142 @@ fn every_deadline() {
     assert_eq!(bench.client_got(), "");
 }
 
+/// An upload of 1,000,000 bytes whose daemon has been found.
+fn upload(target: &str, fields: &str) -> Bench {
+    let mut bench = Bench::new();
+    let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n{fields}\r\n");
+    bench.client(&head).daemon_got();
+    bench
+}
+
+#[test]
+fn what_is_offered_to_the_daemon_is_the_daemon_s_turn() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = upload("/upload", "");
+    bench.conn.offered(Side::Downstream, 60_000, bench.now);
+    assert_eq!((bench.conn.passthrough(Side::Downstream), bench.conn.poll_timeout()), (940_000, None));
+    bench.now += limits.body_progress * 3;
+    bench.conn.passed(Side::Downstream, 59_999, bench.now);
+    assert_eq!((bench.conn.in_transit(Side::Downstream), bench.conn.poll_timeout()), (1, None));
+    bench.conn.passed(Side::Downstream, 1, bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
+    bench.sleep(limits.body_progress);
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
+    assert_eq!(bench.conn.in_transit(Side::Downstream), 0);
+}
+
+#[test]
+fn what_is_offered_to_the_client_is_the_client_s_turn() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    bench.client(GET);
+    bench.daemon("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    assert_eq!(bench.conn.poll_timeout(), None);
+    bench.conn.offered(Side::Upstream, 60_000, bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
+    bench.now += limits.body_progress / 2;
+    bench.conn.passed(Side::Upstream, 1, bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
+    bench.conn.passed(Side::Upstream, 59_999, bench.now);
+    assert_eq!(bench.conn.poll_timeout(), None);
+    bench.conn.offered(Side::Upstream, 1, bench.now);
+    bench.sleep(limits.body_progress);
+    assert_eq!(bench.events().last().unwrap(), "closed reset=false");
+}
+
+/// RFC 9110, section 10.1.1: a client need not wait for the 100, and a daemon need not send it.
+#[test]
+fn a_client_that_waits_to_be_told_to_go_on_has_its_time_all_the_same() {
+    let limits = ConnConfig::default().limits;
+    for target in ["/upload", "/containers/create", "/images/load"] {
+        let mut bench = upload(target, "Expect: 100-continue\r\n");
+        assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress), "{target}");
+        bench.sleep(limits.body_progress - Duration::from_millis(1));
+        assert_eq!(bench.client_got(), "");
+        bench.sleep(Duration::from_millis(1));
+        assert!(bench.client_got().starts_with("HTTP/1.1 408 "), "{target}");
+    }
+    // Of this one the daemon would never learn.
+    let mut bench = Bench::new();
+    bench.client("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: Expect\r\n\r\n");
+    assert!(bench.client_got().starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn either_side_of_a_stream_may_pause() {
+    let long = Duration::from_secs(70_000);
+    // A slow producer, told to go on or not asking for it; then a daemon that takes nothing for a while.
+    for fields in ["", "Expect: 100-continue\r\n"] {
+        let mut bench = upload("/images/load", fields);
+        if !fields.is_empty() {
+            bench.daemon("HTTP/1.1 100 Continue\r\n\r\n").client_got();
+        }
+        bench.sleep(long).client("some").sleep(long);
+        assert_eq!(bench.conn.poll_timeout(), None);
+        bench.conn.feed(Side::Downstream, &[b'x'; super::OUTPUT_BOUND], bench.now);
+        bench.sleep(long);
+        assert_eq!(bench.client_got(), "");
+        assert!(bench.daemon_got().ends_with("xx"));
+    }
+    // A client at a pager, and a daemon that has nothing to say.
+    let mut bench = Bench::new();
+    bench.client("GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n").sleep(long);
+    bench.conn.feed(Side::Upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nline", bench.now);
+    bench.now += long;
+    bench.conn.handle_timeout(bench.now);
+    assert!(bench.turn().client_got().ends_with("line"));
+    assert_eq!(bench.sleep(long).daemon("s\nend").client_got(), "s\nend");
+}
+
+#[test]
+fn an_operator_may_limit_the_silence_of_streams() {
+    let minute = Duration::from_secs(60);
+    let mut config = ConnConfig::default();
+    config.limits.stream_idle = Some(minute);
+    const LOGS: &str = "GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    // Nobody answers: 504. A client that sends no more: 408. Silence within an answer cuts it.
+    let mut bench = Bench::with(config.clone());
+    bench.client(LOGS).sleep(minute - Duration::from_millis(1));
+    assert_eq!(bench.client_got(), "");
+    bench.sleep(Duration::from_millis(1));
+    assert!(bench.client_got().starts_with("HTTP/1.1 504 "));
+    let mut bench = Bench::with(config.clone());
+    bench
+        .client("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        .sleep(minute / 2)
+        .client("a");
+    assert_eq!(bench.sleep(minute / 2).client_got(), "");
+    bench.sleep(minute / 2);
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
+    let mut bench = Bench::with(config);
+    bench.client(LOGS).daemon("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nline").sleep(minute / 2);
+    bench.daemon("2").sleep(minute / 2);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + minute / 2));
+    assert_eq!(bench.sleep(minute / 2).events().last().unwrap(), "closed reset=false");
+    // It has nothing to say about anything else.
+    let mut config = ConnConfig::default();
+    config.limits.stream_idle = Some(minute);
+    let mut bench = Bench::with(config);
+    assert_eq!(bench.client(GET).sleep(minute * 10).client_got(), "");
+}
+
+#[test]
+fn a_daemon_that_stops_within_its_answer_has_its_limit_too() {
+    let mut config = ConnConfig::default();
+    config.limits.response_time = Some(Duration::from_secs(7));
+    let mut bench = Bench::with(config);
+    bench
+        .client(GET)
+        .daemon("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nline")
+        .sleep(Duration::from_secs(6));
+    bench.daemon("s").sleep(Duration::from_secs(6));
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + Duration::from_secs(1)));
+    bench.sleep(Duration::from_secs(1));
+    let (end, closed) =
+        (format!("end {} Some(200)", ExchangeEnd::UpstreamTimeout.name()), "closed reset=false");
+    assert!(bench.events().ends_with(&[end, closed.to_owned()]), "{:?}", bench.events());
+}
+
 #[test]
 fn the_router_s_answer_and_an_upstream_that_is_not_there() {
     let mut bench = Bench::new();
@@ -339,7 +475,7 @@ fn a_queue_that_never_runs_dry_does_not_grow() {
 fn the_client_s_clock_stands_still_while_the_daemon_is_waited_for() {
     let limits = ConnConfig::default().limits;
     let mut bench = Bench::new();
-    bench.client("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").daemon_got();
+    bench.client("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").daemon_got();
     // The daemon takes nothing for long: that is not the client's fault.
     bench.conn.feed(Side::Downstream, &[b'x'; super::OUTPUT_BOUND], bench.now);
     assert!(!bench.conn.wants(Side::Downstream).read);
@@ -357,7 +493,7 @@ fn the_client_s_clock_stands_still_while_the_daemon_is_waited_for() {
 fn a_late_answer_finds_a_client_with_all_its_time() {
     let limits = ConnConfig::default().limits;
     let mut bench = Bench::new();
-    bench.client("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.client("POST /containers/x/start HTTP/1.1\r\nHost: x\r\n\r\n");
     bench.now += limits.body_progress * 3;
     bench.conn.feed(Side::Upstream, OK.as_bytes(), bench.now);
     assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
