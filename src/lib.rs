@@ -17,6 +17,7 @@
 //! | [`drive`] | that machine on real sockets, driven by the host | libc, feature `drive` |
 //! | [`engine`] | a loop that owns its sockets: HTTP, TLS, tunnels | mio, feature `engine`; rustls, feature `tls` |
 //! | [`datagram`], [`sockets`], [`process`] | what a program around the engine needs of the system | feature `engine` |
+//! | [`untrusted`] | text from outside that is shown without harm | – |
 //! | `ffi` | the C ABI | feature `ffi` |
 //!
 //! The words for the two connections are nginx's: [`Side::Downstream`](error::Side) is the client's,
@@ -74,6 +75,7 @@ pub mod h1;
 pub mod limits;
 pub mod proxy;
 pub mod relay;
+pub mod untrusted;
 
 #[cfg(feature = "engine")]
 pub mod datagram;

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["limits"]),
     ("limits", &[]),
+    ("untrusted", &[]),
     ("h1", &["error", "limits"]),
     ("proxy", &["h1", "error", "limits"]),
     ("relay", &["error", "limits"]),
     ("sys", &[]),
     ("drive", &["relay", "sys", "error", "limits"]),
-    ("engine", &["drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
+    ("engine", &["drive", "proxy", "relay", "h1", "sys", "error", "limits", "untrusted"]),
     ("datagram", &["sys"]),
     ("process", &["sys"]),
     ("sockets", &["sys"]),
@@ -70,11 +71,32 @@ fn unsafe_is_in_sys_and_ffi_only() {
         let fenced = layer == "sys" || layer == "ffi";
         let has = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("unsafe {"));
         assert!(fenced || !has, "src/{name} has unsafe code");
-        let pure = ["error", "limits", "h1", "proxy", "relay", "drive", "engine"].contains(&layer.as_str());
+        let pure = ["error", "limits", "untrusted", "h1", "proxy", "relay", "drive", "engine"]
+            .contains(&layer.as_str());
         assert!(
             !pure || text.contains("#![forbid(unsafe_code)]") || name.contains("test"),
             "src/{name}: forbid unsafe_code"
         );
+    }
+}
+
+/// Paths and messages are shown by `Untrusted` and by the one place that writes for people.
+#[test]
+fn nothing_is_shown_raw() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    for dir in ["src", "gateway/src", "docker-proxy/src"] {
+        sources(&root.join(dir), &mut paths);
+    }
+    assert!(paths.len() > 100);
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            let raw = [".display()", "println!(", "print!(", "dbg!("].iter().find(|raw| line.contains(**raw));
+            assert!(raw.is_none(), "{}: {line}", path.to_string_lossy());
+        }
     }
 }
 

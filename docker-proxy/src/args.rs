@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dockline::untrusted::Untrusted;
+
 use crate::number::parse_int;
 
 /// The flags, in the form and order that Go prints them.
@@ -55,7 +57,7 @@ enum Stop {
 /// Reads the words of a command line, the program's own name first.
 pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Parsed {
     let mut words = words.into_iter();
-    let program = words.next().unwrap_or_else(|| "docker-proxy".to_owned());
+    let program = Untrusted::new(words.next().unwrap_or_else(|| "docker-proxy".to_owned()));
     let mut args = Args {
         proto: "tcp".to_owned(),
         host_ip: Ipv4Addr::UNSPECIFIED.into(),
@@ -91,7 +93,7 @@ impl Args {
         };
         let flag = flag.strip_prefix('-').unwrap_or(flag);
         if flag.starts_with(['-', '=']) {
-            return Err(Stop::Mistake(format!("bad flag syntax: {word}")));
+            return Err(Stop::Mistake(format!("bad flag syntax: {}", Untrusted::new(word))));
         }
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -101,7 +103,7 @@ impl Args {
             value
                 .clone()
                 .or_else(|| rest.next())
-                .ok_or_else(|| mistake(format!("flag needs an argument: -{name}")))
+                .ok_or_else(|| mistake(format!("flag needs an argument: -{}", Untrusted::new(name))))
         };
         match name {
             "proto" => self.proto = argument()?,
@@ -112,7 +114,7 @@ impl Args {
             "use-listen-fd" => self.use_listen_fd = boolean(name, value.as_deref())?,
             "v" | "version" => *version = boolean(name, value.as_deref())?,
             "h" | "help" => return Err(Stop::Help),
-            _ => return Err(mistake(format!("flag provided but not defined: -{name}"))),
+            _ => return Err(mistake(format!("flag provided but not defined: -{}", Untrusted::new(name)))),
         }
         Ok(true)
     }
@@ -130,9 +132,10 @@ fn ip(name: &str, value: &str) -> Result<IpAddr, Stop> {
     match value.parse::<IpAddr>() {
         // An IPv4 address in IPv6 form is an IPv4 address to Go.
         Ok(ip) => Ok(ip.to_canonical()),
-        Err(_) => {
-            Err(mistake(format!("invalid value {value:?} for flag -{name}: invalid IP address: {value}")))
-        }
+        Err(_) => Err(mistake(format!(
+            "invalid value {value:?} for flag -{name}: invalid IP address: {}",
+            Untrusted::new(value)
+        ))),
     }
 }
 

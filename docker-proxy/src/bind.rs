@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 
 use dockline::process;
 use dockline::sockets::{self, Inet};
+use dockline::untrusted::Untrusted;
 
 use crate::args::Args;
 
@@ -35,7 +36,7 @@ impl<'a> Port<'a> {
                 let way_out = "publish it with Docker's own docker-proxy, or set \"userland-proxy\": false";
                 return Err(format!("protocol sctp is not supported by dockline-docker-proxy: {way_out}"));
             }
-            other => return Err(format!("unsupported protocol {other}")),
+            other => return Err(format!("unsupported protocol {}", Untrusted::new(other))),
         };
         Ok(Self { args, proto })
     }

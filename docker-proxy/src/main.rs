@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use args::{Args, Parsed};
 use bind::{Port, Proto};
 use dockline::process;
+use dockline::untrusted::{Line, Untrusted};
 use dockline_docker_proxy::udp;
 use options::Options;
 use status::Status;
@@ -114,7 +115,9 @@ fn serve_tcp(listener: OwnedFd, target: Target, broker: Option<String>) -> io::R
                     serve(listener)?.run()
                 }));
             }
-            Err(error) => log(format_args!("broker {name}: {error}; the port is served without it")),
+            Err(error) => {
+                log(format_args!("broker {}: {error}; the port is served without it", Untrusted::new(&name)))
+            }
         }
     }
     serve(listener).map(|mut all| Box::new(move || all.run()) as Serve)
@@ -129,5 +132,5 @@ fn container(args: &Args) -> Result<SocketAddr, String> {
 
 /// Writes a line to standard error, which dockerd sends to /dev/null.
 fn log(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "docker-proxy: {text}");
+    let _ = writeln!(io::stderr(), "docker-proxy: {}", Line(text));
 }

@@ -5,6 +5,7 @@ use std::env;
 
 use dockline::proxy::ProxyProtocol;
 use dockline::sockets;
+use dockline::untrusted::Untrusted;
 
 use crate::bind::lowercase;
 
@@ -41,13 +42,16 @@ impl Options {
             Err(env::VarError::NotPresent) => Ok(None),
             Err(env::VarError::NotUnicode(_)) => Err(format!("{name} is not text")),
         };
-        let protocol = |text: String| proxy_protocol(&text).ok_or(text);
-        let wrong =
-            |text| format!("{PROXY_PROTOCOL}={text}: must be v1 or v2, or as v2:80,443 for some ports only");
+        let protocol = |text: String| proxy_protocol(&text).ok_or(Untrusted::new(text));
+        let wrong = |text: Untrusted<String>| {
+            format!("{PROXY_PROTOCOL}={text}: must be v1 or v2, or as v2:80,443 for some ports only")
+        };
         let transparent = match value(TRANSPARENT)?.as_deref() {
             None | Some("0") => false,
             Some("1") => true,
-            Some(text) => return Err(format!("{TRANSPARENT}={text}: must be 1, or 0")),
+            Some(text) => {
+                return Err(format!("{TRANSPARENT}={}: must be 1, or 0", Untrusted::new(text)));
+            }
         };
         if transparent && let Err(error) = sockets::may_choose_source() {
             let way_out = format!("give dockerd CAP_NET_RAW, or unset {TRANSPARENT}");

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dockline::process;
+use dockline::untrusted::Untrusted;
 use rustix::fs::FlockOperation;
 
 /// Write access for the group or others.
@@ -96,7 +97,7 @@ pub fn lock(folder: &Path) -> io::Result<File> {
 }
 
 fn refused(path: &Path, why: &str) -> io::Error {
-    io::Error::new(ErrorKind::PermissionDenied, format!("{} {why}", path.display()))
+    io::Error::new(ErrorKind::PermissionDenied, format!("{} {why}", Untrusted::path(path)))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 
 use dockline::process;
+use dockline::untrusted::Line;
 
 const NUMBER: i32 = 3;
 
@@ -30,7 +31,7 @@ impl Status {
     pub(crate) fn failed(self, text: &str) {
         match self.0 {
             Some(mut pipe) => {
-                let _ = pipe.write_all(format!("1\n{text}").as_bytes());
+                let _ = pipe.write_all(format!("1\n{}", Line(text)).as_bytes());
             }
             None => crate::log(format_args!("{text}")),
         }

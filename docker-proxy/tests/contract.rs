@@ -10,6 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use dockline::untrusted::is_printable;
 use support::{ORIGINAL, PROXY, Start, flags, free_port, publish, signal, words};
 
 const CONTAINER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
@@ -91,6 +92,34 @@ fn failures_are_told_on_the_pipe() {
     let sctp = Start::default().run(&words(&flags("sctp", local(port), CONTAINER))).outcome();
     assert!(sctp.0.starts_with("1\nprotocol sctp is not supported"), "{sctp:?}");
     assert_eq!(sctp.1, Some(1));
+}
+
+/// What a terminal obeys is spelt out, on the pipe, whose text dockerd shows to its user, and on standard error.
+#[test]
+fn words_of_others_are_printable() {
+    let evil = "\x1b]0;x\x07\u{9b}31m\n\u{202e}\x7f";
+    let shown = r"\u{1b}]0;x\u{7}\u{9b}31m\n\u{202e}\u{7f}";
+    let port = ["-host-port", "1", "-container-port", "80"];
+    let protocol = [("DOCKLINE_PROXY_PROTOCOL", evil)];
+    let transparent = [("DOCKLINE_PROXY_TRANSPARENT", evil)];
+    let flag = format!("-{evil}");
+    let ip = format!("-host-ip={evil}");
+    for (arguments, env) in [
+        (&[&port[..], &["-proto", evil]].concat()[..], &[][..]),
+        (&port, &protocol),
+        (&port, &transparent),
+        (&[&flag], &[]),
+        (&[&format!("{flag}=")], &[]),
+        (&[&format!("--{flag}")], &[]),
+        (&[&ip], &[]),
+        (&["-host-port", evil], &[]),
+        (&[&format!("-v={evil}")], &[]),
+    ] {
+        let (status, _, errors) = Start { env, ..Start::default() }.run(arguments).outcome();
+        let all = status + &errors;
+        assert!(all.chars().all(|c| matches!(c, '\n' | '\t') || is_printable(c)), "{arguments:?}: {all:?}");
+        assert!(all.contains(shown), "{arguments:?}: {all}");
+    }
 }
 
 #[test]

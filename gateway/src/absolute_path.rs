@@ -1,10 +1,12 @@
 #![forbid(unsafe_code)]
 //! Paths that lead to the same file for as long as the process lives, whatever becomes of its working directory.
 
+use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TryMapValueParser, TypedValueParser, ValueParserFactory};
+use dockline::untrusted::Untrusted;
 use serde::Deserialize;
 
 /// A path that somebody has written: on the command line, in the environment, or in the configuration file. A relative
@@ -39,6 +41,12 @@ impl TryFrom<PathBuf> for AbsolutePath {
 
     fn try_from(path: PathBuf) -> Result<Self, String> {
         Self::new(path)
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Untrusted::path(self).fmt(f)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dockline::engine::Address;
+use dockline::untrusted::{Untrusted, is_printable};
 
 use crate::suggest;
 
@@ -48,7 +49,7 @@ pub(crate) enum Inherit {
     /// The one with this number.
     Number(u16),
     /// All of this name (`FileDescriptorName=`).
-    Name(String),
+    Name(Untrusted<String>),
 }
 
 /// Mode and ownership of a Unix socket.
@@ -69,14 +70,14 @@ impl Default for SocketAccess {
 }
 
 impl ListenAddress {
-    /// What identifies the socket: the address without what can be changed while it is open.
+    /// What identifies the socket: the address without what can be changed while it is open. It is not for people.
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Tcp { host, port, .. } => format!("tcp://{}", HostPort(host, *port)),
-            Self::Unix { path, .. } => format!("unix://{}", path.display()),
+            Self::Unix { path, .. } => format!("unix://{}", path.to_string_lossy()),
             Self::Inherited(Inherit::All) => "fd://".to_owned(),
             Self::Inherited(Inherit::Number(number)) => format!("fd://{number}"),
-            Self::Inherited(Inherit::Name(name)) => format!("fd://{name}"),
+            Self::Inherited(Inherit::Name(name)) => format!("fd://{}", name.raw()),
         }
     }
 
@@ -105,7 +106,10 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port, tls: true } => write!(f, "tls://{}", HostPort(host, *port)),
-            _ => f.write_str(&self.key()),
+            Self::Tcp { host, port, tls: false } => write!(f, "tcp://{}", HostPort(host, *port)),
+            Self::Unix { path, .. } => write!(f, "unix://{}", Untrusted::path(path)),
+            Self::Inherited(Inherit::Name(name)) => write!(f, "fd://{name}"),
+            Self::Inherited(_) => f.write_str(&self.key()),
         }
     }
 }
@@ -131,7 +135,7 @@ impl FromStr for ListenAddress {
                 Ok(number) if number >= 3 => Ok(Self::Inherited(Inherit::Number(number))),
                 _ => Err(format!("`{rest}` is not the number of a passed socket; the first one is fd://3")),
             },
-            ("fd", rest) => Ok(Self::Inherited(Inherit::Name(rest.to_owned()))),
+            ("fd", rest) => Ok(Self::Inherited(Inherit::Name(rest.to_owned().into()))),
             (scheme, _) => Err(unknown_scheme(scheme, &["tcp", "tls", "unix", "fd"])),
         }
     }
@@ -152,12 +156,13 @@ fn socket_access(query: &str) -> Result<SocketAccess, String> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if value.is_empty() {
-            return Err(format!("the socket option `{key}` has no value"));
+            return Err(format!("the socket option `{}` has no value", Untrusted::new(key)));
         }
         match key {
             "mode" => {
                 access.mode =
                     u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
+                        let value = Untrusted::new(value);
                         format!("`{value}` is not a file mode; write octal digits, as in mode=0660")
                     })?;
             }
@@ -165,6 +170,7 @@ fn socket_access(query: &str) -> Result<SocketAccess, String> {
             "group" => access.group = Some(value.to_owned()),
             _ => {
                 let hint = suggest::hint(key, ["mode", "user", "group"]);
+                let key = Untrusted::new(key);
                 return Err(format!("unknown socket option `{key}`{hint}; there are mode, user and group"));
             }
         }
@@ -188,7 +194,7 @@ impl FromStr for UpstreamAddress {
         let tcp = |rest: &str, default_port, tls| {
             let (host, port) = host_port(rest, default_port)?;
             match host.as_str() {
-                "" => Err(format!("the host is missing in `{text}`")),
+                "" => Err(format!("the host is missing in `{}`", Untrusted::new(text))),
                 _ if port == 0 => Err("nobody can listen on port 0".to_owned()),
                 _ => Ok(Self { address: Address::Tcp { host, port }, tls }),
             }
@@ -234,6 +240,7 @@ fn unknown_scheme(scheme: &str, known: &[&str]) -> String {
         "https" => "https:// is not an address here; write tls://host:port".into(),
         _ => {
             let hint = suggest::hint(scheme, known.iter().copied());
+            let scheme = Untrusted::new(scheme);
             format!("unknown scheme `{scheme}://`{hint}; there are {list}")
         }
     }
@@ -242,20 +249,23 @@ fn unknown_scheme(scheme: &str, known: &[&str]) -> String {
 fn host_port(text: &str, default_port: u16) -> Result<(String, u16), String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     if let Some(at) = text.find(['/', '?', '#', '@']) {
-        return Err(format!("`{}` has no place behind host and port", &text[at..]));
+        return Err(format!("`{}` has no place behind host and port", Untrusted::new(&text[at..])));
     }
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or("the bracket of the IPv6 address is not closed")?;
         if !matches!(host.parse(), Ok(IpAddr::V6(_))) {
-            return Err(format!("`{host}` is not an IPv6 address"));
+            return Err(format!("`{}` is not an IPv6 address", Untrusted::new(host)));
         }
         match port.strip_prefix(':') {
-            None if !port.is_empty() => return Err(format!("`{port}` behind the bracket is not a port")),
+            None if !port.is_empty() => {
+                return Err(format!("`{}` behind the bracket is not a port", Untrusted::new(port)));
+            }
             port => (host, port),
         }
     } else {
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => {
+                let text = Untrusted::new(text);
                 return Err(format!("an IPv6 address needs brackets: [{text}]:{default_port}"));
             }
             Some((host, port)) => (host, Some(port)),
@@ -264,10 +274,12 @@ fn host_port(text: &str, default_port: u16) -> Result<(String, u16), String> {
     };
     let port = match port {
         None => default_port,
-        Some(port) => port.parse().map_err(|_| format!("`{port}` is not a port (0 to 65535)"))?,
+        Some(port) => {
+            port.parse().map_err(|_| format!("`{}` is not a port (0 to 65535)", Untrusted::new(port)))?
+        }
     };
-    if host.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
-        return Err(format!("`{}` is not a host name", host.escape_debug()));
+    if host.chars().any(|c| c == ' ' || !is_printable(c)) {
+        return Err(format!("`{}` is not a host name", Untrusted::new(host)));
     }
     Ok((host.to_owned(), port))
 }
@@ -276,6 +288,7 @@ fn unix_path(path: &str) -> Result<PathBuf, String> {
     match path.len() {
         0 => Err("the path is missing; unix:///var/run/docker.sock has three slashes".into()),
         _ if !path.starts_with(['/', '@']) => {
+            let path = Untrusted::new(path);
             Err(format!("`{path}` is not an absolute path; unix:///{path} would be"))
         }
         length if length > UNIX_PATH_MAX => Err(format!(
@@ -347,7 +360,7 @@ mod tests {
     fn sockets_of_systemd() {
         assert_eq!(listen("fd://"), ListenAddress::Inherited(Inherit::All));
         assert_eq!(listen("fd://3"), ListenAddress::Inherited(Inherit::Number(3)));
-        assert_eq!(listen("fd://web"), ListenAddress::Inherited(Inherit::Name("web".into())));
+        assert_eq!(listen("fd://web"), ListenAddress::Inherited(Inherit::Name("web".to_owned().into())));
         assert!(refused("fd://2").contains("fd://3"));
         assert!(refused("fd://99999999").contains("not the number"));
     }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Opens what is listened on.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -9,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use dockline::untrusted::Untrusted;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -104,7 +106,7 @@ fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
     set_access(path, access)?;
     // Nobody can connect before this.
     net::listen(&socket, BACKLOG)?;
-    Ok(Bound { socket, address: format!("unix://{}", path.display()), file: Some(file) })
+    Ok(Bound { socket, address: format!("unix://{}", Untrusted::path(path)), file: Some(file) })
 }
 
 /// A socket at the path that nobody else has access to, whatever the umask: its file gets the mode from the socket.
@@ -169,7 +171,10 @@ fn look_up(name: &str, file: &str, what: &str) -> io::Result<u32> {
         return Ok(number);
     }
     find_id(&fs::read_to_string(file)?, name).ok_or_else(|| {
-        io::Error::other(format!("there is no {what} `{name}` in {file}; a number would do, too"))
+        io::Error::other(format!(
+            "there is no {what} `{}` in {file}; a number would do, too",
+            Untrusted::new(name)
+        ))
     })
 }
 
@@ -219,7 +224,7 @@ fn address_of(socket: &impl AsFd) -> String {
     }
     match SocketAddrUnix::try_from(name) {
         Ok(name) => {
-            format!("unix://{}", name.path().map_or_else(String::new, |it| it.to_string_lossy().into()))
+            format!("unix://{}", Untrusted::new(name.path().as_deref().map_or(&[][..], CStr::to_bytes)))
         }
         Err(_) => "unknown address".into(),
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dockline::engine::Upstream;
+use dockline::untrusted::Line;
 
 use crate::access_log::write_json_string;
 use crate::series::Series;
@@ -135,7 +136,12 @@ impl Report {
         } else if !self.has_upstream() {
             let reason = |(name, failure): &(Arc<str>, Option<Failure>)| {
                 let failure = failure.as_ref()?;
-                Some(format!("{name}: {}, {} s ago", failure.error, self.seconds_since(failure)))
+                Some(format!(
+                    "{}: {}, {} s ago",
+                    Line(name),
+                    Line(&failure.error),
+                    self.seconds_since(failure)
+                ))
             };
             let reasons: Vec<_> = self.upstreams.iter().filter_map(reason).collect();
             format!("not ready: no upstream was reachable at the last attempt ({})\n", reasons.join("; "))

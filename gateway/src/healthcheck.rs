@@ -6,6 +6,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use dockline::untrusted::Untrusted;
+
 use crate::address::ListenAddress;
 
 /// For each step of the question.
@@ -15,7 +17,7 @@ const ANSWER_MAX: u64 = 64 * 1024;
 const QUESTION: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: dockline\r\nConnection: close\r\n\r\n";
 
 /// Whether the gateway is ready, and what it said.
-pub(crate) fn ask(admin: &ListenAddress) -> io::Result<(bool, String)> {
+pub(crate) fn ask(admin: &ListenAddress) -> io::Result<(bool, Untrusted<String>)> {
     match admin {
         ListenAddress::Unix { path, .. } => {
             let stream = UnixStream::connect(path)?;
@@ -43,18 +45,18 @@ pub(crate) fn ask(admin: &ListenAddress) -> io::Result<(bool, String)> {
     }
 }
 
-fn exchange(mut stream: impl Read + Write) -> io::Result<(bool, String)> {
+fn exchange(mut stream: impl Read + Write) -> io::Result<(bool, Untrusted<String>)> {
     stream.write_all(QUESTION)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
     read_answer(&String::from_utf8_lossy(&answer))
 }
 
-fn read_answer(answer: &str) -> io::Result<(bool, String)> {
+fn read_answer(answer: &str) -> io::Result<(bool, Untrusted<String>)> {
     let malformed = || io::Error::other("the answer is not HTTP; is this the admin listener?");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or_else(malformed)?;
-    Ok((status == "200", body.trim_end().to_owned()))
+    Ok((status == "200", Untrusted::new(body.trim_end().to_owned())))
 }
 
 #[cfg(test)]
@@ -64,10 +66,13 @@ mod tests {
     #[test]
     fn only_200_is_ready() {
         let read = |text| read_answer(text).ok();
-        assert_eq!(read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"), Some((true, "ok".into())));
+        assert_eq!(
+            read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"),
+            Some((true, Untrusted::new("ok".to_owned())))
+        );
         assert_eq!(
             read("HTTP/1.1 503 Service Unavailable\r\n\r\nno upstream\n"),
-            Some((false, "no upstream".into()))
+            Some((false, Untrusted::new("no upstream".to_owned())))
         );
         assert_eq!(read("SSH-2.0-x\r\n"), None);
         assert_eq!(read("220 hello\r\n\r\n"), None);

@@ -5,6 +5,7 @@ use std::env;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use dockline::untrusted::Untrusted;
 use listenfd::ListenFd;
 use rustix::net::sockopt;
 
@@ -25,7 +26,7 @@ pub(crate) struct Inherited {
 #[derive(Debug)]
 struct Passed {
     number: u16,
-    name: String,
+    name: Untrusted<String>,
     /// Or why it cannot be listened on.
     socket: Result<OwnedFd, String>,
 }
@@ -42,7 +43,7 @@ impl Inherited {
             let mut source = ListenFd::from_env();
             for (index, name) in (0..count).zip(names.split(':').chain(std::iter::repeat(""))) {
                 let number = u16::try_from(3 + index).unwrap_or(u16::MAX);
-                let name = if name.is_empty() { "unknown" } else { name }.to_owned();
+                let name = Untrusted::new(if name.is_empty() { "unknown" } else { name }.to_owned());
                 passed.push(Passed { number, name, socket: take(&mut source, index) });
             }
         }
@@ -107,7 +108,7 @@ impl Inherited {
     /// What nobody has taken, for a warning.
     pub(crate) fn left(&self) -> Vec<String> {
         let passed = self.passed.iter().map(|it| format!("fd://{} ({})", it.number, it.name));
-        passed.chain(self.handed.iter().map(|(key, _)| key.clone())).collect()
+        passed.chain(self.handed.iter().map(|(key, _)| Untrusted::new(key).to_string())).collect()
     }
 }
 
@@ -119,7 +120,7 @@ fn count_of(fds: Option<String>, pid: Option<String>, me: u32) -> Result<usize, 
     }
     match fds.parse() {
         Ok(count) if count <= MOST => Ok(count),
-        _ => Err(format!("LISTEN_FDS={} is not a number of sockets (0 to {MOST})", fds.escape_debug())),
+        _ => Err(format!("LISTEN_FDS={} is not a number of sockets (0 to {MOST})", Untrusted::new(fds))),
     }
 }
 
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let said = Inherited::default().take_passed(&Inherit::Name("web".into())).unwrap_err();
+        let said = Inherited::default().take_passed(&Inherit::Name("web".to_owned().into())).unwrap_err();
         assert!(said.contains("fd://web") && said.contains("left: none"), "{said}");
     }
 }

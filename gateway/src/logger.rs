@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::SystemTime;
 
+use dockline::untrusted::Line;
 use log::{Level, Log, Metadata, Record};
 
-use crate::access_log::LogFormat;
+use crate::access_log::{LogFormat, write_json_string};
 use crate::config::LogConfig;
+use crate::output;
 
 /// Begins to log. To be called once.
 pub(crate) fn start(config: LogConfig) {
@@ -38,11 +40,11 @@ impl Log for Logger {
         let message = record.args().to_string();
         let line = match self.format {
             LogFormat::Json => json(record.level(), &message, now),
-            LogFormat::Text if self.journal => journal(record.level(), &message),
-            LogFormat::Text => text(record.level(), &message, now),
+            LogFormat::Text if self.journal => journal(record.level(), &message).into_bytes(),
+            LogFormat::Text => text(record.level(), &message, now).into_bytes(),
         };
         // One write, so that lines of threads do not mix. There is nobody to tell if it fails.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        let _ = std::io::stderr().lock().write_all(&line);
     }
 
     fn flush(&self) {}
@@ -60,9 +62,9 @@ fn name(level: Level) -> &'static str {
 
 fn text(level: Level, message: &str, now: SystemTime) -> String {
     let time = humantime::format_rfc3339_millis(now);
-    let mut line = format!("{time} {:5} ", name(level));
-    push_clean(&mut line, message);
-    line
+    // What goes on in a second line must not look like another message.
+    let message = output::printable(message).replace('\n', "\n  ");
+    format!("{time} {:5} {message}\n", name(level))
 }
 
 /// With a priority of syslog in front of each line (sd-daemon(3)).
@@ -75,39 +77,16 @@ fn journal(level: Level, message: &str) -> String {
     };
     let mut all = String::new();
     for line in message.lines() {
-        let _ = write!(all, "<{priority}>");
-        push_clean(&mut all, line);
+        let _ = writeln!(all, "<{priority}>{}", Line(line));
     }
     all
 }
 
-/// The text and a line end. Control characters are spelt out: what clients send must not drive a terminal.
-fn push_clean(line: &mut String, message: &str) {
-    for c in message.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
-            let _ = write!(line, "{}", c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line.push('\n');
-}
-
-fn json(level: Level, message: &str, now: SystemTime) -> String {
+fn json(level: Level, message: &str, now: SystemTime) -> Vec<u8> {
     let time = humantime::format_rfc3339_millis(now);
-    let mut line = format!(r#"{{"ts":"{time}","level":"{}","msg":""#, name(level));
-    for c in message.chars() {
-        match c {
-            '"' => line.push_str("\\\""),
-            '\\' => line.push_str("\\\\"),
-            '\n' => line.push_str("\\n"),
-            c if c.is_control() => {
-                let _ = write!(line, "\\u{:04x}", u32::from(c));
-            }
-            c => line.push(c),
-        }
-    }
-    line.push_str("\"}\n");
+    let mut line = format!(r#"{{"ts":"{time}","level":"{}","msg":"#, name(level)).into_bytes();
+    write_json_string(&mut line, message.as_bytes());
+    line.extend_from_slice(b"}\n");
     line
 }
 
@@ -119,10 +98,11 @@ mod tests {
     fn lines_have_their_form() {
         let now = SystemTime::UNIX_EPOCH;
         assert_eq!(text(Level::Warn, "a\x1b[b", now), "1970-01-01T00:00:00.000Z warn  a\\u{1b}[b\n");
+        assert_eq!(text(Level::Warn, "a\n1970-", now), "1970-01-01T00:00:00.000Z warn  a\n  1970-\n");
         assert_eq!(journal(Level::Error, "a\nb"), "<3>a\n<3>b\n");
         assert_eq!(
-            json(Level::Info, "say \"\\\"\n\x07", now),
-            "{\"ts\":\"1970-01-01T00:00:00.000Z\",\"level\":\"info\",\"msg\":\"say \\\"\\\\\\\"\\n\\u0007\"}\n"
+            String::from_utf8_lossy(&json(Level::Info, "say \"\\\"\n\x07", now)),
+            "{\"ts\":\"1970-01-01T00:00:00.000Z\",\"level\":\"info\",\"msg\":\"say \\\"\\\\\\\"\\u000a\\u0007\"}\n"
         );
     }
 }

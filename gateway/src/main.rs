@@ -16,6 +16,7 @@ mod listeners;
 mod logger;
 mod metrics;
 mod notify;
+mod output;
 mod plan;
 mod publish;
 mod selftest;
@@ -25,21 +26,26 @@ mod suggest;
 mod telemetry;
 mod upgrade;
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use dockline::untrusted::Untrusted;
 
 use self::cli::{Cli, Command, Healthcheck, Settings};
 use self::config::Config;
+use self::output::{fail, print, print_page, tell};
 use self::plan::Plan;
 
 /// `check` has found a problem.
 const PROBLEM: u8 = 3;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return misunderstood(&error),
+    };
+    match command {
         Command::Serve(settings) => serve::run(settings),
         Command::Check(settings) => check(&settings),
         Command::Publish(args) => publish::run(&args),
@@ -50,10 +56,20 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "dockline", &mut script);
-            print(&script)
+            print_page(&script)
         }
         Command::Man { command } => manual(command.as_deref()),
     }
+}
+
+/// Shows the help that was asked for, or what is wrong with the command line, which is quoted.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        error.exit();
+    }
+    output::show(error);
+    ExitCode::from(2)
 }
 
 fn check(settings: &Settings) -> ExitCode {
@@ -65,7 +81,7 @@ fn check(settings: &Settings) -> ExitCode {
         }
     };
     let mut said = match &config.file {
-        Some(path) => format!("{}: ok\n", path.display()),
+        Some(path) => format!("{}: ok\n", Untrusted::path(path)),
         None => "ok (no configuration file)\n".to_owned(),
     };
     for listener in &config.listeners {
@@ -74,9 +90,9 @@ fn check(settings: &Settings) -> ExitCode {
         said += &format!("{} -> {} ({})\n", listener.address, upstream.name, addresses.join(", "));
     }
     for warning in plan::warnings(&config) {
-        eprintln!("dockline: warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
-    print(said.as_bytes())
+    print(said)
 }
 
 fn manual(command: Option<&str>) -> ExitCode {
@@ -88,13 +104,17 @@ fn manual(command: Option<&str>) -> ExitCode {
             Some(found) => found.clone().display_name(format!("dockline-{name}")),
             None => {
                 let names = root.get_subcommands().map(clap::Command::get_name);
-                return fail(format_args!("there is no command `{name}`{}", suggest::hint(name, names)));
+                return fail(format_args!(
+                    "there is no command `{}`{}",
+                    Untrusted::new(name),
+                    suggest::hint(name, names)
+                ));
             }
         },
     };
     let mut page = Vec::new();
     match clap_mangen::Man::new(subject).render(&mut page) {
-        Ok(()) => print(&page),
+        Ok(()) => print_page(&page),
         Err(error) => fail(error),
     }
 }
@@ -111,21 +131,8 @@ fn healthcheck(args: Healthcheck) -> ExitCode {
         return fail("there is no admin listener (off)");
     };
     match healthcheck::ask(&admin) {
-        Ok((true, said)) => print(format!("{said}\n").as_bytes()),
+        Ok((true, said)) => print(format_args!("{said}\n")),
         Ok((false, said)) => fail(format_args!("not ready: {said}")),
         Err(error) => fail(format_args!("{admin}: {error}")),
     }
-}
-
-fn print(text: &[u8]) -> ExitCode {
-    match io::stdout().lock().write_all(text) {
-        // Whoever reads it may have read enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(error),
-        _ => ExitCode::SUCCESS,
-    }
-}
-
-fn fail(message: impl Display) -> ExitCode {
-    eprintln!("dockline: {message}");
-    ExitCode::FAILURE
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use dockline::untrusted::Line;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The socket of the service manager; without one, nothing is told to anybody.
@@ -36,7 +37,7 @@ impl Notify {
     }
 
     pub(crate) fn ready(&self, status: &str) {
-        self.send(&format!("READY=1\nSTATUS={status}"));
+        self.send(&format!("READY=1\nSTATUS={}", Line(status)));
     }
 
     /// To be followed by [`ready`](Self::ready), whatever comes of it.
@@ -47,7 +48,7 @@ impl Notify {
     }
 
     pub(crate) fn stopping(&self, status: &str) {
-        self.send(&format!("STOPPING=1\nSTATUS={status}"));
+        self.send(&format!("STOPPING=1\nSTATUS={}", Line(status)));
     }
 
     pub(crate) fn alive(&self) {

@@ -24,6 +24,7 @@ use crate::listeners::Listeners;
 use crate::logger;
 use crate::metrics::Metrics;
 use crate::notify::Notify;
+use crate::output;
 use crate::plan::{self, Plan};
 use crate::telemetry::Telemetry;
 use crate::upgrade::{Predecessor, Program};
@@ -38,8 +39,7 @@ pub(crate) fn run(settings: Settings) -> ExitCode {
     let config = match Config::load(&settings) {
         Ok(config) => config,
         Err(problem) => {
-            eprintln!("dockline: {problem}");
-            return ExitCode::FAILURE;
+            return output::fail(problem);
         }
     };
     logger::start(config.log);

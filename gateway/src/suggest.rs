@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! "Did you mean …?"
 
+use dockline::untrusted::Untrusted;
+
 /// The candidate that is nearest to a mistyped word, if one is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (word.chars().count() / 3).clamp(1, 4);
@@ -14,7 +16,9 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 
 /// `; did you mean `x`?`, or nothing: to be put behind a message.
 pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, candidates).map(|found| format!("; did you mean `{found}`?")).unwrap_or_default()
+    nearest(word, candidates)
+        .map(|found| format!("; did you mean `{}`?", Untrusted::new(found)))
+        .unwrap_or_default()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other; letter case and

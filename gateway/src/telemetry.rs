@@ -12,7 +12,7 @@ use dockline::error::Side;
 use log::Level;
 use rustix::io::Errno;
 
-use crate::access_log::{AccessLog, Printable};
+use crate::access_log::AccessLog;
 use crate::admin::Health;
 use crate::metrics::Metrics;
 
@@ -150,8 +150,7 @@ impl fmt::Display for Message<'_> {
             }
             Event::HandshakeFailed { client, reason } => {
                 let listener = &client.listener;
-                write!(f, "listener {listener}: TLS handshake with {} failed: ", client.peer)?;
-                Printable(reason).fmt(f)
+                write!(f, "listener {listener}: TLS handshake with {} failed: {reason}", client.peer)
             }
             Event::ConnectFailed { upstream, address, error } => {
                 write!(f, "upstream {}: cannot connect to {address}: {error}", upstream.name)

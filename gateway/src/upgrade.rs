@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use dockline::untrusted::Untrusted;
 use rustix::cmsg_space;
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -71,7 +72,7 @@ impl Program {
             .env_remove("LISTEN_PID")
             .stdin(Stdio::from(theirs))
             .spawn()
-            .map_err(|error| format!("{} cannot be started: {error}", self.path.display()))?;
+            .map_err(|error| format!("{} cannot be started: {error}", Untrusted::path(&self.path)))?;
         match hand_over(&ours, sockets) {
             Ok(()) => Ok(child.id()),
             Err(error) => Err(failure(&mut child, &error)),

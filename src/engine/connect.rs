@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::proxy::conn::UpstreamFailure;
 use crate::relay::Readiness;
 use crate::sys;
+use crate::untrusted::Untrusted;
 
 /// Between attempts at a Unix socket whose backlog is full: the kernel tells of no room there.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
@@ -249,7 +250,7 @@ impl Connect {
     }
 
     fn connect_unix(&mut self, path: &std::path::Path, give_up: Instant, core: &mut Core) {
-        let name = format!("unix://{}", path.display());
+        let name = format!("unix://{}", Untrusted::path(path));
         if core.own.has_unix(path) {
             return self.failed(&name, &own::refusal(), core);
         }

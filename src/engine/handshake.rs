@@ -12,6 +12,7 @@ use super::session::{Kind, Next};
 use super::slab::Token;
 use super::{accept, stream::Stream};
 use crate::relay::Readiness;
+use crate::untrusted::Untrusted;
 
 pub(super) struct HandshakeSession {
     client: End,
@@ -61,7 +62,7 @@ impl HandshakeSession {
 
     fn failed(&self, reason: &str, core: &Core) -> Next {
         count(&core.handle.shared.counters.handshake_failures, 1);
-        core.report(&Event::HandshakeFailed { client: &self.info, reason });
+        core.report(&Event::HandshakeFailed { client: &self.info, reason: Untrusted::new(reason) });
         Next::End
     }
 

@@ -12,6 +12,7 @@ use crate::error::Side;
 use crate::proxy::ExchangeEnd;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::RelayStats;
+use crate::untrusted::Untrusted;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub struct ClientInfo {
     /// Whether the connection is TLS.
     pub tls: bool,
     /// Whom its certificate names, as the listener's [`ServerTls`](super::tls::ServerTls) understood it; `None`
-    /// without one.
+    /// without one. To be shown, it has to be marked as [`Untrusted`].
     pub identity: Option<Arc<str>>,
 }
 
@@ -141,8 +142,8 @@ pub enum Event<'a> {
     HandshakeFailed {
         /// Who it was.
         client: &'a ClientInfo,
-        /// Why, in the words of the TLS library.
-        reason: &'a str,
+        /// Why, in the words of the TLS library, which may quote the client's certificate.
+        reason: Untrusted<&'a str>,
     },
     /// An upstream, or one address of it, could not be reached.
     ConnectFailed {

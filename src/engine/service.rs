@@ -12,6 +12,7 @@ use super::tls::{ClientTls, ServerTls};
 use crate::h1::RequestHead;
 use crate::limits::Limits;
 use crate::proxy::{ConnConfig, ProxyProtocol, Reply};
+use crate::untrusted::Untrusted;
 
 /// Where an upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,9 +31,11 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => {
+                write!(f, "tcp://[{}]:{port}", Untrusted::new(host))
+            }
+            Self::Tcp { host, port } => write!(f, "tcp://{}:{port}", Untrusted::new(host)),
+            Self::Unix(path) => write!(f, "unix://{}", Untrusted::path(path)),
         }
     }
 }

@@ -22,7 +22,6 @@ use dockline::proxy::hijack::HijackKind;
 
 pub(crate) use json::write_string as write_json_string;
 use queue::{Queue, Sink};
-pub(crate) use text::Printable;
 
 use crate::absolute_path::AbsolutePath;
 

@@ -122,10 +122,7 @@ impl AccessLogTarget {
             Self::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
             Self::File(path) => {
                 OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(|error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!("cannot open the access log {}: {error}", path.display()),
-                    )
+                    io::Error::new(error.kind(), format!("cannot open the access log {}: {error}", path))
                 })
             }
         }

@@ -1,7 +1,6 @@
 #![forbid(unsafe_code)]
 //! The text format: `client - user [time] "request" status key=value…`.
 
-use std::fmt;
 use std::io::Write;
 
 use super::{Millis, Outcome, Record, cut};
@@ -66,19 +65,4 @@ fn bytes(out: &mut Vec<u8>, value: &[u8]) {
 /// Whether a byte stands for itself: visible ASCII that neither ends a quoted string nor begins an escape.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')
-}
-
-/// Text of unknown origin, to be shown within a message: all but visible ASCII and spaces is escaped.
-pub(crate) struct Printable<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                ' '..='[' | ']'..='~' => fmt::Write::write_char(f, c)?,
-                _ => c.escape_default().fmt(f)?,
-            }
-        }
-        Ok(())
-    }
 }

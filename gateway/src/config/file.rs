@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::LimitsTable;
-use super::values::{AccessTarget, AdminAddress, Format, Level, Text, Time, ViaName};
+use super::values::{AccessTarget, AdminAddress, Format, Level, Name, Text, Time, ViaName};
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 
@@ -29,7 +29,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenTable {
     pub(super) address: Spanned<Text<ListenAddress>>,
-    pub(super) name: Option<String>,
+    pub(super) name: Option<Name>,
     pub(super) tls: Option<Spanned<ListenTls>>,
     pub(super) upstream: Option<Spanned<String>>,
     #[serde(default)]
@@ -49,7 +49,7 @@ pub(super) struct ListenTls {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpstreamTable {
-    pub(super) name: Spanned<String>,
+    pub(super) name: Spanned<Name>,
     pub(super) address: Option<Spanned<Text<UpstreamAddress>>>,
     #[serde(default)]
     pub(super) addresses: Vec<Spanned<Text<UpstreamAddress>>>,

@@ -16,13 +16,14 @@ use std::time::Duration;
 use dockline::engine::Address;
 use dockline::limits::Limits;
 use dockline::proxy::Forwarding;
+use dockline::untrusted::Untrusted;
 use log::LevelFilter;
 
 use self::file::{File, ListenTable, UpstreamTable};
 pub(crate) use self::problem::Problem;
 use self::problem::Source;
 pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamTlsFiles};
-use self::values::{AccessTarget, Text};
+use self::values::{AccessTarget, Name, Text};
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
 use crate::cli::Settings;
@@ -112,7 +113,7 @@ impl Config {
         match fs::read_to_string(path) {
             Ok(text) => Self::merge(settings, Some(Source::new(path, text))),
             Err(error) if error.kind() == ErrorKind::NotFound && !named => Self::merge(settings, None),
-            Err(error) => Err(Problem::new(path.display(), format_args!("cannot be read: {error}"))),
+            Err(error) => Err(Problem::new(Untrusted::path(path), format_args!("cannot be read: {error}"))),
         }
     }
 
@@ -261,7 +262,7 @@ fn read_listeners(
                 upstreams.iter().position(|upstream| upstream.name == *name.get_ref()).ok_or_else(|| {
                     let word = name.get_ref();
                     let hint = suggest::hint(word, upstreams.iter().map(|upstream| upstream.name.as_str()));
-                    let message = format!("there is no upstream `{word}`{hint}");
+                    let message = format!("there is no upstream `{}`{hint}", Untrusted::new(word));
                     source.problem(name.span(), "listen.upstream", message)
                 })?
             }
@@ -272,7 +273,7 @@ fn read_listeners(
             None => 0,
         };
         Ok(ListenerConfig {
-            name: table.name.unwrap_or_else(|| address.to_string()),
+            name: table.name.map_or_else(|| address.to_string(), |name| name.0),
             address,
             tls,
             upstream,
@@ -291,7 +292,7 @@ fn read_upstreams(
     let mut all: Vec<UpstreamConfig> = Vec::new();
     for table in tables {
         let span = table.name.span();
-        let name = table.name.into_inner();
+        let Name(name) = table.name.into_inner();
         if all.iter().any(|other| other.name == name) {
             let message = format!("there are two upstreams `{name}`; give each a name of its own");
             return Err(source.problem(span, "upstream.name", message));
@@ -341,7 +342,10 @@ fn refuse_doubles_and_loops(
     for (number, listener) in listeners.iter().enumerate() {
         let key = listener.address.key();
         if listeners[..number].iter().any(|other| other.address.key() == key) {
-            return Err(Problem::new(&listener.origin, format_args!("{key} is listened on twice")));
+            return Err(Problem::new(
+                &listener.origin,
+                format_args!("{} is listened on twice", listener.address),
+            ));
         }
         for upstream in upstreams {
             let back = upstream.addresses.iter().find(|it| listener.address.is_reached_by(&it.address));

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use dockline::untrusted::{Line, Untrusted};
+
 use crate::suggest;
 
 /// What is wrong, in words for whoever wrote it.
@@ -14,7 +16,7 @@ pub(crate) struct Problem(String);
 impl Problem {
     /// Something is wrong with what was said at `origin`: an option, or a place in the file.
     pub(crate) fn new(origin: impl fmt::Display, message: impl fmt::Display) -> Self {
-        Self(format!("{origin}: {message}"))
+        Self(format!("{}: {}", Line(origin), Line(message)))
     }
 }
 
@@ -47,7 +49,7 @@ impl Source {
     /// `file:line:column` of a byte.
     pub(super) fn place(&self, at: usize) -> String {
         let (line, column, _) = self.locate(at);
-        format!("{}:{line}:{column}", self.path.display())
+        format!("{}:{line}:{column}", Untrusted::path(&self.path))
     }
 
     /// A problem with `key`, whose text is at `span`.
@@ -55,15 +57,20 @@ impl Source {
         let (line, column, text) = self.locate(span.start);
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
-        // A tab is as wide in the line of marks as it is in the line of text.
-        let indent: String =
-            text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let room = text.chars().count().saturating_sub(column - 1);
-        let marks = "^".repeat(self.text.get(span).map_or(0, |it| it.chars().count()).min(room).max(1));
-        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+        // What is spelt out is wider than it was: the marks are as wide as what is shown.
+        let width = |text: &str| text.chars().count();
+        let shown = |text: &str| Line(text.replace('\t', "    ")).to_string();
+        let start = text.char_indices().nth(column - 1).map_or(text.len(), |(at, _)| at);
+        let (before, rest) = text.split_at(start);
+        let marked = self.text.get(span).and_then(|it| it.lines().next()).unwrap_or_default();
+        let (indent, room) = (" ".repeat(width(&shown(before))), width(&shown(rest)));
+        let marks = "^".repeat(width(&shown(marked)).min(room).max(1));
+        let key = if key.is_empty() { String::new() } else { format!("{}: ", Untrusted::new(key)) };
         Problem(format!(
-            "{}:{line}:{column}: {key}{message}\n {number} | {text}\n {gutter} | {indent}{marks}",
-            self.path.display()
+            "{}:{line}:{column}: {key}{}\n {number} | {}\n {gutter} | {indent}{marks}",
+            Untrusted::path(&self.path),
+            Line(message),
+            shown(text)
         ))
     }
 
@@ -93,7 +100,7 @@ fn explain(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     match names.next() {
         Some(word) if message.starts_with("unknown ") => match suggest::nearest(word, names) {
-            Some(found) => format!("unknown key `{word}`; did you mean `{found}`?"),
+            Some(found) => format!("unknown key `{}`; did you mean `{found}`?", Untrusted::new(word)),
             None => message.replacen("unknown field", "unknown key", 1),
         },
         _ => message.to_owned(),
@@ -111,7 +118,7 @@ mod tests {
         assert_eq!(source.place(at), "d.toml:4:10");
         assert_eq!(
             source.problem(at..at + 3, "log.level", "is odd").to_string(),
-            "d.toml:4:10: log.level: is odd\n 4 | \tlevel = \"x\" # c\n   | \t        ^^^"
+            "d.toml:4:10: log.level: is odd\n 4 |     level = \"x\" # c\n   |             ^^^"
         );
         assert_eq!(source.place(usize::MAX), "d.toml:5:1");
     }

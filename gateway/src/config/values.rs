@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dockline::untrusted::{Untrusted, is_printable};
 use log::LevelFilter;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
@@ -13,6 +14,9 @@ use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::suggest;
+
+/// Longest name of a listener or an upstream, in bytes.
+const NAME_MAX: usize = 255;
 
 /// A value in the file that is written as on the command line.
 #[derive(Clone, Debug)]
@@ -62,6 +66,25 @@ impl<'de, T: FromText> Deserialize<'de> for Text<T> {
     }
 }
 
+/// What logs and metrics call a listener or an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Name(pub(super) String);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(is_printable) {
+            return Err(format!(
+                "`{}` is no name; it has 1 to {NAME_MAX} bytes of printable characters",
+                Untrusted::new(text)
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
 /// A duration: `30s`, `1m 30s`, `500ms`; `0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) Duration);
@@ -83,9 +106,10 @@ impl FromStr for Time {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(format!("`{text}` has no unit; write \"{text}s\" for seconds"));
         }
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| format!("`{text}` is not a duration; write as in \"30s\", \"10m\", \"1h\""))
+        humantime::parse_duration(text).map(Self).map_err(|_| {
+            let text = Untrusted::new(text);
+            format!("`{text}` is not a duration; write as in \"30s\", \"10m\", \"1h\"")
+        })
     }
 }
 
@@ -120,7 +144,7 @@ impl FromStr for Size {
 }
 
 fn not_a_size(text: &str) -> String {
-    format!("`{text}` is not a size; write bytes, or as in \"64k\", \"10m\"")
+    format!("`{}` is not a size; write bytes, or as in \"64k\", \"10m\"", Untrusted::new(text))
 }
 
 impl FromText for Size {
@@ -185,6 +209,7 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse().map(Self).map_err(|_| {
             let hint = suggest::hint(text, ["off", "error", "warn", "info", "debug", "trace"]);
+            let text = Untrusted::new(text);
             format!("`{text}` is not a level{hint}; there are off, error, warn, info, debug and trace")
         })
     }
@@ -205,7 +230,7 @@ impl FromStr for Format {
         match text {
             "text" => Ok(Self(LogFormat::Text)),
             "json" => Ok(Self(LogFormat::Json)),
-            _ => Err(format!("`{text}` is not a log format; there are text and json")),
+            _ => Err(format!("`{}` is not a log format; there are text and json", Untrusted::new(text))),
         }
     }
 }
@@ -227,7 +252,7 @@ impl FromStr for ViaName {
         if !text.is_empty() && text.bytes().all(token) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("`{}` cannot be in Via; use letters, digits, `-`, `.` and `_`", text.escape_debug()))
+            Err(format!("`{}` cannot be in Via; use letters, digits, `-`, `.` and `_`", Untrusted::new(text)))
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt::{Display, Write};
 
+use dockline::untrusted::Line;
+
 /// The type of a metric.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MetricType {
@@ -38,7 +40,8 @@ impl Encoder {
                     '\\' => self.text.push_str("\\\\"),
                     '"' => self.text.push_str("\\\""),
                     '\n' => self.text.push_str("\\n"),
-                    c => self.text.push(c),
+                    // What is spelt out has a backslash of its own.
+                    c => self.text.push_str(&Line(c).to_string().replace('\\', "\\\\")),
                 }
             }
             self.text.push('"');

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use dockline::proxy::ProxyProtocol;
+use dockline::untrusted::Untrusted;
 
 use super::ports::{Mapping, PortSpec, Proto};
 use crate::absolute_path::AbsolutePath;
@@ -50,7 +51,7 @@ pub(crate) struct PublishArgs {
 
     /// The network by which the container is reached; needed if it has several.
     #[arg(long, value_name = "NAME", conflicts_with = "to")]
-    pub(crate) network: Option<String>,
+    pub(crate) network: Option<Untrusted<String>>,
 
     /// End after this time.
     #[arg(long = "for", value_name = "TIME")]
@@ -182,7 +183,10 @@ impl FromStr for Destination {
         }
         match text.parse::<std::net::SocketAddr>() {
             Ok(address) if address.port() > 0 => Ok(Self { ip: address.ip(), port: Some(address.port()) }),
-            _ => Err(format!("`{text}` is not IP:PORT, such as 10.55.66.2:8000 or [fd00::2]:8000")),
+            _ => {
+                let text = Untrusted::new(text);
+                Err(format!("`{text}` is not IP:PORT, such as 10.55.66.2:8000 or [fd00::2]:8000"))
+            }
         }
     }
 }
@@ -190,7 +194,7 @@ impl FromStr for Destination {
 /// What the ports lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
-    Container(String),
+    Container(Untrusted<String>),
     Fixed(IpAddr),
 }
 
@@ -202,10 +206,10 @@ impl PublishArgs {
             (None, [_]) => {
                 return Err(format!(
                     "a container and a port are needed, as in `dockline publish web 8080:80`; there is only `{}`",
-                    self.words[0]
+                    Untrusted::new(&self.words[0])
                 ));
             }
-            (None, [name, ports @ ..]) => (Backend::Container(name.clone()), ports, None),
+            (None, [name, ports @ ..]) => (Backend::Container(name.clone().into()), ports, None),
             (None, []) => return Err("a container and a port are needed".into()),
         };
         let protos = if self.proto.is_empty() { &[Proto::Tcp][..] } else { &self.proto };

@@ -7,6 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use dockline::untrusted::Untrusted;
 use serde::Deserialize;
 
 use super::docker::{Docker, DockerError, is_name};
@@ -37,15 +38,15 @@ pub(crate) struct Subnet {
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
     pub(crate) docker: Docker,
-    pub(crate) name: String,
-    pub(crate) network: Option<String>,
+    pub(crate) name: Untrusted<String>,
+    pub(crate) network: Option<Untrusted<String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspect {
-    id: String,
-    name: String,
+    id: Untrusted<String>,
+    name: Untrusted<String>,
     state: State,
     host_config: HostConfig,
     network_settings: NetworkSettings,
@@ -61,29 +62,29 @@ struct State {
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     #[serde(default)]
-    network_mode: String,
+    network_mode: Untrusted<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct NetworkSettings {
-    networks: Option<BTreeMap<String, Option<Network>>>,
+    networks: Option<BTreeMap<Untrusted<String>, Option<Network>>>,
 }
 
 #[derive(Deserialize)]
 struct Network {
     #[serde(rename = "IPAddress", default)]
-    ip: Option<String>,
+    ip: Option<Untrusted<String>>,
     #[serde(rename = "IPPrefixLen", default)]
     bits: u8,
     #[serde(rename = "Gateway", default)]
-    gateway: Option<String>,
+    gateway: Option<Untrusted<String>>,
     #[serde(rename = "GlobalIPv6Address", default)]
-    ip6: Option<String>,
+    ip6: Option<Untrusted<String>>,
     #[serde(rename = "GlobalIPv6PrefixLen", default)]
     bits6: u8,
     #[serde(rename = "IPv6Gateway", default)]
-    gateway6: Option<String>,
+    gateway6: Option<Untrusted<String>>,
 }
 
 /// What the daemon says of a container.
@@ -97,8 +98,8 @@ enum Found {
 impl Container {
     /// Where it is now; it has to run.
     pub(crate) fn locate(&self) -> Result<Target, String> {
-        if !is_name(&self.name) {
-            return Err(format!("`{}` is not the name of a container", self.name.escape_debug()));
+        if !is_name(self.name.raw()) {
+            return Err(format!("`{}` is not the name of a container", self.name));
         }
         match self.inspect() {
             Ok((_, Found::Running(target))) => Ok(target),
@@ -142,7 +143,7 @@ impl Container {
         present: &mut Option<Target>,
         tell: &impl Fn(Option<Target>) -> bool,
     ) -> Option<String> {
-        let mut id = String::new();
+        let mut id = Untrusted::default();
         let mut line = Vec::new();
         let mut look = true;
         loop {
@@ -169,7 +170,7 @@ impl Container {
             look = match events.by_ref().take(EVENT_MAX).read_until(b'\n', &mut line) {
                 Ok(0) => return Some("the Docker daemon has ended the stream of events".into()),
                 Ok(_) => {
-                    let concerns = concerns(&line, &self.name, &id);
+                    let concerns = concerns(&line, self.name.raw(), id.raw());
                     line.clear();
                     concerns
                 }
@@ -180,15 +181,15 @@ impl Container {
         }
     }
 
-    fn inspect(&self) -> Result<(String, Found), DockerError> {
-        let inspect: Inspect = self.docker.get(&format!("/containers/{}/json", self.name))?;
+    fn inspect(&self) -> Result<(Untrusted<String>, Found), DockerError> {
+        let inspect: Inspect = self.docker.get(&format!("/containers/{}/json", self.name.raw()))?;
         let id = inspect.id.clone();
         Ok((id, self.choose(&inspect)))
     }
 
     fn choose(&self, inspect: &Inspect) -> Found {
-        let name = inspect.name.trim_start_matches('/');
-        let mode = inspect.host_config.network_mode.as_str();
+        let name = Untrusted::new(inspect.name.raw().trim_start_matches('/'));
+        let mode = inspect.host_config.network_mode.raw().as_str();
         if !inspect.state.running {
             return Found::Down(format!(
                 "the container `{name}` is not running; `docker start {name}` starts it"
@@ -199,18 +200,19 @@ impl Container {
                 "the container `{name}` uses the host's network: its ports are the host's already"
             ));
         }
-        if let Some(other) = mode.strip_prefix("container:") {
+        if let Some(other) = mode.strip_prefix("container:").map(Untrusted::new) {
             return Found::Down(format!(
                 "the container `{name}` uses the network of {other}; publish that one"
             ));
         }
         let none = BTreeMap::new();
         let networks = inspect.network_settings.networks.as_ref().unwrap_or(&none);
-        let reachable: Vec<(&str, Target)> = networks
+        let reachable: Vec<(&Untrusted<String>, Target)> = networks
             .iter()
-            .filter_map(|(network, settings)| Some((network.as_str(), settings.as_ref()?.target()?)))
+            .filter_map(|(network, settings)| Some((network, settings.as_ref()?.target()?)))
             .collect();
-        let names = || reachable.iter().map(|(network, _)| *network).collect::<Vec<_>>();
+        let names =
+            || reachable.iter().map(|(network, _)| network.to_string()).collect::<Vec<_>>().join(", ");
         match (&self.network, &reachable[..]) {
             (_, []) => Found::Down(format!(
                 "the container `{name}` has no network with an address; `docker network connect bridge {name}` gives it one"
@@ -218,14 +220,14 @@ impl Container {
             (None, [(_, target)]) => Found::Running(target.clone()),
             (None, _) => Found::Down(format!(
                 "the container `{name}` is in several networks; choose with --network: {}",
-                names().join(", ")
+                names()
             )),
-            (Some(wanted), all) => match all.iter().find(|(network, _)| network == wanted) {
+            (Some(wanted), all) => match all.iter().find(|(network, _)| *network == wanted) {
                 Some((_, target)) => Found::Running(target.clone()),
                 None => Found::Down(format!(
                     "the container `{name}` has no address in the network `{wanted}`{}; it is in {}",
-                    suggest::hint(wanted, names()),
-                    names().join(", ")
+                    suggest::hint(wanted.raw(), all.iter().map(|(network, _)| network.raw().as_str())),
+                    names()
                 )),
             },
         }
@@ -236,17 +238,17 @@ impl Container {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Listed {
-            names: Vec<String>,
+            names: Vec<Untrusted<String>>,
         }
         let Ok(all) = self.docker.get::<Vec<Listed>>("/containers/json") else { return String::new() };
-        let names = all.iter().flat_map(|one| &one.names).map(|name| name.trim_start_matches('/'));
-        suggest::hint(&self.name, names)
+        let names = all.iter().flat_map(|one| &one.names).map(|name| name.raw().trim_start_matches('/'));
+        suggest::hint(self.name.raw(), names)
     }
 }
 
 impl Network {
     fn target(&self) -> Option<Target> {
-        let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
+        let parse = |text: &Option<Untrusted<String>>| text.as_ref()?.raw().parse::<IpAddr>().ok();
         let (ip, bits, gateway) = match parse(&self.ip) {
             Some(ip) => (ip, self.bits, parse(&self.gateway)),
             None => (parse(&self.ip6)?, self.bits6, parse(&self.gateway6)),
@@ -278,18 +280,19 @@ fn concerns(event: &[u8], name: &str, id: &str) -> bool {
     #[derive(Deserialize)]
     struct Actor {
         #[serde(rename = "ID", default)]
-        id: String,
+        id: Untrusted<String>,
         #[serde(rename = "Attributes", default)]
         attributes: Attributes,
     }
     #[derive(Default, Deserialize)]
     struct Attributes {
-        name: Option<String>,
-        container: Option<String>,
+        name: Option<Untrusted<String>>,
+        container: Option<Untrusted<String>>,
     }
     let Ok(Event { actor }) = serde_json::from_slice(event) else { return false };
-    let is_it = |text: &Option<String>| text.as_deref() == Some(id);
-    actor.id == id || is_it(&actor.attributes.container) || actor.attributes.name.as_deref() == Some(name)
+    let is = |text: Option<&Untrusted<String>>, wanted: &str| text.is_some_and(|text| text.raw() == wanted);
+    let Attributes { name: its_name, container } = &actor.attributes;
+    is(Some(&actor.id), id) || is(container.as_ref(), id) || is(its_name.as_ref(), name)
 }
 
 fn pause() {
@@ -309,7 +312,11 @@ mod tests {
                 "NetworkSettings":{{"Networks":{networks}}}}}"#
         );
         let docker = Docker::at(Address::Unix("/nowhere".into()));
-        let container = Container { docker, name: "web".into(), network: network.map(str::to_owned) };
+        let container = Container {
+            docker,
+            name: "web".to_owned().into(),
+            network: network.map(|name| name.to_owned().into()),
+        };
         match container.choose(&serde_json::from_str(&text).unwrap()) {
             Found::Running(target) => Ok(target.ip.to_string()),
             Found::Down(why) => Err(why),

@@ -16,6 +16,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dockline::untrusted::Untrusted;
+
 use super::args::StateArgs;
 use super::status::PortStatus;
 
@@ -53,7 +55,7 @@ impl StateDir {
 
     /// Makes a socket for a new publication.
     pub(crate) fn claim(&self) -> Result<Claim, String> {
-        self.try_claim().map_err(|error| format!("{}: {error}", self.0.display()))
+        self.try_claim().map_err(|error| format!("{}: {error}", Untrusted::path(&self.0)))
     }
 
     fn try_claim(&self) -> io::Result<Claim> {
@@ -83,13 +85,12 @@ impl StateDir {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-            Err(error) => return Err(format!("{}: {error}", self.0.display())),
+            Err(error) => return Err(format!("{}: {error}", Untrusted::path(&self.0))),
         };
         let (mut live, mut stale) = (Vec::new(), 0);
         for path in entries.flatten().map(|entry| entry.path()) {
-            let Some(id) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".sock")) else {
-                continue;
-            };
+            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".sock"));
+            let Some(id) = name.filter(|name| is_id(name)) else { continue };
             match UnixStream::connect(&path) {
                 Ok(stream) => live.push(Live { id: id.to_owned(), stream }),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
@@ -99,7 +100,7 @@ impl StateDir {
                 }
                 // It has just ended.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(format!("{}: {error}", path.display())),
+                Err(error) => return Err(format!("{}: {error}", Untrusted::path(&path))),
             }
         }
         live.sort_by(|one, other| one.id.cmp(&other.id));
@@ -110,6 +111,10 @@ impl StateDir {
     pub(crate) fn log_of(&self, id: &str) -> PathBuf {
         self.0.join(format!("{id}.log"))
     }
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Eight hexadecimal digits.
@@ -175,7 +180,9 @@ impl Live {
         let answer =
             self.ask("ports\n", PATIENCE).map_err(|error| format!("{} does not answer: {error}", self.id))?;
         let lines = answer.lines().map(serde_json::from_str);
-        lines.collect::<Result<_, _>>().map_err(|error| format!("{} is of another version: {error}", self.id))
+        lines.collect::<Result<_, _>>().map_err(|error: serde_json::Error| {
+            format!("{} is of another version: {}", self.id, Untrusted::new(error.to_string()))
+        })
     }
 
     /// Ends it, and waits until it has ended.
@@ -204,7 +211,7 @@ mod tests {
     fn ids_differ() {
         let (one, other) = (random_id(), random_id());
         assert_ne!(one, other);
-        assert!(one.len() == 8 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
+        assert!(is_id(&one), "{one}");
     }
 
     #[test]

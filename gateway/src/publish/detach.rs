@@ -11,6 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::output;
+
 /// Tells the new process what it is.
 const VARIABLE: &str = "DOCKLINE_DETACHED";
 
@@ -43,7 +45,7 @@ pub(crate) fn start() -> Result<ExitCode, String> {
         let status = child.wait().map_err(failed)?;
         return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
     }
-    Ok(crate::print(said.as_bytes()))
+    Ok(output::print(said))
 }
 
 /// Leaves the session of the shell; to be called before there are threads.

@@ -13,6 +13,7 @@ use dockline::h1::{
     response_framing,
 };
 use dockline::limits::Limits;
+use dockline::untrusted::{Line, Untrusted};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -34,7 +35,7 @@ pub(crate) struct Docker {
 #[derive(Debug)]
 pub(crate) enum DockerError {
     /// The daemon said no: the status, and its message.
-    Refused(u16, String),
+    Refused(u16, Untrusted<String>),
     /// There is no daemon, or it is no Docker daemon.
     Unreachable(String),
 }
@@ -42,7 +43,8 @@ pub(crate) enum DockerError {
 impl fmt::Display for DockerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(_, message) | Self::Unreachable(message) => f.write_str(message),
+            Self::Refused(_, message) => message.fmt(f),
+            Self::Unreachable(message) => Line(message).fmt(f),
         }
     }
 }
@@ -183,11 +185,13 @@ impl Docker {
 fn refused(head: &ResponseHead, body: &[u8]) -> DockerError {
     #[derive(Deserialize)]
     struct Refusal {
-        message: String,
+        message: Untrusted<String>,
     }
     let status = head.status().as_u16();
-    let message = serde_json::from_slice::<Refusal>(body)
-        .map_or_else(|_| format!("the daemon answers with status {status}"), |refusal| refusal.message);
+    let message = serde_json::from_slice::<Refusal>(body).map_or_else(
+        |_| format!("the daemon answers with status {status}").into(),
+        |refusal| refusal.message,
+    );
     DockerError::Refused(status, message)
 }
 
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_no_answer() {
         let refused = answer("HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\n{\"message\":\"no web\"}");
-        assert!(matches!(refused, Err(DockerError::Refused(404, text)) if text == "no web"));
+        assert!(matches!(refused, Err(DockerError::Refused(404, text)) if text.raw() == "no web"));
         for bytes in [
             "SSH-2.0-x\r\n",
             "",

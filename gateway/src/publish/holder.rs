@@ -5,6 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 
+use dockline::untrusted::Untrusted;
+
 use super::ports::Proto;
 
 /// The state of a listening TCP socket in `/proc/net/tcp`.
@@ -56,19 +58,21 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
 }
 
 /// The process that has the socket open, and its name.
-fn process(inode: u64) -> Option<(u32, String)> {
+fn process(inode: u64) -> Option<(u32, Untrusted<Vec<u8>>)> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
         let mut open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
         open.any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str().as_bytes() == wanted.as_bytes()))
-            .then(|| {
-                (
-                    pid,
-                    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned(),
-                )
-            })
+            .then(|| (pid, Untrusted::new(name_of(pid))))
     })
+}
+
+/// Any process may give itself any name of 15 bytes.
+fn name_of(pid: u32) -> Vec<u8> {
+    let mut name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.pop_if(|end| *end == b'\n');
+    name
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use dockline::untrusted::Untrusted;
 use serde::Deserialize;
 
 use super::args::{ListFormat, PortsArgs};
@@ -14,6 +15,7 @@ use super::docker::Docker;
 use super::ports::Proto;
 use super::status::{By, PortStatus, Served};
 use super::{clean_up, fail_with};
+use crate::output;
 
 /// Clients of one port that are shown; the machine-readable form has all.
 const SHOWN: usize = 10;
@@ -29,21 +31,21 @@ fn list(args: &PortsArgs) -> Result<ExitCode, String> {
     for live in state.live()?.0 {
         match live.ports() {
             Ok(of_one) => ports.extend(of_one),
-            Err(message) => eprintln!("dockline: {message}"),
+            Err(message) => output::tell(message),
         }
     }
     match Docker::new(&args.docker).and_then(|docker| docker_ports(&docker)) {
         Ok(of_docker) => ports.extend(of_docker),
-        Err(message) => eprintln!("dockline: Docker's own ports are not listed: {message}"),
+        Err(message) => output::tell(format_args!("Docker's own ports are not listed: {message}")),
     }
     let text = match args.format {
         ListFormat::Text => table(&ports),
         ListFormat::Json => {
-            let lines = ports.iter().map(|port| serde_json::to_string(port).map(|line| line + "\n"));
-            lines.collect::<Result<String, _>>().map_err(|error| error.to_string())?
+            let lines = ports.iter().map(|port| output::json(port).map(|line| line + "\n"));
+            lines.collect::<Result<String, _>>()?
         }
     };
-    Ok(crate::print(text.as_bytes()))
+    Ok(output::print(text))
 }
 
 /// What running containers were started with.
@@ -51,32 +53,32 @@ fn docker_ports(docker: &Docker) -> Result<Vec<PortStatus>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Listed {
-        id: String,
-        names: Vec<String>,
+        id: Untrusted<String>,
+        names: Vec<Untrusted<String>>,
         ports: Option<Vec<Port>>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Port {
         #[serde(rename = "IP")]
-        ip: Option<String>,
+        ip: Option<Untrusted<String>>,
         private_port: u16,
         public_port: Option<u16>,
-        r#type: String,
+        r#type: Untrusted<String>,
     }
     let all: Vec<Listed> = docker.get("/containers/json").map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     for Listed { id, names, ports } in all {
-        let name = names.first().map(|name| name.trim_start_matches('/').to_owned());
+        let name = names.first().map(|name| Untrusted::new(name.raw().trim_start_matches('/').to_owned()));
         for port in ports.into_iter().flatten() {
             // What is exposed only has no port of the host.
-            let (Some(public), Ok(proto)) = (port.public_port, port.r#type.parse::<Proto>()) else {
+            let (Some(public), Ok(proto)) = (port.public_port, port.r#type.raw().parse::<Proto>()) else {
                 continue;
             };
-            let Some(ip) = port.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()) else { continue };
+            let Some(ip) = port.ip.and_then(|ip| ip.raw().parse::<IpAddr>().ok()) else { continue };
             found.push(PortStatus {
                 by: By::Docker,
-                id: id.get(..12).unwrap_or(&id).to_owned(),
+                id: id.raw().get(..12).unwrap_or(id.raw()).to_owned().into(),
                 proto,
                 listen: SocketAddr::new(ip, public),
                 container: name.clone(),
@@ -116,7 +118,7 @@ fn table(ports: &[PortStatus]) -> String {
     let mut widths = [0; 9];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
+            *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = Vec::new();
@@ -149,7 +151,7 @@ fn row(port: &PortStatus) -> [String; 9] {
         ],
         None => ["-"; 4].map(str::to_owned),
     };
-    let (id, proto) = (port.id.clone(), port.proto.name().to_owned());
+    let (id, proto) = (port.id.to_string(), port.proto.name().to_owned());
     [id, by.to_owned(), proto, port.listen.to_string(), to, connected, received, sent, ends]
 }
 
@@ -189,7 +191,8 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let client = |peer: &str| Client { peer: peer.into(), bytes_up: 10, bytes_down: 2048, seconds: 61 };
+        let client =
+            |peer: &str| Client { peer: peer.to_owned().into(), bytes_up: 10, bytes_down: 2048, seconds: 61 };
         let served = Served {
             pid: 1,
             dnat: false,
@@ -201,19 +204,19 @@ mod tests {
         };
         let mine = PortStatus {
             by: By::Dockline,
-            id: "00ffab12".into(),
+            id: "00ffab12".to_owned().into(),
             proto: Proto::Tcp,
             listen: "127.0.0.1:8080".parse().unwrap(),
-            container: Some("web".into()),
+            container: Some("web".to_owned().into()),
             target: Some("172.17.0.2:80".parse().unwrap()),
             port: 80,
             served: Some(served),
         };
         let docker = PortStatus {
             by: By::Docker,
-            id: "0123456789ab".into(),
+            id: "0123456789ab".to_owned().into(),
             listen: "0.0.0.0:443".parse().unwrap(),
-            container: Some("db".into()),
+            container: Some("db".to_owned().into()),
             target: None,
             served: None,
             ..mine.clone()

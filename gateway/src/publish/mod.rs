@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dockline::untrusted::Untrusted;
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -41,6 +42,7 @@ use self::status::{By, PortStatus, Served};
 use crate::access_log::LogFormat;
 use crate::config::LogConfig;
 use crate::logger;
+use crate::output;
 
 /// What open connections have to end, once the publication is to.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
@@ -64,17 +66,17 @@ pub(crate) fn run(args: &PublishArgs) -> ExitCode {
 }
 
 fn fail_with(result: Result<ExitCode, String>) -> ExitCode {
-    result.unwrap_or_else(crate::fail)
+    result.unwrap_or_else(output::fail)
 }
 
 fn rehearse(args: &PublishArgs) -> Result<ExitCode, String> {
     let (backend, mappings) = args.plan()?;
     let target = locate(args, &backend)?.0;
     if let Err(problem) = firewall::check_forwarding(target.ip) {
-        eprintln!("dockline: {problem}");
+        output::tell(problem);
     }
     let commands = firewall::rehearse(args.firewall, NO_ID, &Rule::all(&mappings, &target))?;
-    Ok(crate::print(commands.as_bytes()))
+    Ok(output::print(commands))
 }
 
 /// Where the ports lead to, and the container that has to be followed.
@@ -148,7 +150,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         shared.lines().iter().for_each(|line| info!("{line}"));
     } else {
         // Whoever reads it may have read enough; it serves all the same.
-        let _ = crate::print((shared.lines().join("\n") + "\n").as_bytes());
+        let _ = output::print(shared.lines().join("\n") + "\n");
     }
     Ok(Publication { shared, firewall, wakes, asked: Vec::new(), stopping: false, _claim: claim }.run())
 }
@@ -158,7 +160,7 @@ fn clean_up(state: &StateDir, look_at_rules: bool) -> Result<(), String> {
     let (_, stale) = state.live()?;
     if stale > 0 || look_at_rules {
         for id in firewall::sweep() {
-            eprintln!("dockline: removed the firewall rules of {id}, which was killed");
+            output::tell(format_args!("removed the firewall rules of {id}, which was killed"));
         }
     }
     Ok(())
@@ -167,7 +169,7 @@ fn clean_up(state: &StateDir, look_at_rules: bool) -> Result<(), String> {
 /// What the control socket tells of.
 struct Shared {
     id: String,
-    container: Option<String>,
+    container: Option<Untrusted<String>>,
     relay: Relay,
     target: Mutex<Option<Target>>,
     ends: Option<Instant>,
@@ -185,7 +187,7 @@ impl Shared {
         let traffic = self.relay.traffic();
         let status = traffic.into_iter().map(|(mapping, traffic)| PortStatus {
             by: By::Dockline,
-            id: self.id.clone(),
+            id: self.id.clone().into(),
             proto: mapping.proto,
             listen: mapping.listen,
             container: self.container.clone(),
@@ -282,7 +284,7 @@ impl Publication {
         if self.stopping {
             return;
         }
-        let name = self.shared.container.as_deref().unwrap_or_default();
+        let name = self.shared.container.clone().unwrap_or_default();
         match &target {
             Some(target) => info!("{name} is at {}", target.ip),
             None => info!("{name} cannot be reached; its ports stay reserved"),

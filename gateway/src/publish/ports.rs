@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use dockline::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 
 use crate::suggest;
@@ -36,7 +37,10 @@ impl FromStr for Proto {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
             "sctp" => Err("sctp is not forwarded; there are tcp and udp".into()),
-            other => Err(format!("`{other}` is not a protocol{}", suggest::hint(other, ["tcp", "udp"]))),
+            other => {
+                let hint = suggest::hint(other, ["tcp", "udp"]);
+                Err(format!("`{}` is not a protocol{hint}", Untrusted::new(other)))
+            }
         }
     }
 }
@@ -71,8 +75,10 @@ impl FromStr for Range {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let port = |text: &str| {
-            text.parse::<u16>()
-                .map_err(|_| format!("`{text}` is not a port (0 to 65535), nor a range as 8000-8010"))
+            text.parse::<u16>().map_err(|_| {
+                let text = Untrusted::new(text);
+                format!("`{text}` is not a port (0 to 65535), nor a range as 8000-8010")
+            })
         };
         let (first, last) = match text.split_once('-') {
             Some((first, last)) => (port(first)?, port(last)?),
@@ -124,17 +130,20 @@ fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), String> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) =
             rest.split_once("]:").ok_or("behind the bracket of an IPv6 address comes a colon and a port")?;
-        let address: Ipv6Addr = address.parse().map_err(|_| format!("`{address}` is not an IPv6 address"))?;
+        let address: Ipv6Addr =
+            address.parse().map_err(|_| format!("`{}` is not an IPv6 address", Untrusted::new(address)))?;
         return Ok((Some(address.into()), rest));
     }
     match text.split_once(':') {
         Some(("localhost", rest)) => Ok((None, rest)),
         Some((address, rest)) if address.contains('.') => {
-            let address: Ipv4Addr =
-                address.parse().map_err(|_| format!("`{address}` is not an IPv4 address"))?;
+            let address: Ipv4Addr = address
+                .parse()
+                .map_err(|_| format!("`{}` is not an IPv4 address", Untrusted::new(address)))?;
             Ok((Some(address.into()), rest))
         }
         Some((_, rest)) if rest.matches(':').count() > 1 => {
+            let text = Untrusted::new(text);
             Err(format!("`{text}`: an IPv6 address needs brackets, as in [::1]:8080:80"))
         }
         _ => Ok((None, text)),

@@ -211,7 +211,7 @@ impl Relay {
         }
         for tunnel in tunnels.iter().filter(|tunnel| *tunnel.listener == *name) {
             let client = Client {
-                peer: peer(&tunnel.peer),
+                peer: peer(&tunnel.peer).into(),
                 bytes_up: tunnel.stats.up.delivered,
                 bytes_down: tunnel.stats.down.delivered,
                 seconds: tunnel.age.as_secs(),
@@ -264,7 +264,7 @@ fn udp_traffic(handle: &udp::Handle) -> Traffic {
     handle.report(move |report| drop(sender.try_send(report)));
     let Ok(report) = receiver.recv_timeout(PATIENCE) else { return Traffic::default() };
     let clients = report.open.iter().map(|client| Client {
-        peer: client.peer.to_string(),
+        peer: client.peer.to_string().into(),
         bytes_up: client.bytes_up,
         bytes_down: client.bytes_down,
         seconds: client.age.as_secs(),

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use dockline::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 
 use super::ports::Proto;
@@ -19,10 +20,10 @@ pub(crate) enum By {
 pub(crate) struct PortStatus {
     pub(crate) by: By,
     /// Of the publication; several ports may share it. Of Docker's ports: the container's.
-    pub(crate) id: String,
+    pub(crate) id: Untrusted<String>,
     pub(crate) proto: Proto,
     pub(crate) listen: SocketAddr,
-    pub(crate) container: Option<String>,
+    pub(crate) container: Option<Untrusted<String>>,
     /// `None`: the container does not run.
     pub(crate) target: Option<SocketAddr>,
     /// The port at the target.
@@ -51,7 +52,7 @@ pub(crate) struct Served {
 /// Who is connected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Client {
-    pub(crate) peer: String,
+    pub(crate) peer: Untrusted<String>,
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
     /// Since when.

@@ -3,10 +3,13 @@
 
 use std::process::ExitCode;
 
+use dockline::untrusted::Untrusted;
+
 use super::args::UnpublishArgs;
 use super::control::StateDir;
 use super::status::PortStatus;
 use super::{clean_up, fail_with};
+use crate::output;
 
 pub(crate) fn run(args: &UnpublishArgs) -> ExitCode {
     fail_with(unpublish(args))
@@ -22,7 +25,7 @@ fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
             Ok(ports) => running.push((id, ports)),
             // It can still be ended by its ID.
             Err(message) => {
-                eprintln!("dockline: {message}");
+                output::tell(message);
                 running.push((id, Vec::new()));
             }
         }
@@ -38,7 +41,10 @@ fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
             .map(|(id, _)| id.as_str())
             .collect();
         if found.is_empty() {
-            return Err(format!("nothing is published as `{word}`; `dockline ports` lists what is"));
+            return Err(format!(
+                "nothing is published as `{}`; `dockline ports` lists what is",
+                Untrusted::new(word)
+            ));
         }
         chosen.extend(found);
     }
@@ -66,6 +72,6 @@ fn is_meant(word: &str, id: &str, ports: &[PortStatus]) -> bool {
         || ports.iter().any(|port| {
             number == Some(port.listen.port())
                 || port.listen.to_string() == word
-                || port.container.as_deref() == Some(word)
+                || port.container.as_ref().is_some_and(|name| name.raw() == word)
         })
 }

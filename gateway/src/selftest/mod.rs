@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use cases::{Case, TOPICS};
 use daemon::{Daemon, Then};
+use dockline::untrusted::Untrusted;
 use report::{Format, Report, Verdict};
 use trial::Trial;
 use wire::{Endpoint, Outcome, ensure, now, pause};
+
+use crate::output::{fail, print, tell};
 
 /// Test what a proxy does to attach, exec and the other streams of Docker
 #[derive(Debug, clap::Args)]
@@ -61,12 +64,12 @@ pub(crate) struct SelftestArgs {
 pub(crate) fn run(args: &SelftestArgs) -> ExitCode {
     let unknown = args.only.iter().find(|name| !all().any(|(_, case)| case.name == **name));
     if let Some(name) = unknown {
-        eprintln!("dockline: there is no case {name:?}; --list shows the cases");
+        tell(format_args!("there is no case `{}`; --list shows the cases", Untrusted::new(name)));
         return ExitCode::from(2);
     }
     if args.list {
         for (_, case) in all() {
-            println!("{:<20}  {}\n{:22}{}", case.name, case.title, "", case.breaks);
+            let _ = print(format_args!("{:<20}  {}\n{:22}{}\n", case.name, case.title, "", case.breaks));
         }
         return ExitCode::SUCCESS;
     }
@@ -74,27 +77,22 @@ pub(crate) fn run(args: &SelftestArgs) -> ExitCode {
         Ok(daemon) => daemon,
         Err(error) => {
             let at = &args.daemon_listen;
-            eprintln!(
-                "dockline: the fake daemon cannot listen on {at}: {error}; choose another --daemon-listen"
-            );
-            return ExitCode::FAILURE;
+            return fail(format_args!(
+                "the fake daemon cannot listen on {at}: {error}; choose another --daemon-listen"
+            ));
         }
     };
     if let Some(proxy) = &args.against
         && let Err(why) = reach(&daemon, proxy, args.timeout)
     {
-        eprintln!("dockline: {why}\n\n{}", advice(daemon.endpoint(), proxy));
-        return ExitCode::FAILURE;
+        return fail(format_args!("{why}\n\n{}", advice(daemon.endpoint(), proxy)));
     }
     match score(&daemon, args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
         // The reader of a pipe has gone: nobody is left to tell.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("dockline: cannot write the scorecard: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(format_args!("cannot write the scorecard: {error}")),
     }
 }
 
@@ -157,7 +155,8 @@ fn advice(daemon: &Endpoint, proxy: &Endpoint) -> String {
     let (nginx, haproxy) = match daemon {
         Endpoint::Tcp(address) => (format!("http://{address}"), address.clone()),
         Endpoint::Unix(path) => {
-            (format!("http://unix:{}:", path.display()), format!("unix@{}", path.display()))
+            let path = Untrusted::path(path);
+            (format!("http://unix:{path}:"), format!("unix@{path}"))
         }
     };
     format!(

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::cases::Case;
+use crate::access_log::write_json_string;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
@@ -141,18 +142,10 @@ fn folded(text: &str) -> Vec<String> {
     lines
 }
 
-/// A JSON string (RFC 8259, section 7).
 fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\0'..='\x1f' => out += &format!("\\u{:04x}", u32::from(c)),
-            _ => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    let mut out = Vec::new();
+    write_json_string(&mut out, text.as_bytes());
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

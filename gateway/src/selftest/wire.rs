@@ -9,6 +9,8 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
+use dockline::untrusted::{Line, Untrusted};
+
 /// What a case comes to.
 pub(super) type Outcome<T = ()> = Result<T, Fault>;
 
@@ -20,8 +22,9 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { at: now(), text: text.into() }
+    /// The text may quote what came from the other end.
+    pub(super) fn new(text: impl AsRef<str>) -> Self {
+        Self { at: now(), text: Line(text.as_ref()).to_string() }
     }
 }
 
@@ -72,8 +75,8 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{}", Untrusted::new(address)),
+            Self::Unix(path) => write!(f, "unix://{}", Untrusted::path(path)),
         }
     }
 }
@@ -530,6 +533,14 @@ fn shown(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_other_end_has_sent_is_quoted_safely() {
+        assert_eq!(
+            Fault::new("got \"\x1b[31m\u{9b}\n\u{202e}\"").text,
+            r#"got "\u{1b}[31m\u{9b}\n\u{202e}""#
+        );
+    }
 
     fn pair() -> (Wire, Wire) {
         let (a, b) = UnixStream::pair().unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dockline::engine::{ClientInfo, PeerAddr, Upstream};
 use dockline::proxy::ExchangeEnd;
+use dockline::untrusted::Untrusted;
 
 use super::*;
 use crate::absolute_path::AbsolutePath;
@@ -57,7 +58,7 @@ fn events_in_words() {
             "as many connections as may be open (320); new ones wait until some end",
         ),
         (
-            Event::HandshakeFailed { client: &client, reason: "no \"x\"\r\n\u{202e}" },
+            Event::HandshakeFailed { client: &client, reason: Untrusted::new("no \"x\"\r\n\u{202e}") },
             Level::Info,
             r#"listener main: TLS handshake with 192.0.2.7:51514 failed: no "x"\r\n\u{202e}"#,
         ),

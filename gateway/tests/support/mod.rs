@@ -129,7 +129,7 @@ fn converse(stream: UnixStream, name: &str) {
     }
 }
 
-fn read_head(reader: &mut impl BufRead) -> Option<String> {
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
     let mut head = String::new();
     loop {
         match reader.read_line(&mut head) {
@@ -242,6 +242,15 @@ impl Gateway {
         });
         // Made first, so that a gateway that does not become ready is killed, too.
         let mut gateway = Self { child, manager, log, ready: String::new() };
+        gateway.ready = gateway.manager.wait("READY=1");
+        gateway
+    }
+
+    /// As [`spawn`](Self::spawn), with a log that goes to a file only.
+    pub(crate) fn spawn_logging_to(dir: &TempDir, command: &mut Command, log: fs::File) -> Self {
+        let manager = Manager::new(dir);
+        let child = command.env("NOTIFY_SOCKET", &manager.address).stderr(log).spawn().unwrap();
+        let mut gateway = Self { child, manager, log: channel().1, ready: String::new() };
         gateway.ready = gateway.manager.wait("READY=1");
         gateway
     }

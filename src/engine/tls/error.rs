@@ -4,6 +4,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::untrusted::Untrusted;
+
 /// A rule that TLS material breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,7 +70,7 @@ impl TlsError {
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.subject)?;
+        write!(f, "{}: ", Untrusted::new(&self.subject))?;
         match self.kind {
             TlsErrorKind::Unreadable => f.write_str("cannot be read"),
             TlsErrorKind::KeyExposed(mode) => {
@@ -86,7 +88,8 @@ impl fmt::Display for TlsError {
             TlsErrorKind::ServerName => f.write_str("neither a DNS name nor an IP address"),
             TlsErrorKind::Provider => f.write_str("the cryptography does not work"),
         }?;
-        self.source.as_ref().map_or(Ok(()), |source| write!(f, ": {source}"))
+        // It may quote a certificate.
+        self.source.as_ref().map_or(Ok(()), |source| write!(f, ": {}", Untrusted::new(source.to_string())))
     }
 }
 

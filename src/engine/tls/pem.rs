@@ -35,7 +35,7 @@ impl Pem {
     /// [`TlsErrorKind::Unreadable`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TlsError> {
         let path = path.as_ref();
-        let name = path.display().to_string();
+        let name = path.to_string_lossy().into_owned();
         match fs::read(path) {
             Ok(text) => Ok(Self { name, text }),
             Err(error) => Err(TlsError::new(name, TlsErrorKind::Unreadable).because(error)),
@@ -127,7 +127,7 @@ impl Credentials {
 /// [`TlsErrorKind::KeyExposed`]; [`TlsErrorKind::Unreadable`] if the file cannot be looked at.
 pub fn check_key_file(path: impl AsRef<Path>) -> Result<(), TlsError> {
     let path = path.as_ref();
-    let error = |kind| TlsError::new(path.display().to_string(), kind);
+    let error = |kind| TlsError::new(path.to_string_lossy(), kind);
     let metadata = fs::metadata(path).map_err(|cause| error(TlsErrorKind::Unreadable).because(cause))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 { Ok(()) } else { Err(error(TlsErrorKind::KeyExposed(mode))) }

@@ -6,6 +6,8 @@
 //! itself, and before what Docker has, which drops what it has not published: the place of Docker's own ports. What is
 //! overruled is the policy of the chain, never a rule of the operator's.
 
+use dockline::untrusted::Untrusted;
+
 use super::{Rule, Tool, id_in, tag};
 
 const PREFIX: &str = "DOCKLINE-";
@@ -51,7 +53,7 @@ pub(super) fn replace(id: &str, rules: &[Rule]) -> Result<(), String> {
         for tool in removal(program, id, &nat, &filter) {
             tool.run()?;
         }
-        if let Some(line) = rules.first().and_then(|_| dead_end(&filter)) {
+        if let Some(line) = rules.first().and_then(|_| dead_end(&filter)).map(Untrusted::new) {
             log::warn!(
                 "{program}: `{line}` comes before the rules of this publication: connections need a rule before \
                  that one, in {DOCKER_USER} or FORWARD"

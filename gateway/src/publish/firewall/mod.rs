@@ -20,6 +20,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self as unix, UnixListener};
 use std::process::{Command, Stdio};
 
+use dockline::untrusted::{Line, Untrusted};
+
 use super::args::FirewallKind;
 use super::container::{Subnet, Target};
 use super::ports::{Mapping, Proto};
@@ -109,16 +111,16 @@ impl Tool {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed").trim();
+        let said = output.stderr.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let line = Untrusted::new(said.into_iter().find(|line| !line.is_empty()).unwrap_or(b"it failed"));
         let hint = if rustix::process::geteuid().is_root() { "" } else { "; the firewall is root's" };
-        Err(format!("{} {}: {line}{hint}", self.program, self.arguments.join(" ")))
+        Err(format!("{} {}: {line}{hint}", self.program, Untrusted::new(self.arguments.join(" "))))
     }
 }
 
 impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.program, self.arguments.join(" "))?;
+        write!(f, "{} {}", self.program, Line(self.arguments.join(" ")))?;
         if !self.input.is_empty() {
             write!(f, " <<'EOF'\n{}EOF", self.input)?;
         }
