@@ -21,8 +21,9 @@ use crate::sessions::Sessions;
 /// How long a client may be silent, and unanswered, before it is forgotten. The original's figure.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// Clients at a time; the one that was silent longest makes room for a new one.
-const SESSIONS: usize = 4096;
+/// Clients at a time, unless the forwarder has a limit of its own; the one that was silent longest makes room for a new
+/// one.
+pub const SESSIONS: usize = 4096;
 
 /// How often a wake-up is tried. The kernel has no reason to refuse the first one.
 const WAKE_TRIES: usize = 8;
@@ -149,6 +150,8 @@ pub struct Forwarder {
     /// Whether it sees the addresses of its clients.
     transparent: bool,
     sessions: Sessions<Client, Session>,
+    /// Clients at a time.
+    most: usize,
     /// Sockets that may have something to read: mio tells it once, so it is remembered until they are dry.
     queue: VecDeque<Token>,
     batch: Batch,
@@ -182,6 +185,7 @@ impl Forwarder {
             container,
             transparent,
             sessions: Sessions::new(),
+            most: SESSIONS,
             queue: VecDeque::new(),
             batch: Batch::new(),
             inbox: None,
@@ -189,6 +193,11 @@ impl Forwarder {
             warned: false,
             log,
         })
+    }
+
+    /// Has room for so many clients at a time, at least one.
+    pub fn limit_clients(&mut self, most: usize) {
+        self.most = most.max(1);
     }
 
     /// A handle, to be used from anywhere.
@@ -400,7 +409,7 @@ impl Forwarder {
             }
             return Ok(None);
         }
-        if self.sessions.len() >= SESSIONS {
+        if self.sessions.len() >= self.most {
             self.sessions.remove_oldest();
         }
         let source = self.transparent.then_some(client.peer);

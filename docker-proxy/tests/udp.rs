@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 
+use dockline_docker_proxy::udp::Forwarder;
 use support::{PATIENCE, Start, publish};
 
 /// The most that fits into an IPv4 packet.
@@ -231,4 +232,27 @@ fn udp_hops_are_counted() {
         batch.receive(&container).unwrap();
         assert_eq!(batch.hops(0), Some(wanted));
     }
+}
+
+#[test]
+fn udp_a_limit_of_clients() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    let mut forwarder = Forwarder::new(socket.into(), Some(echo()), false, |text| panic!("{text}")).unwrap();
+    forwarder.limit_clients(2);
+    let handle = forwarder.handle().unwrap();
+    let running = thread::spawn(move || forwarder.run());
+    let open = || {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        handle.report(move |report| sender.send(report.open.len()).unwrap());
+        receiver.recv_timeout(PATIENCE).unwrap()
+    };
+    // The first one has to make room for the third, and comes back in the place of the second.
+    let clients: Vec<UdpSocket> = (0..3).map(|_| client("127.0.0.1", at)).collect();
+    for (number, wanted) in [(0, 1), (1, 2), (2, 2), (0, 2)] {
+        exchange(&clients[number], b"hello");
+        assert_eq!(open(), wanted);
+    }
+    handle.stop();
+    running.join().unwrap().unwrap();
 }

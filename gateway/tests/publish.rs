@@ -164,6 +164,80 @@ fn a_killed_one_leaves_nothing_for_long() {
     assert_eq!(dir.path("state").read_dir().unwrap().count(), 0);
 }
 
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn a_circle_is_refused() {
+    let dir = TempDir::new();
+    let (one, other) = (free_port().to_string(), free_port().to_string());
+    let crossing = [format!("{one}:{other}"), format!("{other}:{one}")];
+    for arguments in [
+        vec!["--to", "127.0.0.1", &one],
+        vec!["--to", "127.0.0.1", "--proto", "udp", &one],
+        vec!["--to", "127.0.0.1", &crossing[0], &crossing[1]],
+    ] {
+        let output = finish(&mut command(&dir, &[&["publish"], &arguments[..]].concat()));
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains("published here itself"), "{arguments:?}: {}", stderr(&output));
+        let detached = [&["publish", "--detach"], &arguments[..]].concat();
+        let output = finish(&mut command(&dir, &detached));
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains("published here itself"), "{arguments:?}: {}", stderr(&output));
+    }
+    assert!(!dir.path("state").exists());
+
+    // Two of them.
+    let mut first = Publication::start(&dir, &["--to", "127.0.0.1", &format!("127.0.0.1:{one}:{other}")], 1);
+    let output = finish(&mut command(&dir, &["publish", "--to", "127.0.0.1", &crossing[1]]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("leads back here by way of"), "{}", stderr(&output));
+    assert_eq!(listed(&dir).len(), 1);
+    first.signal(Signal::TERM);
+    assert!(first.child.wait().unwrap().success());
+}
+
+/// Publications of different users do not see each other: then the circle is bounded.
+#[test]
+fn a_circle_that_cannot_be_seen_ends() {
+    let (one, other) = (TempDir::new(), TempDir::new());
+    let (first, second) = (free_port(), free_port());
+    let ports = |from: u16, to: u16| [format!("127.0.0.1:{from}:{to}"), format!("127.0.0.1:{from}:{to}/udp")];
+    let (forth, back) = (ports(first, second), ports(second, first));
+    let mut publications = [
+        Publication::start(&one, &["--to", "127.0.0.1", &forth[0], &forth[1]], 2),
+        Publication::start(&other, &["--to", "127.0.0.1", &back[0], &back[1]], 2),
+    ];
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"round and round", publications[0].at[1]).unwrap();
+    let clients = || -> u64 {
+        let udp =
+            |dir| listed(dir).iter().find(|port| port["proto"] == "udp").unwrap()["connections"].as_u64();
+        udp(&one).unwrap() + udp(&other).unwrap()
+    };
+    until("the datagram has used up its hops", || clients() >= 63);
+    assert_eq!(clients(), 63);
+    for publication in &mut publications {
+        publication.signal(Signal::TERM);
+        assert!(publication.child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_closed_port_is_a_reset() {
+    let dir = TempDir::new();
+    for ip in ["127.0.0.1", "::1"] {
+        let closed = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().to_string();
+        let publication = Publication::start(&dir, &["--to", &closed, "127.0.0.1:0:9"], 1);
+        let mut client = TcpStream::connect(publication.at[0]).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let error = client.read(&mut [0]).expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{ip}");
+    }
+}
+
 #[test]
 fn mistakes_are_explained() {
     let dir = TempDir::new();

@@ -5,6 +5,7 @@
 //! the firewall's rules if there are any, and can be asked and ended through a socket ([`control`]).
 
 pub(crate) mod args;
+mod circle;
 mod container;
 mod control;
 mod detach;
@@ -72,6 +73,7 @@ fn fail_with(result: Result<ExitCode, String>) -> ExitCode {
 fn rehearse(args: &PublishArgs) -> Result<ExitCode, String> {
     let (backend, mappings) = args.plan()?;
     let target = locate(args, &backend)?.0;
+    circle::refuse_own(&mappings, target.ip)?;
     if let Err(problem) = firewall::check_forwarding(target.ip) {
         output::tell(problem);
     }
@@ -107,6 +109,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
 
     let bound = Bound::new(&mappings)?;
     let mappings = bound.mappings();
+    circle::refuse_own(&mappings, target.ip)?;
     let claim = state.claim()?;
     let mut firewall = None;
     if args.dnat {
@@ -133,6 +136,8 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         dnat: firewall.is_some(),
     });
     serve_control(&claim, &shared, &sender)?;
+    // Now that others can see this one: of two that begin at once, at least one sees the other.
+    circle::refuse_by_way_of(&others(&state, &claim.id)?, &mappings, target.ip)?;
     let ended = sender.clone();
     spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
     if let Some(container) = container {
@@ -153,6 +158,12 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         let _ = output::print(shared.lines().join("\n") + "\n");
     }
     Ok(Publication { shared, firewall, wakes, asked: Vec::new(), stopping: false, _claim: claim }.run())
+}
+
+/// The ports of the other publications, as far as they tell.
+fn others(state: &StateDir, own: &str) -> Result<Vec<PortStatus>, String> {
+    let others = state.live()?.0.into_iter().filter(|live| live.id != own);
+    Ok(others.filter_map(|live| live.ports().ok()).flatten().collect())
 }
 
 /// Removes what killed processes have left behind.

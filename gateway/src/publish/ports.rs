@@ -13,7 +13,7 @@ use crate::suggest;
 /// Most ports in one range; a UDP port has a thread.
 const RANGE_MAX: u16 = 256;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Proto {
     Tcp,

@@ -16,6 +16,7 @@ use dockline::engine::{
     self, Address, EngineOptions, Event, Listener, ListenerHandle, ListenerSettings, Observer, OpenTunnel,
     PeerAddr, Service, Tunnel, Upstream, Workers,
 };
+use dockline::process;
 use dockline::proxy::ProxyProtocol;
 use dockline::sockets;
 use dockline_docker_proxy::udp;
@@ -27,6 +28,12 @@ use super::status::Client;
 
 /// How long a thread may take to say who is connected.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// TCP connections at a time, and UDP clients, of all ports together: more is a mistake, such as two publications that
+/// lead to each other without being able to see it.
+const CONNECTIONS: usize = 16_384;
+/// UDP clients that a port has room for, however many ports there are.
+const CLIENTS_OF_PORT: usize = 64;
 
 /// Ports that are bound, and not served yet.
 pub(crate) struct Bound(Vec<(Mapping, OwnedFd)>);
@@ -125,10 +132,14 @@ impl Relay {
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let ledger = Arc::new(Ledger::default());
         let observer: Arc<dyn Observer> = ledger.clone();
-        let workers = Workers::start(threads, &EngineOptions::default(), &observer)
+        let descriptors = process::raise_descriptor_limit().unwrap_or_default();
+        let connections = Some(connections(descriptors, threads));
+        let options = EngineOptions { connections, ..EngineOptions::default() };
+        let workers = Workers::start(threads, &options, &observer)
             .map_err(|error| format!("the workers do not start: {error}"))?;
         let mut relay =
             Self { handles: workers.handles().to_vec(), ports: Vec::new(), proxy_protocol, ledger };
+        let clients = clients(bound.0.iter().filter(|(mapping, _)| mapping.proto == Proto::Udp).count());
         for (mapping, socket) in bound.0 {
             let server = match mapping.proto {
                 Proto::Tcp => {
@@ -138,7 +149,7 @@ impl Relay {
                     Server::Tcp(handle)
                 }
                 Proto::Udp => Server::Udp(
-                    serve_udp(socket, &mapping, target)
+                    serve_udp(socket, &mapping, target, clients)
                         .map_err(|error| format!("cannot serve {mapping}: {error}"))?,
                 ),
             };
@@ -247,9 +258,26 @@ fn peer(peer: &PeerAddr) -> String {
     }
 }
 
-fn serve_udp(socket: OwnedFd, mapping: &Mapping, target: Option<IpAddr>) -> io::Result<udp::Handle> {
+/// Connections that each worker has room for. Each takes two descriptors, and there are others.
+fn connections(descriptors: u64, threads: NonZeroUsize) -> usize {
+    let possible = usize::try_from(descriptors / 3).unwrap_or(usize::MAX).saturating_sub(64);
+    (possible.min(CONNECTIONS) / threads).max(1)
+}
+
+/// Clients that each of so many UDP ports has room for.
+fn clients(ports: usize) -> usize {
+    (CONNECTIONS / ports.max(1)).clamp(CLIENTS_OF_PORT, udp::SESSIONS)
+}
+
+fn serve_udp(
+    socket: OwnedFd,
+    mapping: &Mapping,
+    target: Option<IpAddr>,
+    clients: usize,
+) -> io::Result<udp::Handle> {
     let target = target.map(|ip| SocketAddr::new(ip, mapping.port));
     let mut forwarder = udp::Forwarder::new(socket, target, false, |text| log::warn!("{text}"))?;
+    forwarder.limit_clients(clients);
     let handle = forwarder.handle()?;
     thread::Builder::new().name(mapping.listen.port().to_string()).spawn(move || {
         if let Err(error) = forwarder.run() {
@@ -311,5 +339,27 @@ impl Observer for Ledger {
             Event::Panicked => log::error!("a connection ended by a panic; please report it"),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_is_bounded() {
+        let threads = |count| NonZeroUsize::new(count).unwrap();
+        for (descriptors, count, wanted) in [
+            (1 << 30, 1, CONNECTIONS),
+            (1 << 30, 4, CONNECTIONS / 4),
+            (3 * (16_384 + 64), 1, CONNECTIONS),
+            (3 * (16_383 + 64), 1, CONNECTIONS - 1),
+            (1024, 2, 138),
+            (0, 8, 1),
+        ] {
+            assert_eq!(connections(descriptors, threads(count)), wanted, "{descriptors} {count}");
+        }
+        let all = [0, 1, 4, 5, 256, 1000].map(clients);
+        assert_eq!(all, [4096, 4096, 4096, 3276, 64, 64]);
     }
 }
