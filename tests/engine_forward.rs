@@ -4,12 +4,12 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn an_upstream_that_ends_cleanly_is_no_reset() {
         let mut server = accept(&listener);
         server.write_all(b"bye").unwrap();
         // A reset that came before the bytes were passed on might take them with it.
-        std::io::Read::read_exact(&mut client, &mut [0; 3]).unwrap();
+        client.read_exact(&mut [0; 3]).unwrap();
         ending.inflict(server);
         assert_eq!(read_rest(&mut client), (String::new(), ending));
     }
@@ -182,11 +182,45 @@ fn no_name_of_a_unix_socket_leads_back() {
             std::os::unix::fs::symlink("d.sock", ring.dir.join("link")).unwrap();
             std::fs::hard_link(ring.dir.join("d.sock"), ring.dir.join("hard")).unwrap();
         }
-        let (socket, at) = listen();
-        // Both are there before the first connection comes.
+        let own = unix.local_addr().unwrap();
         ring.listen(unix, false, vec![Address::Unix(to.clone())]);
+        // On a Unix socket there are no resets. Once it has ended one connection, it is known to all workers.
+        let mut early = UnixStream::connect_addr(&own).unwrap();
+        early.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        assert_eq!(early.read(&mut [0]).unwrap(), 0, "{name}");
+        let (socket, at) = listen();
         ring.listen(socket, false, vec![Address::Unix(to)]);
         ring.refuses(name, at, false, 1);
+    }
+}
+
+/// Two hosts know nothing of each other's listeners: each hop has one hop less to go.
+#[test]
+fn a_circle_of_two_hosts_is_left() {
+    for ip in ["127.0.0.1", "::1"] {
+        for http in [false, true] {
+            let rings = [Ring::new("here"), Ring::new("there")];
+            let sockets = [0, 1].map(|_| TcpListener::bind((ip, 0)).unwrap());
+            let at = [0, 1].map(|place: usize| sockets[place].local_addr().unwrap());
+            for (ring, (socket, next)) in rings.iter().zip(sockets.into_iter().zip([at[1], at[0]])) {
+                ring.listen(socket, http, vec![tcp(next)]);
+            }
+            let mut client = patient(TcpStream::connect(at[0]).unwrap());
+            if http {
+                send(&mut client, GET);
+                assert!(read_head(&mut client).starts_with("HTTP/1.1 502 "), "{ip}");
+            } else {
+                assert_eq!(read_rest(&mut client), (String::new(), Ending::Reset), "{ip}");
+            }
+            let accepted: u64 = rings.iter().map(|ring| ring.workers.stats().accepted).sum();
+            // Of who came before the worker had the listener it is not known.
+            assert!((64..=66).contains(&accepted), "{ip}, {http}: {accepted}");
+            for ring in rings {
+                ring.workers.stop();
+                ring.workers.join().unwrap();
+                std::fs::remove_dir_all(ring.dir).unwrap();
+            }
+        }
     }
 }
 

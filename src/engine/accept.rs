@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use mio::unix::SourceFd;
 
-use super::core::{Core, End, Owner};
+use super::core::{Core, End, HOPS, Owner};
 use super::forward::ForwardSession;
 use super::handle::Accepted;
 #[cfg(feature = "tls")]
@@ -73,6 +73,7 @@ impl Port {
             // What is accepted inherits these, and costs no call of its own.
             let _ = sys::set_nodelay(socket.as_fd());
             let _ = sys::set_keepalive(socket.as_fd());
+            let _ = sys::save_syn(socket.as_fd());
             if matches!(handle.settings().service, Service::Http(_)) {
                 // Clients of HTTP and of TLS speak first: the kernel wakes us when they have.
                 let _ = sys::set_defer_accept(socket.as_fd());
@@ -176,8 +177,10 @@ pub(super) fn begin(accepted: Accepted, token: Token, core: &mut Core) -> io::Re
     let ready = Readiness { read: deferred, write: true, hup: false };
     let info =
         ClientInfo { peer, listener: Arc::clone(&settings.name), tls: is_tls(&settings), identity: None };
+    let hops = hops_left(socket.as_fd(), &info.peer);
     let stream = stream(socket, &settings)?;
-    let client = core.link_as(stream, Owner::session(token, Side::Downstream), is_tcp, ready)?;
+    let mut client = core.link_as(stream, Owner::session(token, Side::Downstream), is_tcp, ready)?;
+    client.hops = hops;
     let info = Box::new(info);
     #[cfg(feature = "tls")]
     if !matches!(client.stream, Stream::Plain(_)) {
@@ -185,6 +188,20 @@ pub(super) fn begin(accepted: Accepted, token: Token, core: &mut Core) -> io::Re
         return Ok(Session::new(Kind::Handshake(Box::new(session))));
     }
     Ok(Session::new(serve(client, info, settings, token, core)))
+}
+
+/// The hops that an upstream's connection may have: as a router does, one less than the client's has left. So gateways that
+/// lead to each other do not for ever. Somebody on another host who comes with the last hop has reasons of his own (BGP).
+fn hops_left(client: BorrowedFd<'_>, peer: &PeerAddr) -> u8 {
+    let PeerAddr::Ip(peer) = peer else { return HOPS };
+    match sys::saved_hops(client) {
+        Some(0 | 1) => {
+            let ip = peer.ip().to_canonical();
+            if ip.is_loopback() || sys::is_local(ip) { 0 } else { HOPS }
+        }
+        Some(hops) => HOPS.min(hops - 1),
+        None => HOPS,
+    }
 }
 
 /// What a connection is for, once its bytes can be read.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::{Core, End, Owner};
+use super::core::{Core, End, HOPS, Owner};
 use super::handle::{Command, count};
 use super::observe::Event;
 use super::own;
@@ -33,6 +33,8 @@ pub(super) struct Connect {
     owner: Token,
     /// Whose address the upstream is to see.
     client: Option<SocketAddr>,
+    /// How far it may go.
+    hops: u8,
     time: Duration,
     #[cfg(feature = "tls")]
     handshake_time: Duration,
@@ -80,11 +82,12 @@ pub(super) enum Progress {
 }
 
 impl Connect {
-    pub(super) fn new(upstream: Arc<Upstream>, owner: Token, limits: &Limits, core: &Core) -> Self {
+    pub(super) fn new(upstream: Arc<Upstream>, owner: Token, limits: &Limits, hops: u8, core: &Core) -> Self {
         Self {
             upstream,
             owner,
             client: None,
+            hops,
             time: limits.connect_time,
             #[cfg(feature = "tls")]
             handshake_time: limits.handshake_time,
@@ -229,10 +232,11 @@ impl Connect {
     fn connect_tcp(&mut self, address: SocketAddr, core: &mut Core) {
         self.deadline = core.now + self.time;
         let name = format!("tcp://{address}");
-        if core.own.has_inet(address, core.now) {
+        if self.hops == 0 || core.own.has_inet(address, core.now) {
             return self.failed(&name, &own::refusal(), core);
         }
-        match sys::connect_stream(address, self.client) {
+        let hops = (self.hops < HOPS).then_some(self.hops);
+        match sys::connect_stream(address, self.client, hops) {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
                 if !address.ip().to_canonical().is_loopback() {

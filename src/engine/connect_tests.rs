@@ -8,6 +8,7 @@ fn asking_for(name: &str) -> Connect {
         upstream: Arc::new(Upstream::new("daemon", Vec::new())),
         owner: Token::NOTHING,
         client: None,
+        hops: HOPS,
         time: Duration::ZERO,
         #[cfg(feature = "tls")]
         handshake_time: Duration::ZERO,

@@ -94,7 +94,7 @@ impl Core {
             self.links.remove(token);
             return Err(error);
         }
-        Ok(End { stream, link: token, is_tcp, watches_write: !ready.write, ready })
+        Ok(End { stream, link: token, is_tcp, watches_write: !ready.write, ready, hops: HOPS })
     }
 
     /// Forgets the events of a connection. Closing its descriptor takes it off the poller.
@@ -110,6 +110,9 @@ impl Core {
     }
 }
 
+/// What connections leave with, if they did not come with less.
+pub(super) const HOPS: u8 = 64;
+
 /// A connection that the poller knows, and what it is ready for.
 #[derive(Debug)]
 pub(super) struct End {
@@ -119,6 +122,8 @@ pub(super) struct End {
     /// Whether the poller tells when it takes bytes again.
     pub(super) watches_write: bool,
     pub(super) ready: Readiness,
+    /// What a client's connection leaves the one to its upstream of hops (TTL); zero: there may be none.
+    pub(super) hops: u8,
 }
 
 impl End {
@@ -244,11 +249,11 @@ impl End {
 
     /// Begins to speak TLS with an upstream that is known as `host`.
     pub(super) fn into_tls_client(self, tls: &ClientTls, host: &str) -> Result<Self, io::Error> {
-        let Self { stream, link, is_tcp, watches_write, ready } = self;
+        let Self { stream, link, is_tcp, watches_write, ready, hops } = self;
         let stream = match stream {
             Stream::Plain(socket) => Stream::Tls(Box::new(tls.connect(socket, host)?)),
             stream @ Stream::Tls(_) => stream,
         };
-        Ok(Self { stream, link, is_tcp, watches_write, ready })
+        Ok(Self { stream, link, is_tcp, watches_write, ready, hops })
     }
 }

@@ -35,7 +35,7 @@ impl ForwardSession {
         token: Token,
         core: &Core,
     ) -> Self {
-        let mut connect = Connect::new(Arc::clone(upstream), token, settings.limits(), core);
+        let mut connect = Connect::new(Arc::clone(upstream), token, settings.limits(), client.hops, core);
         if let (true, PeerAddr::Ip(client)) = (upstream.transparent, &info.peer) {
             connect = connect.on_behalf_of(*client);
         }

@@ -272,7 +272,7 @@ impl HttpSession {
             count(&core.handle.shared.counters.reuses, 1);
             return self.open(end, true, core);
         }
-        let mut connect = Connect::new(target, self.token, self.settings.limits(), core);
+        let mut connect = Connect::new(target, self.token, self.settings.limits(), self.client.hops, core);
         let progress = connect.advance(core);
         self.upstream = Way::Connecting(Box::new(connect));
         self.connected(progress, core);

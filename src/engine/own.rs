@@ -127,7 +127,7 @@ fn place(socket: BorrowedFd<'_>) -> io::Result<Option<Place>> {
     })
 }
 
-/// What such a connection is refused with.
+/// What a connection is refused with that would come back.
 pub(super) fn refusal() -> io::Error {
-    io::Error::other("it is a listener of this process: connections would go round in a circle")
+    io::Error::other("it leads back to a listener here: connections would go round in a circle")
 }

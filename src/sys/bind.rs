@@ -30,9 +30,13 @@ pub(crate) fn bind_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// A TCP socket that connects to `peer`, non-blocking: the connection may be there later, or fail later. With a
-/// client it comes from the address of that, see [`source`].
-pub(crate) fn connect_stream(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
-    match connect(peer, libc::SOCK_STREAM, client)? {
+/// client it comes from the address of that, see [`source`]; with hops it goes no farther.
+pub(crate) fn connect_stream(
+    peer: SocketAddr,
+    client: Option<SocketAddr>,
+    hops: Option<u8>,
+) -> io::Result<OwnedFd> {
+    match connect(peer, libc::SOCK_STREAM, client, hops)? {
         (fd, Ok(())) => Ok(fd),
         (fd, Err(error)) => match error.raw_os_error() {
             // The other two tell of an earlier call on the same socket, which a signal interrupted.
@@ -44,13 +48,15 @@ pub(crate) fn connect_stream(peer: SocketAddr, client: Option<SocketAddr>) -> io
 
 /// A UDP socket that speaks with `peer` alone, non-blocking; client as for [`connect_stream`].
 pub(crate) fn connect_datagram(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
-    let (fd, connected) = connect(peer, libc::SOCK_DGRAM, client)?;
+    let (fd, connected) = connect(peer, libc::SOCK_DGRAM, client, None)?;
     connected.map(|()| fd)
 }
 
 /// Whether an address is one of this host's: whoever speaks with it speaks from it.
 pub(crate) fn is_local(ip: IpAddr) -> bool {
-    let Ok((fd, Ok(()))) = connect(SocketAddr::new(ip, 9), libc::SOCK_DGRAM, None) else { return false };
+    let Ok((fd, Ok(()))) = connect(SocketAddr::new(ip, 9), libc::SOCK_DGRAM, None, None) else {
+        return false;
+    };
     matches!(super::local_address(fd.as_fd()), Ok(Some(local)) if local.ip() == ip)
 }
 
@@ -63,8 +69,12 @@ fn connect(
     peer: SocketAddr,
     kind: libc::c_int,
     client: Option<SocketAddr>,
+    hops: Option<u8>,
 ) -> io::Result<(OwnedFd, io::Result<()>)> {
     let fd = socket(peer, kind)?;
+    if let Some(hops) = hops {
+        set_hops(fd.as_fd(), peer.is_ipv6(), hops)?;
+    }
     if let Some(source) = client.and_then(|client| source(client, peer)) {
         set_source(fd.as_fd(), source)?;
     }
@@ -96,6 +106,15 @@ fn set_source(fd: BorrowedFd<'_>, source: IpAddr) -> io::Result<()> {
     // For IPv6, too.
     set_int_option(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     bind(fd, SocketAddr::new(source, 0))
+}
+
+/// Has what leaves a socket of a family have a hop limit.
+pub(super) fn set_hops(fd: BorrowedFd<'_>, is_ipv6: bool, hops: u8) -> io::Result<()> {
+    if is_ipv6 {
+        set_int_option(fd, libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, hops.into())
+    } else {
+        set_int_option(fd, libc::SOL_IP, libc::IP_TTL, hops.into())
+    }
 }
 
 /// Whether this process may connect from addresses of others. The error is the kernel's reason why not.

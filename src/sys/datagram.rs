@@ -55,10 +55,8 @@ pub(crate) fn enable_destination(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Has datagrams leave with a hop limit.
 pub(crate) fn set_hops(fd: BorrowedFd<'_>, hops: u8) -> io::Result<()> {
-    match int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
-        libc::AF_INET6 => set_int_option(fd, libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, hops.into()),
-        _ => set_int_option(fd, libc::SOL_IP, libc::IP_TTL, hops.into()),
-    }
+    let is_ipv6 = int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? == libc::AF_INET6;
+    super::bind::set_hops(fd, is_ipv6, hops)
 }
 
 /// Receives what is there, at most [`SLOTS`] datagrams, each into its [`SLOT_BYTES`] of `buffer`.

@@ -44,6 +44,34 @@ pub(crate) fn poll_write(fd: BorrowedFd<'_>) -> (bool, bool) {
     (poll.revents & libc::POLLOUT != 0, poll.revents & (libc::POLLERR | libc::POLLHUP) != 0)
 }
 
+/// Has the kernel keep the SYN of what a listener accepts, for [`saved_hops`].
+pub(crate) fn save_syn(listener: BorrowedFd<'_>) -> io::Result<()> {
+    set_int_option(listener, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, 1)
+}
+
+/// The hop limit (TTL) that an accepted connection came with, told once. `None` if its SYN was not kept, as in a flood of
+/// them.
+pub(crate) fn saved_hops(fd: BorrowedFd<'_>) -> Option<u8> {
+    // Longer than both headers can be.
+    let mut headers = [0_u8; 256];
+    let mut len = socklen::<[u8; 256]>();
+    // SAFETY: the pointer and the length describe `headers`, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SAVED_SYN,
+            headers.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    match headers[0] >> 4 {
+        4 if result == 0 && len >= 20 => Some(headers[8]),
+        6 if result == 0 && len >= 40 => Some(headers[7]),
+        _ => None,
+    }
+}
+
 /// Has a TCP listener give a connection out when its peer has sent something, or a second later.
 pub(crate) fn set_defer_accept(fd: BorrowedFd<'_>) -> io::Result<()> {
     set_int_option(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)

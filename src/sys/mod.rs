@@ -42,8 +42,8 @@ pub(crate) use epoll::watch_level;
 pub(crate) use eventfd::EventFd;
 #[cfg(feature = "engine")]
 pub(crate) use inherit::{
-    is_listening, is_unix, max_open_files, peer_credentials, poll_write, set_defer_accept, set_nonblocking,
-    take_error,
+    is_listening, is_unix, max_open_files, peer_credentials, poll_write, save_syn, saved_hops,
+    set_defer_accept, set_nonblocking, take_error,
 };
 pub(crate) use pipe::{Pipe, splice};
 #[cfg(feature = "engine")]
