@@ -1799,7 +1799,8 @@ dockline_status dockline_conn_feed(struct dockline_conn *conn,
                                    uint64_t now_ms);
 
 /**
- * Says that a side sends no more: its stream ended cleanly.
+ * Notes that a side sends no more: its stream ended. A client's TLS stream that ended without its close_notify counts,
+ * since a request tells by itself whether it is whole; an upstream's does not.
  *
  * @param conn   not in use by another call
  * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
@@ -1812,7 +1813,7 @@ dockline_status dockline_conn_feed_eof(struct dockline_conn *conn,
                                        uint64_t now_ms);
 
 /**
- * Says that the connection of a side failed: a reset, or the end of a TLS stream without its close_notify.
+ * Notes that the connection of a side failed: a reset, or the end of an upstream's TLS stream without its close_notify.
  *
  * @param conn   not in use by another call
  * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM

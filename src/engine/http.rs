@@ -431,8 +431,10 @@ impl HttpSession {
 
     fn ended(&mut self, from: Side, core: &Core) {
         let Some(end) = end_of(&mut self.client, &mut self.upstream, from) else { return };
+        // A request tells by itself where it ends, so a client may leave its close_notify out, as many do: dockerd answers
+        // them, too. An answer may last until its connection ends, and without a close_notify it was cut.
         // It stays readable: no event would tell a tunnel of this end again.
-        if end.stream.end_was_clean() {
+        if from == Side::Downstream || end.stream.end_was_clean() {
             self.conn.feed_eof(from, core.now);
         } else {
             self.conn.feed_error(from, core.now);
