@@ -297,3 +297,34 @@ fn a_request_that_is_refused_after_one_that_was_not() {
     drop((client, daemon));
     gate.close();
 }
+
+/// Input for a tunnel that did not come about, in the same write as the request, is not the next request.
+#[test]
+fn input_for_a_tunnel_that_there_is_not() {
+    let create = "POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    let not_found = "HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno";
+    for answer in [None, Some(""), Some("SSH-2.0-x\r\n"), Some(not_found), Some(OK)] {
+        let (listener, at) = listen();
+        let gate = match answer {
+            None => Gate::to(nobody()),
+            Some(_) => Gate::to(at),
+        };
+        let mut client = gate.connect();
+        send(&mut client, &format!("{ATTACH}{create}"));
+        let mut seen = String::new();
+        if let Some(answer) = answer {
+            let mut daemon = accept(&listener);
+            read_head(&mut daemon);
+            send(&mut daemon, answer);
+            daemon.shutdown(Shutdown::Write).unwrap();
+            seen = read_rest(&mut daemon).0;
+        }
+        let (got, ending) = read_rest(&mut client);
+        assert_eq!((got.matches("HTTP/1.1 ").count(), ending), (1, Ending::Clean), "{answer:?}: {got}");
+        assert!(got.contains("Connection: close\r\n") && seen.is_empty(), "{answer:?}: {got}, {seen}");
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().map(drop).unwrap_err().kind(), ErrorKind::WouldBlock, "{answer:?}");
+        drop(client);
+        gate.close();
+    }
+}

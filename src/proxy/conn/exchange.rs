@@ -109,9 +109,12 @@ impl Exchange {
         if let Some(refusal) = plan.refusal {
             return Err(Box::new((Refused::Plan(refusal.status()), head)));
         }
+        // What follows was meant for a tunnel, even where it comes after the answer that there is none: the client cannot
+        // know yet. Read as a request it would run under the client's name (RFC 9931).
+        let is_switch = plan.kind == RequestKind::Switch;
         let request = match BodyReader::new(framing, &config.limits) {
             None => RequestHalf::Received,
-            Some(reader) if plan.kind == RequestKind::Switch => {
+            Some(reader) if is_switch => {
                 if matches!(framing, BodyFraming::Length(length) if length > config.limits.held as u64) {
                     return Err(Box::new((Refused::Fault(LimitError::Held.into()), head)));
                 }
@@ -123,12 +126,10 @@ impl Exchange {
                 RequestHalf::Streaming { reader, writer }
             }
         };
-        // Bytes behind a CONNECT were never meant as a request (RFC 9931).
-        let is_connect = head.method() == b"CONNECT";
         let asks_close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
         let gathering = matches!(request, RequestHalf::Gathering { .. });
         Ok(Box::new(Self {
-            no_reuse: (plan.kind == RequestKind::Switch).then_some(NoReuse::SwitchProposed),
+            no_reuse: is_switch.then_some(NoReuse::SwitchProposed),
             // A body that is here already needs no permission.
             send_expect: head.expects_continue() && !gathering,
             head,
@@ -138,8 +139,8 @@ impl Exchange {
             request,
             response: ResponseHalf::Unasked,
             link: Link::Wanted,
-            close: asks_close || is_connect,
-            linger: is_connect,
+            close: asks_close || is_switch,
+            linger: is_switch,
             until_close: false,
             retried: false,
             half_closed: false,

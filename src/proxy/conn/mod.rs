@@ -206,7 +206,8 @@ impl ProxyConn {
         self.settle(now);
     }
 
-    /// A side sends no more: its stream ended cleanly.
+    /// A side sends no more: its stream ended. So did the client's when TLS ended without a close_notify, since a request
+    /// tells by itself whether it is whole; the upstream's did not.
     pub fn feed_eof(&mut self, side: Side, now: Instant) {
         self.restart_clocks(now);
         self.port_mut(side).ended = true;
@@ -217,7 +218,7 @@ impl ProxyConn {
         self.settle(now);
     }
 
-    /// The connection of a side failed: a reset, or the end of a TLS stream without its close_notify.
+    /// The connection of a side failed: a reset, or the end of the upstream's TLS stream without its close_notify.
     pub fn feed_error(&mut self, side: Side, now: Instant) {
         self.restart_clocks(now);
         self.port_mut(side).ended = true;

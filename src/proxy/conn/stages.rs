@@ -10,7 +10,6 @@ use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
 use crate::error::{ParseError, Side};
 use crate::h1::{BodyFraming, BodyWriter, Moved, RequestHead};
-use crate::proxy::hijack::RequestKind;
 use crate::proxy::reply::Reply;
 
 impl Stage {
@@ -278,7 +277,7 @@ impl ProxyConn {
     fn finish(&mut self, now: Instant) {
         let Stage::Exchange(exchange) = std::mem::replace(&mut self.stage, Stage::Closed) else { return };
         let tunnel = exchange.tunnel;
-        let keeps = !exchange.close && exchange.is_received() && !self.holds_tunnel_bytes(&exchange);
+        let keeps = !exchange.close && exchange.is_received();
         let lingers = exchange.linger || !exchange.is_received() || !self.down.input.is_empty();
         self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
         match tunnel {
@@ -293,12 +292,6 @@ impl ProxyConn {
             }
             None => self.close(false),
         }
-    }
-
-    /// Whether the client has sent what only a tunnel could have taken. Read as a request it would run under the
-    /// client's name.
-    pub(super) fn holds_tunnel_bytes(&self, exchange: &Exchange) -> bool {
-        exchange.plan.kind == RequestKind::Switch && !self.down.input.is_empty()
     }
 
     /// Gives the upstream's connection back as soon as it has answered: the client may take its time.

@@ -573,3 +573,118 @@ fn a_connection_that_nobody_asked_for_gets_nothing() {
     assert_eq!(bench.turn().daemon_got(), "");
     assert!(bench.client("}").daemon_got().ends_with("Content-Length: 2\r\n\r\n{}"));
 }
+
+/// Requests that propose a switch.
+const PROPOSALS: [&str; 8] = [
+    "POST /containers/x/attach?stdin=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+    "POST /containers/x/attach?stdin=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "POST /containers/x/attach?stdin=1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+    "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "POST /session HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "GET /app HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n",
+];
+
+/// Ways in which there is no tunnel after all: what they are called, and what happens to the request.
+const NO_TUNNEL: [(&str, fn(&mut Bench)); 17] = [
+    ("no daemon", |bench| bench.fail(UpstreamFailure::Unreachable)),
+    ("a daemon that accepts nothing", |bench| bench.fail(UpstreamFailure::Timeout)),
+    ("no descriptors", |bench| bench.fail(UpstreamFailure::Overloaded)),
+    ("an answer of the router", |bench| bench.conn.answer(&Reply::error(403, "no"), bench.now)),
+    ("404", |bench| bench.answered("HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno")),
+    ("200 with a length", |bench| bench.answered("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+    ("200 in chunks", |bench| {
+        bench.answered("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    }),
+    ("an error until the end", |bench| {
+        bench.answered("HTTP/1.1 409 no\r\n\r\nno");
+        bench.conn.feed_eof(Side::Upstream, bench.now);
+    }),
+    ("an error that is cut", |bench| {
+        bench.answered("HTTP/1.1 500 no\r\nContent-Length: 9\r\n\r\nno");
+        bench.conn.feed_eof(Side::Upstream, bench.now);
+    }),
+    ("304", |bench| bench.answered("HTTP/1.1 304 x\r\n\r\n")),
+    ("interim, then 401", |bench| {
+        bench.answered("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n");
+    }),
+    ("a switch to something else", |bench| {
+        bench.answered("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: else\r\nContent-Type: x\r\n\r\n");
+    }),
+    ("no HTTP", |bench| bench.answered("SSH-2.0-x\r\n\r\n")),
+    ("too many interim responses", |bench| bench.answered(&"HTTP/1.1 102 x\r\n\r\n".repeat(9))),
+    ("a daemon that leaves", |bench| {
+        bench.answered("");
+        bench.conn.feed_eof(Side::Upstream, bench.now);
+    }),
+    ("a daemon that resets", |bench| {
+        bench.answered("HTTP/1.1 2");
+        bench.conn.feed_error(Side::Upstream, bench.now);
+    }),
+    ("a daemon that takes nothing", |bench| {
+        bench.answered("");
+        bench.conn.output_refused(Side::Upstream, bench.now);
+        bench.conn.feed_eof(Side::Upstream, bench.now);
+    }),
+];
+
+impl Bench {
+    fn fail(&mut self, failure: UpstreamFailure) {
+        self.conn.upstream_failed(failure, self.now);
+    }
+
+    /// The daemon gets the request and sends this.
+    fn answered(&mut self, bytes: &str) {
+        self.conn.upstream_ready(None, false, self.now);
+        let n = self.conn.output(Side::Upstream).len();
+        self.conn.output_sent(Side::Upstream, n, self.now);
+        if !bytes.is_empty() {
+            self.conn.feed(Side::Upstream, bytes.as_bytes(), self.now);
+        }
+    }
+}
+
+/// Input for a tunnel is never a request, whenever it comes and however the tunnel did not come about.
+#[test]
+fn what_was_meant_for_a_tunnel_is_never_a_request() {
+    const INPUT: &str = "POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    for request in PROPOSALS {
+        for (end, happens) in NO_TUNNEL {
+            // Those do come about.
+            let accepts_any = request.contains("attach") && request.contains("Upgrade: tcp");
+            if (end == "a switch to something else" && accepts_any)
+                || (end.starts_with("200") && request.starts_with("CONNECT"))
+            {
+                continue;
+            }
+            for (early, drained) in [(true, false), (false, false), (true, true), (false, true)] {
+                let at = format!("{end}, early {early}, drained {drained}: {request:?}");
+                let mut bench = Bench::with(ConnConfig { allow_connect: true, ..ConnConfig::default() });
+                let input = if early { INPUT } else { "" };
+                bench.conn.feed(Side::Downstream, format!("{request}{input}").as_bytes(), bench.now);
+                if drained {
+                    bench.conn.drain(bench.now);
+                }
+                let asked = std::iter::from_fn(|| bench.conn.poll_event());
+                assert_eq!(
+                    asked.filter(|event| matches!(event, ConnEvent::NeedUpstream { .. })).count(),
+                    1,
+                    "{at}"
+                );
+                happens(&mut bench);
+                bench.turn();
+                if bench.conn.wants(Side::Downstream).read {
+                    bench.client(INPUT);
+                }
+                bench.sleep(bench.conn.config.limits.closing_time * 2);
+                let events = bench.events();
+                assert!(!events.iter().any(|event| event.starts_with("connect")), "{at}: {events:?}");
+                assert!(events.last().is_some_and(|event| event.starts_with("closed")), "{at}: {events:?}");
+                let got = bench.client_got();
+                assert!(got.contains("HTTP/1.1 ") && !got.contains("/create"), "{at}: {got}");
+                assert!(!bench.daemon_got().contains("/create"), "{at}");
+            }
+        }
+    }
+}

@@ -147,21 +147,9 @@ impl ProxyConn {
         if exchange.is_answered() && !exchange.is_received() {
             exchange.abandon_request();
         }
-        self.end_if_held();
-        let Stage::Exchange(exchange) = &self.stage else { return };
         let close = exchange.close;
         self.note_answer(head, now);
         self.write_response_head(head, body, close);
-    }
-
-    /// What was sent for a tunnel goes nowhere when there is none.
-    fn end_if_held(&mut self) {
-        if matches!(&self.stage, Stage::Exchange(exchange) if self.holds_tunnel_bytes(exchange)) {
-            self.down.input.clear();
-            if let Stage::Exchange(exchange) = &mut self.stage {
-                exchange.end_connection();
-            }
-        }
     }
 
     fn note_answer(&mut self, head: &ResponseHead, now: Instant) {
@@ -233,7 +221,6 @@ impl ProxyConn {
             exchange.abandon_request();
             self.down.input.clear();
         }
-        self.end_if_held();
         self.release_upstream(Some(NoReuse::Abandoned));
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         exchange.response = ResponseHalf::Ended;
