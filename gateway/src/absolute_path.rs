@@ -1,9 +1,11 @@
 #![forbid(unsafe_code)]
 //! Paths that lead to the same file for as long as the process lives, whatever becomes of its working directory.
 
+use std::env;
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::builder::{PathBufValueParser, TryMapValueParser, TypedValueParser, ValueParserFactory};
 use dockline::untrusted::Untrusted;
@@ -15,16 +17,24 @@ use serde::Deserialize;
 #[serde(try_from = "PathBuf")]
 pub(crate) struct AbsolutePath(PathBuf);
 
+/// Returns the directory in which the program was started, by the name that it had then. To be called first of all.
+pub(crate) fn start_directory() -> Option<&'static Path> {
+    static START: OnceLock<Option<PathBuf>> = OnceLock::new();
+    START.get_or_init(|| env::current_dir().ok()).as_deref()
+}
+
 impl AbsolutePath {
-    /// Completes a path by the working directory.
+    /// Completes a path by [`start_directory`].
     ///
     /// # Errors
-    /// When the path is empty, or relative and the working directory is gone; in words for whoever wrote it.
+    /// When the path is empty, or relative and that directory was gone; in words for whoever wrote it.
     pub(crate) fn new(path: impl Into<PathBuf>) -> Result<Self, String> {
         let path = path.into();
         if path.as_os_str().is_empty() {
             return Err("the path is empty".into());
         }
+        let start = start_directory();
+        let path = start.map_or_else(|| path.clone(), |start| start.join(&path));
         std::path::absolute(&path)
             .map(Self)
             .map_err(|error| format!("the working directory has no name ({error}); write an absolute path"))
@@ -78,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_relative_path_begins_at_the_working_directory() {
-        let here = std::env::current_dir().unwrap();
+        let here = env::current_dir().unwrap();
         for (written, wanted) in [
             ("a", here.join("a")),
             ("./a/b", here.join("a/b")),

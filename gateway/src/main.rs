@@ -41,6 +41,7 @@ use self::plan::Plan;
 const PROBLEM: u8 = 3;
 
 fn main() -> ExitCode {
+    absolute_path::start_directory();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return misunderstood(&error),

@@ -10,11 +10,16 @@ use std::process::ExitCode;
 
 use dockline::untrusted::Line;
 
-/// Returns the text with its own lines, and each of them printable.
+/// Returns the text with its own lines and tabs, and printable.
 pub(crate) fn printable(text: impl Display) -> String {
-    let text = text.to_string();
-    let lines: Vec<String> = text.split('\n').map(|line| Line(line).to_string()).collect();
-    lines.join("\n")
+    let mut out = String::new();
+    for c in text.to_string().chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c => out += &Line(c).to_string(),
+        }
+    }
+    out
 }
 
 /// Prints a result.
@@ -67,7 +72,7 @@ mod tests {
 
     #[test]
     fn lines_stay_and_are_printable() {
-        assert_eq!(printable("a\n\tb\x1b[m\r\n"), "a\n\\tb\\u{1b}[m\\r\n");
+        assert_eq!(printable("a\n\tb\x1b[m\r\n"), "a\n\tb\\u{1b}[m\\r\n");
     }
 
     #[test]

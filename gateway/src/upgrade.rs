@@ -24,6 +24,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use crate::absolute_path::start_directory;
+
 /// Tells the new process what its standard input is.
 const VARIABLE: &str = "DOCKLINE_HANDOVER";
 /// Behind the last socket. No key is spelt like this.
@@ -42,8 +44,6 @@ pub(crate) type Sockets = Vec<(String, OwnedFd)>;
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     path: PathBuf,
-    /// Where relative paths begin, by its name: another directory may have it by the time of an upgrade.
-    directory: PathBuf,
     arguments: Vec<OsString>,
 }
 
@@ -55,7 +55,7 @@ impl Program {
         // A link stays a link: it may lead to another version by the time of an upgrade.
         let path =
             if name.components().count() > 1 { std::path::absolute(name)? } else { env::current_exe()? };
-        Ok(Self { path, directory: env::current_dir()?, arguments: arguments.collect() })
+        Ok(Self { path, arguments: arguments.collect() })
     }
 
     /// Starts it anew, gives the sockets to it, waits until it serves, and says which process it is.
@@ -63,16 +63,23 @@ impl Program {
         let (ours, theirs) =
             net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|error| format!("no socket pair: {error}"))?;
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        // Another directory may have its name by now: that is where the configuration is read from.
+        if let Some(start) = start_directory().filter(|start| start.is_dir()) {
+            command.current_dir(start);
+        }
+        let child = command
             .args(&self.arguments)
-            .current_dir(&self.directory)
             .env(VARIABLE, "stdin")
             // They speak of this process.
             .env_remove("WATCHDOG_PID")
             .env_remove("LISTEN_PID")
             .stdin(Stdio::from(theirs))
-            .spawn()
-            .map_err(|error| format!("{} cannot be started: {error}", Untrusted::path(&self.path)))?;
+            .spawn();
+        // It has the new process's end of the socket pair: the end of that process must be seen.
+        drop(command);
+        let mut child =
+            child.map_err(|error| format!("{} cannot be started: {error}", Untrusted::path(&self.path)))?;
         match hand_over(&ours, sockets) {
             Ok(()) => Ok(child.id()),
             Err(error) => Err(failure(&mut child, &error)),

@@ -16,9 +16,13 @@ fn site(dir: &TempDir, upstream: &str) {
     fs::create_dir(dir.path("site")).unwrap();
     let address = dir.unix(upstream);
     let text = format!(
-        "[[listen]]\naddress = \"tcp://127.0.0.1:0\"\n[[upstream]]\nname = \"docker\"\naddress = \"{address}\"\n\
+        "[[listen]]\naddress = \"tcp://127.0.0.1:0\"\nupstream = \"docker\"\n\
+         [[upstream]]\nname = \"docker\"\naddress = \"{address}\"\n\
+         [[upstream]]\nname = \"other\"\naddress = \"tls://a\"\ntls = {{ ca = \"ca.pem\" }}\n\
          [log]\naccess = \"access.log\"\n"
     );
+    let authority = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+    fs::write(dir.path("site/ca.pem"), authority.cert.pem()).unwrap();
     fs::write(dir.path("site/d.toml"), text).unwrap();
 }
 
@@ -55,6 +59,7 @@ fn of_a_server_that_outlives_its_directory() {
 
     // A new version of the directory, as some deployments make it.
     fs::rename(dir.path("site"), dir.path("old")).unwrap();
+    fs::remove_file(dir.path("old/ca.pem")).unwrap();
     site(&dir, "two");
     gateway.signal(Signal::USR1);
     gateway.wait_log("the access log was reopened");
