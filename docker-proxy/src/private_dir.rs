@@ -19,6 +19,8 @@ const SHARED: u32 = 0o022;
 /// In a folder with this bit nobody may move or remove what is somebody else's.
 const STICKY: u32 = 0o1000;
 
+const WRITABLE: &str = "can be changed by other users (chmod go-w)";
+
 /// Where this user's running programs meet: `$XDG_RUNTIME_DIR/dockline`, or for root without one `/run/dockline`. It need
 /// not exist.
 ///
@@ -38,13 +40,17 @@ pub fn runtime_dir() -> Result<PathBuf, &'static str> {
 /// # Errors
 /// What mkdir(2) says, and those of [`verify`].
 pub fn create(path: &Path) -> io::Result<PathBuf> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => verify(path),
-    }
+    make(path)?;
+    verify(path)
+}
+
+/// The same for a folder that the user has chosen; answers as [`verify_own`] does.
+///
+/// # Errors
+/// What mkdir(2) says, and those of [`verify_own`].
+pub fn create_own(path: &Path) -> io::Result<PathBuf> {
+    make(path)?;
+    verify_own(path)
 }
 
 /// The path of a folder that only this user can reach into, and nobody else can replace: it and each folder above it
@@ -57,9 +63,42 @@ pub fn verify(path: &Path) -> io::Result<PathBuf> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(refused(path, "is not the path of a folder"));
     };
-    let parent = parent.canonicalize()?;
+    let path = parent.canonicalize()?.join(name);
+    verify_above(&path)?;
+    if verify_owner(&path)?.mode() & 0o077 != 0 {
+        return Err(refused(&path, "can be reached into by other users (chmod 0700)"));
+    }
+    Ok(path)
+}
+
+/// The path of a folder that only this user can write into: others may look into it, and it may be named by a link.
+/// Otherwise as [`verify`].
+///
+/// # Errors
+/// [`NotFound`](ErrorKind::NotFound), or what is wrong with the folder, in words for its user.
+pub fn verify_own(path: &Path) -> io::Result<PathBuf> {
+    let path = path.canonicalize()?;
+    verify_above(&path)?;
+    if verify_owner(&path)?.mode() & SHARED != 0 {
+        return Err(refused(&path, WRITABLE));
+    }
+    Ok(path)
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// Sees that nobody else can put something in the place of what is at a path without links.
+fn verify_above(path: &Path) -> io::Result<()> {
     // From the root down: what is above cannot be changed any more by the time that one below is looked at.
-    let above: Vec<&Path> = parent.ancestors().collect();
+    let above: Vec<&Path> = path.ancestors().skip(1).collect();
     // In a user namespace the root may be that of nobody.
     let root = fs::metadata("/")?.uid();
     for folder in above.iter().rev() {
@@ -68,21 +107,21 @@ pub fn verify(path: &Path) -> io::Result<PathBuf> {
             return Err(refused(folder, "belongs to another user"));
         }
         if found.mode() & SHARED != 0 && found.mode() & STICKY == 0 {
-            return Err(refused(folder, "can be changed by other users (chmod go-w)"));
+            return Err(refused(folder, WRITABLE));
         }
     }
-    let path = parent.join(name);
-    let found = fs::symlink_metadata(&path)?;
+    Ok(())
+}
+
+fn verify_owner(path: &Path) -> io::Result<fs::Metadata> {
+    let found = fs::symlink_metadata(path)?;
     if !found.is_dir() {
-        return Err(refused(&path, "is no folder"));
+        return Err(refused(path, "is no folder"));
     }
     if found.uid() != process::effective_uid() {
-        return Err(refused(&path, "belongs to another user"));
+        return Err(refused(path, "belongs to another user"));
     }
-    if found.mode() & 0o077 != 0 {
-        return Err(refused(&path, "can be reached into by other users (chmod 0700)"));
-    }
-    Ok(path)
+    Ok(found)
 }
 
 /// Waits until no other process has the folder locked, and locks it until the answer is dropped. Only for folders that
@@ -186,6 +225,33 @@ mod tests {
         assert_eq!(verify(&dir.0.join("above/private")).unwrap(), dir.0.join("real/private"));
         fs::write(dir.0.join("file"), "").unwrap();
         assert!(refusal(&dir.0.join("file")).ends_with("is no folder"));
+    }
+
+    #[test]
+    fn a_folder_that_the_user_has_chosen_may_be_looked_into() {
+        let dir = TempDir::new("own");
+        let path = dir.0.join("above/own");
+        assert_eq!(create_own(&path).unwrap(), path);
+        assert_eq!(mode(&path), 0o700);
+        for (wide, fine) in [(0o755, true), (0o711, true), (0o775, false), (0o757, false), (0o1777, false)] {
+            set_mode(&path, wide);
+            assert_eq!(verify_own(&path).is_ok(), fine, "{wide:o}");
+        }
+        set_mode(&path, 0o755);
+        symlink(&path, dir.0.join("link")).unwrap();
+        assert_eq!(create_own(&dir.0.join("link")).unwrap(), path);
+        set_mode(&dir.0.join("above"), 0o777);
+        assert!(
+            verify_own(&path)
+                .unwrap_err()
+                .to_string()
+                .ends_with("above can be changed by other users (chmod go-w)")
+        );
+        if process::effective_uid() == 0 {
+            set_mode(&dir.0.join("above"), 0o755);
+            chown(&path, Some(12345), None).unwrap();
+            assert!(verify_own(&path).unwrap_err().to_string().ends_with("own belongs to another user"));
+        }
     }
 
     #[test]

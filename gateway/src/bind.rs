@@ -2,16 +2,19 @@
 //! Opens what is listened on.
 
 use std::ffi::CStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::address::{ListenAddress, SocketAccess};
@@ -19,6 +22,11 @@ use crate::inherited::Inherited;
 
 /// Connections that the kernel may accept ahead of us. It lowers this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long another process may take to make its socket in the same folder.
+const LOCK_TIME: Duration = Duration::from_secs(1);
+/// Between two looks at whether it has.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -101,6 +109,8 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
+    // A socket that does not listen yet looks as if it were one of the dead.
+    let _lock = lock_folder(path);
     let socket = bind_narrow(path)?;
     let file = SocketFile::find(path, true)?;
     set_access(path, access)?;
@@ -109,13 +119,34 @@ fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
     Ok(Bound { socket, address: format!("unix://{}", Untrusted::path(path)), file: Some(file) })
 }
 
+/// Has other processes of this program wait with their sockets in the same folder. Anybody who can read the folder can
+/// lock it as well, so that it is not waited for longer than [`LOCK_TIME`].
+fn lock_folder(path: &Path) -> Option<File> {
+    let folder = File::open(path.parent()?).ok()?;
+    for _ in 0..LOCK_TIME.as_millis() / LOCK_PAUSE.as_millis() {
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::park_timeout(LOCK_PAUSE),
+            _ => return Some(folder),
+        }
+    }
+    None
+}
+
+/// The folder of a socket, if other users can put a socket of their own there: now, or when ours is not there.
+pub(crate) fn shared_folder(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    let found = fs::metadata(&folder).ok()?;
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    (found.mode() & 0o022 != 0 || !owners.contains(&found.uid())).then_some(folder)
+}
+
 /// A socket at the path that nobody else has access to, whatever the umask: its file gets the mode from the socket.
-fn bind_narrow(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn bind_narrow(path: &Path) -> io::Result<OwnedFd> {
     let at = SocketAddrUnix::new(path)?;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     match net::bind(&socket, &at) {
-        Err(rustix::io::Errno::ADDRINUSE) => {
+        Err(Errno::ADDRINUSE) => {
             remove_stale(path)?;
             net::bind(&socket, &at)?;
         }
@@ -240,6 +271,49 @@ mod tests {
         let _socket = bind_narrow(&path).unwrap();
         let _file = SocketFile::find(&path, true).unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn one_of_many_takes_the_place_of_a_dead_socket() {
+        let path = std::env::temp_dir().join(format!("dockline-bind-race-{}", std::process::id()));
+        for _ in 0..20 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let barrier = std::sync::Barrier::new(4);
+            let bound: Vec<Bound> = thread::scope(|scope| {
+                let bind = || {
+                    barrier.wait();
+                    bind_unix(&path, &SocketAccess::default())
+                };
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+                all.into_iter().filter_map(|one| one.join().unwrap().ok()).collect()
+            });
+            assert_eq!(bound.len(), 1);
+            assert_eq!(identity(&path).unwrap(), bound[0].file.as_ref().unwrap().identity);
+            UnixStream::connect(&path).unwrap();
+        }
+        assert!(!path.exists());
+    }
+
+    /// Somebody who only wants to be in the way.
+    #[test]
+    fn a_lock_is_not_waited_for_for_ever() {
+        let dir = std::env::temp_dir().join(format!("dockline-bind-lock-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let folder = File::open(&dir).unwrap();
+        rustix::fs::flock(&folder, FlockOperation::LockExclusive).unwrap();
+        drop(bind_unix(&dir.join("d.sock"), &SocketAccess::default()).unwrap());
+        fs::remove_dir(dir).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_write_to_is_told() {
+        let dir = std::env::temp_dir().join(format!("dockline-bind-shared-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        for (mode, shared) in [(0o700, false), (0o755, false), (0o770, true), (0o1777, true), (0o702, true)] {
+            fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(shared_folder(&dir.join("d.sock")).is_some(), shared, "{mode:o}");
+        }
+        fs::remove_dir(dir).unwrap();
     }
 
     #[test]

@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
 //! The sockets that are listened on, across reloads.
 
-use std::fs;
+use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use dockline::engine::{Handle, Listener, ListenerHandle, ListenerSettings, Router, Service};
@@ -85,7 +86,7 @@ impl Listeners {
         let Some(address) = &config.address else { return Ok(None) };
         if let (ListenAddress::Unix { path, .. }, false) = (address, config.wanted) {
             // If it cannot be made, binding says so.
-            let _ = path.parent().map(fs::create_dir);
+            let _ = path.parent().map(|folder| DirBuilder::new().mode(0o755).create(folder));
         }
         match bind(address, inherited) {
             Ok(sockets) => {

@@ -8,7 +8,10 @@ use dockline::engine::tls::{
 };
 use dockline::engine::{Address, ListenerSettings, Service, Upstream};
 use dockline::proxy::{ConnConfig, Forwarding};
+use dockline::untrusted::Untrusted;
 
+use crate::address::ListenAddress;
+use crate::bind;
 use crate::config::{Config, ListenerTls, Problem, UpstreamConfig, UpstreamTls};
 use crate::identity;
 
@@ -70,6 +73,17 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
             Some(_) => {}
         }
     }
+    let unix = config.listeners.iter().filter_map(|listener| match &listener.address {
+        ListenAddress::Unix { path, .. } => Some(path),
+        _ => None,
+    });
+    all.extend(unix.filter_map(|path| bind::shared_folder(path)).map(|folder| {
+        format!(
+            "{} CAN BE CHANGED BY OTHER USERS: whoever can write there can listen in our place, and is given what \
+             clients send. Use a folder that only root can write to, such as /run/dockline",
+            Untrusted::path(&folder)
+        )
+    }));
     all
 }
 

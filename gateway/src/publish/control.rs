@@ -8,23 +8,27 @@
 use std::collections::hash_map::RandomState;
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
+use dockline::{process, sockets};
+use dockline_docker_proxy::private_dir;
 
 use super::args::StateArgs;
 use super::status::PortStatus;
+use crate::bind;
 
 /// For a publication to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For a publication to end: what it gives its connections, and some more.
 const END_TIME: Duration = Duration::from_secs(30);
+/// Requests that may wait for their turn.
+const BACKLOG: i32 = 128;
 /// Longer than any request.
 const REQUEST_MAX: u64 = 16;
 /// More than 256 ports with 1000 clients each have.
@@ -59,39 +63,39 @@ impl StateDir {
     }
 
     fn try_claim(&self) -> io::Result<Claim> {
-        if let Some(parent) = self.0.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        match DirBuilder::new().mode(0o700).create(&self.0) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        let dir = private_dir::create_own(&self.0)?;
         loop {
             let id = random_id();
-            let path = self.0.join(format!("{id}.sock"));
+            let path = dir.join(format!("{id}.sock"));
             if path.exists() {
                 continue;
             }
             // Under its name it can be connected to from the first moment.
-            let new = self.0.join(format!("{id}.new"));
-            let listener = UnixListener::bind(&new)?;
-            fs::rename(&new, &path)?;
-            return Ok(Claim { id, path, listener });
+            let new = dir.join(format!("{id}.new"));
+            let listener = bind::bind_narrow(&new)?;
+            rustix::net::listen(&listener, BACKLOG)?;
+            match fs::rename(&new, &path) {
+                Ok(()) => return Ok(Claim { id, path, listener: listener.into() }),
+                // Somebody took it for a left-over before it listened.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
     /// The publications that run. Left-overs are removed, and counted.
     pub(crate) fn live(&self) -> Result<(Vec<Live>, usize), String> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match private_dir::verify_own(&self.0).and_then(fs::read_dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
             Err(error) => return Err(format!("{}: {error}", Untrusted::path(&self.0))),
         };
         let (mut live, mut stale) = (Vec::new(), 0);
         for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".sock"));
-            let Some(id) = name.filter(|name| is_id(name)) else { continue };
+            let name = path.file_name().and_then(|name| name.to_str()?.split_once('.'));
+            let Some((id, kind @ ("sock" | "new"))) = name.filter(|(id, _)| is_id(id)) else { continue };
             match UnixStream::connect(&path) {
+                Ok(_) if kind == "new" => {}
                 Ok(stream) => live.push(Live { id: id.to_owned(), stream }),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     let _ = fs::remove_file(&path);
@@ -145,8 +149,12 @@ pub(crate) enum Request {
     End,
 }
 
-/// Reads a request. Whoever is slow has it broken off.
+/// Reads a request. Whoever is slow has it broken off, and whoever is somebody else but root.
 pub(crate) fn receive(stream: &UnixStream) -> io::Result<Request> {
+    let peer = sockets::peer_uid(stream)?;
+    if peer != 0 && peer != process::effective_uid() {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut request = Vec::new();
@@ -205,6 +213,9 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -224,6 +235,24 @@ mod tests {
         assert!(StateDir::below(None).is_err());
     }
 
+    /// Whatever the umask was.
+    #[test]
+    fn only_the_user_can_connect() {
+        let dir = env::temp_dir().join(format!("dockline-control-mode-{}", std::process::id()));
+        let state = StateDir(dir.join("state"));
+        let claim = state.claim().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&dir.join("state")), mode(&claim.path)), (0o700, 0o600));
+        assert_eq!(mode(&dir) & 0o022, 0);
+        // A folder in which others can put sockets of their own is used by nobody.
+        fs::set_permissions(dir.join("state"), fs::Permissions::from_mode(0o777)).unwrap();
+        for said in [state.claim().map(drop).unwrap_err(), state.live().map(drop).unwrap_err()] {
+            assert!(said.ends_with("state can be changed by other users (chmod go-w)"), "{said}");
+        }
+        drop(claim);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
     #[test]
     fn left_overs_are_removed() {
         let dir = env::temp_dir().join(format!("dockline-control-{}", std::process::id()));
@@ -239,6 +268,13 @@ mod tests {
         let (live, stale) = state.live().unwrap();
         assert_eq!((live.len(), live[0].id.as_str(), stale), (1, id.as_str(), 1));
         assert!(!path.exists());
+        // One that was killed before it had its name; and one that has just begun.
+        drop(UnixListener::bind(dir.join("0badcafe.new")).unwrap());
+        let new = UnixListener::bind(dir.join("0badbeef.new")).unwrap();
+        assert_eq!((state.live().unwrap().0.len(), state.live().unwrap().1), (1, 0));
+        assert!(!dir.join("0badcafe.new").exists() && dir.join("0badbeef.new").exists());
+        drop(new);
+        fs::remove_file(dir.join("0badbeef.new")).unwrap();
         drop(claim);
         assert_eq!(state.live().unwrap().0.len(), 0);
         fs::remove_dir(dir).unwrap();
