@@ -12,6 +12,7 @@ use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::address::ListenAddress;
 use crate::bind::{self, Bound};
+use crate::circle;
 use crate::config::{AdminConfig, Config};
 use crate::inherited::Inherited;
 use crate::upgrade::Sockets;
@@ -67,6 +68,7 @@ impl Listeners {
             let sockets = sockets.map_err(|message| format!("{}: {message}", wanted.origin))?;
             all.push(Wanted { key, settings, sockets });
         }
+        self.refuse_circles(config, &all)?;
         // Now that all others are there: this changes what is in use.
         for wanted in config.listeners.iter().filter(|wanted| is_open(&wanted.address.key())) {
             if let ListenAddress::Unix { path, access } = &wanted.address {
@@ -74,6 +76,22 @@ impl Listeners {
             }
         }
         Ok(all)
+    }
+
+    /// Refuses upstreams by which requests would come back. The configuration has seen those that go by the same name.
+    fn refuse_circles(&self, config: &Config, all: &[Wanted]) -> Result<(), String> {
+        for (listener, wanted) in config.listeners.iter().zip(all) {
+            let open = self.open.iter().filter(|open| open.key == wanted.key).map(|open| &open.bound);
+            let mut sockets = wanted.sockets.iter().map(|(bound, _)| bound).chain(open);
+            let upstreams = || config.upstreams.iter().flat_map(|upstream| &upstream.addresses);
+            let back = sockets.find_map(|bound| {
+                upstreams().find(|upstream| circle::leads_to(&upstream.address, &bound.socket))
+            });
+            if let Some(upstream) = back {
+                return Err(format!("{}: {}", listener.origin, circle::refusal(upstream)));
+            }
+        }
+        Ok(())
     }
 
     /// Opens the admin listener. One that nobody asked for may fail.

@@ -6,6 +6,7 @@ mod access_log;
 mod address;
 mod admin;
 mod bind;
+mod circle;
 mod cli;
 mod config;
 mod health;

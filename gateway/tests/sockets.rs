@@ -153,6 +153,34 @@ fn sockets_come_from_the_service_manager() {
     }
 }
 
+/// The configuration cannot see it: the socket is not there yet, or has another name.
+#[test]
+fn an_upstream_that_is_a_listener_is_refused() {
+    let dir = TempDir::new();
+    symlink("d.sock", dir.path("link")).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for (listen, upstream) in [
+        (dir.unix("d.sock"), dir.unix("link")),
+        (format!("tcp://127.0.0.1:{port}"), format!("tcp://[::ffff:127.0.0.1]:{port}")),
+        (format!("tcp://0.0.0.0:{port}"), format!("tcp://[::ffff:127.0.0.2]:{port}")),
+    ] {
+        let output = run(&["serve", "--admin", "off", "--listen", &listen, "--upstream", &upstream]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("requests would go round in a circle"), "{}", stderr(&output));
+        assert!(!dir.path("d.sock").exists());
+    }
+    // Whoever has opened it.
+    let (tcp, unix) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(dir.path("u.sock")).unwrap());
+    for upstream in [format!("tcp://{}", tcp.local_addr().unwrap()), dir.unix("u.sock")] {
+        let (first, second) = (tcp.try_clone().unwrap().into(), unix.try_clone().unwrap().into());
+        let arguments = ["--listen", "fd://", "--upstream", &upstream];
+        let output = finish(&mut activated("tcp:unix", first, second, &arguments));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("requests would go round in a circle"), "{}", stderr(&output));
+    }
+}
+
 /// A reload that fails had taken the socket already.
 #[test]
 fn what_is_passed_outlives_a_reload_that_fails() {

@@ -26,6 +26,7 @@ pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamT
 use self::values::{AccessTarget, Name, Text};
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
+use crate::circle;
 use crate::cli::Settings;
 use crate::suggest;
 
@@ -350,13 +351,7 @@ fn refuse_doubles_and_loops(
         for upstream in upstreams {
             let back = upstream.addresses.iter().find(|it| listener.address.is_reached_by(&it.address));
             if let Some(address) = back {
-                return Err(Problem::new(
-                    &listener.origin,
-                    format_args!(
-                        "the upstream {address} is this listener: requests would go round in a circle; \
-                         listen or connect somewhere else"
-                    ),
-                ));
+                return Err(Problem::new(&listener.origin, circle::refusal(address)));
             }
         }
     }
