@@ -49,7 +49,8 @@ pub enum PeerError {
     MethodByte,
     /// The method is longer than [`METHOD_BYTES`](crate::limits::METHOD_BYTES).
     MethodTooLong,
-    /// The request target has a byte outside visible ASCII, or a `#` (RFC 9112, section 3.2).
+    /// The request target has a byte outside visible ASCII, or a `#` (RFC 9112, section 3.2). In a query UTF-8 is taken, as by
+    /// dockerd: curl sends it as it is given.
     TargetByte,
     /// The request target has none of the forms allowed for its method (RFC 9112, section 3.2).
     TargetForm,

@@ -248,6 +248,8 @@ struct LineScanner {
     state: LineState,
     start: usize,
     pos: usize,
+    /// Whether the target is known to have a query.
+    in_query: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -258,9 +260,21 @@ enum LineState {
     Method,
     TargetStart,
     Target,
-    RequestVersion { matched: usize },
-    ResponseVersion { matched: usize },
-    Status { digits: u8 },
+    /// Within a character of a query that is not ASCII: bytes that are missing, and what the next one may be.
+    QueryUtf8 {
+        missing: u8,
+        from: u8,
+        to: u8,
+    },
+    RequestVersion {
+        matched: usize,
+    },
+    ResponseVersion {
+        matched: usize,
+    },
+    Status {
+        digits: u8,
+    },
     Reason,
     Lf,
 }
@@ -273,7 +287,7 @@ const VERSION_NAME_BYTES: usize = 5;
 
 impl LineScanner {
     const fn new(state: LineState) -> Self {
-        Self { state, start: 0, pos: 0 }
+        Self { state, start: 0, pos: 0, in_query: false }
     }
 
     fn scan(&mut self, input: &[u8], bounds: HeadBounds) -> Result<Progress, ParseError> {
@@ -291,6 +305,9 @@ impl LineScanner {
             };
             self.check_bounds(bounds)?;
             let Some(&byte) = input.get(self.pos) else { return Ok(Progress::More) };
+            if byte >= 0x80 && matches!(self.state, LineState::Target) {
+                self.in_query = self.in_query || input[self.start..self.pos].contains(&b'?');
+            }
             let next = self.next(byte).map_err(|error| fault_at(error, self.pos))?;
             self.pos += 1;
             match next {
@@ -329,7 +346,11 @@ impl LineScanner {
     fn check_bounds(&self, bounds: HeadBounds) -> Result<(), ParseError> {
         let in_request_line = matches!(
             self.state,
-            LineState::Method | LineState::TargetStart | LineState::Target | LineState::RequestVersion { .. }
+            LineState::Method
+                | LineState::TargetStart
+                | LineState::Target
+                | LineState::QueryUtf8 { .. }
+                | LineState::RequestVersion { .. }
         );
         if in_request_line && self.pos - self.start > bounds.line {
             return Err(fault_at(LimitError::RequestLine, self.start + bounds.line));
@@ -366,7 +387,19 @@ impl LineScanner {
                 return Err(PeerError::RequestLineBlank);
             }
             (LineState::TargetStart, _) if is_target_byte(byte) => LineState::Target,
-            (LineState::TargetStart | LineState::Target, _) => return Err(PeerError::TargetByte),
+            (LineState::Target, 0x80..) if self.in_query => {
+                let (missing, from, to) = utf8_lead(byte).ok_or(PeerError::TargetByte)?;
+                LineState::QueryUtf8 { missing, from, to }
+            }
+            (LineState::QueryUtf8 { missing: 1, from, to }, _) if (from..=to).contains(&byte) => {
+                LineState::Target
+            }
+            (LineState::QueryUtf8 { missing, from, to }, _) if (from..=to).contains(&byte) => {
+                LineState::QueryUtf8 { missing: missing - 1, from: 0x80, to: 0xbf }
+            }
+            (LineState::TargetStart | LineState::Target | LineState::QueryUtf8 { .. }, _) => {
+                return Err(PeerError::TargetByte);
+            }
             (LineState::RequestVersion { matched: VERSION_BYTES }, b'\r') => LineState::Lf,
             (LineState::RequestVersion { matched: 0 }, b'\r')
             | (LineState::RequestVersion { matched: 0 | VERSION_BYTES }, b' ' | b'\t') => {
@@ -405,6 +438,21 @@ fn method_byte(byte: u8) -> Result<LineState, PeerError> {
         b' ' | b'\t' => Err(PeerError::RequestLineBlank),
         _ if is_token_byte(byte) => Ok(LineState::Method),
         _ => Err(PeerError::MethodByte),
+    }
+}
+
+/// How many bytes follow the first byte of a character that is not ASCII, and the range of the next one (RFC 3629,
+/// section 4); none if no character begins so.
+fn utf8_lead(byte: u8) -> Option<(u8, u8, u8)> {
+    match byte {
+        0xc2..=0xdf => Some((1, 0x80, 0xbf)),
+        0xe0 => Some((2, 0xa0, 0xbf)),
+        0xed => Some((2, 0x80, 0x9f)),
+        0xe1..=0xef => Some((2, 0x80, 0xbf)),
+        0xf0 => Some((3, 0x90, 0xbf)),
+        0xf1..=0xf3 => Some((3, 0x80, 0xbf)),
+        0xf4 => Some((3, 0x80, 0x8f)),
+        _ => None,
     }
 }
 

@@ -357,6 +357,43 @@ fn h1_target_bytes() {
     }
 }
 
+/// curl sends what it is given, and dockerd takes it.
+#[test]
+fn a_query_may_be_utf8() {
+    let head = |target: &[u8]| [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+    for character in
+        ['\u{80}', 'é', '\u{7ff}', '\u{800}', '€', '\u{d7ff}', '\u{e000}', '\u{ffff}', '😀', '\u{10ffff}']
+    {
+        for target in [
+            format!("/a?b={character}"),
+            format!("/?{character}{character}x"),
+            format!("http://a/?{character}"),
+        ] {
+            assert_eq!(accepted(&head(target.as_bytes())).0.target().as_bytes(), target.as_bytes());
+        }
+        for target in [format!("/a{character}?b"), format!("{character}?"), format!("/?{character}#")] {
+            assert_eq!(refused(&head(target.as_bytes())), PeerError::TargetByte, "{target}");
+        }
+    }
+    // Whatever the standard library does not take for UTF-8 is refused.
+    for bytes in (0x80..=0xff_u8).flat_map(|first| (0..=0xff_u8).map(move |second| [first, second])) {
+        for tail in [&b""[..], b"\x80", b"\x80\x80", b"\xbf\x7f"] {
+            let target = [b"/?", &bytes[..], tail].concat();
+            if std::str::from_utf8(&target)
+                .is_ok_and(|text| !text.contains(char::is_control) && !text.contains([' ', '#']))
+            {
+                assert_eq!(accepted(&head(&target)).0.target().as_bytes(), target);
+            } else if !target.iter().any(u8::is_ascii_control)
+                && !target.contains(&b' ')
+                && std::str::from_utf8(&target).is_err()
+            {
+                assert_eq!(refused(&head(&target)), PeerError::TargetByte, "{target:x?}");
+            }
+        }
+    }
+    assert_eq!(refused(b"CONNECT h?\xc3\xa9:1 HTTP/1.1\r\nHost: h\r\n\r\n"), PeerError::TargetAuthority);
+}
+
 #[test]
 fn h1_target_forms() {
     let refused_target = |method: &str, target: &str| {

@@ -586,8 +586,10 @@ const PROPOSALS: [&str; 8] = [
     "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n",
 ];
 
+type NoTunnel = fn(&mut Bench);
+
 /// Ways in which there is no tunnel after all: what they are called, and what happens to the request.
-const NO_TUNNEL: [(&str, fn(&mut Bench)); 17] = [
+const NO_TUNNEL: [(&str, NoTunnel); 17] = [
     ("no daemon", |bench| bench.fail(UpstreamFailure::Unreachable)),
     ("a daemon that accepts nothing", |bench| bench.fail(UpstreamFailure::Timeout)),
     ("no descriptors", |bench| bench.fail(UpstreamFailure::Overloaded)),
