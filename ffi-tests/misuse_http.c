@@ -216,7 +216,7 @@ static void making_connections(void)
     options.via_len = 1;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_NULL);
     options.via_len = 0;
-    options.flags = 0x20;
+    options.flags = 0x40;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
     client.ip_len = 5;
     CHECK_STATUS(dockline_conn_new(NULL, 0, &client, sizeof client, 0, &conn), DOCKLINE_E_VALUE);

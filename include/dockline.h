@@ -412,6 +412,12 @@
 #define DOCKLINE_CONN_TRUSTED 16
 
 /**
+ * Connection flag: answers after which the connection is kept say for how long (Keep-Alive: timeout=N), so that a client
+ * does not send a request into a connection that is being closed. N is somewhat less than keep_alive_ms.
+ */
+#define DOCKLINE_CONN_KEEP_ALIVE_HINT 32
+
+/**
  * Half-close the downstream, then call dockline_conn_shut_done.
  */
 #define DOCKLINE_DOWNSTREAM_SHUT 256

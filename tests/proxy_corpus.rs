@@ -163,6 +163,7 @@ fn option_of(config: &mut ConnConfig, option: &str) -> Result<(), String> {
         ("x-forwarded", "") => config.forwarding.x_forwarded = true,
         ("forwarded", "") => config.forwarding.forwarded = true,
         ("trusted", "") => config.forwarding.trusted = true,
+        ("keep-alive-hint", "") => config.keep_alive_hint = true,
         ("response-time", seconds) => {
             let seconds = seconds.parse().map_err(|_| format!("response-time {seconds}"))?;
             config.limits.response_time = Some(Duration::from_secs(seconds));

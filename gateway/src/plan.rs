@@ -43,7 +43,12 @@ impl Plan {
             .map(|wanted| {
                 let upstream = Arc::clone(&upstreams[wanted.upstream]);
                 let forwarding = Forwarding { trusted: wanted.trusted, ..config.forwarding.clone() };
-                let conn = ConnConfig { limits: config.limits, forwarding, ..ConnConfig::default() };
+                let conn = ConnConfig {
+                    limits: config.limits,
+                    forwarding,
+                    keep_alive_hint: true,
+                    ..ConnConfig::default()
+                };
                 let tls = wanted.tls.as_ref().map(server_tls).transpose();
                 let mut settings =
                     ListenerSettings::new(wanted.name.as_str(), Service::Http(Arc::new(upstream)));

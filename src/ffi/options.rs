@@ -21,6 +21,9 @@ pub const DOCKLINE_CONN_X_FORWARDED: u32 = 0x04;
 pub const DOCKLINE_CONN_FORWARDED: u32 = 0x08;
 /// Connection flag: clients are proxies that are believed: what they say in these fields is kept. Without it, removed.
 pub const DOCKLINE_CONN_TRUSTED: u32 = 0x10;
+/// Connection flag: answers after which the connection is kept say for how long (Keep-Alive: timeout=N), so that a client
+/// does not send a request into a connection that is being closed. N is somewhat less than keep_alive_ms.
+pub const DOCKLINE_CONN_KEEP_ALIVE_HINT: u32 = 0x20;
 
 /// The bounds and habits of HTTP connections. All zero is the default. Times are totals: a byte now and then does
 /// not prolong them, unless it says so; UINT64_MAX is as good as for ever.
@@ -83,7 +86,8 @@ const KNOWN_FLAGS: u32 = DOCKLINE_CONN_STRICT_HOST
     | DOCKLINE_CONN_ALLOW_CONNECT
     | DOCKLINE_CONN_X_FORWARDED
     | DOCKLINE_CONN_FORWARDED
-    | DOCKLINE_CONN_TRUSTED;
+    | DOCKLINE_CONN_TRUSTED
+    | DOCKLINE_CONN_KEEP_ALIVE_HINT;
 
 /// # Safety
 /// `options` is NULL or points to `size` readable bytes, and so do the texts in it.
@@ -116,6 +120,7 @@ pub(super) unsafe fn conn_options_from_c(
             forwarded: has(DOCKLINE_CONN_FORWARDED),
             trusted: has(DOCKLINE_CONN_TRUSTED),
         },
+        keep_alive_hint: has(DOCKLINE_CONN_KEEP_ALIVE_HINT),
         allow_connect: has(DOCKLINE_CONN_ALLOW_CONNECT),
         base: Bytes::copy_from_slice(base),
     })

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! [`HeadWriter`]: the one place where a head is put into bytes.
 
+use std::fmt;
 use std::io::Write;
 
 use super::fields::{Field, push_line};
@@ -53,6 +54,13 @@ impl<'o> HeadWriter<'o> {
     /// Writes a field line.
     pub fn field(self, name: &str, value: &[u8]) -> Self {
         push_line(name.as_bytes(), value, self.out);
+        self
+    }
+
+    /// Writes a field line whose value is made as it is written.
+    pub fn formatted(self, name: &str, value: fmt::Arguments<'_>) -> Self {
+        // Writing to memory cannot fail.
+        let _ = write!(self.out, "{name}: {value}\r\n");
         self
     }
 

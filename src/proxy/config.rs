@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! How a [`ProxyConn`](super::ProxyConn) behaves.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::h1::HostPolicy;
@@ -31,6 +33,11 @@ pub struct ConnConfig {
     pub hosts: HostPolicy,
     /// What is told about the client and the way. Default: nothing.
     pub forwarding: Forwarding,
+    /// Whether an answer after which the connection is kept says for how long, in `Connection: keep-alive` and
+    /// `Keep-Alive: timeout=N` (RFC 2068, section 19.7.1.1). N is 5 seconds, or half, less than
+    /// [`Limits::keep_alive`], and a day at most: a client that goes by it, such as node's agents, does not send a
+    /// request into a connection that is being closed. Default: it does not.
+    pub keep_alive_hint: bool,
     /// Whether CONNECT is sent on. Default: it is refused and the connection closed (RFC 9931).
     pub allow_connect: bool,
     /// A path below which the daemon is served; empty if at the root.
@@ -43,8 +50,43 @@ impl Default for ConnConfig {
             limits: Limits::default(),
             hosts: HostPolicy::Opaque,
             forwarding: Forwarding::default(),
+            keep_alive_hint: false,
             allow_connect: false,
             base: Bytes::new(),
+        }
+    }
+}
+
+impl ConnConfig {
+    /// Returns the seconds for which a client may count on a kept connection, if they are to be told.
+    pub(super) fn told_keep_alive(&self) -> Option<u64> {
+        const MARGIN: Duration = Duration::from_secs(5);
+        const DAY: u64 = 24 * 60 * 60;
+        let time = self.limits.keep_alive;
+        let seconds = (time - MARGIN.min(time / 2)).as_secs().min(DAY);
+        (self.keep_alive_hint && seconds > 0).then_some(seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_that_is_told_is_shorter_than_the_limit() {
+        for (limit, told) in [
+            (Duration::ZERO, None),
+            (Duration::from_millis(1999), None),
+            (Duration::from_secs(2), Some(1)),
+            (Duration::from_secs(10), Some(5)),
+            (Duration::from_secs(300), Some(295)),
+            (Duration::from_secs(86_405), Some(86_400)),
+            (Duration::MAX, Some(86_400)),
+        ] {
+            let limits = Limits { keep_alive: limit, ..Limits::default() };
+            let config = ConnConfig { limits, keep_alive_hint: true, ..ConnConfig::default() };
+            assert_eq!(config.told_keep_alive(), told, "{limit:?}");
+            assert_eq!(ConnConfig { keep_alive_hint: false, ..config }.told_keep_alive(), None);
         }
     }
 }

@@ -158,8 +158,30 @@ impl RequestRewrite<'_> {
 pub(super) struct ResponseRewrite<'a> {
     pub(super) via: Option<&'a [u8]>,
     pub(super) body: ResponseBody,
-    /// Whether this connection ends with the answer.
-    pub(super) close: bool,
+    pub(super) persistence: Persistence,
+}
+
+/// What a response head says about what becomes of the connection that it comes over (RFC 9112, section 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    /// Nothing: what HTTP/1.1 takes for granted, or no business of this head.
+    Untold,
+    /// It ends with the answer.
+    Close,
+    /// It is kept for so many seconds.
+    Kept(u64),
+}
+
+impl Persistence {
+    pub(super) fn write(self, head: HeadWriter<'_>) -> HeadWriter<'_> {
+        match self {
+            Self::Untold => head,
+            Self::Close => head.field("Connection", b"close"),
+            Self::Kept(seconds) => head
+                .field("Connection", b"keep-alive")
+                .formatted("Keep-Alive", format_args!("timeout={seconds}")),
+        }
+    }
 }
 
 /// What stands in a response head about the body behind it.
@@ -202,10 +224,7 @@ impl ResponseRewrite<'_> {
         if let Some(via) = self.via {
             written = write_via(written, head.version, via);
         }
-        if self.close {
-            written = written.field("Connection", b"close");
-        }
-        written.end();
+        self.persistence.write(written).end();
     }
 }
 

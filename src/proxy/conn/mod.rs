@@ -43,6 +43,7 @@ use std::time::Instant;
 
 use self::buffer::Buffer;
 use self::exchange::{Exchange, Link, RequestHalf, ResponseHalf};
+use self::hop::Persistence;
 use super::config::ConnConfig;
 use super::hijack::{HijackKind, RequestKind};
 use super::reply::{Reply, reason_phrase};
@@ -508,8 +509,17 @@ impl ProxyConn {
             && !exchange.half_closed
     }
 
+    /// Returns what a final answer says, by whether the connection ends with it.
+    fn persistence(&self, close: bool) -> Persistence {
+        if close {
+            return Persistence::Close;
+        }
+        self.config.told_keep_alive().map_or(Persistence::Untold, Persistence::Kept)
+    }
+
     /// Writes an answer of our own to the client's queue, and returns the length of its body there.
     fn write_reply(&mut self, reply: &Reply, close: bool, is_head: bool) -> u64 {
+        let persistence = self.persistence(close);
         let out = self.down.out.tail();
         let status = reply.status();
         let reason = reason_phrase(status.as_u16()).as_bytes();
@@ -518,10 +528,7 @@ impl ProxyConn {
         if status.as_u16() != 204 {
             head = head.framing(BodyFraming::Length(reply.body().len() as u64));
         }
-        if close {
-            head = head.field("Connection", b"close");
-        }
-        head.end();
+        persistence.write(head).end();
         if is_head || matches!(status.as_u16(), 204 | 304) {
             return 0;
         }

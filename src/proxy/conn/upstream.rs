@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::exchange::{Link, RequestHalf, ResponseHalf};
-use super::hop::{RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
+use super::hop::{Persistence, RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
 use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ProxyConn, Stage};
 use crate::h1::{
@@ -95,7 +95,7 @@ impl ProxyConn {
                 if *interim > self.config.limits.interim_responses {
                     self.bad_response(now);
                 } else if exchange.passes_interim(head.status()) {
-                    self.write_response_head(head, ResponseBody::None, false);
+                    self.write_response_head(head, ResponseBody::None, Persistence::Untold);
                 }
             }
             Decision::Tunnel(kind) => {
@@ -104,7 +104,7 @@ impl ProxyConn {
                 self.note_answer(head, now);
                 let body =
                     if kind == HijackKind::Upgrade { ResponseBody::Upgrade } else { ResponseBody::Tunnel };
-                self.write_response_head(head, body, false);
+                self.write_response_head(head, body, Persistence::Untold);
             }
             Decision::Message => self.message_head(head, now),
             Decision::Refuse => self.bad_response(now),
@@ -148,8 +148,9 @@ impl ProxyConn {
             exchange.abandon_request();
         }
         let close = exchange.close;
+        let persistence = self.persistence(close);
         self.note_answer(head, now);
-        self.write_response_head(head, body, close);
+        self.write_response_head(head, body, persistence);
     }
 
     fn note_answer(&mut self, head: &ResponseHead, now: Instant) {
@@ -159,9 +160,9 @@ impl ProxyConn {
         }
     }
 
-    fn write_response_head(&mut self, head: &ResponseHead, body: ResponseBody, close: bool) {
+    fn write_response_head(&mut self, head: &ResponseHead, body: ResponseBody, persistence: Persistence) {
         let via = self.config.forwarding.via.as_deref();
-        ResponseRewrite { via, body, close }.encode(head, self.down.out.tail());
+        ResponseRewrite { via, body, persistence }.encode(head, self.down.out.tail());
     }
 
     /// The upstream's stream ended, cleanly or not.
