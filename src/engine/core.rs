@@ -49,7 +49,7 @@ pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) options: EngineOptions,
     pub(super) links: Slab<Owner>,
-    pub(super) timers: Timers<Token>,
+    pub(super) timers: Timers,
     pub(super) pool: Pool,
     pub(super) worker: Worker,
     pub(super) resolver: Resolver,

@@ -123,7 +123,7 @@ pub struct Engine {
     queue: VecDeque<Token>,
     /// Those whose turn is dear.
     dear: VecDeque<Token>,
-    due: Vec<Token>,
+    due: Vec<u32>,
     /// Engines among which accepted connections are spread, this one among them.
     peers: Option<Arc<[Handle]>>,
     most: usize,
@@ -326,12 +326,8 @@ impl Engine {
     fn take_timers(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.core.timers.expired(self.core.now, &mut due);
-        let now = Coarse::new(self.core.now.saturating_duration_since(self.core.origin));
-        for token in due.drain(..) {
-            // One that was set before for a later deadline has been replaced. Followed by a new one, they would multiply.
-            if let Some(session) = self.sessions.get_mut(token)
-                && session.timer.is_some_and(|timer| timer <= now)
-            {
+        for number in due.drain(..) {
+            if let Some((token, session)) = self.sessions.at(number) {
                 session.timer = None;
                 enqueue(session, token, &mut self.queue, &mut self.dear);
             }
@@ -378,7 +374,7 @@ impl Engine {
                     let coarse = Coarse::new(deadline.saturating_duration_since(self.core.origin));
                     if session.timer.is_none_or(|timer| coarse < timer) {
                         session.timer = Some(coarse);
-                        self.core.timers.schedule(token, deadline);
+                        self.core.timers.schedule(token.index(), deadline);
                     }
                 }
             }
@@ -395,6 +391,9 @@ impl Engine {
     fn end(&mut self, token: Token) {
         let Some(session) = self.sessions.remove(token) else { return };
         let core = &mut self.core;
+        if session.timer.is_some() {
+            core.timers.cancel(token.index());
+        }
         // What a panic left behind may panic again.
         let _ = catch_unwind(AssertUnwindSafe(|| session.end(core)));
         let before = self.core.handle.shared.counters.clients_now.fetch_sub(1, Ordering::Relaxed);

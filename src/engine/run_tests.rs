@@ -1,23 +1,35 @@
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+use super::super::{ListenerSettings, Service};
 use super::*;
 
 fn engine() -> Engine {
     Engine::new(EngineOptions::default(), Arc::new(())).unwrap()
 }
 
+/// Each wants 300 s, and is gone long before.
 #[test]
-fn a_timer_that_was_replaced_is_followed_by_none() {
+fn connections_that_are_closed_leave_no_timer() {
     let mut engine = engine();
-    let token = engine.sessions.insert(Session::new(Kind::Gone));
-    let now = engine.core.now;
-    let (past, hour) = (Duration::from_millis(100), Duration::from_secs(3600));
-    for (since, queued) in [(hour, 0), (past, 1)] {
-        engine.sessions.get_mut(token).unwrap().timer = Some(Coarse::new(since));
-        engine.core.timers.schedule(token, now);
-        engine.core.now = now + past;
-        engine.take_timers();
-        assert_eq!(engine.queue.len(), queued);
+    let address = SocketAddr::from_abstract_name(format!("dockline-timers-{}", std::process::id())).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let upstream = Arc::new(Upstream::new("nowhere", Vec::new()));
+    let settings = ListenerSettings::new("main", Service::Http(Arc::new(upstream)));
+    engine.handle().listen(Listener::new(listener.into(), settings));
+    let turn = |engine: &mut Engine, sessions| {
+        while engine.sessions.len() != sessions {
+            engine.poll(None).unwrap();
+        }
+        engine.core.timers.len()
+    };
+    for _ in 0..500 {
+        let clients = [(); 3].map(|()| UnixStream::connect_addr(&address).unwrap());
+        assert_eq!(turn(&mut engine, 3), 3);
+        drop(clients);
+        assert_eq!((turn(&mut engine, 0), engine.core.timers.room()), (0, 0));
     }
-    assert!(engine.sessions.get_mut(token).unwrap().timer.is_none());
+    assert_eq!(engine.core.timers.next(), None);
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Coarse {
 /// A client connection, and what the loop has to know of it.
 pub(super) struct Session {
     pub(super) kind: Kind,
-    /// The earliest timer that is set for it; it may be too early by now.
+    /// Its timer; it may be too early by now.
     pub(super) timer: Option<Coarse>,
     /// Whether it waits for its turn.
     pub(super) queued: bool,

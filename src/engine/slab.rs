@@ -26,7 +26,8 @@ impl Token {
         Self(NonZeroU64::MIN.saturating_add(u64::from(generation) << 32 | u64::from(index)))
     }
 
-    fn index(self) -> u32 {
+    /// The number of its slot.
+    pub(super) fn index(self) -> u32 {
         ((self.0.get() - 1) & 0xffff_ffff) as u32
     }
 
@@ -113,6 +114,13 @@ impl<T> Slab<T> {
     /// The value that the token names; `None`: it is gone.
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         self.slot(token)?.value.as_mut()
+    }
+
+    /// The value in a slot, with its token; `None`: it is empty.
+    pub(super) fn at(&mut self, index: u32) -> Option<(Token, &mut T)> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let token = Token::new(index, slot.generation);
+        slot.value.as_mut().map(|value| (token, value))
     }
 
     /// Takes the value out. Its token names nothing from now on.

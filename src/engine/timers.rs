@@ -5,65 +5,88 @@
 //! Time is counted in ticks from the start. An entry is filed by the highest digit, in base 64, in which its tick
 //! differs from the present one: that digit's place is the level, its value the slot. So the first slot that is
 //! taken on the lowest level that has one holds the earliest entry, whatever stands elsewhere.
+//!
+//! The entries are the places of one table, and each slot is a list that runs through it. So a connection has one
+//! timer, which is moved and cancelled in constant time, and the wheel is as large as the timers that are set.
 
-use std::array;
-use std::mem;
+mod table;
+
 use std::time::{Duration, Instant};
+
+use table::{Entry, Table};
 
 /// Milliseconds: what a timer may be late by.
 const TICK: u64 = 4;
 /// Bits of a digit: a level has as many slots as a `u64` has bits.
 const DIGIT: u32 = 6;
 const SLOTS: u64 = 1 << DIGIT;
+/// No entry.
+const NONE: u32 = u32::MAX;
+/// No tick.
+const NEVER: u64 = u64::MAX;
 
-struct Entry<K> {
-    key: K,
-    due: u64,
-}
-
-struct Level<K> {
+struct Level {
     /// A bit for each slot that is not empty.
     taken: u64,
-    /// The first entry of a slot is its earliest.
-    slots: [Vec<Entry<K>>; 1 << DIGIT],
+    /// The first entry of each slot.
+    heads: [u32; 1 << DIGIT],
+    /// No entry of the slot is due before this. It is the earliest one's tick, unless that was taken out.
+    earliest: [u64; 1 << DIGIT],
 }
 
-impl<K> Default for Level<K> {
-    fn default() -> Self {
-        Self { taken: 0, slots: array::from_fn(|_| Vec::new()) }
-    }
+impl Level {
+    const EMPTY: Self = Self { taken: 0, heads: [NONE; 1 << DIGIT], earliest: [NEVER; 1 << DIGIT] };
 }
 
-/// Deadlines and their keys, for one thread. It reads no clock.
-///
-/// There is no cancelling: the owner of a key checks, when it comes, whether the deadline still stands.
-pub(super) struct Timers<K> {
+/// Deadlines by the number of the connection, for one thread. It reads no clock.
+pub(super) struct Timers {
     origin: Instant,
     /// The tick up to which entries have been handed out. No entry is due before it.
     now: u64,
     /// As many as the farthest entry needed so far.
-    levels: Vec<Level<K>>,
+    levels: Vec<Level>,
+    table: Table,
 }
 
-impl<K: Copy> Timers<K> {
+impl Timers {
     /// No timers. Time begins at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { origin: now, now: 0, levels: Vec::new() }
+        Self { origin: now, now: 0, levels: Vec::new(), table: Table::default() }
     }
 
-    /// Files `key`, to be handed out once, at `at` or up to one tick (4 ms) later; at once if that is past.
-    pub(super) fn schedule(&mut self, key: K, at: Instant) {
+    /// Files `number`, to be handed out once, at `at` or up to one tick (4 ms) later; at once if that is past. A timer
+    /// that it has is moved.
+    pub(super) fn schedule(&mut self, number: u32, at: Instant) {
         let elapsed = at.saturating_duration_since(self.origin);
         // Rounded up: never early.
         let due = to_ticks(elapsed + Duration::from_millis(TICK) - Duration::from_nanos(1));
-        self.file(Entry { key, due: due.max(self.now) });
+        self.cancel(number);
+        self.file(number, due.clamp(self.now, NEVER - 1));
     }
 
-    /// Adds to `out` the keys whose time has come, in no particular order. A `now` before the latest one counts as
+    /// Forgets the timer of `number`, if it has one.
+    pub(super) fn cancel(&mut self, number: u32) {
+        let Some(Entry { due, next, previous }) = self.table.take(number) else { return };
+        if let Some(next) = self.table.get_mut(next) {
+            next.previous = previous;
+        }
+        if let Some(previous) = self.table.get_mut(previous) {
+            previous.next = next;
+            return;
+        }
+        let (level, slot) = self.place(due);
+        let level = &mut self.levels[level];
+        level.heads[slot] = next;
+        if next == NONE {
+            level.taken &= !(1 << slot);
+        }
+    }
+
+    /// Adds to `out` the numbers whose time has come, in no particular order. A `now` before the latest one counts as
     /// the latest one.
     ///
     /// It costs the entries that it moves, each at most once per level over its life, however far `now` jumps.
-    pub(super) fn expired(&mut self, now: Instant, out: &mut Vec<K>) {
+    pub(super) fn expired(&mut self, now: Instant, out: &mut Vec<u32>) {
         let before = self.now;
         self.now = before.max(to_ticks(now.saturating_duration_since(self.origin)));
         for (place, shift) in (0..self.levels.len()).zip((0..).step_by(DIGIT as usize)) {
@@ -78,40 +101,61 @@ impl<K: Copy> Timers<K> {
             while slots != 0 {
                 let slot = slots.trailing_zeros() as usize;
                 slots &= slots - 1;
-                for entry in mem::take(&mut self.levels[place].slots[slot]) {
-                    if entry.due <= self.now {
-                        out.push(entry.key);
+                let mut number = std::mem::replace(&mut self.levels[place].heads[slot], NONE);
+                while let Some(Entry { due, next, .. }) = self.table.take(number) {
+                    if due <= self.now {
+                        out.push(number);
                     } else {
                         // Goes to a lower level, which has been dealt with, and to a slot not yet begun.
-                        self.file(entry);
+                        self.file(number, due);
                     }
+                    number = next;
                 }
             }
         }
     }
 
-    /// When the next key is to be had from [`Timers::expired`]; `None`: there is none.
+    /// When [`Timers::expired`] is to be called next: when the next number is to be had, or before, if another one was
+    /// moved or cancelled, at most once per level. `None`: there is none.
     pub(super) fn next(&self) -> Option<Instant> {
         let level = self.levels.iter().find(|level| level.taken != 0)?;
-        let earliest = level.slots[level.taken.trailing_zeros() as usize].first()?;
-        self.origin.checked_add(Duration::from_millis(earliest.due.saturating_mul(TICK)))
+        let earliest = level.earliest[level.taken.trailing_zeros() as usize];
+        self.origin.checked_add(Duration::from_millis(earliest.saturating_mul(TICK)))
     }
 
-    fn file(&mut self, entry: Entry<K>) {
-        let place = (entry.due ^ self.now).checked_ilog2().unwrap_or(0) / DIGIT;
-        let slot = (entry.due >> (place * DIGIT)) % SLOTS;
-        let place = place as usize;
-        if place >= self.levels.len() {
-            self.levels.resize_with(place + 1, Level::default);
+    /// Level and slot of an entry. They are the same from its filing on until its slot has begun.
+    fn place(&self, due: u64) -> (usize, usize) {
+        let level = (due ^ self.now).checked_ilog2().unwrap_or(0) / DIGIT;
+        (level as usize, ((due >> (level * DIGIT)) % SLOTS) as usize)
+    }
+
+    fn file(&mut self, number: u32, due: u64) {
+        let (level, slot) = self.place(due);
+        while level >= self.levels.len() {
+            self.levels.push(Level::EMPTY);
         }
-        let level = &mut self.levels[place];
+        let level = &mut self.levels[level];
+        let next = std::mem::replace(&mut level.heads[slot], number);
+        let others = if next == NONE { NEVER } else { level.earliest[slot] };
+        level.earliest[slot] = others.min(due);
         level.taken |= 1 << slot;
-        let entries = &mut level.slots[slot as usize];
-        entries.push(entry);
-        let last = entries.len() - 1;
-        if entries[last].due < entries[0].due {
-            entries.swap(0, last);
+        if let Some(next) = self.table.get_mut(next) {
+            next.previous = number;
         }
+        self.table.put(number, Entry { due, next, previous: NONE });
+    }
+}
+
+#[cfg(test)]
+impl Timers {
+    /// How many numbers have a timer.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.table.room()
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn start() -> Instant {
     Instant::now()
 }
 
-fn due(timers: &mut Timers<u64>, now: Instant) -> Vec<u64> {
+fn due(timers: &mut Timers, now: Instant) -> Vec<u32> {
     let mut out = Vec::new();
     timers.expired(now, &mut out);
     out.sort_unstable();
@@ -56,15 +56,39 @@ fn the_past_is_now() {
 }
 
 #[test]
-fn empty_takes_no_heap_and_slots_give_theirs_back() {
+fn one_timer_each_and_no_room_but_for_them() {
     let zero = start();
     let mut timers = Timers::new(zero);
-    assert_eq!(timers.levels.capacity(), 0);
-    for key in 0..100_000 {
-        timers.schedule(key, zero + 300_000 * MS + u32::try_from(key).unwrap() * MS);
+    assert_eq!((timers.levels.capacity(), timers.room()), (0, 0));
+    for round in 0..100 {
+        for number in 0..1000 {
+            timers.schedule(number, zero + 300_000 * MS - round * 1000 * MS + number * MS);
+        }
+        assert_eq!((timers.len(), timers.room()), (1000, 1024));
     }
-    assert_eq!(due(&mut timers, zero + 86_400_000 * MS).len(), 100_000);
-    assert!(timers.levels.iter().flat_map(|level| &level.slots).all(|slot| slot.capacity() == 0));
+    // The last ones stand.
+    assert_eq!(due(&mut timers, zero + 201_000 * MS - NS).len(), 0);
+    assert_eq!(due(&mut timers, zero + 86_400_000 * MS), (0..1000).collect::<Vec<_>>());
+    assert_eq!((timers.len(), timers.room(), timers.next()), (0, 0, None));
+}
+
+#[test]
+fn what_is_cancelled_never_comes() {
+    let zero = start();
+    let mut timers = Timers::new(zero);
+    timers.cancel(0);
+    for number in 0..300 {
+        timers.schedule(number, zero + (number / 3) * 10_000 * MS);
+    }
+    // From the front, the middle and the end of the lists, and all of some.
+    for number in (0..300).filter(|number| number % 2 == 0 || number % 9 < 3) {
+        timers.cancel(number);
+        timers.cancel(number);
+    }
+    let left: Vec<u32> = (0..300).filter(|number| number % 2 == 1 && number % 9 >= 3).collect();
+    assert_eq!(timers.len(), left.len());
+    assert_eq!(due(&mut timers, zero + 86_400_000 * MS), left);
+    assert_eq!(timers.next(), None);
 }
 
 /// Nanoseconds, minutes, days, whole ticks.
@@ -79,18 +103,25 @@ fn span() -> impl Strategy<Value = Duration> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Schedule(Duration),
-    SchedulePast(Duration),
+    Schedule(u32, Duration),
+    SchedulePast(u32, Duration),
+    Cancel(u32),
     Advance(Duration),
     Back(Duration),
-    /// Goes where `next` says.
+    /// Goes where `next` says, until something is due.
     Next,
+}
+
+/// So few that they meet their own timers often, and so many that they share slots.
+fn number() -> impl Strategy<Value = u32> {
+    (0u32..40).prop_map(|number| number * 7)
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => span().prop_map(Step::Schedule),
-        1 => span().prop_map(Step::SchedulePast),
+        6 => (number(), span()).prop_map(|(number, span)| Step::Schedule(number, span)),
+        1 => (number(), span()).prop_map(|(number, span)| Step::SchedulePast(number, span)),
+        4 => number().prop_map(Step::Cancel),
         3 => span().prop_map(Step::Advance),
         1 => (0u64..50_000_000).prop_map(|ns| Step::Back(Duration::from_nanos(ns))),
         4 => Just(Step::Next),
@@ -98,43 +129,58 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against a sorted set: nothing before its time, nothing later than a tick, each once, and `next` says when.
+    /// Against a map: nothing before its time, nothing later than a tick, each once, nothing that was moved or
+    /// cancelled, and `next` leads there in few steps.
     #[test]
-    fn like_a_sorted_set(steps in vec(step(), 1..200)) {
+    fn like_a_map(steps in vec(step(), 1..300)) {
         let zero = start();
         let tick = Duration::from_millis(TICK);
         let mut timers = Timers::new(zero);
-        let mut model = BTreeSet::new();
+        let mut model = BTreeMap::new();
         let mut latest = zero;
-        for (key, step) in (0..).zip(steps) {
-            let turn = match step {
-                Step::Schedule(after) => Err(latest + after),
-                Step::SchedulePast(ago) => Err(latest.checked_sub(ago).unwrap_or(zero)),
-                Step::Advance(by) => Ok(latest + by),
-                Step::Back(by) => Ok(latest.checked_sub(by).unwrap_or(zero)),
-                Step::Next => Ok(timers.next().unwrap_or(latest)),
-            };
-            match turn {
-                Err(at) => {
-                    timers.schedule(key, at);
-                    model.insert((at, key));
+        for step in steps {
+            let mut turns = Vec::new();
+            match step {
+                Step::Schedule(number, after) => {
+                    timers.schedule(number, latest + after);
+                    model.insert(number, latest + after);
                 }
-                Ok(now) => {
-                    latest = latest.max(now);
-                    let before = model.len();
-                    for key in due(&mut timers, now) {
-                        let entry = model.iter().find(|(_, known)| *known == key).copied();
-                        prop_assert!(entry.is_some_and(|(at, _)| at <= latest), "{} early or twice", key);
-                        model.remove(&entry.unwrap());
+                Step::SchedulePast(number, ago) => {
+                    let at = latest.checked_sub(ago).unwrap_or(zero);
+                    timers.schedule(number, at);
+                    model.insert(number, at);
+                }
+                Step::Cancel(number) => {
+                    timers.cancel(number);
+                    model.remove(&number);
+                }
+                Step::Advance(by) => turns.push(due(&mut timers, latest + by)),
+                Step::Back(by) => turns.push(due(&mut timers, latest.checked_sub(by).unwrap_or(zero))),
+                Step::Next => {
+                    while let Some(next) = timers.next() {
+                        latest = latest.max(next);
+                        turns.push(due(&mut timers, next));
+                        if turns.iter().any(|turn| !turn.is_empty()) {
+                            break;
+                        }
                     }
-                    prop_assert!(model.first().is_none_or(|(at, _)| *at + tick > latest), "late");
-                    let in_vain = matches!(step, Step::Next) && before > 0 && model.len() == before;
-                    prop_assert!(!in_vain, "next was too early");
+                    prop_assert!(turns.len() <= timers.levels.len(), "in vain: {}", turns.len());
                 }
             }
-            prop_assert_eq!(timers.next().is_some(), !model.is_empty());
-            if let (Some(next), Some((at, _))) = (timers.next(), model.first()) {
-                prop_assert!(next >= *at && next < latest.max(*at) + tick, "next");
+            if let Step::Advance(by) = step {
+                latest += by;
+            }
+            for number in turns.iter().flatten() {
+                let at = model.remove(number);
+                prop_assert!(at.is_some_and(|at| at <= latest), "{} early, twice or cancelled", number);
+            }
+            let first = model.values().min().copied();
+            prop_assert!(turns.is_empty() || first.is_none_or(|at| at + tick > latest), "late");
+            prop_assert_eq!(timers.len(), model.len());
+            prop_assert!(timers.room() <= 64 * model.len());
+            prop_assert_eq!(timers.next().is_some(), first.is_some());
+            if let (Some(next), Some(first)) = (timers.next(), first) {
+                prop_assert!(next < latest.max(first) + tick, "next");
             }
         }
     }
