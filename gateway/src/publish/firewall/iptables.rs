@@ -138,14 +138,44 @@ fn place(forward: &[&str]) -> usize {
     own.map_or(forward.len(), |at| behind + at)
 }
 
-/// Whether a publication's rules are asked where they have to be. Those of other publications, which are for other
-/// packets, do not count.
-fn is_in_place(filter: &str, chain: &str) -> bool {
+/// What puts a rule into `FORWARD` behind so many of its rules.
+fn insertion(before: usize, length: usize) -> String {
+    if before == length { "-A FORWARD".to_owned() } else { format!("-I FORWARD {}", before + 1) }
+}
+
+/// What it takes to lead from `FORWARD` to a publication's rules at the right place, and no longer at the old one; `None`
+/// if it does, or if there is no way at all. Those of other publications, which are for other packets, do not count.
+fn relocation(filter: &str, pass: &str) -> Option<[String; 2]> {
     let forward = forward(filter);
-    let is_theirs = |rule: &&str| !target(rule).starts_with(PREFIX);
-    let theirs: Vec<&str> = forward.iter().copied().filter(is_theirs).collect();
-    let at = forward.iter().position(|rule| target(rule) == chain);
-    at.is_some_and(|at| forward[..at].iter().copied().filter(is_theirs).count() == place(&theirs))
+    let old = forward.iter().position(|rule| target(rule) == pass)?;
+    let theirs: Vec<usize> =
+        (0..forward.len()).filter(|at| !target(forward[*at]).starts_with(PREFIX)).collect();
+    let wanted = place(&theirs.iter().map(|at| forward[*at]).collect::<Vec<_>>());
+    if theirs.iter().filter(|at| **at < old).count() == wanted {
+        return None;
+    }
+    // Before the rule of theirs that it has to be before, or last.
+    let new = theirs.get(wanted).copied().unwrap_or(forward.len());
+    let old = old + 1 + usize::from(new <= old);
+    Some([insertion(new, forward.len()), format!("-D FORWARD {old}")])
+}
+
+/// Leads to the rules of a publication at the right place, if somebody has put other rules around it; tells whether that
+/// was so. No packet meets less than all of them.
+pub(super) fn relocate(id: &str, rules: &[Rule]) -> Result<bool, String> {
+    let (pass, mut moved) = (Chains::of(id).pass, false);
+    for (program, of_v4) in FAMILIES {
+        if of_family(rules, of_v4).is_empty() {
+            continue;
+        }
+        if let Some([insertion, deletion]) = relocation(&listing(program, "filter")?, &pass) {
+            let way = format!("{insertion} -m comment --comment {} -j {pass}", tag(id));
+            tool(program, "filter", &way).run()?;
+            tool(program, "filter", &deletion).run()?;
+            moved = true;
+        }
+    }
+    Ok(moved)
 }
 
 /// A rule of the operator's that no packet gets by.
@@ -167,10 +197,7 @@ fn installation(program: &'static str, id: &str, rules: &[&Rule], filter: &str) 
     let Chains { to, from, pass } = Chains::of(id);
     // What may be there of an older set is gone by then.
     let forward: Vec<&str> = forward(filter).into_iter().filter(|rule| target(rule) != pass).collect();
-    let way = match place(&forward) {
-        last if last == forward.len() => "-A FORWARD".to_owned(),
-        before => format!("-I FORWARD {}", before + 1),
-    };
+    let way = insertion(place(&forward), forward.len());
     let mark = format!("-m comment --comment {}", tag(id));
     let nat = |rest: String| tool(program, "nat", &rest);
     let filter = |rest: String| tool(program, "filter", &rest);
@@ -220,16 +247,13 @@ fn removal(program: &'static str, id: &str, nat: &str, filter: &str) -> Vec<Tool
     tools
 }
 
-/// All lines that are about a publication. It is an error if its rules are not asked where they have to be.
+/// All lines that are about a publication.
 pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, String> {
-    let Chains { to: name, pass, .. } = Chains::of(id);
+    let name = Chains::of(id).to;
     let mut all = String::new();
     for (program, of_v4) in FAMILIES {
         if !of_family(rules, of_v4).is_empty() {
             let (nat, filter) = (listing(program, "nat")?, listing(program, "filter")?);
-            if !is_in_place(&filter, &pass) {
-                return Err(format!("{program}: somebody changes the chain FORWARD at the same time"));
-            }
             let lines = nat.lines().chain(filter.lines()).filter(|line| line.contains(&name));
             lines.for_each(|line| all += &format!("{line}\n"));
         }
@@ -357,17 +381,37 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_others_have_overtaken_is_out_of_place() {
+    fn what_others_have_overtaken_is_put_in_its_place() {
+        const OURS: &str = "DOCKLINE-00ffab12";
         for (targets, wanted) in [
-            ("DOCKER-USER DOCKLINE-00ffab12 DOCKER-FORWARD", true),
-            ("DOCKER-USER DOCKLINE-00ffab13 DOCKLINE-00ffab12 DOCKER-FORWARD", true),
-            ("DOCKER-USER DOCKER-FORWARD DOCKLINE-00ffab12", false),
-            ("DOCKLINE-00ffab12 DOCKER-USER DOCKER-FORWARD", false),
-            ("DOCKLINE-00ffab12 DROP", false),
-            ("DROP DOCKLINE-00ffab13 DOCKLINE-00ffab12 DOCKLINE-00ffab14", true),
-            ("DOCKER-USER DOCKER-FORWARD", false),
+            ("DOCKER-USER O DOCKER-FORWARD", None),
+            ("DOCKER-USER DOCKLINE-00ffab13 O DOCKER-FORWARD", None),
+            ("DROP DOCKLINE-00ffab13 O DOCKLINE-00ffab14", None),
+            ("DOCKER-USER DOCKER-FORWARD", None),
+            ("DOCKER-USER DOCKER-FORWARD O", Some("DOCKER-USER O DOCKER-FORWARD")),
+            ("DOCKER-USER DOCKER-FORWARD DROP O DROP", Some("DOCKER-USER O DOCKER-FORWARD DROP DROP")),
+            ("O DOCKER-USER DOCKER-FORWARD", Some("DOCKER-USER O DOCKER-FORWARD")),
+            ("O DROP", Some("DROP O")),
+            ("O DROP DOCKLINE-00ffab13 DROP", Some("DROP DOCKLINE-00ffab13 DROP O")),
+            ("DROP DOCKER-FORWARD O ACCEPT", Some("DROP O DOCKER-FORWARD ACCEPT")),
         ] {
-            assert_eq!(is_in_place(&chain(targets), "DOCKLINE-00ffab12"), wanted, "{targets}");
+            let words: Vec<&str> =
+                targets.split(' ').map(|word| if word == "O" { OURS } else { word }).collect();
+            let relocation = relocation(&chain(&words.join(" ")), OURS);
+            let after = relocation.map(|commands| {
+                // What iptables makes of them.
+                let mut rules = words.clone();
+                for command in commands {
+                    let number = command.split(' ').nth(2).map(|number| number.parse::<usize>().unwrap() - 1);
+                    match (&command[..2], number) {
+                        ("-I", Some(at)) => rules.insert(at, OURS),
+                        ("-D", Some(at)) => assert_eq!(rules.remove(at), OURS, "{targets}"),
+                        _ => rules.push(OURS),
+                    }
+                }
+                rules.join(" ").replace(OURS, "O")
+            });
+            assert_eq!(after.as_deref(), wanted, "{targets}");
         }
     }
 

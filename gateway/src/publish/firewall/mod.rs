@@ -158,16 +158,21 @@ impl Firewall {
 
     /// Puts the rules in place again if somebody has changed them; tells whether that was so.
     pub(crate) fn repair(&mut self) -> Result<bool, String> {
-        if self.rules.is_empty() || self.list() == Ok(self.listing.clone()) {
+        if self.rules.is_empty() {
             return Ok(false);
+        }
+        let moved = match self.kind {
+            FirewallKind::Nft => false,
+            FirewallKind::Iptables => iptables::relocate(&self.id, &self.rules)?,
+        };
+        if self.list() == Ok(self.listing.clone()) {
+            return Ok(moved);
         }
         self.apply()?;
         Ok(true)
     }
 
     fn apply(&mut self) -> Result<(), String> {
-        // If they do not get into place now, they are out of place at the next look.
-        self.listing.clear();
         match self.kind {
             FirewallKind::Nft => nft::replace(&self.id, &self.rules).run().map(drop)?,
             FirewallKind::Iptables => iptables::replace(&self.id, &self.rules)?,
