@@ -18,6 +18,7 @@ use crate::selftest::SelftestArgs;
 #[derive(Debug, Parser)]
 #[command(
     name = "dockline",
+    bin_name = "dockline",
     version,
     long_version = concat!(env!("CARGO_PKG_VERSION"), "\nTLS: rustls with ring"),
     about = "A gateway for the Docker Engine API",

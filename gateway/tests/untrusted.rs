@@ -9,6 +9,7 @@ use std::io::{BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -157,6 +158,14 @@ fn words_of_the_command_line() {
     ] {
         let said = both(dockline(&[command]).args(arguments).current_dir(TempDir::new().path("")));
         assert!(!said.is_empty(), "{command} {arguments:?}");
+    }
+}
+
+#[test]
+fn the_name_that_the_program_was_called_by() {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["serve", "--frob"], &["--version"], &[]] {
+        let said = both(dockline(arguments).arg0(EVIL));
+        assert!(said.contains("dockline"), "{said}");
     }
 }
 
