@@ -230,6 +230,13 @@ impl SocketFile {
     }
 }
 
+/// Removes the file of a socket that was this program's.
+pub(crate) fn remove_file(path: &Path) {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Somebody may have put something else there.

@@ -10,10 +10,14 @@ use listenfd::ListenFd;
 use rustix::net::sockopt;
 
 use crate::address::Inherit;
+use crate::bind;
 use crate::upgrade::Sockets;
 
 /// More than anybody passes; a larger count is a broken environment.
 const MOST: usize = 1024;
+
+/// What the key of a socket begins with that systemd has passed and that no listener was configured for.
+const UNCLAIMED: &str = "passed:";
 
 /// Sockets that wait for a listener.
 #[derive(Debug, Default)]
@@ -39,6 +43,13 @@ impl Inherited {
         let names = variable("LISTEN_FDNAMES").unwrap_or_default();
         let count = count_of(variable("LISTEN_FDS"), variable("LISTEN_PID"), std::process::id())?;
         let mut passed = Vec::new();
+        let mut served = Sockets::new();
+        for (key, socket) in handed {
+            match unclaimed(&key) {
+                Some((number, name)) => passed.push(Passed { number, name, socket: Ok(socket) }),
+                None => served.push((key, socket)),
+            }
+        }
         if count > 0 {
             let mut source = ListenFd::from_env();
             for (index, name) in (0..count).zip(names.split(':').chain(std::iter::repeat(""))) {
@@ -47,7 +58,7 @@ impl Inherited {
                 passed.push(Passed { number, name, socket: take(&mut source, index) });
             }
         }
-        Ok(Self { passed, handed })
+        Ok(Self { passed, handed: served })
     }
 
     /// A second set of descriptors for what is left: one may be tried out, and the other stays.
@@ -105,11 +116,46 @@ impl Inherited {
         taken.into_iter().map(|passed| passed.socket).collect()
     }
 
-    /// What nobody has taken, for a warning.
+    /// What systemd has passed and nobody has taken, for a warning.
     pub(crate) fn left(&self) -> Vec<String> {
         let passed = self.passed.iter().map(|it| format!("fd://{} ({})", it.number, it.name));
-        passed.chain(self.handed.iter().map(|(key, _)| Untrusted::new(key).to_string())).collect()
+        let handed = self.handed.iter().filter(|(key, _)| is_of_systemd(key));
+        passed.chain(handed.map(|(key, _)| Untrusted::new(key).to_string())).collect()
     }
+
+    /// The same sockets once more, for the process that replaces this one: its configuration may want them.
+    pub(crate) fn duplicate(&self) -> io::Result<Sockets> {
+        let passed = self.passed.iter().filter_map(|it| {
+            let key = format!("{UNCLAIMED}{}:{}", it.number, it.name.raw());
+            it.socket.as_ref().ok().map(|socket| (key, socket))
+        });
+        let handed = self.handed.iter().map(|(key, socket)| (key.clone(), socket));
+        passed.chain(handed).map(|(key, socket)| Ok((key, socket.try_clone()?))).collect()
+    }
+
+    /// Closes what the replaced process has opened and this one has no use for: who connected there would wait for ever.
+    /// Answers where that was.
+    pub(crate) fn release(&mut self) -> Vec<String> {
+        let (kept, released): (Sockets, _) =
+            std::mem::take(&mut self.handed).into_iter().partition(|(key, _)| is_of_systemd(key));
+        self.handed = kept;
+        for (key, _) in &released {
+            if let Some(path) = key.strip_prefix("unix://") {
+                bind::remove_file(path.as_ref());
+            }
+        }
+        released.into_iter().map(|(key, _)| Untrusted::new(key).to_string()).collect()
+    }
+}
+
+/// The number and the name in the key of a socket that no listener was configured for.
+fn unclaimed(key: &str) -> Option<(u16, Untrusted<String>)> {
+    let (number, name) = key.strip_prefix(UNCLAIMED)?.split_once(':')?;
+    Some((number.parse().ok()?, Untrusted::new(name.to_owned())))
+}
+
+fn is_of_systemd(key: &str) -> bool {
+    key.starts_with("fd://")
 }
 
 /// How many sockets are passed to the process with this id.

@@ -27,7 +27,7 @@ use crate::notify::Notify;
 use crate::output;
 use crate::plan::{self, Plan};
 use crate::telemetry::Telemetry;
-use crate::upgrade::{Predecessor, Program};
+use crate::upgrade::{Predecessor, Program, Sockets};
 
 /// What a process ends with that a signal has ended: this plus the signal's number.
 const SIGNAL_STATUS: u8 = 128;
@@ -161,6 +161,9 @@ impl Server {
             let _ = predecessor.dismiss();
         }
         server.listeners.own_files();
+        for address in server.inherited.release() {
+            info!("{address} is not listened on any more");
+        }
         Ok(server)
     }
 
@@ -240,7 +243,12 @@ impl Server {
     }
 
     fn upgrade(&mut self) {
-        let started = self.listeners.duplicate().and_then(|sockets| {
+        let duplicate = || {
+            let mut sockets = self.listeners.duplicate()?;
+            sockets.extend(self.inherited.duplicate().map_err(|error| error.to_string())?);
+            Ok(sockets)
+        };
+        let started = duplicate().and_then(|sockets: Sockets| {
             let (program, sender) = (self.program.clone(), self.sender.clone());
             spawn("upgrade", move || drop(sender.send(Wake::Upgraded(program.replace(&sockets)))))
         });

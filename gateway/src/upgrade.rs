@@ -13,6 +13,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
@@ -34,6 +35,10 @@ const END: &[u8] = b"end";
 const READY: &[u8] = b"ready";
 /// How long the new process may take to serve.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a process that has closed its end may take to end.
+const END_TIME: Duration = Duration::from_secs(5);
+/// Between two looks at whether it has.
+const END_PAUSE: Duration = Duration::from_millis(10);
 /// More than a key has: a Unix path has at most 107 bytes, a host name 253.
 const KEY_MAX: usize = 512;
 
@@ -106,14 +111,29 @@ fn hand_over(peer: &OwnedFd, sockets: &[(String, OwnedFd)]) -> io::Result<()> {
 /// Ends a new process that is of no use, and says why it is.
 fn failure(child: &mut Child, error: &io::Error) -> String {
     let late = error.kind() == ErrorKind::WouldBlock;
-    if late {
+    // One that has closed its end is about to end.
+    let ended = !late && error.kind() != ErrorKind::InvalidData && ends(child);
+    if !ended {
         let _ = child.kill();
     }
     match child.wait() {
         _ if late => format!("the new process was not ready within {} s", PATIENCE.as_secs()),
-        Ok(status) => format!("the new process ended before it was ready ({status}); it has said why"),
-        Err(_) => format!("the new process does not answer: {error}"),
+        Ok(status) if ended => {
+            format!("the new process ended before it was ready ({status}); it has said why")
+        }
+        _ => format!("the new process does not answer as it should: {error}"),
     }
+}
+
+/// Whether a process ends soon.
+fn ends(child: &mut Child) -> bool {
+    (0..END_TIME.as_millis() / END_PAUSE.as_millis()).any(|_| match child.try_wait() {
+        Ok(None) => {
+            thread::park_timeout(END_PAUSE);
+            false
+        }
+        _ => true,
+    })
 }
 
 fn send(peer: &OwnedFd, text: &[u8], socket: Option<&OwnedFd>) -> io::Result<()> {

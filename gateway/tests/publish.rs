@@ -153,6 +153,44 @@ fn in_the_background() {
     assert_eq!(listed(&dir).len(), 0);
 }
 
+/// Either side of the way into the background dies, wherever it is by then: either the publication is listed, and can be
+/// ended, or its port is free.
+#[test]
+fn a_death_on_the_way_into_the_background() {
+    let dir = TempDir::new();
+    let port = free_port();
+    let arguments = ["publish", "--detach", "--to", "127.0.0.1:9", &format!("127.0.0.1:{port}")];
+    let is_free = || TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let child_of = |parent: u32| {
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().next().and_then(|pid| Pid::from_raw(pid.parse().unwrap()))
+    };
+    for (what, kills_new) in [("the new process", true), ("the old process", false)] {
+        let mut command = command(&dir, &arguments);
+        let mut parent = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = None;
+        until("the new process", || {
+            child = child_of(parent.id());
+            child.is_some() || parent.try_wait().unwrap().is_some()
+        });
+        if let Some(child) = child {
+            let _ = kill_process(child, Signal::STOP);
+            let _ = kill_process(if kills_new { child } else { Pid::from_child(&parent) }, Signal::KILL);
+            let _ = kill_process(child, Signal::CONT);
+        }
+        let output = parent.wait_with_output().unwrap();
+        let said = (output.status.success(), !output.stdout.is_empty());
+        assert!(said != (true, false), "{what}: it served, and has not said so");
+        if kills_new && !output.status.success() {
+            assert!(stderr(&output).contains("has ended (signal: 9"), "{}", stderr(&output));
+        }
+        until(what, || is_free() || !listed(&dir).is_empty());
+        finish(&mut self::command(&dir, &["unpublish", "--all"]));
+        until(what, is_free);
+    }
+}
+
 #[test]
 fn a_killed_one_leaves_nothing_for_long() {
     let dir = TempDir::new();

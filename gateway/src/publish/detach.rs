@@ -36,16 +36,20 @@ pub(crate) fn start() -> Result<ExitCode, String> {
     if let Some(mut stdout) = child.stdout.take() {
         stdout.read_to_string(&mut said).map_err(failed)?;
     }
+    let mut errors = Vec::new();
     if let Some(mut stderr) = child.stderr.take() {
-        let mut errors = Vec::new();
         stderr.read_to_end(&mut errors).map_err(failed)?;
         io::stderr().write_all(&errors).map_err(failed)?;
     }
-    if said.is_empty() {
-        let status = child.wait().map_err(failed)?;
-        return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
+    let status = match child.try_wait().map_err(failed)? {
+        None if !said.is_empty() => return Ok(output::print(said)),
+        None => child.wait().map_err(failed)?,
+        Some(status) => status,
+    };
+    if errors.is_empty() {
+        return Err(format!("the process in the background has ended ({status}) without a word"));
     }
-    Ok(output::print(said))
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 /// Leaves the session of the shell; to be called before there are threads.
