@@ -58,9 +58,9 @@ pub(crate) struct SocketAccess {
     /// Permission bits.
     pub(crate) mode: u32,
     /// Name or number of the owner; `None`: who runs this.
-    pub(crate) user: Option<String>,
+    pub(crate) user: Option<Untrusted<String>>,
     /// Name or number of the group; `None`: that of who runs this.
-    pub(crate) group: Option<String>,
+    pub(crate) group: Option<Untrusted<String>>,
 }
 
 impl Default for SocketAccess {
@@ -166,8 +166,8 @@ fn socket_access(query: &str) -> Result<SocketAccess, String> {
                         format!("`{value}` is not a file mode; write octal digits, as in mode=0660")
                     })?;
             }
-            "user" => access.user = Some(value.to_owned()),
-            "group" => access.group = Some(value.to_owned()),
+            "user" => access.user = Some(value.to_owned().into()),
+            "group" => access.group = Some(value.to_owned().into()),
             _ => {
                 let hint = suggest::hint(key, ["mode", "user", "group"]);
                 let key = Untrusted::new(key);
@@ -346,7 +346,11 @@ mod tests {
     #[test]
     fn unix_with_options() {
         let all = listen("unix:///run/d.sock?mode=0660&user=root&group=docker");
-        let access = SocketAccess { mode: 0o660, user: Some("root".into()), group: Some("docker".into()) };
+        let access = SocketAccess {
+            mode: 0o660,
+            user: Some("root".to_owned().into()),
+            group: Some("docker".to_owned().into()),
+        };
         assert_eq!(all, ListenAddress::Unix { path: "/run/d.sock".into(), access });
         let plain = listen("unix:///run/d.sock");
         assert_eq!(

@@ -185,8 +185,8 @@ pub(crate) fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
     if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_socket() {
         return Err(io::Error::other("what is there now is no socket"));
     }
-    let user = access.user.as_deref().map(|user| look_up(user, "/etc/passwd", "user")).transpose()?;
-    let group = access.group.as_deref().map(|group| look_up(group, "/etc/group", "group")).transpose()?;
+    let user = access.user.as_ref().map(|user| look_up(user, "/etc/passwd", "user")).transpose()?;
+    let group = access.group.as_ref().map(|group| look_up(group, "/etc/group", "group")).transpose()?;
     if user.is_some() || group.is_some() {
         let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
         rustix::fs::chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?;
@@ -197,15 +197,12 @@ pub(crate) fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
 }
 
 /// The number of a user or group. Only the local files are asked: NSS would need C.
-fn look_up(name: &str, file: &str, what: &str) -> io::Result<u32> {
-    if let Ok(number) = name.parse() {
+fn look_up(name: &Untrusted<String>, file: &str, what: &str) -> io::Result<u32> {
+    if let Ok(number) = name.raw().parse() {
         return Ok(number);
     }
-    find_id(&fs::read_to_string(file)?, name).ok_or_else(|| {
-        io::Error::other(format!(
-            "there is no {what} `{}` in {file}; a number would do, too",
-            Untrusted::new(name)
-        ))
+    find_id(&fs::read_to_string(file)?, name.raw()).ok_or_else(|| {
+        io::Error::other(format!("there is no {what} `{name}` in {file}; a number would do, too"))
     })
 }
 

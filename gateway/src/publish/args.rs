@@ -39,7 +39,7 @@ container is stopped, the port stays reserved, and connections are reset at once
 pub(crate) struct PublishArgs {
     /// The container, and the ports; with --to only ports.
     #[arg(required = true, value_name = "CONTAINER|PORT")]
-    pub(crate) words: Vec<String>,
+    pub(crate) words: Vec<Untrusted<String>>,
 
     /// Forward to this address instead of a container: HOST:PORT, or HOST for the same port.
     #[arg(long, value_name = "ADDRESS")]
@@ -115,7 +115,7 @@ Examples:
 pub(crate) struct UnpublishArgs {
     /// ID, port, or container.
     #[arg(required_unless_present = "all", value_name = "ID|PORT|NAME")]
-    pub(crate) which: Vec<String>,
+    pub(crate) which: Vec<Untrusted<String>>,
 
     /// All of them.
     #[arg(long, conflicts_with = "which")]
@@ -206,16 +206,16 @@ impl PublishArgs {
             (None, [_]) => {
                 return Err(format!(
                     "a container and a port are needed, as in `dockline publish web 8080:80`; there is only `{}`",
-                    Untrusted::new(&self.words[0])
+                    self.words[0]
                 ));
             }
-            (None, [name, ports @ ..]) => (Backend::Container(name.clone().into()), ports, None),
+            (None, [name, ports @ ..]) => (Backend::Container(name.clone()), ports, None),
             (None, []) => return Err("a container and a port are needed".into()),
         };
         let protos = if self.proto.is_empty() { &[Proto::Tcp][..] } else { &self.proto };
         let mut all: Vec<Mapping> = Vec::new();
         for word in ports {
-            let spec: PortSpec = word.parse()?;
+            let spec: PortSpec = word.raw().parse()?;
             let protos = if spec.proto.is_some() { &protos[..1] } else { protos };
             for proto in protos {
                 all.extend(spec.mappings(*proto, first)?);

@@ -3,8 +3,6 @@
 
 use std::process::ExitCode;
 
-use dockline::untrusted::Untrusted;
-
 use super::args::UnpublishArgs;
 use super::control::StateDir;
 use super::status::PortStatus;
@@ -37,14 +35,11 @@ fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
     for word in &args.which {
         let found: Vec<&str> = running
             .iter()
-            .filter(|(id, ports)| is_meant(word, id, ports))
+            .filter(|(id, ports)| is_meant(word.raw(), id, ports))
             .map(|(id, _)| id.as_str())
             .collect();
         if found.is_empty() {
-            return Err(format!(
-                "nothing is published as `{}`; `dockline ports` lists what is",
-                Untrusted::new(word)
-            ));
+            return Err(format!("nothing is published as `{word}`; `dockline ports` lists what is"));
         }
         chosen.extend(found);
     }
