@@ -12,7 +12,7 @@ use super::core::{Core, End, HOPS, Owner};
 use super::handle::{Command, count};
 use super::observe::Event;
 use super::own;
-use super::resolve::Resolved;
+use super::resolve::{Question, Resolved};
 use super::service::{Address, Upstream};
 use super::slab::Token;
 use super::stream::Stream;
@@ -53,6 +53,7 @@ enum Stage {
     Next,
     Resolving {
         name: String,
+        question: Question,
     },
     Resolved {
         name: String,
@@ -132,7 +133,7 @@ impl Connect {
     /// A name was looked up: [`Connect::advance`] goes on with it. An answer that comes when its question has been given
     /// up is none to the next question.
     pub(super) fn resolved(&mut self, Resolved { name: asked, result, .. }: Resolved) {
-        if let Stage::Resolving { name } = &mut self.stage
+        if let Stage::Resolving { name, .. } = &mut self.stage
             && *name == asked
         {
             self.stage = Stage::Resolved { name: asked, result };
@@ -156,9 +157,9 @@ impl Connect {
                         return Progress::Pending;
                     }
                 }
-                Stage::Resolving { name } => {
+                Stage::Resolving { name, question } => {
                     if core.now < self.deadline {
-                        self.stage = Stage::Resolving { name };
+                        self.stage = Stage::Resolving { name, question };
                         return Progress::Pending;
                     }
                     self.timed_out(&name, core);
@@ -209,12 +210,12 @@ impl Connect {
                 Ok(ip) => self.connect_tcp(SocketAddr::new(ip, *port), core),
                 Err(_) => {
                     let name = address.to_string();
-                    self.stage = Stage::Resolving { name: name.clone() };
-                    let (handle, ticket) = (core.handle.clone(), self.owner);
-                    core.resolver.lookup(host, *port, move |result| {
+                    let (handle, ticket, asked) = (core.handle.clone(), self.owner, name.clone());
+                    let question = core.resolver.lookup(host, *port, move |result| {
                         let ticket = mio::Token::from(ticket).0 as u64;
-                        handle.send(Command::Resolved(Resolved { ticket, name, result }));
+                        handle.send(Command::Resolved(Resolved { ticket, name: asked, result }));
                     });
+                    self.stage = Stage::Resolving { name, question };
                 }
             },
             Address::Unix(path) => self.connect_unix(path, core.now + self.time, core),

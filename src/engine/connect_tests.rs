@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 
+use super::super::resolve::Resolver;
 use super::*;
 
 #[expect(clippy::disallowed_methods, reason = "some deadline")]
@@ -14,7 +15,10 @@ fn asking_for(name: &str) -> Connect {
         handshake_time: Duration::ZERO,
         next: 1,
         found: VecDeque::new(),
-        stage: Stage::Resolving { name: name.into() },
+        stage: Stage::Resolving {
+            name: name.into(),
+            question: Resolver::new().lookup("127.0.0.1", 1, |_| {}),
+        },
         deadline: Instant::now(),
         failure: UpstreamFailure::Unreachable,
     }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ const THREADS: usize = 4;
 const QUEUE: usize = 1024;
 /// Names whose answers are kept.
 const CACHE: usize = 1024;
+/// Who waits no more is not looked for among fewer.
+const GONE: usize = 64;
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long an answer stands. `getaddrinfo` does not tell the time to live of the record.
@@ -64,34 +66,36 @@ impl Resolver {
     /// panics, the panic ends there.
     ///
     /// Of all that ask for one name at a time, one look-up is made. Who waits is not counted here: a connection has
-    /// one question at a time, and connections are.
+    /// one question at a time, and connections are. When it drops the question, it waits no more.
     pub(super) fn lookup(
         &self,
         host: &str,
         port: u16,
         then: impl FnOnce(io::Result<Vec<SocketAddr>>) + Send + 'static,
-    ) {
+    ) -> Question {
+        let question = Question(Arc::new(()));
+        let asker = Asker { question: Arc::downgrade(&question.0), port, then: Box::new(then) };
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return reply(Box::new(then), port, &Ok([SocketAddr::new(ip, port)].into()));
+            asker.tell(&Ok([SocketAddr::new(ip, port)].into()));
+            return question;
         }
         let mut state = self.shared.lock();
         if let Some(answer) = state.answers.get(host, now()) {
             drop(state);
-            return reply(Box::new(then), port, &answer);
-        }
-        if let Some(asking) = state.asked.get_mut(host) {
-            asking.push((port, Box::new(then)));
-            return;
-        }
-        if let Err(error) = self.admit(&mut state) {
+            asker.tell(&answer);
+        } else if let Some(askers) = state.asked.get_mut(host) {
+            askers.add(asker);
+        } else if let Err(error) = self.admit(&mut state) {
             drop(state);
-            return reply(Box::new(then), port, &Err(explain(host, &error)));
+            asker.tell(&Err(explain(host, &error)));
+        } else {
+            let host: Arc<str> = host.into();
+            state.asked.entry(Arc::clone(&host)).or_default().add(asker);
+            state.queue.push_back(host);
+            drop(state);
+            self.shared.work.notify_one();
         }
-        let host: Arc<str> = host.into();
-        state.asked.insert(Arc::clone(&host), vec![(port, Box::new(then))]);
-        state.queue.push_back(host);
-        drop(state);
-        self.shared.work.notify_one();
+        question
     }
 
     /// Sees to it that there is room and a thread for one more name.
@@ -117,6 +121,59 @@ impl Resolver {
     }
 }
 
+/// Kept by who wants an answer.
+#[derive(Debug)]
+#[must_use = "without it there is no answer"]
+pub(super) struct Question(Arc<()>);
+
+/// Who waits for an answer.
+struct Asker {
+    question: Weak<()>,
+    port: u16,
+    then: Then,
+}
+
+impl Asker {
+    fn is_waiting(&self) -> bool {
+        self.question.strong_count() > 0
+    }
+
+    fn tell(self, answer: &Answer) {
+        if !self.is_waiting() {
+            return;
+        }
+        let result = match answer {
+            Ok(found) => {
+                let mut found = found.to_vec();
+                found.iter_mut().for_each(|address| address.set_port(self.port));
+                Ok(found)
+            }
+            Err((kind, text)) => Err(io::Error::new(*kind, &**text)),
+        };
+        // The thread has others to serve.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.then)(result)));
+    }
+}
+
+/// Those who wait for the same name. A name server may be slow, and connections may come and go: those that are gone are
+/// at most as many as those that wait, and [`GONE`].
+#[derive(Default)]
+struct Askers {
+    list: Vec<Asker>,
+    /// How many of the list were waiting when that was last looked at.
+    waiting: usize,
+}
+
+impl Askers {
+    fn add(&mut self, asker: Asker) {
+        if self.list.len() >= 2 * self.waiting + GONE {
+            self.list.retain(Asker::is_waiting);
+            self.waiting = self.list.len();
+        }
+        self.list.push(asker);
+    }
+}
+
 struct Shared {
     find: Find,
     /// How long a thread waits for work.
@@ -131,8 +188,8 @@ struct State {
     /// Of `threads`, those that wait for work.
     idle: usize,
     queue: VecDeque<Arc<str>>,
-    /// Who asked for the names that are queued or being looked up, and with which port.
-    asked: HashMap<Arc<str>, Vec<(u16, Then)>>,
+    /// Who asked for the names that are queued or being looked up.
+    asked: HashMap<Arc<str>, Askers>,
     answers: Answers,
 }
 
@@ -154,8 +211,8 @@ impl Shared {
                 state.answers.keep(Arc::clone(&host), answer.clone(), now());
                 state.asked.remove(&host)
             };
-            for (port, then) in asked.into_iter().flatten() {
-                reply(then, port, &answer);
+            for asker in asked.into_iter().flat_map(|askers| askers.list) {
+                asker.tell(&answer);
             }
         }
     }
@@ -199,19 +256,6 @@ impl Answers {
             self.known.insert(host, (now + ttl, answer));
         }
     }
-}
-
-fn reply(then: Then, port: u16, answer: &Answer) {
-    let result = match answer {
-        Ok(found) => {
-            let mut found = found.to_vec();
-            found.iter_mut().for_each(|address| address.set_port(port));
-            Ok(found)
-        }
-        Err((kind, text)) => Err(io::Error::new(*kind, &**text)),
-    };
-    // The thread has others to serve.
-    let _ = catch_unwind(AssertUnwindSafe(|| then(result)));
 }
 
 fn explain(host: &str, error: &io::Error) -> (ErrorKind, Arc<str>) {

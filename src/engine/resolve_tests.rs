@@ -7,16 +7,16 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(1);
 const ONE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
 
-type Asked = Receiver<io::Result<Vec<SocketAddr>>>;
+type Asked = (Receiver<io::Result<Vec<SocketAddr>>>, Question);
 
 fn ask(resolver: &Resolver, host: &str, port: u16) -> Asked {
     let (send, receive) = channel();
-    resolver.lookup(host, port, move |result| send.send(result).unwrap());
-    receive
+    let question = resolver.lookup(host, port, move |result| send.send(result).unwrap());
+    (receive, question)
 }
 
 fn get(asked: &Asked) -> io::Result<Vec<SocketAddr>> {
-    asked.recv_timeout(LONG).unwrap()
+    asked.0.recv_timeout(LONG).unwrap()
 }
 
 /// A resolver whose look-ups tell their name and then wait until told how to end.
@@ -38,7 +38,7 @@ fn literals_need_no_thread() {
         [("127.0.0.1", IpAddr::V4(Ipv4Addr::LOCALHOST)), ("::1", IpAddr::V6(Ipv6Addr::LOCALHOST))]
     {
         // Answered before `lookup` returns.
-        assert_eq!(ask(&resolver, host, 2375).try_recv().unwrap().unwrap(), [SocketAddr::new(ip, 2375)]);
+        assert_eq!(ask(&resolver, host, 2375).0.try_recv().unwrap().unwrap(), [SocketAddr::new(ip, 2375)]);
     }
     assert_eq!(resolver.shared.lock().threads, 0);
 }
@@ -76,7 +76,10 @@ fn who_asks_the_same_shares_the_answer() {
     assert_eq!(get(&first).unwrap(), [SocketAddr::new(ONE.ip(), 1)]);
     assert_eq!(get(&second).unwrap(), [SocketAddr::new(ONE.ip(), 2)]);
     // The answer is kept.
-    assert_eq!(ask(&resolver, "daemon.test", 3).try_recv().unwrap().unwrap(), [SocketAddr::new(ONE.ip(), 3)]);
+    assert_eq!(
+        ask(&resolver, "daemon.test", 3).0.try_recv().unwrap().unwrap(),
+        [SocketAddr::new(ONE.ip(), 3)]
+    );
     assert!(told.try_recv().is_err());
 }
 
@@ -90,7 +93,7 @@ fn four_at_a_time_and_no_more_than_the_queue_holds() {
     }
     let queued: Vec<Asked> = (0..QUEUE).map(|number| ask(&resolver, &format!("{number}.test"), 1)).collect();
     assert_eq!(resolver.shared.lock().threads, THREADS);
-    let error = ask(&resolver, "too.much.test", 1).try_recv().unwrap().unwrap_err();
+    let error = ask(&resolver, "too.much.test", 1).0.try_recv().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
     assert!(error.to_string().contains("use IP addresses"), "{error}");
     // A name that waits already needs no room.
@@ -121,15 +124,33 @@ fn threads_end_without_work_and_start_again() {
 #[test]
 fn a_panic_of_one_who_asked_is_his_own() {
     let (resolver, told, end) = held(LONG);
-    resolver.lookup("daemon.test", 1, |_| panic!("on purpose"));
+    let first = resolver.lookup("daemon.test", 1, |_| panic!("on purpose"));
     told.recv_timeout(LONG).unwrap();
     let other = ask(&resolver, "daemon.test", 2);
     end.send(Ok(vec![ONE])).unwrap();
     get(&other).unwrap();
-    resolver.lookup("127.0.0.1", 1, |_| panic!("on purpose"));
+    drop(resolver.lookup("127.0.0.1", 1, |_| panic!("on purpose")));
     let next = ask(&resolver, "next.test", 1);
     end.send(Ok(vec![ONE])).unwrap();
     get(&next).unwrap();
+    drop(first);
+}
+
+#[test]
+fn who_waits_no_more_is_forgotten() {
+    let (resolver, told, end) = held(SHORT);
+    let kept: Vec<Asked> = (0..100).map(|_| ask(&resolver, "slow.test", 1)).collect();
+    told.recv_timeout(LONG).unwrap();
+    let gone = Arc::new(());
+    for _ in 0..10_000 {
+        let held = Arc::clone(&gone);
+        drop(resolver.lookup("slow.test", 1, move |_| panic!("nobody waits, and yet {held:?} is told")));
+        assert!(Arc::strong_count(&gone) <= 1 + kept.len() + GONE + 1);
+    }
+    end.send(Ok(vec![ONE])).unwrap();
+    for asked in &kept {
+        get(asked).unwrap();
+    }
 }
 
 #[test]
