@@ -45,7 +45,15 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Longest name: the path of the socket has to fit into an address.
 const NAME_MAX: usize = 40;
 
+/// What is said of another.
+pub(crate) const NAME_RULE: &str = "must be a name without slashes, of at most 40 bytes";
+
 const LISTENER: Token = Token(usize::MAX);
+
+/// Whether a broker can have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len()) && !name.contains(['/', '\0'])
+}
 
 /// Where the broker of a name is met.
 #[derive(Debug)]
@@ -58,8 +66,8 @@ impl Place {
     /// Makes the folder if there is none, and sees that it is this user's alone.
     pub(crate) fn of(name: &str) -> io::Result<Self> {
         let invalid = |why: &str| io::Error::new(ErrorKind::InvalidInput, why);
-        if name.len() > NAME_MAX || name.contains(['/', '\0']) {
-            return Err(invalid("the name of a broker is no path, and has at most 40 bytes"));
+        if !is_name(name) {
+            return Err(invalid(NAME_RULE));
         }
         let folder = private_dir::create(&private_dir::runtime_dir().map_err(invalid)?.join("brokers"))?;
         let network = fs::metadata("/proc/self/ns/net")?.ino();

@@ -8,6 +8,7 @@ use dockline::sockets;
 use dockline::untrusted::Untrusted;
 
 use crate::bind::lowercase;
+use crate::broker;
 
 /// The name of the broker to hand TCP ports to.
 const BROKER: &str = "DOCKLINE_PROXY_BROKER";
@@ -57,9 +58,13 @@ impl Options {
             let way_out = format!("give dockerd CAP_NET_RAW, or unset {TRANSPARENT}");
             return Err(format!("addresses of clients cannot be kept: {}: {way_out}", lowercase(&error)));
         }
+        let broker = value(BROKER)?;
+        if let Some(name) = broker.as_deref().filter(|name| !broker::is_name(name)) {
+            return Err(format!("{BROKER}={name}: {}", broker::NAME_RULE));
+        }
         Ok(Self {
             transparent,
-            broker: value(BROKER)?,
+            broker,
             proxy_protocol: value(PROXY_PROTOCOL)?.map(protocol).transpose().map_err(wrong)?,
         })
     }

@@ -160,6 +160,28 @@ fn relay_backend_refused_then_late() {
     }
 }
 
+/// A port that leads to itself, and two of two processes that lead to each other.
+#[test]
+fn relay_a_circle_is_left() {
+    for host in ["127.0.0.1", "::1"] {
+        let at = |port| SocketAddr::new(host.parse().unwrap(), port);
+        let (one, other) = (support::free_port(host), support::free_port(host));
+        for circle in [vec![(one, one)], vec![(one, other), (other, one)]] {
+            let _proxies: Vec<_> = circle
+                .iter()
+                .map(|(from, to)| {
+                    let flags = support::flags("tcp", at(*from), at(*to));
+                    let mut proxy = Start::default().run(&support::words(&flags));
+                    assert_eq!(proxy.status(), "0\n");
+                    proxy
+                })
+                .collect();
+            let error = connect(at(one)).read(&mut [0]).expect_err("a reset");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{circle:?}");
+        }
+    }
+}
+
 /// More connections than descriptors: the first are served, the others wait in the backlog (that of std, 128) and
 /// get their turn.
 #[test]
@@ -209,6 +231,7 @@ fn a_wrong_environment_is_told_on_the_pipe() {
     for (name, value, wanted) in [
         ("DOCKLINE_PROXY_PROTOCOL", "v3", "must be v1 or v2, or as v2:80,443 for some ports only"),
         ("DOCKLINE_PROXY_TRANSPARENT", "yes", "must be 1, or 0"),
+        ("DOCKLINE_PROXY_BROKER", "/run/x", "must be a name without slashes, of at most 40 bytes"),
     ] {
         let env = [(name, value)];
         let start = Start { env: &env, ..Start::default() };
