@@ -11,6 +11,7 @@ use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
+use crate::guard::{AllowedHost, AllowedOrigin};
 use crate::publish::args::{PortsArgs, PublishArgs, UnpublishArgs};
 use crate::selftest::SelftestArgs;
 
@@ -39,7 +40,7 @@ pub(crate) enum Command {
     #[command(after_long_help = "\
 Examples:
   dockline serve
-      The local daemon on tcp://127.0.0.1:2375, without TLS, for this machine only.
+      The local daemon on unix:///run/dockline/docker.sock, for this user only.
   dockline serve --listen 'unix:///run/dockline/docker.sock?mode=0660&group=docker'
   dockline serve --listen tls://0.0.0.0:2376 --tls-dir /etc/dockline/tls
       For other machines, whose clients need a certificate of /etc/dockline/tls/ca.pem.
@@ -109,7 +110,8 @@ pub(crate) struct Settings {
     #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
     pub(crate) config: Option<AbsolutePath>,
 
-    /// Address to listen on; may be repeated [default: tcp://127.0.0.1:2375]
+    /// Address to listen on; may be repeated [default: unix:///run/dockline/docker.sock, for root, or
+    /// unix://$XDG_RUNTIME_DIR/dockline/docker.sock]
     ///
     /// tcp://HOST:PORT or HOST:PORT (port 2375 if none is given), tls://HOST:PORT (2376),
     /// unix:///PATH?mode=0600&user=NAME&group=NAME, or fd:// for the sockets that systemd passes: fd://3 for one, fd://NAME
@@ -123,6 +125,23 @@ pub(crate) struct Settings {
         value_delimiter = ','
     )]
     pub(crate) listen: Vec<ListenAddress>,
+
+    /// Name that clients of a TCP listener without client certificates may use; may be repeated, `*` for any
+    ///
+    /// Names of this machine (localhost, 127.0.0.1, [::1]) and the host of --listen are always allowed. Any other `Host` is refused,
+    /// because a web page can have its own name lead to this machine.
+    #[arg(long, value_name = "HOST", env = "DOCKLINE_ALLOW_HOST", hide_env = true, value_delimiter = ',')]
+    pub(crate) allow_host: Vec<AllowedHost>,
+
+    /// Web pages that may use such a listener, as in https://ui.example; may be repeated, `*` for any
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "DOCKLINE_ALLOW_ORIGIN",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    pub(crate) allow_origin: Vec<AllowedOrigin>,
 
     /// Docker daemon to connect to; further ones are tried in order [default: unix:///var/run/docker.sock]
     ///

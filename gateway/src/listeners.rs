@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use dockline::engine::{Handle, Listener, ListenerHandle, ListenerSettings, Router, Service};
-use log::info;
+use log::{info, warn};
 use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::address::ListenAddress;
@@ -15,6 +15,7 @@ use crate::bind::{self, Bound};
 use crate::circle;
 use crate::config::{AdminConfig, Config};
 use crate::inherited::Inherited;
+use crate::plan;
 use crate::upgrade::Sockets;
 
 const ADMIN: &str = "admin";
@@ -49,6 +50,13 @@ fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<(Bound
     bind::bind(address, inherited)?.into_iter().map(twice).collect()
 }
 
+/// Makes the folder of a socket that nobody asked for. If it cannot be made, binding says so.
+fn make_folder(address: &ListenAddress) {
+    if let ListenAddress::Unix { path, .. } = address {
+        let _ = path.parent().map(|folder| DirBuilder::new().mode(0o755).create(folder));
+    }
+}
+
 impl Listeners {
     /// Opens what the configuration wants and is not open yet.
     pub(crate) fn open(
@@ -63,7 +71,12 @@ impl Listeners {
             let key = wanted.address.key();
             let sockets = match is_open(&key) {
                 true => Ok(Vec::new()),
-                false => bind(&wanted.address, inherited),
+                false => {
+                    if wanted.is_default {
+                        make_folder(&wanted.address);
+                    }
+                    bind(&wanted.address, inherited)
+                }
             };
             let sockets = sockets.map_err(|message| format!("{}: {message}", wanted.origin))?;
             all.push(Wanted { key, settings, sockets });
@@ -102,9 +115,8 @@ impl Listeners {
         inherited: &mut Inherited,
     ) -> Result<Option<Wanted>, String> {
         let Some(address) = &config.address else { return Ok(None) };
-        if let (ListenAddress::Unix { path, .. }, false) = (address, config.wanted) {
-            // If it cannot be made, binding says so.
-            let _ = path.parent().map(|folder| DirBuilder::new().mode(0o755).create(folder));
+        if !config.wanted {
+            make_folder(address);
         }
         match bind(address, inherited) {
             Ok(sockets) => {
@@ -180,6 +192,13 @@ impl Listeners {
             let with_tls = if settings.tls.is_some() { " with TLS" } else { "" };
             let to: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
             info!("listening on {}{with_tls}, upstream {}", open.bound.address, to.join(", "));
+            if wanted.is_default {
+                info!("to use it: export DOCKER_HOST={}", open.bound.address);
+            }
+            let is_passed = matches!(wanted.address, ListenAddress::Inherited(_));
+            if is_passed && wanted.needs_no_certificate() && !open.bound.address.starts_with("unix:") {
+                warn!("{}", plan::open_to_all(&open.bound.address, true, &wanted.tls));
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod bind;
 mod circle;
 mod cli;
 mod config;
+mod guard;
 mod health;
 mod healthcheck;
 mod identity;

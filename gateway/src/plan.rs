@@ -1,18 +1,20 @@
 #![forbid(unsafe_code)]
 //! From the configuration to what the engine takes. Reads the certificates, opens no socket.
 
+use std::fmt;
 use std::sync::Arc;
 
 use dockline::engine::tls::{
     ClientTls, ClientTlsConfig, Credentials, Pem, ServerTls, ServerTlsConfig, TlsError, check_key_file,
 };
-use dockline::engine::{Address, ListenerSettings, Service, Upstream};
+use dockline::engine::{Address, ListenerSettings, Router, Service, Upstream};
 use dockline::proxy::{ConnConfig, Forwarding};
 use dockline::untrusted::Untrusted;
 
 use crate::address::ListenAddress;
 use crate::bind;
-use crate::config::{Config, ListenerTls, Problem, UpstreamConfig, UpstreamTls};
+use crate::config::{Config, ListenerConfig, ListenerTls, Problem, UpstreamConfig, UpstreamTls};
+use crate::guard::Guard;
 use crate::identity;
 
 /// What is served, ready for the engine.
@@ -50,9 +52,14 @@ impl Plan {
                     ..ConnConfig::default()
                 };
                 let tls = wanted.tls.as_ref().map(server_tls).transpose();
-                let mut settings =
-                    ListenerSettings::new(wanted.name.as_str(), Service::Http(Arc::new(upstream)));
-                settings.tls = tls.map_err(|error| Problem::new(&wanted.origin, error))?;
+                let router: Arc<dyn Router> = if wanted.needs_no_certificate() {
+                    Guard::new(upstream, wanted.allowed.clone())
+                } else {
+                    Arc::new(upstream)
+                };
+                let mut settings = ListenerSettings::new(wanted.name.as_str(), Service::Http(router));
+                settings.tls =
+                    tls.map_err(|error| Problem::new(&wanted.origin, explain(&error, &wanted.tls)))?;
                 settings.conn = Arc::new(conn);
                 Ok(settings)
             })
@@ -63,21 +70,11 @@ impl Plan {
 
 /// What an operator should know before others find out.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
-    let mut all = Vec::new();
-    for listener in config.listeners.iter().filter(|listener| listener.address.is_public()) {
-        let address = &listener.address;
-        match &listener.tls {
-            None => all.push(format!(
-                "{address} IS OPEN TO OTHER MACHINES WITHOUT TLS: whoever reaches it is root on the Docker host. \
-                 Use tls:// with a client authority, or 127.0.0.1"
-            )),
-            Some(ListenerTls { client_ca: None, .. }) => all.push(format!(
-                "{address} ASKS CLIENTS FOR NO CERTIFICATE: whoever reaches it is root on the Docker host. \
-                 Name a client authority"
-            )),
-            Some(_) => {}
-        }
-    }
+    let tcp = |listener: &&ListenerConfig| matches!(listener.address, ListenAddress::Tcp { .. });
+    let open = config.listeners.iter().filter(tcp).filter(|listener| listener.needs_no_certificate());
+    let mut all: Vec<String> = open
+        .map(|listener| open_to_all(&listener.address, listener.address.is_public(), &listener.tls))
+        .collect();
     let unix = config.listeners.iter().filter_map(|listener| match &listener.address {
         ListenAddress::Unix { path, .. } => Some(path),
         _ => None,
@@ -90,6 +87,17 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         )
     }));
     all
+}
+
+/// What is to be said of a TCP listener whose clients need no certificate. `is_public`: other machines reach it.
+pub(crate) fn open_to_all(address: &impl fmt::Display, is_public: bool, tls: &Option<ListenerTls>) -> String {
+    let whom = if is_public { "OTHER MACHINES" } else { "EVERY USER OF THIS MACHINE" };
+    let lack = if tls.is_some() { "A CERTIFICATE OF THEIRS" } else { "TLS" };
+    let instead = if is_public { "" } else { ", or a Unix socket" };
+    format!(
+        "{address} IS OPEN TO {whom} WITHOUT {lack}: whoever reaches it is root on the Docker host. \
+         Use tls:// with a client authority{instead}"
+    )
 }
 
 fn is_same(old: &Upstream, new: &Upstream) -> bool {
@@ -106,6 +114,18 @@ fn upstream(wanted: &UpstreamConfig) -> Result<Upstream, Problem> {
     let tls = wanted.tls.as_ref().map(client_tls).transpose();
     upstream.tls = tls.map_err(|error| Problem::new(&wanted.origin, error))?;
     Ok(upstream)
+}
+
+/// Adds what to do where a directory lacks the authority: without it, everybody would be let in.
+fn explain(error: &TlsError, files: &Option<ListenerTls>) -> String {
+    let authority = files.as_ref().and_then(|files| files.client_ca.as_ref());
+    match authority.filter(|path| path.ends_with("ca.pem") && !path.exists()) {
+        Some(_) => format!(
+            "{error}; clients need a certificate of the authority in ca.pem: put it there, or name the certificate and \
+             the key (cert, key) in place of the directory if they are to need none"
+        ),
+        None => error.to_string(),
+    }
 }
 
 fn server_tls(files: &ListenerTls) -> Result<Arc<ServerTls>, TlsError> {

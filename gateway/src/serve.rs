@@ -19,6 +19,7 @@ use crate::access_log::AccessLog;
 use crate::admin::{AdminRouter, Health};
 use crate::cli::Settings;
 use crate::config::Config;
+use crate::guard::Guard;
 use crate::inherited::Inherited;
 use crate::listeners::Listeners;
 use crate::logger;
@@ -119,7 +120,8 @@ impl Server {
         let mut listeners = Listeners::default();
         let opened = listeners.open(&config, planned, &mut inherited)?;
         let admin = AdminRouter::new(Arc::clone(&metrics), Arc::clone(&health));
-        let admin = listeners.open_admin(&config.admin, Arc::new(admin), &mut inherited)?;
+        let admin = Guard::new(admin, config.admin.allowed.clone());
+        let admin = listeners.open_admin(&config.admin, admin, &mut inherited)?;
         for key in inherited.left() {
             warn!("{key} was passed, but no listener is configured for it");
         }

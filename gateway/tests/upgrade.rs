@@ -104,7 +104,7 @@ fn who_came_before_and_asks_after_is_served() {
     // Accepted after the first one. Having had its answer, it is closed when the old process drains.
     let mut kept = connect();
     kept.set_read_timeout(Some(PATIENCE)).unwrap();
-    kept.write_all(b"GET / HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert!(kept.read(&mut [0; 4096]).unwrap() > 0);
     gateway.signal(Signal::USR2);
     let _successor = upgraded(&gateway);

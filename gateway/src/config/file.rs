@@ -10,6 +10,7 @@ use super::limits::LimitsTable;
 use super::values::{AccessTarget, AdminAddress, Format, Level, Name, Text, Time, ViaName};
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
+use crate::guard::{AllowedHost, AllowedOrigin};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +35,10 @@ pub(super) struct ListenTable {
     pub(super) upstream: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) trusted: bool,
+    #[serde(default)]
+    pub(super) allow_hosts: Vec<Text<AllowedHost>>,
+    #[serde(default)]
+    pub(super) allow_origins: Vec<Text<AllowedOrigin>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -79,6 +84,8 @@ pub(super) struct LogTable {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AdminTable {
     pub(super) address: Option<Text<AdminAddress>>,
+    pub(super) allow_hosts: Vec<Text<AllowedHost>>,
+    pub(super) allow_origins: Vec<Text<AllowedOrigin>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

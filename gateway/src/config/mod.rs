@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What is to be served: command line over environment over file over defaults.
 
+mod default_socket;
 mod file;
 pub(crate) mod limits;
 mod problem;
@@ -28,13 +29,12 @@ use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
 use crate::circle;
 use crate::cli::Settings;
+use crate::guard::{Allowed, AllowedHost};
 use crate::suggest;
 
 /// Read if it is there and no other is named.
 const DEFAULT_FILE: &str = "/etc/dockline/dockline.toml";
-const DEFAULT_LISTEN: &str = "tcp://127.0.0.1:2375";
 const DEFAULT_UPSTREAM: &str = "unix:///var/run/docker.sock";
-const DEFAULT_ADMIN: &str = "unix:///run/dockline/admin.sock";
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// Everything that is settled before a socket is opened.
@@ -76,6 +76,8 @@ pub(crate) struct AdminConfig {
     pub(crate) address: Option<ListenAddress>,
     /// Whether somebody asked for it: then it is an error if it cannot be had.
     pub(crate) wanted: bool,
+    /// Who may come to it over TCP.
+    pub(crate) allowed: Allowed,
 }
 
 /// A listener.
@@ -88,8 +90,21 @@ pub(crate) struct ListenerConfig {
     pub(crate) upstream: usize,
     /// Whether its clients are proxies that are believed.
     pub(crate) trusted: bool,
+    /// Who may come to it over TCP without a certificate.
+    pub(crate) allowed: Allowed,
+    /// Whether nobody asked for it: then its folder is made, and the user is told how to use it.
+    pub(crate) is_default: bool,
     /// Where it was asked for.
     pub(crate) origin: String,
+}
+
+impl ListenerConfig {
+    /// Whether whoever reaches it by TCP is let in without a certificate. Of sockets that are passed it is not known
+    /// before they are there whether they are TCP sockets.
+    pub(crate) fn needs_no_certificate(&self) -> bool {
+        let is_unix = matches!(self.address, ListenAddress::Unix { .. });
+        !is_unix && self.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none())
+    }
 }
 
 /// An upstream.
@@ -136,11 +151,19 @@ impl Config {
         } else {
             vec![upstream_of(settings)?]
         };
-        let listeners = if settings.listen.is_empty() && !file.listen.is_empty() {
+        let mut listeners = if settings.listen.is_empty() && !file.listen.is_empty() {
             read_listeners(source, std::mem::take(&mut file.listen), &upstreams)?
         } else {
             listeners_of(settings)?
         };
+        for listener in &mut listeners {
+            let own = match &listener.address {
+                ListenAddress::Tcp { host, .. } => Some(AllowedHost::of_listener(host)),
+                ListenAddress::Unix { .. } | ListenAddress::Inherited(_) => None,
+            };
+            listener.allowed.hosts.extend(settings.allow_host.iter().cloned().chain(own));
+            listener.allowed.origins.extend(settings.allow_origin.iter().cloned());
+        }
         refuse_doubles_and_loops(&listeners, &upstreams)?;
 
         let mut bounds = limits::defaults();
@@ -175,19 +198,33 @@ impl Config {
                 access.and_then(|AccessTarget(target)| target),
                 access_format.map_or(LogFormat::Text, |format| format.0),
             ),
-            admin: match admin {
-                Some(admin) => AdminConfig { address: admin.0, wanted: true },
-                None => AdminConfig { address: DEFAULT_ADMIN.parse().ok(), wanted: false },
+            admin: AdminConfig {
+                wanted: admin.is_some(),
+                address: match admin {
+                    Some(admin) => admin.0,
+                    None => default_socket::address("admin.sock").ok(),
+                },
+                allowed: Allowed {
+                    hosts: texts(file.admin.allow_hosts).chain(settings.allow_host.iter().cloned()).collect(),
+                    origins: texts(file.admin.allow_origins)
+                        .chain(settings.allow_origin.iter().cloned())
+                        .collect(),
+                },
             },
         })
     }
 }
 
+fn texts<T>(written: Vec<Text<T>>) -> impl Iterator<Item = T> {
+    written.into_iter().map(|Text(value)| value)
+}
+
 /// The listeners that the command line asks for, or the default one.
 fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
     let default;
-    let (addresses, origin) = if settings.listen.is_empty() {
-        default = DEFAULT_LISTEN.parse().into_iter().collect();
+    let is_default = settings.listen.is_empty();
+    let (addresses, origin) = if is_default {
+        default = vec![default_socket::address("docker.sock")?];
         (&default, "the default listener")
     } else {
         (&settings.listen, "--listen")
@@ -216,6 +253,8 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
             },
             upstream: 0,
             trusted: false,
+            allowed: Allowed::default(),
+            is_default,
             origin: format!("{origin} {address}"),
         })
     };
@@ -279,6 +318,11 @@ fn read_listeners(
             tls,
             upstream,
             trusted: table.trusted,
+            allowed: Allowed {
+                hosts: texts(table.allow_hosts).collect(),
+                origins: texts(table.allow_origins).collect(),
+            },
+            is_default: false,
             origin: source.place(span.start),
         })
     };

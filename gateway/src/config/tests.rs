@@ -30,7 +30,9 @@ fn refused(file: &str) -> String {
 fn without_anything_it_is_the_local_daemon_for_this_machine() {
     let config = Config::merge(&settings(""), None).unwrap();
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].address.to_string(), "tcp://127.0.0.1:2375");
+    let ListenAddress::Unix { path, access } = &config.listeners[0].address else { panic!("{config:?}") };
+    assert!(path.ends_with("dockline/docker.sock") && config.listeners[0].is_default, "{path:?}");
+    assert_eq!((access.mode, &access.user, &access.group), (0o600, &None, &None));
     assert_eq!(config.upstreams[0].addresses[0].to_string(), "unix:///var/run/docker.sock");
     assert_eq!(config.upstreams[0].host, "docker");
     assert_eq!(config.drain_timeout, Some(Duration::from_secs(30)));
@@ -62,7 +64,7 @@ fn options_win_over_the_file() {
     assert_eq!(from_line.log.level, LevelFilter::Warn);
     assert_eq!(from_line.forwarding.via.as_deref(), Some(&b"line"[..]));
     assert!(!from_line.forwarding.x_forwarded);
-    assert_eq!(from_line.admin, AdminConfig { address: None, wanted: true });
+    assert_eq!((from_line.admin.address, from_line.admin.wanted), (None, true));
     assert_eq!(from_line.access_log.0, Some(AccessLogTarget::Stdout));
 }
 

@@ -13,6 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{ListenAddress, UpstreamAddress};
+use crate::guard::{AllowedHost, AllowedOrigin};
 use crate::suggest;
 
 /// Longest name of a listener or an upstream, in bytes.
@@ -31,11 +32,19 @@ pub(super) trait FromText: FromStr<Err = String> {
 }
 
 impl FromText for ListenAddress {
-    const WHAT: &'static str = "an address such as \"tcp://127.0.0.1:2375\"";
+    const WHAT: &'static str = "an address such as \"unix:///run/dockline/docker.sock\"";
 }
 
 impl FromText for UpstreamAddress {
     const WHAT: &'static str = "an address such as \"unix:///var/run/docker.sock\"";
+}
+
+impl FromText for AllowedHost {
+    const WHAT: &'static str = "a host name such as \"gateway.example\"";
+}
+
+impl FromText for AllowedOrigin {
+    const WHAT: &'static str = "an origin such as \"https://ui.example\"";
 }
 
 impl<'de, T: FromText> Deserialize<'de> for Text<T> {

@@ -1,0 +1,353 @@
+#![forbid(unsafe_code)]
+//! Which names a listener answers to, and which web pages.
+//!
+//! Whoever reaches a TCP listener without client certificates is root on the Docker host, and a browser on this machine
+//! reaches it for every page that is open in it. A page of a stranger betrays itself in `Origin`; one that had its own
+//! name resolved to this machine (DNS rebinding), in `Host`. Both are looked at for each request, as are the targets
+//! in absolute form, whose authority stands for `Host` (RFC 9112, section 3.2.2).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dockline::engine::{ClientInfo, PeerAddr, Route, Router};
+use dockline::h1::{Authority, RequestHead};
+use dockline::proxy::Reply;
+use dockline::untrusted::Untrusted;
+use log::warn;
+
+/// What Docker's clients call a daemon behind a Unix socket, up to version 23: one may come here by way of socat. Later ones
+/// say `api.moby.localhost`. (moby, `client/request.go`.)
+const DUMMY_HOST: &str = "docker";
+
+/// Names of this machine are always among them: `localhost` and what ends in it, 127.0.0.0/8, `[::1]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) hosts: Vec<AllowedHost>,
+    pub(crate) origins: Vec<AllowedOrigin>,
+}
+
+/// A host that may stand in `Host`, whatever the port; `*`: any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AllowedHost(String);
+
+/// What may stand in `Origin`; `*`: anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AllowedOrigin(String);
+
+/// Why a request is not for this listener.
+#[derive(Debug, PartialEq, Eq)]
+enum Stranger<'r> {
+    Host(Untrusted<&'r [u8]>),
+    Origin(Untrusted<&'r [u8]>),
+}
+
+impl Allowed {
+    fn check<'r>(&self, request: &'r RequestHead) -> Result<(), Stranger<'r>> {
+        let host = request.target().authority().or_else(|| request.fields.values("Host").next());
+        // Browsers always send one; Docker's clients send an empty one with what takes the connection over.
+        if let Some(host) = host.filter(|host| !host.is_empty() && !self.allows_host(host)) {
+            return Err(Stranger::Host(host.into()));
+        }
+        match request.fields.values("Origin").find(|origin| !self.allows_origin(origin)) {
+            Some(origin) => Err(Stranger::Origin(origin.into())),
+            None => Ok(()),
+        }
+    }
+
+    fn allows_host(&self, host: &[u8]) -> bool {
+        if self.hosts.iter().any(|allowed| allowed.0 == "*") {
+            return true;
+        }
+        let Some(authority) = Authority::parse(host) else { return false };
+        let Ok(name) = std::str::from_utf8(authority.host) else { return false };
+        name == DUMMY_HOST
+            || is_this_machine(name)
+            || self.hosts.iter().any(|allowed| is_same_host(&allowed.0, name))
+    }
+
+    fn allows_origin(&self, origin: &[u8]) -> bool {
+        let is_allowed =
+            |allowed: &AllowedOrigin| allowed.0 == "*" || allowed.0.as_bytes().eq_ignore_ascii_case(origin);
+        if self.origins.iter().any(is_allowed) {
+            return true;
+        }
+        let host = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| origin.strip_prefix(scheme));
+        host.and_then(Authority::parse)
+            .and_then(|authority| std::str::from_utf8(authority.host).ok())
+            .is_some_and(is_this_machine)
+    }
+}
+
+impl fmt::Display for Stranger<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => write!(
+                f,
+                "the Host \"{host}\" is none of this gateway's; if it is meant to be, allow it: \
+                 --allow-host NAME, or allow_hosts = [\"NAME\"] of the listener in the configuration file"
+            ),
+            Self::Origin(origin) => write!(
+                f,
+                "a web page of \"{origin}\" may not use this gateway; if it is meant to, allow it: \
+                 --allow-origin ORIGIN, or allow_origins = [\"ORIGIN\"] of the listener in the configuration file"
+            ),
+        }
+    }
+}
+
+/// Whether a host, as it stands in an authority, can only be this machine: a name that no DNS server is asked for
+/// (RFC 6761, section 6.3), or a loopback address.
+fn is_this_machine(host: &str) -> bool {
+    let name = without_dot(host).to_ascii_lowercase();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || address.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
+
+fn is_same_host(one: &str, other: &str) -> bool {
+    without_dot(one).eq_ignore_ascii_case(without_dot(other))
+}
+
+/// A name with its root label is the same name.
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+impl AllowedHost {
+    /// The host of a listener's own address; an address of IPv6 without its brackets.
+    pub(crate) fn of_listener(host: &str) -> Self {
+        Self(if host.contains(':') { format!("[{host}]") } else { host.to_owned() })
+    }
+}
+
+impl FromStr for AllowedHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = Authority::parse(text.as_bytes()).filter(|authority| authority.port.is_none());
+        if text == "*" || parsed.is_some() {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(match Authority::parse(format!("[{text}]").as_bytes()) {
+            Some(_) => format!("an address of IPv6 needs brackets, as in [{text}]"),
+            None => format!(
+                "`{}` is not a host name; write it without scheme and port, as in gateway.example, or * for any",
+                Untrusted::new(text)
+            ),
+        })
+    }
+}
+
+impl FromStr for AllowedOrigin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let is_origin = authority.is_some_and(|host| Authority::parse(host.as_bytes()).is_some());
+        if is_origin || matches!(text, "*" | "null") {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!(
+            "`{}` is not an origin; write it as a browser sends it, as in https://ui.example:8443, or * for any",
+            Untrusted::new(text)
+        ))
+    }
+}
+
+/// Sends on what comes from no stranger.
+#[derive(Debug)]
+pub(crate) struct Guard<R> {
+    router: R,
+    allowed: Allowed,
+    /// Whether a stranger was logged.
+    told: AtomicBool,
+}
+
+impl<R: Router> Guard<R> {
+    pub(crate) fn new(router: R, allowed: Allowed) -> Arc<Self> {
+        Arc::new(Self { router, allowed, told: AtomicBool::new(false) })
+    }
+}
+
+impl<R: Router> Router for Guard<R> {
+    fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route {
+        // Browsers reach no Unix socket, and the mode of its file says who does.
+        if matches!(client.peer, PeerAddr::Unix { .. }) {
+            return self.router.route(client, request);
+        }
+        match self.allowed.check(request) {
+            Ok(()) => self.router.route(client, request),
+            Err(stranger) => {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    warn!("{}: refused: {stranger} (of others the access log tells)", client.listener);
+                }
+                Route::Reply(Reply::error(403, &stranger.to_string()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dockline::engine::Upstream;
+    use dockline::h1::{HostPolicy, RequestHeadReader};
+    use dockline::limits::Limits;
+
+    use super::*;
+
+    fn status(allowed: &Allowed, peer: PeerAddr, request: &str) -> Option<u16> {
+        let mut reader = RequestHeadReader::new(&Limits::default(), HostPolicy::Opaque);
+        let (head, _) = reader.read(request.as_bytes()).unwrap().unwrap();
+        let client = ClientInfo { peer, listener: Arc::from("lan"), tls: false, identity: None };
+        let guard = Guard::new(Arc::new(Upstream::new("docker", Vec::new())), allowed.clone());
+        match guard.route(&client, &head) {
+            Route::Upstream(_) => None,
+            Route::Reply(reply) => {
+                assert!(format!("{reply:?}").contains("--allow-"), "{reply:?}");
+                Some(reply.status().as_u16())
+            }
+        }
+    }
+
+    fn tcp() -> PeerAddr {
+        PeerAddr::Ip(([127, 0, 0, 1], 1).into())
+    }
+
+    fn answer(allowed: &Allowed, fields: &str) -> Option<u16> {
+        status(allowed, tcp(), &format!("POST /containers/create HTTP/1.1\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn names_of_this_machine_and_no_others() {
+        let none = Allowed::default();
+        for host in [
+            "",
+            "localhost",
+            "LOCALHOST:2375",
+            "localhost.",
+            "api.moby.localhost",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:2375",
+            "[::ffff:127.0.0.1]",
+            "docker",
+        ] {
+            assert_eq!(answer(&none, &format!("Host: {host}\r\n")), None, "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:2375",
+            "localhost.evil.example",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "192.0.2.1",
+            "0.0.0.0",
+            "[::]",
+            "[2001:db8::1]:2375",
+            "docker.evil.example",
+            "/var/run/docker.sock",
+        ] {
+            assert_eq!(answer(&none, &format!("Host: {host}\r\n")), Some(403), "{host}");
+        }
+    }
+
+    #[test]
+    fn pages_of_this_machine_and_no_others() {
+        let none = Allowed::default();
+        for origin in ["http://localhost", "http://localhost:8080", "https://127.0.0.1", "http://[::1]:3000"]
+        {
+            assert_eq!(answer(&none, &format!("Host: localhost\r\nOrigin: {origin}\r\n")), None, "{origin}");
+        }
+        for origin in [
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "null",
+            "",
+            "file://",
+            "chrome-extension://x",
+            "http://localhost@evil.example",
+            "http://evil.example\r\nOrigin: http://localhost",
+            "http://localhost\r\nOrigin: http://evil.example",
+            "http://localhost, http://evil.example",
+        ] {
+            let fields = format!("Host: localhost\r\nOrigin: {origin}\r\n");
+            assert_eq!(answer(&none, &fields), Some(403), "{origin}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_request_is() {
+        let none = Allowed::default();
+        for (request, expected) in [
+            ("GET http://evil.example/info HTTP/1.1\r\nHost: evil.example\r\n\r\n", Some(403)),
+            ("GET http://localhost/info HTTP/1.1\r\nHost: localhost\r\n\r\n", None),
+            // The authority of the target wins.
+            ("GET http://evil.example/info HTTP/1.0\r\n\r\n", Some(403)),
+            ("GET /info HTTP/1.0\r\n\r\n", None),
+            ("GET /info HTTP/1.0\r\nHost: evil.example\r\n\r\n", Some(403)),
+            (
+                "GET /containers/x/attach/ws HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\
+                 Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                Some(403),
+            ),
+            // What a proxy may have added says nothing.
+            ("GET /info HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: localhost\r\n\r\n", Some(403)),
+        ] {
+            assert_eq!(status(&none, tcp(), request), expected, "{request}");
+        }
+        let socket = PeerAddr::Unix { pid: 1, uid: 0, gid: 0 };
+        let request = "GET /info HTTP/1.1\r\nHost: evil.example\r\nOrigin: https://evil.example\r\n\r\n";
+        assert_eq!(status(&none, socket, request), None);
+        assert_eq!(status(&none, PeerAddr::Unknown, request), Some(403));
+    }
+
+    #[test]
+    fn what_an_operator_allows() {
+        let allowed = Allowed {
+            hosts: vec!["gateway.example".parse().unwrap(), AllowedHost::of_listener("2001:db8::1")],
+            origins: vec!["https://ui.example:8443".parse().unwrap()],
+        };
+        for (fields, expected) in [
+            ("Host: Gateway.Example:2375\r\n", None),
+            ("Host: gateway.example.\r\n", None),
+            ("Host: [2001:db8::1]:2375\r\n", None),
+            ("Host: x.gateway.example\r\n", Some(403)),
+            ("Host: localhost\r\nOrigin: https://ui.example:8443\r\n", None),
+            ("Host: localhost\r\nOrigin: https://ui.example\r\n", Some(403)),
+            ("Host: localhost\r\nOrigin: http://ui.example:8443\r\n", Some(403)),
+        ] {
+            assert_eq!(answer(&allowed, fields), expected, "{fields}");
+        }
+        let any = Allowed { hosts: vec!["*".parse().unwrap()], origins: vec!["*".parse().unwrap()] };
+        assert_eq!(answer(&any, "Host: /odd\r\nOrigin: null\r\n"), None);
+    }
+
+    #[test]
+    fn what_can_be_allowed() {
+        for host in ["gateway", "gateway.example", "192.0.2.1", "[2001:db8::1]", "*"] {
+            assert!(host.parse::<AllowedHost>().is_ok(), "{host}");
+        }
+        for (host, says) in [
+            ("gateway:2375", "without scheme and port"),
+            ("https://gateway", "without scheme and port"),
+            ("2001:db8::1", "[2001:db8::1]"),
+            ("", "not a host name"),
+            ("a b", "not a host name"),
+        ] {
+            assert!(host.parse::<AllowedHost>().unwrap_err().contains(says), "{host}");
+        }
+        for origin in ["https://ui.example", "http://ui.example:80", "null", "*"] {
+            assert!(origin.parse::<AllowedOrigin>().is_ok(), "{origin}");
+        }
+        for origin in ["ui.example", "https://", "https://ui.example/", "ftp://ui.example", ""] {
+            assert!(
+                origin.parse::<AllowedOrigin>().unwrap_err().contains("as a browser sends it"),
+                "{origin}"
+            );
+        }
+    }
+}
