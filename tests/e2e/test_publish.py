@@ -322,6 +322,23 @@ def test_the_operator_drops_some_and_leaves_others_to_docker(lab, docker_user, t
     assert ask(lab.client, TCP, (outside, 2345)) == gateway
 
 
+@pytest.mark.parametrize("docker_user", ["iptables-nft", "ip6tables-nft"], indirect=True)
+def test_a_flow_from_before_does_not_get_past_the_rules(lab, docker_user, through):
+    outside, client = (OUTSIDE, CLIENT) if docker_user.tool == "iptables-nft" else (OUTSIDE6, "fd77::2")
+    with make_socket(lab.client, UDP, (outside, 2345), connect=True) as early:
+        # Now the kernel knows the flow, and where it goes.
+        early.send(b"anybody there?")
+        with pytest.raises(ConnectionRefusedError):
+            early.recv(100)
+        docker_user(f"-A DOCKER-USER -s {client} -j DROP")
+        through("--proto", "udp")
+        early.send(b"now?")
+        lab.wait_counted(docker_user.counters())
+        early.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            early.recv(100)
+
+
 @pytest.mark.parametrize("docker_user", ["iptables-nft", "ip6tables-legacy"], indirect=True)
 def test_it_stays_behind_the_operators_rules(lab, docker_user, through):
     outside, gateway, client = through("--firewall", "iptables")

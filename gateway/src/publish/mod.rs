@@ -123,6 +123,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         }
         let mut new = Firewall::new(args.firewall, &claim.id)?;
         new.set(rules)?;
+        bound.turn_away().map_err(|error| format!("the ports: {error}"))?;
         firewall = Some(new);
     }
     let proxy_protocol = args.proxy_protocol.map(|version| version.0);

@@ -21,6 +21,7 @@ use dockline::proxy::ProxyProtocol;
 use dockline::sockets;
 use dockline_docker_proxy::udp;
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use super::holder;
 use super::ports::{Mapping, Proto};
@@ -34,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const CONNECTIONS: usize = 16_384;
 /// UDP clients that a port has room for, however many ports there are.
 const CLIENTS_OF_PORT: usize = 64;
+
+/// More than can wait at a port.
+const WAITING_MAX: usize = 8192;
 
 /// Ports that are bound, and not served yet.
 pub(crate) struct Bound(Vec<(Mapping, OwnedFd)>);
@@ -72,6 +76,24 @@ impl Bound {
 
     pub(crate) fn mappings(&self) -> Vec<Mapping> {
         self.0.iter().map(|(mapping, _)| *mapping).collect()
+    }
+
+    /// Turns away who came before the firewall's rules were in place. Who is not to come has to take the way on which
+    /// those are asked; anybody else comes again.
+    pub(crate) fn turn_away(&self) -> io::Result<()> {
+        for (mapping, socket) in &self.0 {
+            rustix::io::ioctl_fionbio(socket, true)?;
+            for _ in 0..WAITING_MAX {
+                let next = match mapping.proto {
+                    Proto::Tcp => rustix::net::accept(socket).map(drop),
+                    Proto::Udp => rustix::net::recv(socket, &mut [0; 1], RecvFlags::TRUNC).map(drop),
+                };
+                if next.is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -344,6 +366,9 @@ impl Observer for Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+
     use super::*;
 
     #[test]
@@ -361,5 +386,27 @@ mod tests {
         }
         let all = [0, 1, 4, 5, 256, 1000].map(clients);
         assert_eq!(all, [4096, 4096, 4096, 3276, 64, 64]);
+    }
+
+    #[test]
+    fn who_came_too_early_is_turned_away() {
+        let mapping = |proto| Mapping {
+            listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+            port: 9,
+            proto,
+            optional: false,
+        };
+        let bound = Bound::new(&[mapping(Proto::Tcp), mapping(Proto::Udp)]).unwrap();
+        let [tcp, udp] = bound.mappings()[..] else { panic!("two ports") };
+        let mut early = TcpStream::connect(tcp.listen).unwrap();
+        early.write_all(b"let me in").unwrap();
+        early.set_read_timeout(Some(PATIENCE)).unwrap();
+        let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        datagrams.send_to(b"let me in", udp.listen).unwrap();
+
+        bound.turn_away().unwrap();
+        assert_eq!(early.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let waiting = rustix::net::recv(&bound.0[1].1, &mut [0; 1], RecvFlags::empty());
+        assert_eq!(waiting.unwrap_err(), Errno::AGAIN);
     }
 }

@@ -91,11 +91,12 @@ class Lab:
             made.connect_ex(address)
             if kind == UDP:
                 made.send(b"is anybody there?")
-            poll(lambda: self._counted(counters), lambda: f"nothing is counted: {self.run(*counters).stdout}")
+            self.wait_counted(counters)
             return made.connect_ex(address) == errno.EALREADY if kind == TCP else not select.select([made], [], [], 0)[0]
 
-    def _counted(self, counters):
-        return COUNTED.search(self.run(*counters).stdout)
+    def wait_counted(self, counters):
+        """Waits until a rule of an operator has dropped something."""
+        poll(lambda: COUNTED.search(self.run(*counters).stdout), lambda: f"nothing is counted: {self.run(*counters).stdout}")
 
     def close(self):
         for name in self.made:

@@ -178,6 +178,7 @@ impl Firewall {
             FirewallKind::Iptables => iptables::replace(&self.id, &self.rules)?,
         }
         self.listing = self.list()?;
+        forget_strays(&self.rules);
         Ok(())
     }
 
@@ -276,10 +277,26 @@ fn forget_flows(rules: &[Rule]) {
             rule.target.ip(),
             rule.target.port()
         );
-        // It also fails when there are none.
-        if let Err(error) = Tool::new("conntrack", &flows).run() {
-            log::debug!("flows of {}/udp may go on until they pause: {error}", rule.listen);
-        }
+        forget(&flows, rule);
+    }
+}
+
+/// Those that came to the listener while there were no rules would go on to come there, past the rules of `FORWARD`.
+fn forget_strays(rules: &[Rule]) {
+    for rule in rules.iter().filter(|rule| rule.proto == Proto::Udp) {
+        let family = if rule.target.is_ipv4() { "ipv4" } else { "ipv6" };
+        let to = match rule.listen.ip() {
+            any if any.is_unspecified() => String::new(),
+            one => format!("--orig-dst {one} "),
+        };
+        forget(&format!("-D -f {family} -p udp {to}--orig-port-dst {}", rule.listen.port()), rule);
+    }
+}
+
+fn forget(flows: &str, rule: &Rule) {
+    // It also fails when there are none.
+    if let Err(error) = Tool::new("conntrack", flows).run() {
+        log::debug!("flows of {}/udp may go on until they pause: {error}", rule.listen);
     }
 }
 
