@@ -1160,7 +1160,7 @@ typedef struct dockline_exchange_record {
 } dockline_exchange_record;
 
 /**
- * Where an upstream is, and how it is spoken with. Text is copied.
+ * Where an upstream is, and how it is spoken with. Text is copied. An engine does not connect to listeners of its own.
  */
 typedef struct dockline_upstream_options {
   /**

@@ -213,8 +213,8 @@ fn a_circle_of_two_hosts_is_left() {
                 assert_eq!(read_rest(&mut client), (String::new(), Ending::Reset), "{ip}");
             }
             let accepted: u64 = rings.iter().map(|ring| ring.workers.stats().accepted).sum();
-            // Of who came before the worker had the listener it is not known.
-            assert!((64..=66).contains(&accepted), "{ip}, {http}: {accepted}");
+            // A few more if it is not known of the first ones, which came before the workers had their listeners.
+            assert!((64..=70).contains(&accepted), "{ip}, {http}: {accepted}");
             for ring in rings {
                 ring.workers.stop();
                 ring.workers.join().unwrap();

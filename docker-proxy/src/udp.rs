@@ -37,7 +37,7 @@ const BREATH: Duration = Duration::from_millis(10);
 /// Batches from one socket before it is the next one's turn.
 const BATCHES: usize = 4;
 
-/// What datagrams leave with, if they did not come with less.
+/// Hops (TTL) that datagrams leave with, if they did not come with less.
 const HOPS: u8 = 64;
 
 /// Most clients in one list.
@@ -400,6 +400,7 @@ impl Forwarder {
         if let Some(number) = self.sessions.find(&client) {
             return Ok(Some(number));
         }
+        // Set in any case, because the host's own default may be more.
         let hops = hops.map_or(HOPS, |hops| HOPS.min(hops.saturating_sub(1)));
         if hops == 0 {
             if !std::mem::replace(&mut self.warned, true) {
@@ -421,9 +422,7 @@ impl Forwarder {
                 Err(error) => return Err(error),
             }
         };
-        if hops < HOPS {
-            datagram::set_hops(&socket, hops)?;
-        }
+        datagram::set_hops(&socket, hops)?;
         let number = self.sessions.next_number();
         watch(&self.poll, &socket, Token(number))?;
         self.totals.clients += 1;

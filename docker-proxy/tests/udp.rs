@@ -196,7 +196,10 @@ fn udp_a_circle_is_left() {
                 })
                 .collect();
             let idle: usize = proxies.iter().map(support::Proxy::sockets).sum();
-            client(ip, at(one)).send(b"round and round").unwrap();
+            // Whatever the host's default is.
+            let client = client(ip, at(one));
+            dockline::datagram::set_hops(&client, 64).unwrap();
+            client.send(b"round and round").unwrap();
             let said = proxies.into_iter().map(|mut proxy| {
                 let errors = proxy.child.stderr.take().unwrap();
                 (proxy, errors)

@@ -255,8 +255,9 @@ fn a_circle_that_cannot_be_seen_ends() {
             |dir| listed(dir).iter().find(|port| port["proto"] == "udp").unwrap()["connections"].as_u64();
         udp(&one).unwrap() + udp(&other).unwrap()
     };
+    // One more if the client's datagram came with more than 64.
     until("the datagram has used up its hops", || clients() >= 63);
-    assert_eq!(clients(), 63);
+    assert!(clients() <= 64);
     for publication in &mut publications {
         publication.signal(Signal::TERM);
         assert!(publication.child.wait().unwrap().success());

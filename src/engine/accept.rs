@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use mio::unix::SourceFd;
 
-use super::core::{Core, End, HOPS, Owner};
+use super::core::{Core, End, Owner};
 use super::forward::ForwardSession;
 use super::handle::Accepted;
 #[cfg(feature = "tls")]
@@ -27,6 +27,10 @@ use crate::sys;
 
 /// How long a listener waits when there are no descriptors or no memory.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// Hops (TTL) that a connection to an upstream leaves with, if the client's did not come with less. The host's own default
+/// may be more.
+const HOPS: u8 = 64;
 
 /// A listener in the loop.
 pub(super) struct Port {
@@ -192,15 +196,14 @@ pub(super) fn begin(accepted: Accepted, token: Token, core: &mut Core) -> io::Re
 
 /// The hops that an upstream's connection may have: as a router does, one less than the client's has left. So gateways that
 /// lead to each other do not for ever. Somebody on another host who comes with the last hop has reasons of his own (BGP).
-fn hops_left(client: BorrowedFd<'_>, peer: &PeerAddr) -> u8 {
-    let PeerAddr::Ip(peer) = peer else { return HOPS };
-    match sys::saved_hops(client) {
-        Some(0 | 1) => {
+fn hops_left(client: BorrowedFd<'_>, peer: &PeerAddr) -> Option<u8> {
+    let PeerAddr::Ip(peer) = peer else { return None };
+    match sys::saved_hops(client)? {
+        0 | 1 => {
             let ip = peer.ip().to_canonical();
-            if ip.is_loopback() || sys::is_local(ip) { 0 } else { HOPS }
+            (ip.is_loopback() || sys::is_local(ip)).then_some(0)
         }
-        Some(hops) => HOPS.min(hops - 1),
-        None => HOPS,
+        hops => Some(HOPS.min(hops - 1)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::{Core, End, HOPS, Owner};
+use super::core::{Core, End, Owner};
 use super::handle::{Command, count};
 use super::observe::Event;
 use super::own;
@@ -33,8 +33,8 @@ pub(super) struct Connect {
     owner: Token,
     /// Whose address the upstream is to see.
     client: Option<SocketAddr>,
-    /// How far it may go.
-    hops: u8,
+    /// How far it may go; `None`: as far as the host lets it.
+    hops: Option<u8>,
     time: Duration,
     #[cfg(feature = "tls")]
     handshake_time: Duration,
@@ -83,7 +83,13 @@ pub(super) enum Progress {
 }
 
 impl Connect {
-    pub(super) fn new(upstream: Arc<Upstream>, owner: Token, limits: &Limits, hops: u8, core: &Core) -> Self {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        owner: Token,
+        limits: &Limits,
+        hops: Option<u8>,
+        core: &Core,
+    ) -> Self {
         Self {
             upstream,
             owner,
@@ -233,11 +239,10 @@ impl Connect {
     fn connect_tcp(&mut self, address: SocketAddr, core: &mut Core) {
         self.deadline = core.now + self.time;
         let name = format!("tcp://{address}");
-        if self.hops == 0 || core.own.has_inet(address, core.now) {
+        if self.hops == Some(0) || core.own.has_inet(address, core.now) {
             return self.failed(&name, &own::refusal(), core);
         }
-        let hops = (self.hops < HOPS).then_some(self.hops);
-        match sys::connect_stream(address, self.client, hops) {
+        match sys::connect_stream(address, self.client, self.hops) {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
                 if !address.ip().to_canonical().is_loopback() {

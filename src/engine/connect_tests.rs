@@ -9,7 +9,7 @@ fn asking_for(name: &str) -> Connect {
         upstream: Arc::new(Upstream::new("daemon", Vec::new())),
         owner: Token::NOTHING,
         client: None,
-        hops: HOPS,
+        hops: None,
         time: Duration::ZERO,
         #[cfg(feature = "tls")]
         handshake_time: Duration::ZERO,

@@ -94,7 +94,7 @@ impl Core {
             self.links.remove(token);
             return Err(error);
         }
-        Ok(End { stream, link: token, is_tcp, watches_write: !ready.write, ready, hops: HOPS })
+        Ok(End { stream, link: token, is_tcp, watches_write: !ready.write, ready, hops: None })
     }
 
     /// Forgets the events of a connection. Closing its descriptor takes it off the poller.
@@ -110,9 +110,6 @@ impl Core {
     }
 }
 
-/// What connections leave with, if they did not come with less.
-pub(super) const HOPS: u8 = 64;
-
 /// A connection that the poller knows, and what it is ready for.
 #[derive(Debug)]
 pub(super) struct End {
@@ -122,8 +119,8 @@ pub(super) struct End {
     /// Whether the poller tells when it takes bytes again.
     pub(super) watches_write: bool,
     pub(super) ready: Readiness,
-    /// What a client's connection leaves the one to its upstream of hops (TTL); zero: there may be none.
-    pub(super) hops: u8,
+    /// What a client's connection leaves the one to its upstream of hops (TTL), if that is known; zero: there may be none.
+    pub(super) hops: Option<u8>,
 }
 
 impl End {

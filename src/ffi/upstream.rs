@@ -17,7 +17,7 @@ pub struct dockline_upstream {
     _opaque: [u8; 0],
 }
 
-/// Where an upstream is, and how it is spoken with. Text is copied.
+/// Where an upstream is, and how it is spoken with. Text is copied. An engine does not connect to listeners of its own.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_upstream_options {
