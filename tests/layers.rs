@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("relay", &["error", "limits"]),
     ("sys", &[]),
     ("drive", &["relay", "sys", "error", "limits"]),
-    ("engine", &["drive", "proxy", "relay", "h1", "sys", "error", "limits", "untrusted"]),
+    ("engine", &["drive", "proxy", "relay", "h1", "sockets", "sys", "error", "limits", "untrusted"]),
     ("datagram", &["sys"]),
     ("process", &["sys"]),
     ("sockets", &["sys"]),
