@@ -59,7 +59,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Place {
     folder: PathBuf,
-    pub(crate) socket: PathBuf,
+    socket: PathBuf,
 }
 
 impl Place {
@@ -73,6 +73,13 @@ impl Place {
         let network = fs::metadata("/proc/self/ns/net")?.ino();
         let socket = folder.join(format!("{name}-{network}.sock"));
         Ok(Self { folder, socket })
+    }
+
+    /// Connects without waiting: the backlog of a broker that is stopped may be full.
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
+        let stream = UnixStream::from(OwnedFd::from(mio::net::UnixStream::connect(&self.socket)?));
+        stream.set_nonblocking(false)?;
+        Ok(stream)
     }
 
     /// Listens there, unless another broker does. Also answers which file that is.
@@ -89,7 +96,7 @@ impl Place {
     }
 
     fn remove_stale(&self) -> io::Result<()> {
-        match UnixStream::connect(&self.socket) {
+        match self.connect() {
             // A broker that was killed has left it behind.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(&self.socket),
             _ => Err(io::Error::new(ErrorKind::AddrInUse, "there is such a broker already")),

@@ -32,10 +32,10 @@ impl Stub {
 
     fn try_hand_over(name: &str, socket: &OwnedFd, target: Target) -> io::Result<Self> {
         let place = Place::of(name)?;
-        let mut broker = match UnixStream::connect(&place.socket) {
+        let mut broker = match place.connect() {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
                 start(name)?;
-                UnixStream::connect(&place.socket)?
+                place.connect()?
             }
             other => other?,
         };
@@ -61,14 +61,20 @@ impl Stub {
 
 /// Starts a broker, and waits until it can be connected to, or has found that there is another already.
 fn start(name: &str) -> io::Result<()> {
+    // A socket, because one can wait for it with a limit.
+    let (mut answer, stdout) = UnixStream::pair()?;
+    answer.set_read_timeout(Some(ANSWER_TIME))?;
     let mut broker = Command::new("/proc/self/exe");
     // In a process group of its own, because it is not for one port that a signal for this group may end.
     broker.arg0("dockline-docker-proxy").args(["--broker", name]).current_dir("/").process_group(0);
-    let mut child = broker.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let mut answer = [0; 2];
-    let ready = child.stdout.take().is_some_and(|mut stdout| stdout.read_exact(&mut answer).is_ok());
-    if !ready {
-        // It has ended, and is not left as a zombie for as long as the port lives.
+    broker.stdin(Stdio::null()).stdout(OwnedFd::from(stdout)).stderr(Stdio::null());
+    let child = broker.spawn();
+    // It has the other end of the pair: that the process ends must be seen.
+    drop(broker);
+    let mut child = child?;
+    if answer.read_exact(&mut [0; 2]).is_err() {
+        // It has ended, or is to; it is not left as a zombie for as long as the port lives.
+        child.kill()?;
         child.wait()?;
     }
     Ok(())

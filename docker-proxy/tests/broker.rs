@@ -340,6 +340,27 @@ mod handover {
         });
     }
 
+    /// A broker that is stopped, with or without room for one who waits: the stub serves the port by itself.
+    #[test]
+    fn a_broker_that_does_not_answer_is_not_waited_for() {
+        let brokers = Brokers::new("stopped");
+        let (_keeper, kept) = publish_with(&brokers, container("kept"));
+        let broker = brokers.pid().unwrap();
+        signal(broker, "STOP");
+        let (stub, port) = publish_with(&brokers, container("mine"));
+        assert!(has_poller(stub.pid()));
+        assert_eq!(ask(port), "mine");
+        let waiting: Vec<_> =
+            std::iter::from_fn(|| mio::net::UnixStream::connect(brokers.socket()).ok()).collect();
+        assert!(!waiting.is_empty());
+        let (stub, port) = publish_with(&brokers, container("mine"));
+        assert!(has_poller(stub.pid()));
+        assert_eq!(ask(port), "mine");
+        drop(waiting);
+        signal(broker, "CONT");
+        assert_eq!((ask(kept), ask(port)), ("kept".to_owned(), "mine".to_owned()));
+    }
+
     /// A broker whose stub died before it came.
     #[test]
     fn a_broker_that_nobody_needs_ends() {

@@ -7,7 +7,6 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -171,11 +170,14 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             me.as_raw()
         )));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there")),
+    // The backlog of a process that is stopped may be full; it is alive all the same.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match net::connect(&probe, &SocketAddrUnix::new(path)?) {
+        Err(Errno::CONNREFUSED) => fs::remove_file(path),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) if error != Errno::AGAIN => Err(error.into()),
+        _ => Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there")),
     }
 }
 
@@ -267,6 +269,8 @@ fn address_of(socket: &impl AsFd) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -296,6 +300,17 @@ mod tests {
             UnixStream::connect(&path).unwrap();
         }
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_whose_backlog_is_full_is_alive() {
+        let path = std::env::temp_dir().join(format!("dockline-bind-full-{}", std::process::id()));
+        let socket = bind_narrow(&path).unwrap();
+        net::listen(&socket, 0).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let error = bind_unix(&path, &SocketAccess::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        fs::remove_file(path).unwrap();
     }
 
     /// Somebody who only wants to be in the way.
