@@ -5,14 +5,16 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use dockline::engine::{EngineOptions, Handle, Observer, Upstream, Workers};
 use log::{error, info, warn};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::access_log::AccessLog;
@@ -28,15 +30,22 @@ use crate::notify::Notify;
 use crate::output;
 use crate::plan::{self, Plan};
 use crate::telemetry::Telemetry;
-use crate::upgrade::{Predecessor, Program, Sockets};
+use crate::upgrade::{Predecessor, Program, Sockets, SuccessorSignals};
 
 /// What a process ends with that a signal has ended: this plus the signal's number.
 const SIGNAL_STATUS: u8 = 128;
 /// How long connections may take to close when everything is to end at once.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
+/// How long a new process may take to end with this one.
+const SUCCESSOR_TIME: Duration = Duration::from_secs(5);
+
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings) -> ExitCode {
+    let early = match EarlySignals::watch() {
+        Ok(early) => early,
+        Err(error) => return output::fail(format_args!("signals: {error}")),
+    };
     let config = match Config::load(&settings) {
         Ok(config) => config,
         Err(problem) => {
@@ -44,7 +53,7 @@ pub(crate) fn run(settings: Settings) -> ExitCode {
         }
     };
     logger::start(config.log);
-    match Server::start(settings, config) {
+    match Server::start(settings, config, &early) {
         Ok(server) => server.run(),
         Err(message) => {
             error!("{message}");
@@ -89,10 +98,12 @@ struct Server {
     sender: SyncSender<Wake>,
     wakes: Receiver<Wake>,
     phase: Phase,
+    /// The new process, as long as it is not known whether it serves.
+    successor: Option<SuccessorSignals>,
 }
 
 impl Server {
-    fn start(settings: Settings, config: Config) -> Result<Self, String> {
+    fn start(settings: Settings, config: Config, early: &EarlySignals) -> Result<Self, String> {
         let program =
             Program::of_this_process().map_err(|error| format!("where is this program? {error}"))?;
         let failed = |error| format!("the sockets of the old process do not come: {error}");
@@ -106,6 +117,7 @@ impl Server {
         let (sender, wakes) = sync_channel(16);
         // Before anybody can know that there is somebody to send them to.
         watch_signals(sender.clone())?;
+        early.forward(&sender);
 
         let Plan { upstreams, listeners: planned } =
             Plan::new(&config, &[]).map_err(|problem| problem.to_string())?;
@@ -150,6 +162,7 @@ impl Server {
             sender,
             wakes,
             phase: Phase::Serving,
+            successor: None,
         };
         server.metrics.config_reloaded(true);
         server.health.set_upstreams(server.upstreams.clone());
@@ -182,7 +195,11 @@ impl Server {
                     self.on_upgraded(result);
                     None
                 }
-                Ok(Wake::Ended(result)) => Some(self.on_ended(result)),
+                Ok(Wake::Ended(result)) => {
+                    let status = self.on_ended(result);
+                    self.end_successor();
+                    Some(status)
+                }
                 Err(_) => None,
             };
             if let Some(status) = status {
@@ -245,31 +262,31 @@ impl Server {
     }
 
     fn upgrade(&mut self) {
-        let duplicate = || {
-            let mut sockets = self.listeners.duplicate()?;
-            sockets.extend(self.inherited.duplicate().map_err(|error| error.to_string())?);
-            Ok(sockets)
-        };
-        let started = duplicate().and_then(|sockets: Sockets| {
-            let (program, sender) = (self.program.clone(), self.sender.clone());
-            spawn("upgrade", move || drop(sender.send(Wake::Upgraded(program.replace(&sockets)))))
-        });
-        match started {
-            Ok(()) => {
+        match self.start_successor() {
+            Ok(successor) => {
                 info!("upgrade: starting a new process");
                 self.phase = Phase::Upgrading;
+                self.successor = Some(successor);
             }
-            Err(message) => error!("no upgrade: {message}"),
+            Err(message) => error!("no upgrade, this process goes on: {message}"),
         }
     }
 
+    fn start_successor(&self) -> Result<SuccessorSignals, String> {
+        let mut sockets: Sockets = self.listeners.duplicate()?;
+        sockets.extend(self.inherited.duplicate().map_err(|error| error.to_string())?);
+        let successor = self.program.start()?;
+        let signals = successor.signals().map_err(|error| error.to_string())?;
+        let sender = self.sender.clone();
+        spawn("upgrade", move || drop(sender.send(Wake::Upgraded(successor.hand_over(&sockets)))))?;
+        Ok(signals)
+    }
+
     fn on_upgraded(&mut self, result: Result<u32, String>) {
+        self.successor = None;
         match result {
-            // It was told to end, and so is its successor.
-            Ok(pid) if self.phase == Phase::Stopping => {
-                let successor = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                successor.map(|pid| kill_process(pid, Signal::TERM));
-            }
+            // Both were told to end.
+            Ok(_) | Err(_) if self.phase == Phase::Stopping => info!("the new process ends, too"),
             Ok(pid) => {
                 info!("upgrade: process {pid} serves; this one waits for its tunnels to end");
                 self.notify.replaced_by(pid);
@@ -279,9 +296,7 @@ impl Server {
             }
             Err(message) => {
                 error!("no upgrade, this process goes on: {message}");
-                if self.phase == Phase::Upgrading {
-                    self.phase = Phase::Serving;
-                }
+                self.phase = Phase::Serving;
             }
         }
     }
@@ -296,9 +311,27 @@ impl Server {
             self.notify.stopping("draining");
         }
         self.phase = Phase::Stopping;
+        if let Some(successor) = &self.successor {
+            successor.send(Signal::TERM);
+        }
         self.drain(limit);
         // The workers close theirs; an open duplicate would still take connections that nobody serves.
         self.listeners = Listeners::default();
+    }
+
+    /// Waits for a new process that was told to end with this one. If it does not, it is killed: it would go on in place of
+    /// a service that was stopped.
+    fn end_successor(&mut self) {
+        while let Some(successor) = &self.successor {
+            match self.wakes.recv_timeout(SUCCESSOR_TIME) {
+                Ok(Wake::Upgraded(result)) => self.on_upgraded(result),
+                Ok(Wake::Signal(SIGHUP | SIGUSR1 | SIGUSR2) | Wake::Ended(_)) => {}
+                Ok(Wake::Signal(_)) | Err(_) => {
+                    successor.send(Signal::KILL);
+                    self.successor = None;
+                }
+            }
+        }
     }
 
     fn drain(&self, limit: Option<Duration>) {
@@ -308,6 +341,9 @@ impl Server {
 
     fn stop_now(&mut self, signal: i32) -> ExitCode {
         info!("stopped at once");
+        if let Some(successor) = &self.successor {
+            successor.send(Signal::KILL);
+        }
         self.handles.iter().for_each(Handle::stop);
         // They close their connections; the process does not wait long for it.
         let _ = self.wakes.recv_timeout(STOP_TIME);
@@ -344,6 +380,30 @@ fn raise_descriptor_limit() {
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// Signals that come before there is anything to do them with: they do not end the process, as they would by themselves.
+struct EarlySignals {
+    reload: Arc<AtomicBool>,
+}
+
+impl EarlySignals {
+    fn watch() -> std::io::Result<Self> {
+        let reload = Arc::new(AtomicBool::new(false));
+        flag::register(SIGHUP, Arc::clone(&reload))?;
+        // No log is open yet, and there is nothing to upgrade.
+        let ignored = Arc::new(AtomicBool::new(false));
+        flag::register(SIGUSR1, Arc::clone(&ignored))?;
+        flag::register(SIGUSR2, ignored)?;
+        Ok(Self { reload })
+    }
+
+    /// Passes on a wish to reload: the file may have been read before it.
+    fn forward(&self, sender: &SyncSender<Wake>) {
+        if self.reload.load(Ordering::Relaxed) {
+            let _ = sender.try_send(Wake::Signal(SIGHUP));
+        }
     }
 }
 

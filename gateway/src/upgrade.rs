@@ -24,6 +24,7 @@ use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::absolute_path::start_directory;
 
@@ -63,8 +64,8 @@ impl Program {
         Ok(Self { path, arguments: arguments.collect() })
     }
 
-    /// Starts it anew, gives the sockets to it, waits until it serves, and says which process it is.
-    pub(crate) fn replace(&self, sockets: &[(String, OwnedFd)]) -> Result<u32, String> {
+    /// Starts it anew.
+    pub(crate) fn start(&self) -> Result<Successor, String> {
         let (ours, theirs) =
             net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|error| format!("no socket pair: {error}"))?;
@@ -83,12 +84,43 @@ impl Program {
             .spawn();
         // It has the new process's end of the socket pair: the end of that process must be seen.
         drop(command);
-        let mut child =
+        let child =
             child.map_err(|error| format!("{} cannot be started: {error}", Untrusted::path(&self.path)))?;
-        match hand_over(&ours, sockets) {
-            Ok(()) => Ok(child.id()),
-            Err(error) => Err(failure(&mut child, &error)),
+        Ok(Successor { child, peer: ours })
+    }
+}
+
+/// A new process that does not serve yet.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    child: Child,
+    peer: OwnedFd,
+}
+
+impl Successor {
+    /// Returns what sends signals to it while [`hand_over`](Self::hand_over) waits for it.
+    pub(crate) fn signals(&self) -> io::Result<SuccessorSignals> {
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        Ok(SuccessorSignals(process))
+    }
+
+    /// Gives the sockets to it, waits until it serves, and returns which process it is.
+    pub(crate) fn hand_over(mut self, sockets: &[(String, OwnedFd)]) -> Result<u32, String> {
+        match hand_over(&self.peer, sockets) {
+            Ok(()) => Ok(self.child.id()),
+            Err(error) => Err(failure(&mut self.child, &error)),
         }
+    }
+}
+
+/// Sends signals to a [`Successor`], and to no other process that may have its number later.
+#[derive(Debug)]
+pub(crate) struct SuccessorSignals(OwnedFd);
+
+impl SuccessorSignals {
+    /// Sends a signal. A process that has ended needs none.
+    pub(crate) fn send(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.0, signal);
     }
 }
 
