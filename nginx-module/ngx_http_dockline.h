@@ -110,12 +110,18 @@ char *ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
 
 ngx_int_t ngx_http_dockline_host_init(ngx_conf_t *cf);
 
+ngx_int_t ngx_http_dockline_proposal_init(ngx_conf_t *cf);
+
 ngx_int_t ngx_http_dockline_precontent_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_dockline_proxy_upgrade_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 ngx_int_t ngx_http_dockline_proxy_connection_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 
+ngx_int_t ngx_http_dockline_facts(ngx_http_request_t *r,
+    dockline_request_facts *facts);
+ngx_int_t ngx_http_dockline_make_plan(ngx_http_request_t *r,
+    dockline_request_facts *facts, dockline_request_plan *plan);
 ngx_int_t ngx_http_dockline_find_header(ngx_http_request_t *r,
     ngx_list_t *headers, char *name, ngx_str_t *value);
 void ngx_http_dockline_unguard(ngx_http_request_t *r,

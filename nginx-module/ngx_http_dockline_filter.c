@@ -12,8 +12,8 @@ static ngx_int_t ngx_http_dockline_decide(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx, int32_t *decision);
 static void ngx_http_dockline_message(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
-static ngx_uint_t ngx_http_dockline_client_held(ngx_http_request_t *r);
-static ngx_int_t ngx_http_dockline_refuse_switch(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_refuse_switch(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
 static ngx_int_t ngx_http_dockline_filter_init(ngx_conf_t *cf);
 
 
@@ -82,7 +82,7 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
     switch (decision) {
 
     case DOCKLINE_DECISION_REFUSE:
-        return ngx_http_dockline_refuse_switch(r);
+        return ngx_http_dockline_refuse_switch(r, ctx);
 
     case DOCKLINE_DECISION_TUNNEL_UPGRADE:
     case DOCKLINE_DECISION_TUNNEL_RAW:
@@ -203,9 +203,7 @@ ngx_http_dockline_message(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
     u->buffering = 0;
 
-    switch (ctx->plan.kind) {
-
-    case DOCKLINE_REQUEST_STREAM:
+    if (ctx->plan.kind == DOCKLINE_REQUEST_STREAM) {
 
         /*
          * Otherwise nginx stops to upload as soon as the response starts,
@@ -214,49 +212,13 @@ ngx_http_dockline_message(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
         u->conf->preserve_output = (u->headers_in.status_n
                                     < NGX_HTTP_SPECIAL_RESPONSE);
-        break;
-
-    case DOCKLINE_REQUEST_SWITCH:
-
-        /*
-         * What the client sent behind the request was input for a tunnel
-         * that did not come about.  It must not be taken for a request.
-         */
-
-        if (r->keepalive && ngx_http_dockline_client_held(r)) {
-            ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                          "client sent data for a tunnel that was refused, "
-                          "so its connection will be closed");
-            r->keepalive = 0;
-        }
-
-        break;
     }
-}
-
-
-static ngx_uint_t
-ngx_http_dockline_client_held(ngx_http_request_t *r)
-{
-    char               buf[1];
-    ngx_connection_t  *c;
-
-    if (r->header_in->pos < r->header_in->last) {
-        return 1;
-    }
-
-    c = r->connection;
-
-    if (c->ssl && SSL_pending(c->ssl->connection) > 0) {
-        return 1;
-    }
-
-    return recv(c->fd, buf, 1, MSG_PEEK) > 0;
 }
 
 
 static ngx_int_t
-ngx_http_dockline_refuse_switch(ngx_http_request_t *r)
+ngx_http_dockline_refuse_switch(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx)
 {
     ngx_http_upstream_t  *u;
 
@@ -268,6 +230,13 @@ ngx_http_dockline_refuse_switch(ngx_http_request_t *r)
 
     u->upgrade = 0;
     u->keepalive = 0;
+
+    /* the proxy module took an answer without a head for one of HTTP/0.9 */
+
+    if (r->http_version == NGX_HTTP_VERSION_9) {
+        r->http_version = (ctx->facts.version == DOCKLINE_HTTP_10)
+                          ? NGX_HTTP_VERSION_10 : NGX_HTTP_VERSION_11;
+    }
 
     ngx_http_clean_header(r);
 

@@ -319,6 +319,10 @@ ngx_http_dockline_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_http_dockline_precontent_handler;
 
+    if (ngx_http_dockline_proposal_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_dockline_host_init(cf);
 }
 

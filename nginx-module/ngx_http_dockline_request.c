@@ -75,22 +75,11 @@ ngx_http_dockline_precontent_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 {
-    ngx_str_t                 *target, value;
-    dockline_status            status;
-    dockline_request_facts    *facts;
     ngx_http_core_loc_conf_t  *clcf;
 
-    facts = &ctx->facts;
-
-    facts->method = r->method_name.data;
-    facts->method_len = r->method_name.len;
-
-    /* "rewrite" invalidates what the client sent */
-
-    target = r->valid_unparsed_uri ? &r->unparsed_uri : &r->uri;
-
-    facts->target = target->data;
-    facts->target_len = target->len;
+    if (ngx_http_dockline_facts(r, &ctx->facts) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     /* "proxy_pass" with a URI replaces the prefix of the location */
 
@@ -102,9 +91,39 @@ ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 #endif
         && clcf->name.len > 1)
     {
-        facts->base = clcf->name.data;
-        facts->base_len = clcf->name.len;
+        ctx->facts.base = clcf->name.data;
+        ctx->facts.base_len = clcf->name.len;
     }
+
+    if (ngx_http_dockline_make_plan(r, &ctx->facts, &ctx->plan) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "dockline request kind:%D upgrade:%D whole:%D refuse:%D",
+                   ctx->plan.kind, ctx->plan.send_upgrade,
+                   ctx->plan.whole_body_first, ctx->plan.refuse_status);
+
+    return NGX_OK;
+}
+
+
+/* What the request says of itself; where the daemon is served is not set. */
+
+ngx_int_t
+ngx_http_dockline_facts(ngx_http_request_t *r, dockline_request_facts *facts)
+{
+    ngx_str_t  *target, value;
+
+    facts->method = r->method_name.data;
+    facts->method_len = r->method_name.len;
+
+    /* "rewrite" invalidates what the client sent */
+
+    target = r->valid_unparsed_uri ? &r->unparsed_uri : &r->uri;
+
+    facts->target = target->data;
+    facts->target_len = target->len;
 
     if (ngx_http_dockline_find_header(r, &r->headers_in.headers, "upgrade",
                                       &value)
@@ -139,9 +158,18 @@ ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
         facts->version = DOCKLINE_HTTP_10;
     }
 
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_dockline_make_plan(ngx_http_request_t *r,
+    dockline_request_facts *facts, dockline_request_plan *plan)
+{
+    dockline_status  status;
+
     status = dockline_request_plan_make(facts, sizeof(dockline_request_facts),
-                                        &ctx->plan,
-                                        sizeof(dockline_request_plan));
+                                        plan, sizeof(dockline_request_plan));
 
     if (status != DOCKLINE_OK) {
         ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
@@ -149,11 +177,6 @@ ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
                       dockline_status_text(status));
         return NGX_ERROR;
     }
-
-    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
-                   "dockline request kind:%D upgrade:%D whole:%D refuse:%D",
-                   ctx->plan.kind, ctx->plan.send_upgrade,
-                   ctx->plan.whole_body_first, ctx->plan.refuse_status);
 
     return NGX_OK;
 }
