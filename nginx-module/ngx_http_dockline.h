@@ -24,6 +24,9 @@
 /* the longest timeout that epoll_wait() can be given, less a margin: 24 days */
 #define NGX_HTTP_DOCKLINE_FOREVER  (ngx_msec_t) 2073600000
 
+/* the body of a request that takes its connection over: 30 bytes in practice */
+#define NGX_HTTP_DOCKLINE_SWITCH_BODY  (1024 * 1024)
+
 #define NGX_HTTP_DOCKLINE_NONE     0
 #define NGX_HTTP_DOCKLINE_UPGRADE  1
 #define NGX_HTTP_DOCKLINE_HIJACK   2
@@ -62,6 +65,10 @@ typedef struct {
 
     /* this location for requests that may be silent for long */
     void                             **followed;
+
+    /* and for those that take their connection over */
+    void                             **switching;
+
     ngx_pool_t                        *pool;
 } ngx_http_dockline_loc_conf_t;
 

@@ -386,6 +386,7 @@ ngx_http_dockline_create_loc_conf(ngx_conf_t *cf)
      *     conf->store = 0;
      *     conf->injected = 0;
      *     conf->followed = NULL;
+     *     conf->switching = NULL;
      */
 
     conf->enable = NGX_CONF_UNSET;

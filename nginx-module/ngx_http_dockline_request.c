@@ -12,7 +12,10 @@ static ngx_int_t ngx_http_dockline_refuse(ngx_http_request_t *r,
 static ngx_int_t ngx_http_dockline_read_body(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
 static void ngx_http_dockline_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_bound_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_follow(ngx_http_request_t *r);
+static ngx_http_core_loc_conf_t *ngx_http_dockline_copy_location(
+    ngx_http_request_t *r, ngx_pool_t *pool, void ***copy);
 
 static ngx_int_t ngx_http_dockline_arm(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
@@ -277,6 +280,12 @@ ngx_http_dockline_read_body(ngx_http_request_t *r,
      * here, the proxy module sends it together with the head.
      */
 
+    rc = ngx_http_dockline_bound_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     ctx->status = NGX_DONE;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_dockline_body_handler);
@@ -306,48 +315,114 @@ ngx_http_dockline_body_handler(ngx_http_request_t *r)
 
 
 /*
+ * The body is read before the daemon is asked, which would refuse a long one;
+ * and "client_max_body_size" is not limited for the sake of builds.
+ */
+
+static ngx_int_t
+ngx_http_dockline_bound_body(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t      *clcf;
+    ngx_http_dockline_loc_conf_t  *dlcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
+
+    if (clcf->client_max_body_size
+        && clcf->client_max_body_size <= NGX_HTTP_DOCKLINE_SWITCH_BODY)
+    {
+        return NGX_OK;
+    }
+
+    if (r->headers_in.content_length_n > NGX_HTTP_DOCKLINE_SWITCH_BODY) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "client intended to send too large body with a request "
+                      "that takes its connection over: %O bytes",
+                      r->headers_in.content_length_n);
+        return NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
+    }
+
+    /* a chunked one is measured by the core module */
+
+    if (dlcf->switching == NULL) {
+
+        clcf = ngx_http_dockline_copy_location(r, dlcf->pool,
+                                               &dlcf->switching);
+        if (clcf == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        clcf->client_max_body_size = NGX_HTTP_DOCKLINE_SWITCH_BODY;
+    }
+
+    r->loc_conf = dlcf->switching;
+
+    return NGX_OK;
+}
+
+
+/*
  * A client that follows something is paused at a pager, or uploads what
- * a command makes.  The core module reads its timeouts even after the request
- * was freed, so their copy belongs to the configuration.
+ * a command makes.
  */
 
 static ngx_int_t
 ngx_http_dockline_follow(ngx_http_request_t *r)
 {
-    void                          **loc_conf;
-    ngx_http_core_loc_conf_t       *clcf;
-    ngx_http_dockline_loc_conf_t   *dlcf;
+    ngx_http_core_loc_conf_t      *clcf;
+    ngx_http_dockline_loc_conf_t  *dlcf;
 
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
 
     if (dlcf->followed == NULL) {
 
-        loc_conf = ngx_palloc(dlcf->pool, sizeof(void *) * ngx_http_max_module);
-        if (loc_conf == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        clcf = ngx_palloc(dlcf->pool, sizeof(ngx_http_core_loc_conf_t));
+        clcf = ngx_http_dockline_copy_location(r, dlcf->pool,
+                                               &dlcf->followed);
         if (clcf == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        ngx_memcpy(loc_conf, r->loc_conf,
-                   sizeof(void *) * ngx_http_max_module);
-        ngx_memcpy(clcf, loc_conf[ngx_http_core_module.ctx_index],
-                   sizeof(ngx_http_core_loc_conf_t));
-
         clcf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
         clcf->client_body_timeout = NGX_HTTP_DOCKLINE_FOREVER;
-
-        loc_conf[ngx_http_core_module.ctx_index] = clcf;
-
-        dlcf->followed = loc_conf;
     }
 
     r->loc_conf = dlcf->followed;
 
     return NGX_DECLINED;
+}
+
+
+/*
+ * The core module reads its timeouts even after the request was freed,
+ * so their copy belongs to the configuration.
+ */
+
+static ngx_http_core_loc_conf_t *
+ngx_http_dockline_copy_location(ngx_http_request_t *r, ngx_pool_t *pool,
+    void ***copy)
+{
+    void                      **loc_conf;
+    ngx_http_core_loc_conf_t   *clcf;
+
+    loc_conf = ngx_palloc(pool, sizeof(void *) * ngx_http_max_module);
+    if (loc_conf == NULL) {
+        return NULL;
+    }
+
+    clcf = ngx_palloc(pool, sizeof(ngx_http_core_loc_conf_t));
+    if (clcf == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(loc_conf, r->loc_conf, sizeof(void *) * ngx_http_max_module);
+    ngx_memcpy(clcf, loc_conf[ngx_http_core_module.ctx_index],
+               sizeof(ngx_http_core_loc_conf_t));
+
+    loc_conf[ngx_http_core_module.ctx_index] = clcf;
+
+    *copy = loc_conf;
+
+    return clcf;
 }
 
 

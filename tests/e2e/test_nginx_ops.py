@@ -129,6 +129,70 @@ def test_other_timeouts_do_not_cut_docker(daemon, start, docker_config, name):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"logged\n", b"")
 
 
+# the body of a request that takes its connection over
+
+MIB = 1024 * 1024
+
+
+def chunked(body, size=65536):
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(
+    ("operator", "bound"),
+    [("", MIB), ("client_max_body_size 1m;", MIB), ("client_max_body_size 0;", MIB), ("client_max_body_size 2m;", MIB),
+     ("client_max_body_size 1000;", 1000)],
+)  # fmt: skip
+def test_body_of_a_switch_is_bounded(fake, start, operator, bound, framing):
+    fake.serve(lambda connection: (connection.read_request(), connection.stream.send(answer(b"{}"))))
+    nginx = start(("plain",), one_server(f"{operator} dockline on; proxy_pass http://unix:{fake.socket}:;"))
+    for size in (bound - 1, bound, bound + 1):
+        body = b"x" * size
+        fields = {} if framing == "length" else {"Transfer-Encoding": "chunked"}
+        data = request("POST", "/v1.41/exec/x/start", fields, body if framing == "length" else chunked(body))
+        with connect(nginx) as stream:
+            with contextlib.suppress(ConnectionError):  # refused before the end of it
+                stream.send(data)
+            assert stream.read_response()[0].status == (413 if size > bound else 200)
+            assert stream.read_all() == b""
+    assert [len(body) for _, body in fake.requests()] == [bound - 1, bound]
+    with connect(nginx) as stream:  # an ordinary body has the operator's bound alone
+        body = b"x" * (MIB + 1)
+        stream.send(request("POST", "/v1.41/build", {}, body if bound == MIB else b"x"))
+        assert stream.read_response()[0].status == 200
+
+
+def test_body_of_a_switch_does_not_fill_the_disk(fake, start):
+    fake.serve(lambda connection: None)
+    nginx = start(("plain",), one_server(f"dockline on; proxy_pass http://unix:{fake.socket}:;"))
+
+    def on_disk():
+        return sum(path.stat().st_size for path in (nginx.directory / "tmp_client_body").rglob("*") if path.is_file())
+
+    endless = request("POST", "/v1.41/exec/x/start", {"Content-Length": "1000000000000"})
+    with connect(nginx) as stream:
+        stream.send(endless + b"x" * MIB)
+        assert stream.read_response()[0].status == 413
+        assert on_disk() == 0
+    endless = request("POST", "/v1.41/exec/x/start", {"Transfer-Encoding": "chunked"}) + b"10000000000\r\n"
+    with connect(nginx) as stream:
+        stream.send(endless + b"x" * MIB)
+        assert stream.read_response()[0].status == 413
+        assert on_disk() == 0
+    trickle = request("POST", "/v1.41/exec/x/start", {"Transfer-Encoding": "chunked"})
+    with connect(nginx) as stream:
+        with contextlib.suppress(ConnectionError):
+            stream.send(trickle)
+            for _ in range(64):
+                stream.send(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+                assert on_disk() <= MIB
+        assert stream.read_response()[0].status == 413
+    poll(lambda: on_disk() == 0, "what was written is removed")
+    assert fake.requests() == []
+
+
 # the access log
 
 
