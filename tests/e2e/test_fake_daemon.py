@@ -117,15 +117,15 @@ def test_multiplexed_stream_is_a_hijack_too(fake, client):
     fake.check()
 
 
-def test_raw_stream_type_with_a_length_is_ordinary(fake, client):
+@pytest.mark.parametrize("data", [ATTACH, exec_request("x", upgrade=False)], ids=["attach", "exec"])
+def test_raw_stream_type_with_a_length_is_ordinary(fake, client, data):
     def script(connection):
         while connection.read_request():
             connection.stream.send(answer(b"12345", content_type="application/vnd.docker.raw-stream"))
 
     fake.serve(script)
-    assert client.ask(attach_request("x"))[1] == b"12345"
-    assert client.ask(exec_request("x", upgrade=False))[1] == b"12345"
-    assert client.ask(PING)[0].status == 200
+    assert client.ask(data)[1] == b"12345"
+    assert client.read_all() == b""
 
 
 def test_raw_stream_type_on_chunked_logs_is_ordinary(fake, client):
@@ -569,14 +569,15 @@ def test_ordinary_requests_share_a_kept_connection(fake, pooled):
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "426 Upgrade Required"])
-def test_refused_switch_never_goes_back_to_the_pool(fake, pooled, status):
+def test_refused_switch_never_goes_back_to_the_pool(fake, proxy, pooled, status):
     def script(connection):
         while request_ := connection.read_request():
             refused = "upgrade" in request_[0]
             connection.stream.send(answer(b"{}", status if refused else "200 OK"))
 
     fake.serve(script)
-    assert pooled.ask(exec_request("x"))[0].status == int(status[:3])
+    with Stream.connect(Endpoint("pool", proxy.url("pool"))) as stream:
+        assert stream.ask(exec_request("x"))[0].status == int(status[:3])
     for _ in range(2):
         assert pooled.ask(PING)[0].status == 200
     paths = [[head.target for head, _ in connection.requests] for connection in fake.connections]
