@@ -13,7 +13,7 @@ SONAME  := libdockline.so.$(shell echo $(VERSION) | cut -d. -f1-2)
 STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
-.PHONY: help build gateway nginx-module install install-nginx-module demo test lint header \
+.PHONY: help build gateway nginx-module install install-nginx-module demo check test lint header \
         test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo '                     or for the source tree NGINX_SRC=/path/to/nginx'
 	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
 	@echo '                     (KEEP=1 leaves it running)'
+	@echo 'make check           while you work: format, clippy, all Rust tests, without a daemon; one to three minutes'
 	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
 	@echo 'make soak            5,000 tunnels through the gateway for a minute (SOAK_SECONDS=60)'
 	@echo 'make faults          tunnels through the gateway while its system calls fail'
@@ -73,6 +74,14 @@ demo: nginx-module
 
 header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
+
+# For each change while it is made. What `make lint` and `make test` have besides: the smaller feature sets, rustdoc, C,
+# fuzzing, and everything that needs nginx or a Docker daemon.
+check:
+	@scripts/install-deps rust
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --features dockline/ffi -- -D warnings
+	$(CARGO) nextest run --workspace --features dockline/ffi --status-level slow
 
 test: test-rust test-c test-install fuzz test-e2e test-e2e-gateway faults
 	$(MAKE) soak SOAK_SECONDS=15
