@@ -16,7 +16,12 @@ struct Fault {
     injections: &'static [&'static str],
     /// Whether the kernel may end a connection in this way, too. It must have an end then, and nothing else may.
     lossy: bool,
+    /// Bytes on their way in a tunnel: many are spliced, few make many calls.
+    window: u64,
 }
+
+const MANY: u64 = 256 * 1024;
+const FEW: u64 = 16 * 1024;
 
 /// What a signal may interrupt, each second time. close(2) is not among them: Linux has closed it then. Of those that are
 /// counted from later on, the first are the linker's or a start's, which says so and ends.
@@ -42,8 +47,13 @@ const INTERRUPTED: &[&str] = &[
 ];
 
 const FAULTS: &[Fault] = &[
-    Fault { name: "wake-ups lost", injections: &["write,sendto:error=EINTR:when=5+7"], lossy: false },
-    Fault { name: "EINTR everywhere", injections: INTERRUPTED, lossy: false },
+    Fault {
+        name: "wake-ups lost",
+        injections: &["write,sendto:error=EINTR:when=5+7"],
+        lossy: false,
+        window: FEW,
+    },
+    Fault { name: "EINTR everywhere", injections: INTERRUPTED, lossy: false, window: MANY },
     Fault {
         name: "ECONNABORTED, and slow calls",
         injections: &[
@@ -53,6 +63,7 @@ const FAULTS: &[Fault] = &[
             "write:delay_enter=1000:when=2+3",
         ],
         lossy: false,
+        window: MANY,
     },
     Fault {
         name: "EMFILE",
@@ -62,6 +73,7 @@ const FAULTS: &[Fault] = &[
             "pipe2:error=EMFILE:when=1+2",
         ],
         lossy: true,
+        window: MANY,
     },
     Fault {
         name: "ENFILE",
@@ -71,6 +83,7 @@ const FAULTS: &[Fault] = &[
             "pipe2:error=ENFILE:when=2+2",
         ],
         lossy: true,
+        window: MANY,
     },
     Fault {
         name: "ENOMEM",
@@ -89,6 +102,7 @@ const FAULTS: &[Fault] = &[
             "write:error=ENOMEM:when=3+4",
         ],
         lossy: true,
+        window: MANY,
     },
 ];
 
@@ -100,7 +114,7 @@ pub(crate) fn run(plan: Plan, only: &[String]) -> Result<()> {
     for fault in FAULTS.iter().filter(is_wanted) {
         for workers in WORKERS {
             let (began, said) = (now(), Said::default());
-            let plan = Plan { lossy: fault.lossy, ..plan };
+            let plan = Plan { lossy: fault.lossy, window: fault.window, ..plan };
             match fault.run(*workers, &plan, &said) {
                 Ok(told) => println!("{}, {workers} workers, {:.1?}: {told}", fault.name, began.elapsed()),
                 Err(error) => {
@@ -144,7 +158,6 @@ pub(crate) const PLAN: Plan = Plan {
     busy: 4,
     per_second: 60,
     time: Duration::from_millis(1500),
-    // Enough to be spliced.
-    window: 256 * 1024,
+    window: FEW,
     lossy: false,
 };
