@@ -57,20 +57,44 @@ static ngx_int_t
 ngx_http_dockline_process_host(ngx_http_request_t *r, ngx_table_elt_t *h,
     ngx_uint_t offset)
 {
+    ngx_http_connection_t          *hc;
     ngx_http_dockline_srv_conf_t   *dscf;
     ngx_http_dockline_main_conf_t  *dmcf;
 
     dmcf = ngx_http_get_module_main_conf(r, ngx_http_dockline_module);
     dscf = ngx_http_get_module_srv_conf(r, ngx_http_dockline_module);
 
-    if (h->value.len == 0 && dscf->enable) {
-
-        /* any name would do; an empty one would be dropped on the way */
-
-        ngx_str_set(&h->value, "localhost");
+    if (h->value.len || r->headers_in.host || !dscf->enable) {
+        return dmcf->process_host(r, h, offset);
     }
 
-    return dmcf->process_host(r, h, offset);
+    /*
+     * It names no server, so the request stays with the one that SNI has
+     * chosen, or with the default one.  The field itself would be dropped on
+     * the way if it were empty.
+     */
+
+    ngx_str_set(&h->value, "localhost");
+
+    hc = r->http_connection;
+
+#if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
+    if (hc->ssl_servername) {
+        h->value = *hc->ssl_servername;
+    }
+#endif
+
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    r->headers_in.host = h;
+
+    if (r->headers_in.server.len == 0) {
+        r->headers_in.server = h->value;
+    }
+
+    return NGX_OK;
 }
 
 

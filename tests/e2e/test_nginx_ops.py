@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import subprocess
 import time
 
@@ -12,7 +13,7 @@ from support.endpoints import Endpoint, through
 from support.fake_daemon import HIJACK_101, FakeDaemon, answer
 from support.nginx import Nginx, check_config, tls_listener
 from support.proc import free_port, poll
-from support.wire import Stream, attach_request, exec_request, request, unframe
+from support.wire import Stream, attach_request, client_context, exec_request, request, unframe
 
 pytestmark = pytest.mark.skipif(tools.stock(), reason="the directives are the module's")
 
@@ -387,3 +388,56 @@ def test_killed_clients_leave_nothing(front, kind, certificates, daemon, sleeper
                 stream.send(b"x" * 100_000)
             stream.reset()
     front.check_health(before)
+
+
+# an empty Host
+
+
+def servers(listen, names, fake):
+    """Servers on one port, each of which tells its name to the daemon."""
+    return "".join(
+        f"""server {{
+            {listen(number)}
+            server_name {name};
+            location / {{ dockline on; proxy_set_header X-Server {number}; proxy_pass http://unix:{fake.socket}:; }}
+        }}"""
+        for number, name in enumerate(names)
+    )
+
+
+def tell_server(connection):
+    head, _ = connection.read_request()
+    connection.stream.send(answer(head["X-Server"].encode()))
+
+
+@pytest.mark.parametrize("sni, expected", [("one.test", b"0"), ("two.test", b"1"), ("three.test", b"0"), (None, b"0")])
+def test_an_empty_host_stays_with_the_server_of_the_handshake(fake, start, certificates, sni, expected):
+    fake.serve(tell_server)
+    names = ("one.test", "two.test", "localhost")
+    nginx = start(
+        ("tls",),
+        lambda ports: servers(lambda _: tls_listener(ports["tls"], certificates.front_server), names, fake),
+    )
+    context = client_context(certificates.front_client)
+    context.check_hostname = False
+    for fields in ({}, {"Connection": "Upgrade", "Upgrade": "h2c"}):
+        with socket.create_connection(("127.0.0.1", nginx.ports["tls"]), timeout=10) as sock:
+            with context.wrap_socket(sock, server_hostname=sni) as stream:
+                stream.sendall(request("POST", "/session", {**fields, "Connection": "close"}, host=""))
+                got = b"".join(iter(lambda: stream.recv(4096), b""))
+        assert got.endswith(expected), got
+    assert not nginx.errors()
+
+
+def test_an_empty_host_stays_with_the_default_server(fake, start):
+    fake.serve(tell_server)
+    names = ("one.test", "localhost", "~^.*$")
+    nginx = start(("plain",), lambda ports: servers(lambda _: f"listen 127.0.0.1:{ports['plain']};", names, fake))
+    with connect(nginx) as stream:
+        stream.send(request("POST", "/session", host=""))
+        assert stream.read_response()[1] == b"0"
+    # Two are two, whatever is in them.
+    for more in ("Host: \r\nHost: one.test\r\n", "Host: one.test\r\nHost: \r\n", "Host: \r\nHost: \r\n"):
+        with connect(nginx) as stream:
+            stream.send(f"GET /_ping HTTP/1.1\r\n{more}\r\n".encode())
+            assert stream.read_head().status == 400
