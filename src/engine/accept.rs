@@ -148,7 +148,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             libc::EINTR
                 | libc::ECONNABORTED
                 | libc::ECONNRESET
-                | libc::EPERM // a firewall's
                 | libc::EPROTO
                 // Errors of the network that are pending on the new connection: accept(2), "Error handling".
                 | libc::ENETDOWN
