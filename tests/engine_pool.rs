@@ -5,13 +5,15 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use dockline::drive::SCRATCH_BYTES;
-use dockline::engine::EngineOptions;
-use support::{GET, Gate, OK, accept, limits, listen, read_head, read_rest, read_until, send, tcp};
+use dockline::engine::{ClientInfo, EngineOptions, Route, Router, Upstream};
+use dockline::h1::RequestHead;
+use support::{Ending, GET, Gate, OK, accept, limits, listen, read_head, read_rest, read_until, send, tcp};
 
 /// One request and its answer on connections that are there; both ends are played here.
 fn ask(client: &mut TcpStream, daemon: &mut TcpStream) {
@@ -50,6 +52,34 @@ fn a_connection_is_used_again_for_what_may_be_repeated() {
     send(&mut fresh, "HTTP/1.1 204 No Content\r\n\r\n");
     read_head(&mut client);
     drop((client, daemon, fresh));
+    gate.close();
+}
+
+/// Makes an upstream for each request.
+struct Fresh(SocketAddr);
+
+impl Router for Fresh {
+    fn route(&self, _: &ClientInfo, _: &RequestHead) -> Route {
+        Route::Upstream(Arc::new(Upstream::new("fresh", vec![tcp(self.0)])))
+    }
+}
+
+#[test]
+fn no_connection_is_kept_that_nobody_can_ask_for() {
+    let (listener, at) = listen();
+    let router = Arc::new(Fresh(at));
+    let gate = Gate::on_threads(1, listen().0, router, limits(|_| {}), EngineOptions::default());
+    let mut client = gate.connect();
+    for _ in 0..3 {
+        send(&mut client, GET);
+        let mut daemon = accept(&listener);
+        read_head(&mut daemon);
+        send(&mut daemon, OK);
+        read_until(&mut client, "OK\r\nContent-Length: 2\r\n\r\nOK");
+        assert_eq!(read_rest(&mut daemon), (String::new(), Ending::Clean));
+    }
+    assert_eq!(gate.workers.stats().pooled_now, 0);
+    drop(client);
     gate.close();
 }
 

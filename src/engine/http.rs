@@ -305,10 +305,11 @@ impl HttpSession {
         let idle = !end.ready.hup
             && end.stream.is_flushed()
             && (!end.ready.read || matches!(end.read(&mut [0]), Ok(None)));
+        // Of an upstream that was made for this request alone nobody can ask for a connection again.
+        let is_known = |target| Arc::strong_count(target) > 1;
+        let may_keep = reuse == Reuse::Keep && idle && core.draining.is_none() && limits.pool_size > 0;
         match &self.target {
-            Some(target)
-                if reuse == Reuse::Keep && idle && core.draining.is_none() && limits.pool_size > 0 =>
-            {
+            Some(target) if may_keep && is_known(target) => {
                 core.give(&end, Owner::POOL);
                 let surplus = core.pool.keep(target, *end, limits.pool_size, core.now, limits.pool_time);
                 if let Some(end) = surplus {
