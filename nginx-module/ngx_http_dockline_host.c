@@ -57,9 +57,11 @@ static ngx_int_t
 ngx_http_dockline_process_host(ngx_http_request_t *r, ngx_table_elt_t *h,
     ngx_uint_t offset)
 {
-    ngx_http_connection_t          *hc;
     ngx_http_dockline_srv_conf_t   *dscf;
     ngx_http_dockline_main_conf_t  *dmcf;
+#if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
+    ngx_http_connection_t          *hc;
+#endif
 
     dmcf = ngx_http_get_module_main_conf(r, ngx_http_dockline_module);
     dscf = ngx_http_get_module_srv_conf(r, ngx_http_dockline_module);
@@ -74,15 +76,22 @@ ngx_http_dockline_process_host(ngx_http_request_t *r, ngx_table_elt_t *h,
      * the way if it were empty.
      */
 
-    ngx_str_set(&h->value, "localhost");
+#if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
 
     hc = r->http_connection;
 
-#if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
     if (hc->ssl_servername) {
+
+        /* by the same name nginx stays there, and sets the captures of it */
+
         h->value = *hc->ssl_servername;
+
+        return dmcf->process_host(r, h, offset);
     }
+
 #endif
+
+    ngx_str_set(&h->value, "localhost");
 
 #if (nginx_version >= 1023000)
     h->next = NULL;

@@ -429,6 +429,26 @@ def test_an_empty_host_stays_with_the_server_of_the_handshake(fake, start, certi
     assert not nginx.errors()
 
 
+def test_an_empty_host_has_the_captures_of_the_name(fake, start, certificates):
+    """A server whose name is a regular expression may find its daemon by a part of it."""
+    fake.serve(tell_server)
+
+    def http(ports):
+        return f"""server {{
+            {tls_listener(ports["tls"], certificates.front_server)}
+            server_name ~^(?<label>[a-z]+)\\.test$;
+            location / {{ dockline on; proxy_set_header X-Server $label; proxy_pass http://unix:{fake.socket}:; }}
+        }}"""
+
+    nginx = start(("tls",), http)
+    context = client_context(certificates.front_client)
+    sock = socket.create_connection(("127.0.0.1", nginx.ports["tls"]), timeout=10)
+    with Stream(context.wrap_socket(sock, server_hostname="seven.test")) as stream:
+        for host in ("seven.test", ""):
+            stream.send(request("POST", "/build", host=host))
+            assert stream.read_response()[1] == b"seven", host
+
+
 def test_an_empty_host_stays_with_the_default_server(fake, start):
     fake.serve(tell_server)
     names = ("one.test", "localhost", "~^.*$")
