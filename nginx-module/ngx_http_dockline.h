@@ -83,6 +83,7 @@ typedef struct {
     ngx_int_t                          status;
     ngx_http_event_handler_pt          client_read_handler;
     ngx_http_event_handler_pt          client_write_handler;
+    ngx_atomic_uint_t                  ended;  /* number of the connection */
     ngx_int_t                        (*process_header)(ngx_http_request_t *r);
     ngx_int_t                        (*reinit_request)(ngx_http_request_t *r);
 
@@ -100,7 +101,8 @@ typedef struct {
     u_char                             dummy[1];
 
     unsigned                           armed:1;
-    unsigned                           guarded:1;
+    unsigned                           watched:1;
+    unsigned                           client_ended:1;
     unsigned                           takeover:1;
     unsigned                           tunnel:2;
     unsigned                           plain_client:1;
@@ -131,8 +133,12 @@ ngx_int_t ngx_http_dockline_make_plan(ngx_http_request_t *r,
     dockline_request_facts *facts, dockline_request_plan *plan);
 ngx_int_t ngx_http_dockline_find_header(ngx_http_request_t *r,
     ngx_list_t *headers, char *name, ngx_str_t *value);
-void ngx_http_dockline_unguard(ngx_http_request_t *r,
+
+void ngx_http_dockline_watch(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
+void ngx_http_dockline_unwatch(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
+void ngx_http_dockline_stop_reading(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_dockline_tunnel_init_process(ngx_cycle_t *cycle);
 void ngx_http_dockline_tunnel_exit_process(ngx_cycle_t *cycle);
@@ -143,6 +149,7 @@ void ngx_http_dockline_tunnel_stats(ngx_http_dockline_ctx_t *ctx);
 
 ngx_uint_t ngx_http_dockline_endpoint(ngx_connection_t *c,
     dockline_endpoint *endpoint);
+int32_t ngx_http_dockline_shutdown(void *data);
 ngx_uint_t ngx_http_dockline_gone(ngx_connection_t *c);
 
 

@@ -73,8 +73,6 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
-    ngx_http_dockline_unguard(r, ctx);
-
     if (ngx_http_dockline_decide(r, ctx, &decision) != NGX_OK) {
         return NGX_ERROR;
     }
@@ -103,6 +101,8 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
      * The upstream module goes on as for a switch that it knows about,
      * up to the flush that our body filter waits for.
      */
+
+    ngx_http_dockline_unwatch(r, ctx);
 
     u->upgrade = 1;
     u->keepalive = 0;
@@ -248,13 +248,33 @@ static ngx_int_t
 ngx_http_dockline_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
     ngx_int_t                 rc;
+    ngx_uint_t                last;
+    ngx_chain_t              *cl;
     ngx_http_dockline_ctx_t  *ctx;
-
-    rc = ngx_http_next_body_filter(r, in);
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
 
-    if (ctx == NULL || !ctx->takeover || r != r->main || rc == NGX_ERROR) {
+    if (ctx == NULL || r != r->main) {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    last = 0;
+
+    for (cl = in; cl; cl = cl->next) {
+        last |= cl->buf->last_buf;
+    }
+
+    rc = ngx_http_next_body_filter(r, in);
+
+    if (rc == NGX_ERROR) {
+        return rc;
+    }
+
+    if (last && ctx->watched && r->connection->buffered) {
+        ngx_http_dockline_stop_reading(r);
+    }
+
+    if (!ctx->takeover) {
         return rc;
     }
 

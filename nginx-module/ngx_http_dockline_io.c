@@ -10,7 +10,6 @@
 static int64_t ngx_http_dockline_recv(void *data, uint8_t *buf, size_t size);
 static int64_t ngx_http_dockline_send(void *data, const uint8_t *buf,
     size_t size);
-static int32_t ngx_http_dockline_shutdown(void *data);
 static ngx_uint_t ngx_http_dockline_ssl_truncated(ngx_connection_t *c);
 
 
@@ -93,7 +92,7 @@ ngx_http_dockline_send(void *data, const uint8_t *buf, size_t size)
 }
 
 
-static int32_t
+int32_t
 ngx_http_dockline_shutdown(void *data)
 {
     ngx_connection_t *c = data;

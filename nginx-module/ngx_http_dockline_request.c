@@ -21,10 +21,6 @@ static ngx_int_t ngx_http_dockline_arm(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
 static ngx_int_t ngx_http_dockline_process_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_reinit_request(ngx_http_request_t *r);
-static void ngx_http_dockline_guard(ngx_http_request_t *r,
-    ngx_http_dockline_ctx_t *ctx);
-static void ngx_http_dockline_client_read(ngx_http_request_t *r);
-static void ngx_http_dockline_client_write(ngx_http_request_t *r);
 
 
 ngx_int_t
@@ -522,10 +518,6 @@ ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
     ctx->armed = 1;
 
-    if (ctx->plan.kind == DOCKLINE_REQUEST_ORDINARY) {
-        return NGX_OK;
-    }
-
     conf = ngx_palloc(r->pool, sizeof(ngx_http_upstream_conf_t));
     if (conf == NULL) {
         return NGX_ERROR;
@@ -533,10 +525,22 @@ ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
     *conf = *u->conf;
 
+    u->conf = conf;
+
+    if (!u->store
+        && !r->post_action
+        && !conf->ignore_client_abort
+        && r->http_version <= NGX_HTTP_VERSION_11)
+    {
+        ngx_http_dockline_watch(r, ctx);
+    }
+
+    if (ctx->plan.kind == DOCKLINE_REQUEST_ORDINARY) {
+        return NGX_OK;
+    }
+
     conf->read_timeout = NGX_HTTP_DOCKLINE_FOREVER;
     conf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
-
-    u->conf = conf;
 
     if (ctx->plan.kind == DOCKLINE_REQUEST_SWITCH) {
         ctx->process_header = u->process_header;
@@ -544,10 +548,6 @@ ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
         ctx->reinit_request = u->reinit_request;
         u->reinit_request = ngx_http_dockline_reinit_request;
-
-        if (!u->store && !r->post_action && !conf->ignore_client_abort) {
-            ngx_http_dockline_guard(r, ctx);
-        }
     }
 
     return NGX_OK;
@@ -609,83 +609,4 @@ ngx_http_dockline_reinit_request(ngx_http_request_t *r)
     }
 
     return rc;
-}
-
-
-/*
- * Until the response head has been seen, a client that ended its side is not
- * one that aborted: its input was short.
- */
-
-static void
-ngx_http_dockline_guard(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
-{
-    ctx->client_read_handler = r->read_event_handler;
-    ctx->client_write_handler = r->write_event_handler;
-
-    r->read_event_handler = ngx_http_dockline_client_read;
-    r->write_event_handler = ngx_http_dockline_client_write;
-
-    ctx->guarded = 1;
-}
-
-
-void
-ngx_http_dockline_unguard(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
-{
-    if (ctx->guarded) {
-        r->read_event_handler = ctx->client_read_handler;
-        r->write_event_handler = ctx->client_write_handler;
-
-        ctx->guarded = 0;
-    }
-}
-
-
-static void
-ngx_http_dockline_client_read(ngx_http_request_t *r)
-{
-    ngx_connection_t         *c;
-    ngx_http_dockline_ctx_t  *ctx;
-
-    c = r->connection;
-    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
-
-    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "dockline client read");
-
-    if (ctx && ngx_http_dockline_gone(c)) {
-        ngx_http_dockline_unguard(r, ctx);
-        r->read_event_handler(r);
-        return;
-    }
-
-    ngx_http_block_reading(r);
-}
-
-
-static void
-ngx_http_dockline_client_write(ngx_http_request_t *r)
-{
-    ngx_event_t              *wev;
-    ngx_connection_t         *c;
-    ngx_http_dockline_ctx_t  *ctx;
-
-    c = r->connection;
-    ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
-
-    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "dockline client write");
-
-    if (ctx && ngx_http_dockline_gone(c)) {
-        ngx_http_dockline_unguard(r, ctx);
-        r->write_event_handler(r);
-        return;
-    }
-
-    wev = c->write;
-
-    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && wev->active) {
-        if (ngx_del_event(wev, NGX_WRITE_EVENT, 0) != NGX_OK) {
-            ngx_http_finalize_request(r, NGX_ERROR);
-        }
-    }
 }
