@@ -65,6 +65,8 @@ pub(crate) fn run(settings: Settings) -> ExitCode {
 /// What the main thread waits for.
 enum Wake {
     Signal(i32),
+    /// The configuration that a reload has read.
+    Loaded(Result<Box<(Config, Plan)>, String>),
     /// The new process serves, or does not.
     Upgraded(Result<u32, String>),
     /// All workers have ended, because they were told to or because one could not go on.
@@ -75,6 +77,10 @@ enum Wake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// The configuration is being read. A signal that came meanwhile has its turn after that.
+    Reloading {
+        next: Option<i32>,
+    },
     /// A new process is being started.
     Upgrading,
     /// A new process serves; this one waits for its tunnels to end.
@@ -100,6 +106,8 @@ struct Server {
     phase: Phase,
     /// The new process, as long as it is not known whether it serves.
     successor: Option<SuccessorSignals>,
+    /// Whether a signal has come that ends the process; it may still be on its way to [`on_signal`](Self::on_signal).
+    told_to_stop: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -114,11 +122,6 @@ impl Server {
         let mut inherited = Inherited::new(handed)?;
         let notify = Notify::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
         raise_descriptor_limit();
-        let (sender, wakes) = sync_channel(16);
-        // Before anybody can know that there is somebody to send them to.
-        watch_signals(sender.clone())?;
-        early.forward(&sender);
-
         let Plan { upstreams, listeners: planned } =
             Plan::new(&config, &[]).map_err(|problem| problem.to_string())?;
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
@@ -129,6 +132,10 @@ impl Server {
             (None, _) => None,
         };
         let telemetry = Telemetry::new(access, Arc::clone(&metrics), Arc::clone(&health));
+        // Until here a stop ends the process by itself: files may be slow. From here on it has to remove sockets.
+        let (sender, wakes) = sync_channel(16);
+        let told_to_stop = watch_signals(sender.clone())?;
+        early.forward(&sender);
         let mut listeners = Listeners::default();
         let opened = listeners.open(&config, planned, &mut inherited)?;
         let admin = AdminRouter::new(Arc::clone(&metrics), Arc::clone(&health));
@@ -163,6 +170,7 @@ impl Server {
             wakes,
             phase: Phase::Serving,
             successor: None,
+            told_to_stop,
         };
         server.metrics.config_reloaded(true);
         server.health.set_upstreams(server.upstreams.clone());
@@ -191,6 +199,10 @@ impl Server {
             self.notify.alive();
             let status = match wake {
                 Ok(Wake::Signal(signal)) => self.on_signal(signal),
+                Ok(Wake::Loaded(result)) => {
+                    self.on_loaded(result);
+                    None
+                }
                 Ok(Wake::Upgraded(result)) => {
                     self.on_upgraded(result);
                     None
@@ -213,6 +225,10 @@ impl Server {
             (SIGUSR1, _) => self.telemetry.reopen(),
             (SIGHUP, Phase::Serving) => self.reload(),
             (SIGUSR2, Phase::Serving) => self.upgrade(),
+            // A new process reads the configuration, too.
+            (SIGUSR2, Phase::Reloading { .. }) => self.phase = Phase::Reloading { next: Some(SIGUSR2) },
+            (SIGHUP, Phase::Reloading { next: None }) => self.phase = Phase::Reloading { next: Some(SIGHUP) },
+            (SIGHUP, Phase::Reloading { next: Some(_) }) => {}
             (SIGHUP | SIGUSR2, Phase::Upgrading) => warn!("an upgrade is under way; try again after it"),
             (SIGHUP | SIGUSR2, _) => warn!("this process is about to end; nothing is reloaded"),
             (_, Phase::Stopping) => return Some(self.stop_now(signal)),
@@ -221,9 +237,26 @@ impl Server {
         None
     }
 
+    /// Has the configuration read by a thread: files may be slow, and a stop must not wait for them.
     fn reload(&mut self) {
         self.notify.reloading();
-        let result = self.try_reload();
+        let (settings, upstreams, sender) =
+            (self.settings.clone(), self.upstreams.clone(), self.sender.clone());
+        let read = move || {
+            let config = Config::load(&settings).map_err(|problem| problem.to_string())?;
+            let plan = Plan::new(&config, &upstreams).map_err(|problem| problem.to_string())?;
+            Ok(Box::new((config, plan)))
+        };
+        self.phase = Phase::Reloading { next: None };
+        if let Err(message) = spawn("reload", move || drop(sender.send(Wake::Loaded(read())))) {
+            self.on_loaded(Err(message));
+        }
+    }
+
+    fn on_loaded(&mut self, loaded: Result<Box<(Config, Plan)>, String>) {
+        let Phase::Reloading { next } = self.phase else { return };
+        self.phase = Phase::Serving;
+        let result = loaded.and_then(|loaded| self.apply(*loaded));
         self.metrics.config_reloaded(result.is_ok());
         match result {
             Ok(()) => {
@@ -233,12 +266,15 @@ impl Server {
             Err(message) => error!("not reloaded, the old configuration stays: {message}"),
         }
         self.notify.ready(&self.status());
+        match next {
+            Some(SIGUSR2) => self.upgrade(),
+            Some(_) => self.reload(),
+            None => {}
+        }
     }
 
     /// Everything that can fail comes first, so that nothing is half done.
-    fn try_reload(&mut self) -> Result<(), String> {
-        let config = Config::load(&self.settings).map_err(|problem| problem.to_string())?;
-        let plan = Plan::new(&config, &self.upstreams).map_err(|problem| problem.to_string())?;
+    fn apply(&mut self, (config, plan): (Config, Plan)) -> Result<(), String> {
         // What a configuration that fails has taken of them must be there for the next.
         let mut inherited =
             self.inherited.try_clone().map_err(|error| format!("inherited sockets: {error}"))?;
@@ -283,10 +319,14 @@ impl Server {
     }
 
     fn on_upgraded(&mut self, result: Result<u32, String>) {
-        self.successor = None;
+        let successor = self.successor.take();
         match result {
             // Both were told to end.
             Ok(_) | Err(_) if self.phase == Phase::Stopping => info!("the new process ends, too"),
+            // They are about to be: the stop came before anybody was told of the new process.
+            Ok(_) if self.told_to_stop.load(Ordering::Relaxed) => {
+                successor.iter().for_each(|successor| successor.send(Signal::TERM));
+            }
             Ok(pid) => {
                 info!("upgrade: process {pid} serves; this one waits for its tunnels to end");
                 self.notify.replaced_by(pid);
@@ -325,7 +365,7 @@ impl Server {
         while let Some(successor) = &self.successor {
             match self.wakes.recv_timeout(SUCCESSOR_TIME) {
                 Ok(Wake::Upgraded(result)) => self.on_upgraded(result),
-                Ok(Wake::Signal(SIGHUP | SIGUSR1 | SIGUSR2) | Wake::Ended(_)) => {}
+                Ok(Wake::Signal(SIGHUP | SIGUSR1 | SIGUSR2) | Wake::Loaded(_) | Wake::Ended(_)) => {}
                 Ok(Wake::Signal(_)) | Err(_) => {
                     successor.send(Signal::KILL);
                     self.successor = None;
@@ -407,16 +447,22 @@ impl EarlySignals {
     }
 }
 
-fn watch_signals(sender: SyncSender<Wake>) -> Result<(), String> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])
-        .map_err(|error| format!("signals: {error}"))?;
+/// Sends signals, and returns what is set as soon as one has come that ends the process.
+fn watch_signals(sender: SyncSender<Wake>) -> Result<Arc<AtomicBool>, String> {
+    let failed = |error| format!("signals: {error}");
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]).map_err(failed)?;
+    let told_to_stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT, SIGQUIT] {
+        flag::register(signal, Arc::clone(&told_to_stop)).map_err(failed)?;
+    }
     spawn("signals", move || {
         for signal in signals.forever() {
             if sender.send(Wake::Signal(signal)).is_err() {
                 break;
             }
         }
-    })
+    })?;
+    Ok(told_to_stop)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {

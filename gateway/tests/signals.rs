@@ -10,11 +10,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use support::{Gateway, Manager, TempDir, daemon, get, tunnel, until};
+use support::{Gateway, Manager, PATIENCE, TempDir, daemon, get, tunnel, until};
 
 const STOPS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 const OTHERS: [Signal; 3] = [Signal::HUP, Signal::USR1, Signal::USR2];
@@ -125,13 +127,27 @@ fn starting(bed: &Bed, manager: &Manager) -> Child {
     child
 }
 
+/// Waits for the end of a process, and kills one that does not end.
+fn ended(child: &mut Child) -> ExitStatus {
+    let pid = Pid::from_child(child);
+    let (sender, late) = channel::<()>();
+    let watch = thread::spawn(move || {
+        let is_late = late.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        is_late.then(|| kill_process(pid, Signal::KILL))
+    });
+    let status = child.wait().unwrap();
+    drop(sender);
+    assert!(watch.join().unwrap().is_none(), "it does not end");
+    status
+}
+
 #[test]
 fn before_it_serves() {
     for signal in STOPS {
         let bed = Bed::new();
         let mut child = starting(&bed, &Manager::new(&bed.dir));
         kill_process(Pid::from_child(&child), signal).unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(signal.as_raw()), "{signal:?}");
+        assert_eq!(ended(&mut child).signal(), Some(signal.as_raw()), "{signal:?}");
         assert!(bed.has_left_nothing());
     }
     for signal in OTHERS {
@@ -148,7 +164,23 @@ fn before_it_serves() {
             manager.wait("READY=1");
         }
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success(), "{signal:?}");
+        assert!(ended(&mut child).success(), "{signal:?}");
+    }
+}
+
+/// The configuration is there, and a file that it names is slow.
+#[test]
+fn before_it_listens() {
+    for signal in STOPS {
+        let bed = Bed::new();
+        let log = bed.dir.path("access.log");
+        mknodat(CWD, &log, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        bed.dir.write("d.toml", &format!("{}[log]\naccess = \"{}\"\n", bed.config, log.display()));
+        let mut child = bed.command().stderr(Stdio::null()).spawn().unwrap();
+        until("it waits for its log", || waits(Pid::from_child(&child)));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(ended(&mut child).signal(), Some(signal.as_raw()), "{signal:?}");
+        assert!(bed.has_left_nothing());
     }
 }
 
@@ -168,6 +200,59 @@ fn while_it_serves() {
         assert!(bed.serves(), "{signal:?}");
     }
     gateway.wait_log("reloaded");
+}
+
+#[test]
+fn while_it_reloads() {
+    let reloading = |bed: &Bed| {
+        let gateway = bed.start();
+        bed.hold();
+        gateway.signal(Signal::HUP);
+        gateway.manager.wait("RELOADING=1");
+        assert!(bed.serves());
+        gateway
+    };
+    for signal in STOPS {
+        let bed = Bed::new();
+        let mut gateway = reloading(&bed);
+        gateway.signal(signal);
+        gateway.manager.wait("STOPPING=1");
+        assert_eq!(gateway.wait().code(), Some(0), "{signal:?}");
+        assert!(bed.has_left_nothing());
+
+        let bed = Bed::new();
+        let mut gateway = reloading(&bed);
+        let _open = tunnel(gateway.tcp());
+        gateway.signal(Signal::TERM);
+        gateway.wait_log("stopping");
+        // What was read meanwhile is of no use any more.
+        bed.release();
+        gateway.signal(signal);
+        assert_eq!(gateway.wait().code(), Some(128 + signal.as_raw()), "{signal:?}");
+    }
+    for signal in OTHERS {
+        let bed = Bed::new();
+        let mut gateway = reloading(&bed);
+        gateway.signal(signal);
+        bed.release();
+        gateway.manager.wait("READY=1");
+        if signal == Signal::HUP {
+            gateway.manager.wait("RELOADING=1");
+            gateway.manager.wait("READY=1");
+        }
+        if signal == Signal::USR2 {
+            let message = gateway.manager.wait("MAINPID=");
+            let new = Pid::from_raw(message["MAINPID=".len()..].parse().unwrap()).unwrap();
+            assert_eq!(gateway.wait().code(), Some(0));
+            assert!(bed.serves());
+            kill_process(new, Signal::TERM).unwrap();
+        } else {
+            assert!(bed.serves(), "{signal:?}");
+            gateway.signal(Signal::TERM);
+            assert_eq!(gateway.wait().code(), Some(0), "{signal:?}");
+        }
+        until("the file is removed", || bed.has_left_nothing());
+    }
 }
 
 /// The new process reads its configuration, or does nothing at all, or does not want to end.
@@ -224,11 +309,8 @@ fn a_stop_when_the_new_process_is_ready() {
     gateway.signal(Signal::TERM);
     gateway.signal(Signal::CONT);
     assert_eq!(gateway.wait().code(), Some(0));
-    // Which of the two the old process sees first is chance: it was stopped within the upgrade, or behind it.
-    until("both have ended, or the new one serves", || {
-        (is_gone(new) && bed.has_left_nothing()) || (!is_gone(new) && bed.serves())
-    });
-    let _ = kill_process(new, Signal::KILL);
+    until("the new process ends, too", || is_gone(new));
+    assert!(bed.has_left_nothing());
 }
 
 #[test]
