@@ -167,6 +167,17 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
     RequestPlan { kind, ..ordinary }
 }
 
+/// Returns whether what the client sends behind a request may be input for a tunnel, even if [`plan`] lets no tunnel come of it.
+///
+/// `h2c` alone, on what is no operation of Docker's that has a use for it, is no such proposal: curl and Java's client offer
+/// it with any request, and have to wait for the answer (RFC 7540, section 3.2).
+pub(super) fn proposes_tunnel(request: &RequestFacts<'_>) -> bool {
+    let is_other = |token: &[u8]| !token.eq_ignore_ascii_case(b"h2c");
+    request.method == b"CONNECT"
+        || request.operation().takes_over()
+        || request.upgrade.is_some_and(|upgrade| tokens(upgrade).any(is_other))
+}
+
 /// Decides what a response head means, given the request that was sent as [`plan`] said.
 #[must_use]
 pub fn decide(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Decision {

@@ -14,6 +14,7 @@ use crate::proxy::config::ConnConfig;
 use crate::proxy::conn::hop::check_connection_options;
 use crate::proxy::hijack::{
     Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
+    proposes_tunnel,
 };
 
 /// How far the request has got.
@@ -109,9 +110,10 @@ impl Exchange {
         if let Some(refusal) = plan.refusal {
             return Err(Box::new((Refused::Plan(refusal.status()), head)));
         }
+        let is_switch = plan.kind == RequestKind::Switch;
         // What follows was meant for a tunnel, even where it comes after the answer that there is none: the client cannot
         // know yet. Read as a request it would run under the client's name (RFC 9931).
-        let is_switch = plan.kind == RequestKind::Switch;
+        let ends = with_facts(&head, config, proposes_tunnel);
         let request = match BodyReader::new(framing, &config.limits) {
             None => RequestHalf::Received,
             Some(reader) if is_switch => {
@@ -139,8 +141,8 @@ impl Exchange {
             request,
             response: ResponseHalf::Unasked,
             link: Link::Wanted,
-            close: asks_close || is_switch,
-            linger: is_switch,
+            close: asks_close || ends,
+            linger: ends,
             until_close: false,
             retried: false,
             half_closed: false,
