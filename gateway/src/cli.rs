@@ -128,7 +128,8 @@ pub(crate) struct Settings {
 
     /// Name that clients of a TCP listener without client certificates may use; may be repeated, `*` for any
     ///
-    /// Names of this machine (localhost, 127.0.0.1, `[::1]`) and the host of --listen are always allowed. Any other `Host` is refused,
+    /// `.example.com` is that name and all below it. Names of this machine (localhost, 127.0.0.1, `[::1]`) and the host of
+    /// --listen are always allowed. Any other `Host` is refused,
     /// because a web page can have its own name lead to this machine.
     #[arg(long, value_name = "HOST", env = "DOCKLINE_ALLOW_HOST", hide_env = true, value_delimiter = ',')]
     pub(crate) allow_host: Vec<AllowedHost>,

@@ -29,7 +29,7 @@ pub(crate) struct Allowed {
     pub(crate) origins: Vec<AllowedOrigin>,
 }
 
-/// A host that may stand in `Host`, whatever the port; `*`: any.
+/// A host that may stand in `Host`, whatever the port; `.example.com`: that one and all names below it; `*`: any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedHost(String);
 
@@ -63,9 +63,7 @@ impl Allowed {
         }
         let Some(authority) = Authority::parse(host) else { return false };
         let Ok(name) = std::str::from_utf8(authority.host) else { return false };
-        name == DUMMY_HOST
-            || is_this_machine(name)
-            || self.hosts.iter().any(|allowed| is_same_host(&allowed.0, name))
+        name == DUMMY_HOST || is_this_machine(name) || self.hosts.iter().any(|allowed| allowed.covers(name))
     }
 
     fn allows_origin(&self, origin: &[u8]) -> bool {
@@ -102,14 +100,15 @@ impl fmt::Display for Stranger<'_> {
 /// (RFC 6761, section 6.3), or a loopback address.
 fn is_this_machine(host: &str) -> bool {
     let name = without_dot(host).to_ascii_lowercase();
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     name == "localhost"
         || name.ends_with(".localhost")
-        || address.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+        || address(host).is_some_and(|address| address.is_loopback())
 }
 
-fn is_same_host(one: &str, other: &str) -> bool {
-    without_dot(one).eq_ignore_ascii_case(without_dot(other))
+/// The address that a host is, however it is spelt.
+fn address(host: &str) -> Option<IpAddr> {
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    inner.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// A name with its root label is the same name.
@@ -122,6 +121,15 @@ impl AllowedHost {
     pub(crate) fn of_listener(host: &str) -> Self {
         Self(if host.contains(':') { format!("[{host}]") } else { host.to_owned() })
     }
+
+    fn covers(&self, host: &str) -> bool {
+        let (allowed, host) =
+            (without_dot(&self.0).to_ascii_lowercase(), without_dot(host).to_ascii_lowercase());
+        match allowed.strip_prefix('.') {
+            Some(domain) => host == domain || host.ends_with(&allowed),
+            None => host == allowed || address(&host).is_some_and(|it| address(&allowed) == Some(it)),
+        }
+    }
 }
 
 impl FromStr for AllowedHost {
@@ -129,13 +137,15 @@ impl FromStr for AllowedHost {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = Authority::parse(text.as_bytes()).filter(|authority| authority.port.is_none());
-        if text == "*" || parsed.is_some() {
+        let has_name = text.bytes().any(|byte| byte != b'.');
+        if text == "*" || (parsed.is_some() && has_name) {
             return Ok(Self(text.to_owned()));
         }
         Err(match Authority::parse(format!("[{text}]").as_bytes()) {
             Some(_) => format!("an address of IPv6 needs brackets, as in [{text}]"),
             None => format!(
-                "`{}` is not a host name; write it without scheme and port, as in gateway.example, or * for any",
+                "`{}` is not a host name; write it without scheme and port, as in gateway.example, \
+                 .example.com with all names below it, or * for any",
                 Untrusted::new(text)
             ),
         })
@@ -149,7 +159,9 @@ impl FromStr for AllowedOrigin {
         let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let is_origin = authority.is_some_and(|host| Authority::parse(host.as_bytes()).is_some());
         if is_origin || matches!(text, "*" | "null") {
-            return Ok(Self(text.to_owned()));
+            // A browser leaves the usual port out (RFC 6454, section 6.2).
+            let port = if text.starts_with("https:") { ":443" } else { ":80" };
+            return Ok(Self(text.strip_suffix(port).unwrap_or(text).to_owned()));
         }
         Err(format!(
             "`{}` is not an origin; write it as a browser sends it, as in https://ui.example:8443, or * for any",
@@ -306,6 +318,31 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_the_same_however_it_is_spelt() {
+        for (allowed, host, same) in [
+            ("[2001:db8:0:0::1]", "[2001:DB8::1]:2375", true),
+            ("[::ffff:192.0.2.1]", "192.0.2.1", true),
+            ("[2001:db8::1]", "[2001:db8::2]", false),
+            (".example.com", "example.com", true),
+            (".example.com", "a.b.Example.Com.:2375", true),
+            (".example.com", "evilexample.com", false),
+            (".example.com", "example.com.evil.example", false),
+            ("example.com", "a.example.com", false),
+        ] {
+            let allowed = Allowed { hosts: vec![allowed.parse().unwrap()], ..Allowed::default() };
+            let expected = if same { None } else { Some(403) };
+            assert_eq!(answer(&allowed, &format!("Host: {host}\r\n")), expected, "{allowed:?} {host}");
+        }
+        for (allowed, origin) in
+            [("https://ui.example:443", "https://ui.example"), ("http://ui.example:80", "http://ui.example")]
+        {
+            let allowed = Allowed { origins: vec![allowed.parse().unwrap()], ..Allowed::default() };
+            let fields = format!("Host: localhost\r\nOrigin: {origin}\r\n");
+            assert_eq!(answer(&allowed, &fields), None, "{origin}");
+        }
+    }
+
+    #[test]
     fn what_an_operator_allows() {
         let allowed = Allowed {
             hosts: vec!["gateway.example".parse().unwrap(), AllowedHost::of_listener("2001:db8::1")],
@@ -336,6 +373,8 @@ mod tests {
             ("https://gateway", "without scheme and port"),
             ("2001:db8::1", "[2001:db8::1]"),
             ("", "not a host name"),
+            (".", "not a host name"),
+            ("*.example.com", ".example.com with all names below"),
             ("a b", "not a host name"),
         ] {
             assert!(host.parse::<AllowedHost>().unwrap_err().contains(says), "{host}");
