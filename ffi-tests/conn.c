@@ -400,12 +400,117 @@ static void time_and_ends(void)
     rig_close(&rig);
 }
 
+/* What is behind a request that was to take the connection over is never a request, whoever refuses it. */
+static void input_for_no_tunnel(size_t step)
+{
+    static const char input[] = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    static const char *const proposals[] = {
+        "POST /containers/x/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        "POST /containers/x/attach HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+        "POST /session HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+    };
+    static const char *const answers[] = {
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "SSH-2.0-x\r\n",
+        NULL, /* it leaves */
+    };
+    enum { ANSWERS = sizeof answers / sizeof *answers, WAYS = ANSWERS + 4 };
+    dockline_reply reply;
+    memset(&reply, 0, sizeof reply);
+    reply.status = 403;
+    for (size_t i = 0; i < sizeof proposals / sizeof *proposals; i++) {
+        for (int way = 0; way < WAYS; way++) {
+            struct rig rig;
+            AT("proposal %zu, way %d, %zu bytes at a time", i, way, step);
+            rig_open(&rig, NULL);
+            rig.hold = way >= ANSWERS;
+            rig_feed(&rig, DOWN, proposals[i], step);
+            rig_feed(&rig, DOWN, input, step);
+            if (way == ANSWERS)
+                REQUIRE_OK(dockline_conn_reply(rig.conn, &reply, sizeof reply, rig.now));
+            else if (way > ANSWERS)
+                REQUIRE_OK(dockline_conn_upstream_failed(rig.conn, DOCKLINE_FAILED_UNREACHABLE + way - ANSWERS - 1,
+                                                         rig.now));
+            else if (answers[way] == NULL)
+                REQUIRE_OK(dockline_conn_feed_eof(rig.conn, UP, rig.now));
+            else
+                rig_feed(&rig, UP, answers[way], 1000); /* an answer that is none ends with its first byte */
+            rig_turn(&rig);
+            rig_feed(&rig, DOWN, input, step);
+            CHECK_EQ(interest(&rig), DOCKLINE_DOWNSTREAM_READ | DOCKLINE_DOWNSTREAM_SHUT);
+            REQUIRE_OK(dockline_conn_shut_done(rig.conn, DOWN, rig.now));
+            REQUIRE_OK(dockline_conn_feed_eof(rig.conn, DOWN, rig.now));
+            rig_turn(&rig);
+            rig.sent[DOWN][rig.sent_len[DOWN]] = rig.sent[UP][rig.sent_len[UP]] = '\0';
+            CHECK(strstr(rig.sent[UP], "/create") == NULL && strstr(rig.events, "/create") == NULL);
+            CHECK(strstr(strstr(rig.events, "connect") + 1, "connect") == NULL);
+            CHECK(strstr(rig.sent[DOWN], "\r\nConnection: close\r\n") != NULL);
+            CHECK(strstr(rig.events, ", closed") != NULL);
+            rig_close(&rig);
+        }
+    }
+}
+
+/* A client that has said all is answered, in whatever phase it says so; one that leaves within its request is not. */
+static void half_closes(size_t step)
+{
+    static const char *const whole[] = {
+        GET("/a"),
+        "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
+        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    };
+    static const char *const cut[] = {
+        "GET /a HTTP/1.1\r\nHost: x\r\n",
+        "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh",
+        "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n",
+    };
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
+    enum { CONNECTING, WAITING, WITHIN_THE_ANSWER, PHASES };
+    for (int i = 0; i < 3; i++) {
+        struct rig rig;
+        for (int phase = CONNECTING; phase < PHASES; phase++) {
+            size_t half = phase == WITHIN_THE_ANSWER ? 20 : 0;
+            char first[sizeof answer];
+            AT("whole request %d, phase %d, %zu bytes at a time", i, phase, step);
+            rig_open(&rig, NULL);
+            rig.hold = phase == CONNECTING;
+            rig_feed(&rig, DOWN, whole[i], step);
+            memcpy(first, answer, half);
+            first[half] = '\0';
+            rig_feed(&rig, UP, first, step);
+            REQUIRE_OK(dockline_conn_feed_eof(rig.conn, DOWN, rig.now));
+            rig_turn(&rig);
+            if (phase == CONNECTING)
+                REQUIRE_OK(dockline_conn_upstream_ready(rig.conn, (const uint8_t *)"docker", 6, 0, rig.now));
+            rig_turn(&rig);
+            rig_feed(&rig, UP, answer + half, step);
+            CHECK(strstr(rig.events, "complete 200 /a, closed") != NULL);
+            CHECK(memcmp(rig.sent[DOWN], answer, sizeof answer - 1) == 0);
+            rig_close(&rig);
+        }
+        AT("cut request %d, %zu bytes at a time", i, step);
+        rig_open(&rig, NULL);
+        rig_feed(&rig, DOWN, cut[i], step);
+        REQUIRE_OK(dockline_conn_feed_eof(rig.conn, DOWN, rig.now));
+        rig_turn(&rig);
+        CHECK_STR(rig.events, i == 0 ? "closed" : "connect, drop, client-aborted 0 /a, closed");
+        CHECK_EQ(rig.sent_len[DOWN], 0);
+        rig_close(&rig);
+    }
+}
+
 int main(void)
 {
     static const size_t steps[] = {1, 2, 3, 7, 1000};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         exchanges(steps[i]);
         a_tunnel_with_early_bytes(steps[i]);
+        input_for_no_tunnel(steps[i]);
+        half_closes(steps[i]);
     }
     requests_are_shown();
     own_answers();
