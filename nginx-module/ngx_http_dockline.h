@@ -24,7 +24,7 @@
 /* the longest timeout that epoll_wait() can be given, less a margin: 24 days */
 #define NGX_HTTP_DOCKLINE_FOREVER  (ngx_msec_t) 2073600000
 
-/* the body of a request that takes its connection over: 30 bytes in practice */
+/* the body of a request that takes its connection over; 30 bytes are usual */
 #define NGX_HTTP_DOCKLINE_SWITCH_BODY  (1024 * 1024)
 
 #define NGX_HTTP_DOCKLINE_NONE     0
