@@ -27,6 +27,11 @@
 /* the body of a request that takes its connection over; 30 bytes are usual */
 #define NGX_HTTP_DOCKLINE_SWITCH_BODY  (1024 * 1024)
 
+/* heads, as long as the gateway takes them, and as Docker may send one */
+#define NGX_HTTP_DOCKLINE_REQUEST_BUFFER   (192 * 1024)
+#define NGX_HTTP_DOCKLINE_RESPONSE_BUFFER  (64 * 1024)
+#define NGX_HTTP_DOCKLINE_RESPONSE_NEEDED  (16 * 1024)
+
 #define NGX_HTTP_DOCKLINE_NONE     0
 #define NGX_HTTP_DOCKLINE_UPGRADE  1
 #define NGX_HTTP_DOCKLINE_HIJACK   2
@@ -45,6 +50,7 @@ typedef struct {
 
 typedef struct {
     ngx_uint_t                         enable;  /* in any of its locations */
+    ngx_uint_t                         buffers;  /* were looked at */
 } ngx_http_dockline_srv_conf_t;
 
 
@@ -60,8 +66,13 @@ typedef struct {
     ngx_flag_t                         request_buffering;
     ngx_flag_t                         cache;
     ngx_flag_t                         store;
+    size_t                             buffer_size;
 
     unsigned                           injected:1;
+
+    /* set in this location, or in one around it */
+    unsigned                           read_timeout:1;
+    unsigned                           send_timeout:1;
 
     /* this location for requests that may be silent for long */
     void                             **followed;
@@ -118,6 +129,8 @@ char *ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
     ngx_http_dockline_loc_conf_t *conf);
 
 ngx_int_t ngx_http_dockline_host_init(ngx_conf_t *cf);
+
+ngx_int_t ngx_http_dockline_buffers_init(ngx_conf_t *cf);
 
 ngx_int_t ngx_http_dockline_proposal_init(ngx_conf_t *cf);
 

@@ -73,6 +73,14 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
         return ngx_http_next_header_filter(r);
     }
 
+    /*
+     * nginx itself has no rate for what it does not buffer, but only from
+     * behind the head on, for which it would wait.
+     */
+
+    r->limit_rate = 0;
+    r->limit_rate_set = 1;
+
     if (ngx_http_dockline_decide(r, ctx, &decision) != NGX_OK) {
         return NGX_ERROR;
     }

@@ -323,6 +323,10 @@ ngx_http_dockline_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    if (ngx_http_dockline_buffers_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_dockline_host_init(cf);
 }
 
@@ -385,12 +389,15 @@ ngx_http_dockline_create_loc_conf(ngx_conf_t *cf)
      *     conf->cache = 0;
      *     conf->store = 0;
      *     conf->injected = 0;
+     *     conf->read_timeout = 0;
+     *     conf->send_timeout = 0;
      *     conf->followed = NULL;
      *     conf->switching = NULL;
      */
 
     conf->enable = NGX_CONF_UNSET;
     conf->idle_timeout = NGX_CONF_UNSET_MSEC;
+    conf->buffer_size = NGX_CONF_UNSET_SIZE;
     conf->pool = cf->pool;
 
     return conf;

@@ -22,6 +22,9 @@ typedef char *(*ngx_http_dockline_set_pt)(ngx_conf_t *cf, ngx_command_t *cmd,
 
 static ngx_int_t ngx_http_dockline_proxy_offset(ngx_conf_t *cf, char *name,
     ngx_http_dockline_set_pt set, size_t *offset);
+static void ngx_http_dockline_proxy_timeouts(ngx_conf_t *cf,
+    ngx_http_upstream_conf_t *ucf, ngx_http_dockline_loc_conf_t *prev,
+    ngx_http_dockline_loc_conf_t *conf);
 static char *ngx_http_dockline_proxy_check(ngx_conf_t *cf,
     ngx_http_dockline_loc_conf_t *conf);
 static ngx_int_t ngx_http_dockline_proxy_headers(ngx_conf_t *cf,
@@ -88,6 +91,8 @@ ngx_http_dockline_proxy_init(ngx_conf_t *cf,
     dlcf->cache = (ucf->cache == 1);
 #endif
 
+    dlcf->buffer_size = ucf->buffer_size;
+
     return NGX_OK;
 }
 
@@ -147,6 +152,11 @@ ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
     conf->cache = (ucf->cache == NGX_CONF_UNSET) ? prev->cache : ucf->cache;
 #endif
 
+    conf->buffer_size = (ucf->buffer_size == NGX_CONF_UNSET_SIZE)
+                        ? prev->buffer_size : ucf->buffer_size;
+
+    ngx_http_dockline_proxy_timeouts(cf, ucf, prev, conf);
+
     if (!conf->enable) {
 
         if (prev->injected) {
@@ -194,6 +204,31 @@ ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
 }
 
 
+/*
+ * A time that was set for a whole server was not set for Docker, which knows
+ * no such limit; one in a location was.
+ */
+
+static void
+ngx_http_dockline_proxy_timeouts(ngx_conf_t *cf,
+    ngx_http_upstream_conf_t *ucf, ngx_http_dockline_loc_conf_t *prev,
+    ngx_http_dockline_loc_conf_t *conf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->name.len == 0) {
+        return;
+    }
+
+    conf->read_timeout = (prev->read_timeout
+                          || ucf->read_timeout != NGX_CONF_UNSET_MSEC);
+    conf->send_timeout = (prev->send_timeout
+                          || ucf->send_timeout != NGX_CONF_UNSET_MSEC);
+}
+
+
 static char *
 ngx_http_dockline_proxy_check(ngx_conf_t *cf,
     ngx_http_dockline_loc_conf_t *conf)
@@ -205,6 +240,15 @@ ngx_http_dockline_proxy_check(ngx_conf_t *cf,
 
     if (clcf->handler == NULL) {
         return NGX_CONF_OK;
+    }
+
+    if (conf->buffer_size < NGX_HTTP_DOCKLINE_RESPONSE_NEEDED) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"proxy_buffer_size\" of %uz bytes in location "
+                           "\"%V\" is too small for some answers of Docker, "
+                           "as to \"docker cp\"; remove it, or set 16k or "
+                           "more",
+                           conf->buffer_size, &clcf->name);
     }
 
     if (conf->cache) {

@@ -502,8 +502,9 @@ ngx_http_dockline_proxy_connection_variable(ngx_http_request_t *r,
 static ngx_int_t
 ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 {
-    ngx_http_upstream_t       *u;
-    ngx_http_upstream_conf_t  *conf;
+    ngx_http_upstream_t           *u;
+    ngx_http_upstream_conf_t      *conf;
+    ngx_http_dockline_loc_conf_t  *dlcf;
 
     /*
      * The proxy module evaluates our variable while it creates the request,
@@ -539,8 +540,23 @@ ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
         return NGX_OK;
     }
 
-    conf->read_timeout = NGX_HTTP_DOCKLINE_FOREVER;
-    conf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
+
+    if (!dlcf->read_timeout || ctx->plan.kind != DOCKLINE_REQUEST_COMMAND) {
+        conf->read_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+    }
+
+    if (!dlcf->send_timeout || ctx->plan.kind != DOCKLINE_REQUEST_COMMAND) {
+        conf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+    }
+
+    /* as nothing is buffered, the other sizes need not be in proportion */
+
+    if (dlcf->buffer_size == NGX_CONF_UNSET_SIZE
+        && conf->buffer_size < NGX_HTTP_DOCKLINE_RESPONSE_BUFFER)
+    {
+        conf->buffer_size = NGX_HTTP_DOCKLINE_RESPONSE_BUFFER;
+    }
 
     if (ctx->plan.kind == DOCKLINE_REQUEST_SWITCH) {
         ctx->process_header = u->process_header;

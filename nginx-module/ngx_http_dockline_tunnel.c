@@ -416,6 +416,7 @@ ngx_http_dockline_process(ngx_http_request_t *r, uint32_t ready)
 static ngx_int_t
 ngx_http_dockline_flush_header(ngx_http_request_t *r)
 {
+    off_t              sent;
     ngx_connection_t  *c, *pc;
 
     c = r->connection;
@@ -435,8 +436,23 @@ ngx_http_dockline_flush_header(ngx_http_request_t *r)
 
     if (r->out || c->buffered) {
 
-        if (ngx_http_output_filter(r, NULL) == NGX_ERROR) {
-            return NGX_ERROR;
+        do {
+            sent = c->sent;
+
+            /* a small "sendfile_max_chunk" has it wait for a timer */
+
+            c->write->delayed = 0;
+
+            if (ngx_http_output_filter(r, NULL) == NGX_ERROR) {
+                return NGX_ERROR;
+            }
+
+        } while ((r->out || c->buffered) && c->sent > sent);
+
+        c->write->delayed = 0;
+
+        if (c->write->timer_set) {
+            ngx_del_timer(c->write);
         }
 
         if (r->out || c->buffered) {
