@@ -5,7 +5,7 @@
 mod support;
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use dockline::drive::PREFILL_LIMIT;
 use dockline::engine::{Address, EngineOptions, Upstream};
 use dockline::limits::Limits;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -41,6 +42,36 @@ fn answering() -> std::net::SocketAddr {
         }
     });
     at
+}
+
+// what is held for a tunnel
+
+/// Around what a relay takes beforehand from a host of its own, and far above it.
+#[test]
+fn whatever_is_held_arrives() {
+    for held in [0, 1, PREFILL_LIMIT - 1, PREFILL_LIMIT, PREFILL_LIMIT + 1, 3 * PREFILL_LIMIT] {
+        let (listener, at) = listen();
+        let gate = Gate::with(vec![tcp(at)], limits(|limits| limits.held = held), EngineOptions::default());
+        let mut client = gate.connect();
+        send(&mut client, ATTACH);
+        let mut daemon = accept(&listener);
+        read_head(&mut daemon);
+        let (early, rest) = (vec![b'x'; held], vec![b'y'; 4 * PREFILL_LIMIT]);
+        let mut sender = client.try_clone().unwrap();
+        let sent = thread::spawn(move || {
+            sender.write_all(&early).unwrap();
+            sender.write_all(&rest).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+        });
+        // As much as is held has been read when the rest waits in the kernel.
+        thread::sleep(Duration::from_millis(50));
+        send(&mut daemon, SWITCHED);
+        let mut got = Vec::new();
+        daemon.read_to_end(&mut got).unwrap();
+        sent.join().unwrap();
+        assert_eq!(got.len(), held + 4 * PREFILL_LIMIT, "held {held}");
+        assert!(got[..held].iter().all(|&byte| byte == b'x'), "held {held}");
+    }
 }
 
 // the next address

@@ -225,20 +225,29 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         if self.started {
             return Err(PrefillError::Started);
         }
-        let path = self.path_mut(from);
-        let present: &[u8] = match path.lane.as_deref() {
-            Some(Held::Spill { bytes, .. }) => bytes,
-            Some(Held::Pipe { .. }) | None => &[],
-        };
-        if present.len().saturating_add(bytes.len()) > PREFILL_LIMIT {
+        if self.prefilled(from).len().saturating_add(bytes.len()) > PREFILL_LIMIT {
             return Err(PrefillError::TooMuch);
         }
+        self.prefill_unbounded(from, bytes);
+        Ok(())
+    }
+
+    /// Like [`prefill`](Self::prefill) before the first pump, of bytes that somebody else has bounded.
+    pub(crate) fn prefill_unbounded(&mut self, from: Side, bytes: &[u8]) {
+        debug_assert!(!self.started, "bytes can be prefilled before the first pump only");
         if !bytes.is_empty() {
-            path.lane = spill(&[present, bytes].concat());
+            let lane = spill(&[self.prefilled(from), bytes].concat());
+            self.path_mut(from).lane = lane;
             let made = self.machine.stats().last_activity;
             self.machine.handle_filled(from, bytes.len(), false, made);
         }
-        Ok(())
+    }
+
+    fn prefilled(&self, from: Side) -> &[u8] {
+        match self.path(from).lane.as_deref() {
+            Some(Held::Spill { bytes, .. }) => bytes,
+            Some(Held::Pipe { .. }) | None => &[],
+        }
     }
 
     /// Moves what can be moved. May be called at any time, spuriously.

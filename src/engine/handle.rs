@@ -28,9 +28,9 @@ pub struct Pair {
     pub downstream: OwnedFd,
     /// The daemon's connection.
     pub upstream: OwnedFd,
-    /// Bytes read from the client and not yet sent on; at most [`PREFILL_LIMIT`](crate::drive::PREFILL_LIMIT).
+    /// Bytes read from the client and not yet sent on.
     pub downstream_early: Vec<u8>,
-    /// Bytes read from the daemon and not yet sent on; at most [`PREFILL_LIMIT`](crate::drive::PREFILL_LIMIT).
+    /// Bytes read from the daemon and not yet sent on.
     pub upstream_early: Vec<u8>,
     /// What the record of the tunnel calls the upstream.
     pub name: Arc<str>,

@@ -11,7 +11,7 @@ use super::service::Upstream;
 use super::session::Next;
 use super::slab::Token;
 use super::stream::Stream;
-use crate::drive::{PREFILL_LIMIT, Ready, Relay, State};
+use crate::drive::{Ready, Relay, State};
 use crate::error::Side;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
@@ -68,7 +68,8 @@ pub(super) struct Early<'a> {
 }
 
 impl TunnelSession {
-    /// Joins two connections. Too many early bytes end the tunnel at once.
+    /// Joins two connections. The early bytes were bounded by who read them: with the limits of an HTTP connection, as
+    /// large as the operator wants.
     pub(super) fn new(
         downstream: End,
         upstream: End,
@@ -84,13 +85,8 @@ impl TunnelSession {
         let links = [downstream.link, upstream.link];
         let watches_write = [downstream.watches_write, upstream.watches_write];
         let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, core.now);
-        let fits = early.downstream.len() <= PREFILL_LIMIT && early.upstream.len() <= PREFILL_LIMIT;
-        if !fits
-            || relay.prefill(Side::Downstream, early.downstream).is_err()
-            || relay.prefill(Side::Upstream, early.upstream).is_err()
-        {
-            relay.kill();
-        }
+        relay.prefill_unbounded(Side::Downstream, early.downstream);
+        relay.prefill_unbounded(Side::Upstream, early.upstream);
         if let Some(Some(limit)) = core.draining {
             relay.drain(limit);
         }
