@@ -49,7 +49,7 @@ static dockline_request_facts request_facts(const struct head *head)
 struct plan_case {
     const char *name;
     struct head request;
-    dockline_request_plan expected; /* kind, send_upgrade, whole_body_first, refuse_status */
+    dockline_request_plan expected; /* kind, send_upgrade, whole_body_first, refuse_status, proposes_tunnel */
 };
 
 #define SWITCH DOCKLINE_REQUEST_SWITCH
@@ -58,35 +58,36 @@ struct plan_case {
 #define ORDINARY DOCKLINE_REQUEST_ORDINARY
 
 static const struct plan_case plans[] = {
-    {"attach", {"POST", ATTACH, "Upgrade", "tcp", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"attach, upgrade not asked for", {"POST", ATTACH, NULL, NULL, 0, 0, NULL}, {SWITCH, 0, 1, 0}},
-    {"attach, no Connection", {"POST", ATTACH, NULL, "websocket", 0, 0, NULL}, {SWITCH, 0, 1, 0}},
-    {"attach, two Connection tokens", {"POST", ATTACH, "keep-alive, Upgrade", "tcp", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"attach, empty Connection", {"POST", ATTACH, "", "tcp", 0, 0, NULL}, {SWITCH, 0, 1, 0}},
-    {"attach in HTTP/1.0", {"POST", ATTACH, "Upgrade", "tcp", DOCKLINE_HTTP_10, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"attach in HTTP/2", {"POST", ATTACH, NULL, NULL, DOCKLINE_HTTP_20, 0, NULL}, {ORDINARY, 0, 0, 501}},
-    {"attach in HTTP/3", {"POST", ATTACH, NULL, NULL, DOCKLINE_HTTP_30, 0, NULL}, {ORDINARY, 0, 0, 501}},
-    {"attach below a base", {"POST", "/docker" ATTACH, "Upgrade", "tcp", 0, 0, "/docker"}, {SWITCH, 1, 1, 0}},
-    {"attach below another base", {"POST", "/other" ATTACH, "Upgrade", "tcp", 0, 0, "/docker"}, {ORDINARY, 0, 0, 0}},
-    {"name with an escaped slash", {"POST", "/v1.41/containers/a%2Fb/attach", NULL, NULL, 0, 0, NULL}, {SWITCH, 0, 1, 0}},
-    {"exec", {"POST", EXEC, "Upgrade", "tcp", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"attach by websocket", {"GET", "/containers/x/attach/ws", "upgrade", "websocket", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"buildkit session", {"POST", "/session", "Upgrade", "h2c", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"buildkit grpc", {"POST", "/v1.41/grpc", "Upgrade", "h2c", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"grpc, upgrade not asked for", {"POST", "/grpc", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0}},
-    {"h2c where nobody looks into it", {"GET", "/info", "Upgrade, HTTP2-Settings", "h2c", 0, 0, NULL}, {COMMAND, 0, 0, 0}},
-    {"websocket of some application", {"GET", "/app", "upgrade", "websocket", 0, 0, NULL}, {SWITCH, 1, 1, 0}},
-    {"websocket or h2c", {"GET", "/app", "upgrade", "websocket, h2c", 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
-    {"logs", {"GET", "/v1.41/containers/x/logs?follow=1", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0}},
-    {"events", {"GET", "/events", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0}},
-    {"wait", {"POST", "/v1.41/containers/x/wait", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0}},
-    {"create", {"POST", "/v1.41/containers/create", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0}},
-    {"another application", {"GET", "/app/containers", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
-    {"ping", {"HEAD", "/_ping", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0}},
-    {"method in small letters", {"post", ATTACH, "Upgrade", "tcp", 0, 0, NULL}, {COMMAND, 0, 0, 0}},
-    {"connect", {"CONNECT", "h:1", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 405}},
-    {"connect, offered", {"CONNECT", "h:1", NULL, NULL, 0, DOCKLINE_ALLOW_CONNECT, NULL}, {SWITCH, 0, 0, 0}},
-    {"no method, no target", {NULL, NULL, NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0}},
+    {"attach", {"POST", ATTACH, "Upgrade", "tcp", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"attach, upgrade not asked for", {"POST", ATTACH, NULL, NULL, 0, 0, NULL}, {SWITCH, 0, 1, 0, 1}},
+    {"attach, no Connection", {"POST", ATTACH, NULL, "websocket", 0, 0, NULL}, {SWITCH, 0, 1, 0, 1}},
+    {"attach, two Connection tokens", {"POST", ATTACH, "keep-alive, Upgrade", "tcp", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"attach, empty Connection", {"POST", ATTACH, "", "tcp", 0, 0, NULL}, {SWITCH, 0, 1, 0, 1}},
+    {"attach in HTTP/1.0", {"POST", ATTACH, "Upgrade", "tcp", DOCKLINE_HTTP_10, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"attach in HTTP/2", {"POST", ATTACH, NULL, NULL, DOCKLINE_HTTP_20, 0, NULL}, {ORDINARY, 0, 0, 501, 1}},
+    {"attach in HTTP/3", {"POST", ATTACH, NULL, NULL, DOCKLINE_HTTP_30, 0, NULL}, {ORDINARY, 0, 0, 501, 1}},
+    {"attach below a base", {"POST", "/docker" ATTACH, "Upgrade", "tcp", 0, 0, "/docker"}, {SWITCH, 1, 1, 0, 1}},
+    {"attach below another base", {"POST", "/other" ATTACH, "Upgrade", "tcp", 0, 0, "/docker"}, {ORDINARY, 0, 0, 0, 1}},
+    {"name with an escaped slash", {"POST", "/v1.41/containers/a%2Fb/attach", NULL, NULL, 0, 0, NULL}, {SWITCH, 0, 1, 0, 1}},
+    {"exec", {"POST", EXEC, "Upgrade", "tcp", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"attach by websocket", {"GET", "/containers/x/attach/ws", "upgrade", "websocket", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"buildkit session", {"POST", "/session", "Upgrade", "h2c", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"buildkit grpc", {"POST", "/v1.41/grpc", "Upgrade", "h2c", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"grpc, upgrade not asked for", {"POST", "/grpc", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0, 1}},
+    {"h2c where nobody looks into it", {"GET", "/info", "Upgrade, HTTP2-Settings", "h2c", 0, 0, NULL}, {COMMAND, 0, 0, 0, 0}},
+    {"websocket of some application", {"GET", "/app", "upgrade", "websocket", 0, 0, NULL}, {SWITCH, 1, 1, 0, 1}},
+    {"websocket or h2c", {"GET", "/app", "upgrade", "websocket, h2c", 0, 0, NULL}, {ORDINARY, 0, 0, 0, 1}},
+    {"logs", {"GET", "/v1.41/containers/x/logs?follow=1", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0, 0}},
+    {"events", {"GET", "/events", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0, 0}},
+    {"wait", {"POST", "/v1.41/containers/x/wait", NULL, NULL, 0, 0, NULL}, {STREAM, 0, 0, 0, 0}},
+    {"upgrade of what has no use for it", {"GET", "/info", "Upgrade", "tcp", 0, 0, NULL}, {COMMAND, 0, 0, 0, 1}},
+    {"create", {"POST", "/v1.41/containers/create", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0, 0}},
+    {"another application", {"GET", "/app/containers", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0, 0}},
+    {"ping", {"HEAD", "/_ping", NULL, NULL, 0, 0, NULL}, {COMMAND, 0, 0, 0, 0}},
+    {"method in small letters", {"post", ATTACH, "Upgrade", "tcp", 0, 0, NULL}, {COMMAND, 0, 0, 0, 1}},
+    {"connect", {"CONNECT", "h:1", NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 405, 1}},
+    {"connect, offered", {"CONNECT", "h:1", NULL, NULL, 0, DOCKLINE_ALLOW_CONNECT, NULL}, {SWITCH, 0, 0, 0, 1}},
+    {"no method, no target", {NULL, NULL, NULL, NULL, 0, 0, NULL}, {ORDINARY, 0, 0, 0, 0}},
 };
 
 struct decide_case {
@@ -166,6 +167,7 @@ int main(void)
         CHECK_EQ(plan.send_upgrade, row->expected.send_upgrade);
         CHECK_EQ(plan.whole_body_first, row->expected.whole_body_first);
         CHECK_EQ(plan.refuse_status, row->expected.refuse_status);
+        CHECK_EQ(plan.proposes_tunnel, row->expected.proposes_tunnel);
     }
     for (size_t i = 0; i < sizeof decisions / sizeof *decisions; i++) {
         const struct decide_case *row = &decisions[i];

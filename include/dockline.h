@@ -636,6 +636,11 @@ typedef struct dockline_request_plan {
    * asked for over HTTP/2 or 3; 405 for CONNECT (close the connection after it).
    */
   int32_t refuse_status;
+  /**
+   * 1: what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it. Unless one
+   * does, close the client's connection after the answer, or that input could run as the next request.
+   */
+  int32_t proposes_tunnel;
 } dockline_request_plan;
 
 /**

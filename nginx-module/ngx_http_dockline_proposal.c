@@ -21,7 +21,7 @@
 static ngx_int_t ngx_http_dockline_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_rewritten_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_propose(ngx_http_request_t *r);
-static ngx_int_t ngx_http_dockline_is_switch(ngx_http_request_t *r,
+static ngx_int_t ngx_http_dockline_proposes(ngx_http_request_t *r,
     dockline_request_facts *facts);
 
 
@@ -111,7 +111,7 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_dockline_is_switch(r, &facts);
+    rc = ngx_http_dockline_proposes(r, &facts);
 
     /*
      * The location is not known yet, and may change; so the daemon is taken
@@ -136,7 +136,7 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
 
         facts.base_len = i;
 
-        rc = ngx_http_dockline_is_switch(r, &facts);
+        rc = ngx_http_dockline_proposes(r, &facts);
     }
 
     if (rc == NGX_OK) {
@@ -151,7 +151,7 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
 
 
 static ngx_int_t
-ngx_http_dockline_is_switch(ngx_http_request_t *r,
+ngx_http_dockline_proposes(ngx_http_request_t *r,
     dockline_request_facts *facts)
 {
     dockline_request_plan  plan;
@@ -160,5 +160,5 @@ ngx_http_dockline_is_switch(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return (plan.kind == DOCKLINE_REQUEST_SWITCH) ? NGX_OK : NGX_DECLINED;
+    return plan.proposes_tunnel ? NGX_OK : NGX_DECLINED;
 }

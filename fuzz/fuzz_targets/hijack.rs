@@ -204,7 +204,7 @@ fn c_is_told_the_same(
             | if response.has_transfer_encoding { ffi::DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING } else { 0 },
     };
     let mut out =
-        ffi::dockline_request_plan { kind: -1, send_upgrade: -1, whole_body_first: -1, refuse_status: -1 };
+        ffi::dockline_request_plan { kind: -1, send_upgrade: -1, whole_body_first: -1, refuse_status: -1, proposes_tunnel: -1 };
     let mut decision = -1;
     // SAFETY: all of it outlives the calls, and the sizes are those of the types.
     let statuses = unsafe {
@@ -231,6 +231,8 @@ fn c_is_told_the_same(
     );
     assert_eq!(out.send_upgrade, i32::from(planned.send_upgrade));
     assert_eq!(out.whole_body_first, i32::from(planned.whole_body_first));
+    assert_eq!(out.proposes_tunnel, i32::from(planned.proposes_tunnel));
+    assert!(planned.kind != RequestKind::Switch || planned.proposes_tunnel);
     assert_eq!(out.refuse_status, planned.refusal.map_or(0, |refusal| refusal.status().into()));
     assert_eq!(
         decision,

@@ -80,6 +80,9 @@ pub struct dockline_request_plan {
     /// 0, or the status to refuse the request with: 501 for an operation that takes the connection over,
     /// asked for over HTTP/2 or 3; 405 for CONNECT (close the connection after it).
     pub refuse_status: i32,
+    /// 1: what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it. Unless one
+    /// does, close the client's connection after the answer, or that input could run as the next request.
+    pub proposes_tunnel: i32,
 }
 
 // SAFETY: integers only.
@@ -163,6 +166,7 @@ pub unsafe extern "C" fn dockline_request_plan_make(
             send_upgrade: plan.send_upgrade.into(),
             whole_body_first: plan.whole_body_first.into(),
             refuse_status: plan.refusal.map_or(0, |refusal| refusal.status().into()),
+            proposes_tunnel: plan.proposes_tunnel.into(),
         };
         // SAFETY: the caller's promise about `out`.
         unsafe { out.write(&plan) };

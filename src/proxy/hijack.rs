@@ -87,6 +87,9 @@ pub struct RequestPlan {
     /// Whether the declared body is to be read whole before the request is sent, head and body at once:
     /// the daemon takes bytes of a body that come late for the stream's (docs/HIJACK.md).
     pub whole_body_first: bool,
+    /// Whether what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it: then
+    /// the client's connection ends with the answer, or that input could run as the next request.
+    pub proposes_tunnel: bool,
     /// Answer so instead of sending it on.
     pub refusal: Option<Refusal>,
 }
@@ -133,49 +136,35 @@ pub enum Decision {
 /// Decides how a request is sent on.
 #[must_use]
 pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
-    let ordinary = RequestPlan {
-        kind: RequestKind::Ordinary,
-        send_upgrade: false,
-        whole_body_first: false,
-        refusal: None,
-    };
-    if request.method == b"CONNECT" {
-        return if request.allow_connect {
-            RequestPlan { kind: RequestKind::Switch, ..ordinary }
-        } else {
-            RequestPlan { refusal: Some(Refusal::Connect), ..ordinary }
-        };
-    }
     let operation = request.operation();
-    if operation.takes_over() && request.version > HttpVersion::Http11 {
-        return RequestPlan { refusal: Some(Refusal::NeedsHttp1), ..ordinary };
-    }
-    let send_upgrade = may_upgrade(request, operation);
-    if send_upgrade || matches!(operation, Operation::Attach | Operation::ExecStart) {
-        return RequestPlan {
-            kind: RequestKind::Switch,
-            send_upgrade,
-            whole_body_first: true,
-            refusal: None,
-        };
-    }
+    let is_connect = request.method == b"CONNECT";
+    let send_upgrade = !is_connect && may_upgrade(request, operation);
+    let is_hijack = matches!(operation, Operation::Attach | Operation::ExecStart);
+    let refusal = match is_connect {
+        true if !request.allow_connect => Some(Refusal::Connect),
+        false if operation.takes_over() && request.version > HttpVersion::Http11 => Some(Refusal::NeedsHttp1),
+        _ => None,
+    };
     let kind = match operation {
+        _ if refusal.is_some() => RequestKind::Ordinary,
+        _ if is_connect || send_upgrade || is_hijack => RequestKind::Switch,
         Operation::Stream => RequestKind::Stream,
         Operation::Other => RequestKind::Ordinary,
         _ => RequestKind::Command,
     };
-    RequestPlan { kind, ..ordinary }
+    RequestPlan {
+        kind,
+        send_upgrade: send_upgrade && refusal.is_none(),
+        whole_body_first: kind == RequestKind::Switch && !is_connect,
+        proposes_tunnel: is_connect || operation.takes_over() || offers_more_than_h2c(request),
+        refusal,
+    }
 }
 
-/// Returns whether what the client sends behind a request may be input for a tunnel, even if [`plan`] lets no tunnel come of it.
-///
-/// `h2c` alone, on what is no operation of Docker's that has a use for it, is no such proposal: curl and Java's client offer
-/// it with any request, and have to wait for the answer (RFC 7540, section 3.2).
-pub(super) fn proposes_tunnel(request: &RequestFacts<'_>) -> bool {
-    let is_other = |token: &[u8]| !token.eq_ignore_ascii_case(b"h2c");
-    request.method == b"CONNECT"
-        || request.operation().takes_over()
-        || request.upgrade.is_some_and(|upgrade| tokens(upgrade).any(is_other))
+/// Whether `Upgrade` offers anything beside `h2c`, which curl and Java's client offer with any request: they have to wait
+/// for the answer (RFC 7540, section 3.2).
+fn offers_more_than_h2c(request: &RequestFacts<'_>) -> bool {
+    request.upgrade.is_some_and(|upgrade| tokens(upgrade).any(|token| !token.eq_ignore_ascii_case(b"h2c")))
 }
 
 /// Decides what a response head means, given the request that was sent as [`plan`] said.

@@ -98,6 +98,9 @@ REQUESTS = {
     "exec": ("POST", "/v1.41/exec/x/start", UPGRADE, b"{}"),
     "websocket": ("GET", "/v1.41/containers/x/attach/ws", WEBSOCKET, b""),
     "session": ("POST", "/session", H2C, b""),
+    # No tunnel can come of these, and the client need not know.
+    "upgrade of what has none": ("GET", "/v1.41/containers/x/logs", UPGRADE, b""),
+    "session without an upgrade": ("POST", "/session", {}, b""),
 }
 
 WAYS = list(locations("http://x", 1))

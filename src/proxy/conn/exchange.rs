@@ -14,7 +14,6 @@ use crate::proxy::config::ConnConfig;
 use crate::proxy::conn::hop::check_connection_options;
 use crate::proxy::hijack::{
     Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
-    proposes_tunnel,
 };
 
 /// How far the request has got.
@@ -113,7 +112,7 @@ impl Exchange {
         let is_switch = plan.kind == RequestKind::Switch;
         // What follows was meant for a tunnel, even where it comes after the answer that there is none: the client cannot
         // know yet. Read as a request it would run under the client's name (RFC 9931).
-        let ends = with_facts(&head, config, proposes_tunnel);
+        let ends = plan.proposes_tunnel;
         let request = match BodyReader::new(framing, &config.limits) {
             None => RequestHalf::Received,
             Some(reader) if is_switch => {
