@@ -218,10 +218,20 @@ static void making_connections(void)
     options.via_len = 0;
     options.flags = 0x40;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
+    options.flags = 0;
+    for (uint64_t held = DOCKLINE_CONN_HELD_MAX - 1; held <= DOCKLINE_CONN_HELD_MAX + 1; held++) {
+        options.held_bytes = held;
+        CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn),
+                     held > DOCKLINE_CONN_HELD_MAX ? DOCKLINE_E_VALUE : DOCKLINE_OK);
+        dockline_conn_free(conn);
+        conn = NULL;
+    }
+    options.held_bytes = 0;
     client.ip_len = 5;
     CHECK_STATUS(dockline_conn_new(NULL, 0, &client, sizeof client, 0, &conn), DOCKLINE_E_VALUE);
     CHECK(conn == NULL);
     memset(&options, 0xff, sizeof options); /* every bound as large as can be */
+    options.held_bytes = DOCKLINE_CONN_HELD_MAX;
     options.via = options.base = NULL;
     options.via_len = options.base_len = 0;
     options.flags = 0x1f;

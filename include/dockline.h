@@ -418,6 +418,11 @@
 #define DOCKLINE_CONN_KEEP_ALIVE_HINT 32
 
 /**
+ * The most that held_bytes of a connection which the host drives may be: 512 KiB.
+ */
+#define DOCKLINE_CONN_HELD_MAX 524288
+
+/**
  * Half-close the downstream, then call dockline_conn_shut_done.
  */
 #define DOCKLINE_DOWNSTREAM_SHUT 256
@@ -918,7 +923,8 @@ typedef struct dockline_conn_options {
   uint64_t response_head_bytes;
   /**
    * Bytes that a client may send behind a request that may become a tunnel, before the answer; also the longest
-   * body that is read whole first. 0: 64 KiB.
+   * body that is read whole first. 0: 64 KiB. dockline_conn_new takes DOCKLINE_CONN_HELD_MAX at most: they have to fit
+   * into dockline_relay_prefill, with what was read on top.
    */
   uint64_t held_bytes;
   /**

@@ -56,15 +56,22 @@ fn whatever_is_held_arrives() {
         send(&mut client, ATTACH);
         let mut daemon = accept(&listener);
         read_head(&mut daemon);
-        let (early, rest) = (vec![b'x'; held], vec![b'y'; 4 * PREFILL_LIMIT]);
-        let mut sender = client.try_clone().unwrap();
+        let mut bytes = vec![b'x'; held];
+        bytes.resize(held + 4 * PREFILL_LIMIT, b'y');
+        // When nothing more goes, as much as is held has been read, and the rest waits in the kernel.
+        client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut early = 0;
+        while early < bytes.len()
+            && let Ok(n) = client.write(&bytes[early..])
+        {
+            early += n;
+        }
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
         let sent = thread::spawn(move || {
-            sender.write_all(&early).unwrap();
-            sender.write_all(&rest).unwrap();
-            sender.shutdown(Shutdown::Write).unwrap();
+            client.write_all(&bytes[early..]).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
         });
-        // As much as is held has been read when the rest waits in the kernel.
-        thread::sleep(Duration::from_millis(50));
         send(&mut daemon, SWITCHED);
         let mut got = Vec::new();
         daemon.read_to_end(&mut got).unwrap();

@@ -8,7 +8,7 @@ use super::conn_types::{
     ConnHandle, DOCKLINE_DOWNSTREAM_SHUT, DOCKLINE_EVENT_NONE, DOCKLINE_UPSTREAM_SHUT, Machine, bits,
     dockline_conn, dockline_conn_event, event_of, event_to_c,
 };
-use super::options::{conn_options_from_c, dockline_conn_options};
+use super::options::{DOCKLINE_CONN_HELD_MAX, conn_options_from_c, dockline_conn_options};
 use super::record::{DOCKLINE_CLIENT_TLS, dockline_client};
 use super::relay::{
     DOCKLINE_DOWNSTREAM_READ, DOCKLINE_DOWNSTREAM_WRITE, DOCKLINE_NO_DEADLINE, DOCKLINE_UPSTREAM_READ,
@@ -48,6 +48,9 @@ pub unsafe extern "C" fn dockline_conn_new(
         check_out(out)?;
         // SAFETY: the caller's promise about `options`.
         let config = unsafe { conn_options_from_c(options, options_size) }?;
+        if config.limits.held as u64 > DOCKLINE_CONN_HELD_MAX {
+            return Err(Failure::Value);
+        }
         // SAFETY: the caller's promise about `client`.
         let client = unsafe { client_from_c(client, client_size) }?;
         let clock = Clock::new();

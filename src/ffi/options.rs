@@ -25,6 +25,9 @@ pub const DOCKLINE_CONN_TRUSTED: u32 = 0x10;
 /// does not send a request into a connection that is being closed. N is somewhat less than keep_alive_ms.
 pub const DOCKLINE_CONN_KEEP_ALIVE_HINT: u32 = 0x20;
 
+/// The most that held_bytes of a connection which the host drives may be: 512 KiB.
+pub const DOCKLINE_CONN_HELD_MAX: u64 = 524_288;
+
 /// The bounds and habits of HTTP connections. All zero is the default. Times are totals: a byte now and then does
 /// not prolong them, unless it says so; UINT64_MAX is as good as for ever.
 #[repr(C)]
@@ -45,7 +48,8 @@ pub struct dockline_conn_options {
     /// Bytes of a response head. 0: 64 KiB.
     pub response_head_bytes: u64,
     /// Bytes that a client may send behind a request that may become a tunnel, before the answer; also the longest
-    /// body that is read whole first. 0: 64 KiB.
+    /// body that is read whole first. 0: 64 KiB. dockline_conn_new takes DOCKLINE_CONN_HELD_MAX at most: they have to fit
+    /// into dockline_relay_prefill, with what was read on top.
     pub held_bytes: u64,
     /// From the first byte of a request head to its end. 0: 15000.
     pub head_ms: u64,
