@@ -37,6 +37,40 @@ impl FromText for Wait {
     const NUMBER: bool = true;
 }
 
+/// A size below which nothing would fit.
+#[derive(Clone, Copy, Debug)]
+struct Room(u64);
+
+impl FromStr for Room {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const LEAST: u64 = 1024;
+        let Size(size) = text.parse()?;
+        if size < LEAST {
+            return Err("this limit is at least 1k: with less, ordinary messages would be refused".into());
+        }
+        Ok(Self(size))
+    }
+}
+
+impl FromText for Room {
+    const WHAT: &'static str = Size::WHAT;
+    const NUMBER: bool = true;
+}
+
+impl From<Text<Room>> for u64 {
+    fn from(Text(Room(size)): Text<Room>) -> Self {
+        size
+    }
+}
+
+impl From<Text<Room>> for usize {
+    fn from(Text(Room(size)): Text<Room>) -> Self {
+        Self::try_from(size).unwrap_or(Self::MAX)
+    }
+}
+
 impl From<Text<Wait>> for Duration {
     fn from(Text(Wait(time)): Text<Wait>) -> Self {
         time
@@ -83,15 +117,15 @@ macro_rules! limits_table {
 }
 
 limits_table! {
-    request_head: Text<Size>,
-    request_line: Text<Size>,
-    response_head: Text<Size>,
+    request_head: Text<Room>,
+    request_line: Text<Room>,
+    response_head: Text<Room>,
     fields: NonZeroUsize,
     chunk_extension: Text<Size>,
     chunk_extensions: Text<Size>,
-    chunk_overhead_free: Text<Size>,
+    chunk_overhead_free: Text<Room>,
     chunk_overhead_ratio: u64,
-    trailer: Text<Size>,
+    trailer: Text<Room>,
     trailer_fields: usize,
     interim_responses: u32,
     held: Text<Size>,
@@ -126,7 +160,7 @@ mod tests {
         let (_, inside) = shown.split_once("{ ").unwrap();
         let keys = inside.split(", ").map(|field| field.split_once(':').unwrap().0);
         for key in keys {
-            let known = ["7", "\"7s\""].iter().any(|value| read(&format!("{key} = {value}")).is_ok());
+            let known = ["7777", "\"7s\""].iter().any(|value| read(&format!("{key} = {value}")).is_ok());
             assert!(known, "{key}");
         }
     }
@@ -144,11 +178,19 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let refused = |text| read(text).unwrap_err().message().to_owned();
+        let refused = |text: &str| read(text).unwrap_err().message().to_owned();
         assert!(refused("head_time = 0").contains("cannot be switched off"));
         assert!(refused("head_time = 30").contains("\"30s\""));
         assert!(refused("head_time = true").contains("a duration such as"));
         assert!(refused("held = \"much\"").contains("is not a size"));
         assert!(refused("fields = 0").contains("nonzero"));
+        for key in ["request_head", "request_line", "response_head", "chunk_overhead_free", "trailer"] {
+            for size in ["0", "1", "1023"] {
+                assert!(refused(&format!("{key} = {size}")).contains("at least 1k"), "{key} = {size}");
+            }
+            for size in ["1024", "1025", "9223372036854775807", "\"8g\""] {
+                assert!(read(&format!("{key} = {size}")).is_ok(), "{key} = {size}");
+            }
+        }
     }
 }
