@@ -127,7 +127,6 @@ impl HttpSession {
 
     pub(super) fn advance(&mut self, core: &mut Core) -> Next {
         self.conn.handle_timeout(core.now);
-        self.notice_vanished_client(core);
         if let Way::Connecting(connect) = &mut self.upstream {
             let progress = connect.advance(core);
             self.connected(progress, core);
@@ -149,21 +148,25 @@ impl HttpSession {
                     moved = true;
                 }
             }
-            if !moved {
+            if !moved && !self.has_lost_client(core) {
                 return Next::Wait;
             }
         }
     }
 
-    /// A client that vanishes while nothing of it is read is found by asking: a daemon that takes no more of a body,
-    /// or is silent, would keep the connection for ever.
-    fn notice_vanished_client(&mut self, core: &Core) {
-        if std::mem::take(&mut self.hung_up)
-            && !self.listens_to(Side::Downstream)
-            && sys::has_failed(self.client.as_fd(), true)
-        {
+    /// Returns whether the client was found to have vanished. While nothing of it is read that is found by asking: a daemon
+    /// that takes no more of a body, or is silent, would keep the connection for ever. On a Unix socket a client that has
+    /// closed differs from one that has ended its side. What it has asked for is asked all the same.
+    fn has_lost_client(&mut self, core: &Core) -> bool {
+        if !self.hung_up || self.listens_to(Side::Downstream) || self.conn.has_request_to_send() {
+            return false;
+        }
+        self.hung_up = false;
+        let is_lost = sys::has_failed(self.client.as_fd(), true);
+        if is_lost {
             self.conn.feed_error(Side::Downstream, core.now);
         }
+        is_lost
     }
 
     /// The tunnel that it becomes, or what is left to do for a connection that is over.

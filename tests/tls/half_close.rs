@@ -285,3 +285,27 @@ fn a_request_that_is_cut_is_not() {
         gate.close();
     }
 }
+
+/// On a Unix socket it can be told that a client has not only ended its side. Nobody waits for the answer any more, and the
+/// daemon hears of it, as it would without a proxy; but what was asked is asked.
+#[test]
+fn a_client_that_has_closed_is_not_waited_for() {
+    for request in ["POST /containers/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", GET] {
+        let gate = Gate::new(Transport::Unix);
+        let mut client = gate.client();
+        client.say(request);
+        drop(client);
+        let mut daemon = gate.accept();
+        wait_for(&mut daemon, if request == GET { "\r\n\r\n" } else { "{}" });
+        assert_eq!(daemon.read(&mut [0]).unwrap(), 0, "{request}");
+        // One that closes later is noticed later.
+        let mut client = gate.client();
+        client.say(GET);
+        let mut daemon = gate.accept();
+        wait_for(&mut daemon, "\r\n\r\n");
+        client.half_close();
+        drop(client);
+        assert_eq!(daemon.read(&mut [0]).unwrap(), 0);
+        gate.close();
+    }
+}

@@ -8,7 +8,7 @@
 //! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
 //! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`answer`](ProxyConn::answer), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
-//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit) |
+//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
 //!
 //! After each call of the first two: take all events, send the output of both sides, read where reading is wanted.
 //!
@@ -443,6 +443,14 @@ impl ProxyConn {
             _ => 0,
         };
         left.saturating_sub(self.port(from.other()).offered)
+    }
+
+    /// Returns whether a request that was received whole has not gone to its upstream yet. It takes effect even if its
+    /// client is gone: without a proxy the daemon would have it by now.
+    #[must_use]
+    pub fn has_request_to_send(&self) -> bool {
+        matches!(&self.stage, Stage::Exchange(exchange) if exchange.is_received()
+            && (exchange.link == Link::Wanted || (self.is_linked() && self.up.is_behind())))
     }
 
     /// Returns how many bytes of a side were [`offered`](Self::offered) to the other and have not [`passed`](Self::passed).
