@@ -3,8 +3,9 @@
 //!
 //! Whoever reaches a TCP listener without client certificates is root on the Docker host, and a browser on this machine
 //! reaches it for every page that is open in it. A page of a stranger betrays itself in `Origin`; one that had its own
-//! name resolved to this machine (DNS rebinding), in `Host`. Both are looked at for each request, as are the targets
-//! in absolute form, whose authority stands for `Host` (RFC 9112, section 3.2.2).
+//! name resolved to this machine (DNS rebinding), in `Host`; one that only has an image loaded from here, in
+//! `Sec-Fetch-Site`. They are looked at for each request, as are the targets in absolute form, whose authority stands
+//! for `Host` (RFC 9112, section 3.2.2).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -42,6 +43,8 @@ pub(crate) struct AllowedOrigin(String);
 enum Stranger<'r> {
     Host(Untrusted<&'r [u8]>),
     Origin(Untrusted<&'r [u8]>),
+    /// A page of another site, which a browser has not named.
+    Page,
 }
 
 impl Allowed {
@@ -51,10 +54,16 @@ impl Allowed {
         if let Some(host) = host.filter(|host| !host.is_empty() && !self.allows_host(host)) {
             return Err(Stranger::Host(host.into()));
         }
-        match request.fields.values("Origin").find(|origin| !self.allows_origin(origin)) {
-            Some(origin) => Err(Stranger::Origin(origin.into())),
-            None => Ok(()),
+        if let Some(origin) = request.fields.values("Origin").find(|origin| !self.allows_origin(origin)) {
+            return Err(Stranger::Origin(origin.into()));
         }
+        // Fetch Metadata, section 2.3. With an Origin it was said who it is.
+        let is_cross_site = request.fields.values("Sec-Fetch-Site").any(|site| site == b"cross-site");
+        let allows_any = self.origins.iter().any(|allowed| allowed.0 == "*");
+        if is_cross_site && !allows_any && !request.fields.contains("Origin") {
+            return Err(Stranger::Page);
+        }
+        Ok(())
     }
 
     fn allows_host(&self, host: &[u8]) -> bool {
@@ -91,6 +100,10 @@ impl fmt::Display for Stranger<'_> {
                 f,
                 "a web page of \"{origin}\" may not use this gateway; if it is meant to, allow it: \
                  --allow-origin ORIGIN, or allow_origins = [\"ORIGIN\"] of the listener in the configuration file"
+            ),
+            Self::Page => f.write_str(
+                "a web page of another site may not use this gateway; if any may, allow it: --allow-origin '*', \
+                 or allow_origins = [\"*\"] of the listener in the configuration file",
             ),
         }
     }
@@ -305,6 +318,14 @@ mod tests {
                 "GET /containers/x/attach/ws HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\
                  Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
                 Some(403),
+            ),
+            ("GET /images/get HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n", Some(403)),
+            ("GET /info HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-site\r\n\r\n", None),
+            ("GET /info HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none\r\n\r\n", None),
+            (
+                "GET /info HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:1\r\n\
+                 Sec-Fetch-Site: cross-site\r\n\r\n",
+                None,
             ),
             // What a proxy may have added says nothing.
             ("GET /info HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: localhost\r\n\r\n", Some(403)),
