@@ -140,7 +140,7 @@ impl Handle {
     /// Makes a waiting [`Engine::poll`](super::Engine::poll) return.
     ///
     /// # Errors
-    /// When the kernel refuses the wake-up, each time that it is tried. The loop looks by itself a second later.
+    /// When the kernel refuses the wake-up, each time that it is tried. The loop looks by itself within 10 s.
     pub fn wake(&self) -> io::Result<()> {
         self.shared.bell.signal()
     }

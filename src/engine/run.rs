@@ -35,8 +35,9 @@ use crate::sys;
 const EVENTS: usize = 1024;
 
 /// How long the loop sleeps at most while others have a handle: it looks for commands, and for room with its peers,
-/// even if the kernel has refused each attempt to wake it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// even if the kernel has refused each attempt to wake it. It is never needed with an honest kernel, and a thousand
+/// published ports are a thousand processes that wake for it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Before the kernel is asked again for what it has refused without a reason that lasts.
 const BREATH: Duration = Duration::from_millis(10);
