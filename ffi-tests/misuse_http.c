@@ -218,11 +218,11 @@ static void making_connections(void)
     options.via_len = 0;
     options.flags = 0x40;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
-    options.flags = 0;
+    memset(&options, 0, sizeof options);
     for (uint64_t held = DOCKLINE_CONN_HELD_MAX - 1; held <= DOCKLINE_CONN_HELD_MAX + 1; held++) {
         options.held_bytes = held;
-        CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn),
-                     held > DOCKLINE_CONN_HELD_MAX ? DOCKLINE_E_VALUE : DOCKLINE_OK);
+        const int32_t expected = held > DOCKLINE_CONN_HELD_MAX ? DOCKLINE_E_VALUE : DOCKLINE_OK;
+        CHECK_EQ(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), expected);
         dockline_conn_free(conn);
         conn = NULL;
     }
