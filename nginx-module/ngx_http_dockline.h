@@ -133,6 +133,7 @@ ngx_int_t ngx_http_dockline_host_init(ngx_conf_t *cf);
 ngx_int_t ngx_http_dockline_buffers_init(ngx_conf_t *cf);
 
 ngx_int_t ngx_http_dockline_proposal_init(ngx_conf_t *cf);
+ngx_int_t ngx_http_dockline_rewritten_handler(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_dockline_precontent_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_dockline_proxy_upgrade_variable(ngx_http_request_t *r,

@@ -61,6 +61,10 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
     ngx_http_upstream_t      *u;
     ngx_http_dockline_ctx_t  *ctx;
 
+    if (ngx_http_dockline_rewritten_handler(r) != NGX_DECLINED) {
+        return NGX_ERROR;
+    }
+
     u = r->upstream;
     ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
 

@@ -14,12 +14,11 @@
 #include "ngx_http_dockline.h"
 
 
-/* a daemon is not served below a longer path than of so many segments */
-#define NGX_HTTP_DOCKLINE_BASE_DEPTH  16
+/* a path of Docker, whose names may have slashes, has no more than these */
+#define NGX_HTTP_DOCKLINE_SEGMENTS  16
 
 
 static ngx_int_t ngx_http_dockline_post_read_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_dockline_rewritten_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_propose(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_proposes(ngx_http_request_t *r,
     dockline_request_facts *facts);
@@ -86,7 +85,9 @@ ngx_http_dockline_post_read_handler(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
+/* called by the header filter, too: "return" may follow a "rewrite" at once */
+
+ngx_int_t
 ngx_http_dockline_rewritten_handler(ngx_http_request_t *r)
 {
     if (r->valid_unparsed_uri) {
@@ -102,7 +103,7 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
 {
     size_t                  i;
     ngx_int_t               rc;
-    ngx_uint_t              depth;
+    ngx_uint_t              segments;
     dockline_request_facts  facts;
 
     ngx_memzero(&facts, sizeof(dockline_request_facts));
@@ -122,19 +123,19 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
     facts.target_len = r->uri.len;
     facts.base = r->uri.data;
 
-    depth = 0;
+    segments = 0;
 
-    for (i = 0; rc == NGX_DECLINED && i < r->uri.len; i++) {
+    for (i = r->uri.len; rc == NGX_DECLINED && i > 0; i--) {
 
-        if (r->uri.data[i] != '/') {
+        if (r->uri.data[i - 1] != '/') {
             continue;
         }
 
-        if (depth++ > NGX_HTTP_DOCKLINE_BASE_DEPTH) {
+        if (segments++ == NGX_HTTP_DOCKLINE_SEGMENTS) {
             break;
         }
 
-        facts.base_len = i;
+        facts.base_len = i - 1;
 
         rc = ngx_http_dockline_proposes(r, &facts);
     }

@@ -87,6 +87,7 @@ def locations(daemon, dead):
         "lingers-not": (502, f"lingering_close off; dockline on; proxy_pass http://127.0.0.1:{dead};"),
         "own-name": (403, f"rewrite ^/own-name/(.*)$ /v1.41/containers/x/attach break; deny all; {on}"),
         "renamed": (403, f"rewrite ^/renamed/(.*)$ /denied/v1.41/containers/x/attach last; {on}"),
+        "returned": (403, f"rewrite ^ /v1.41/containers/x/attach; return 403; {on}"),
         "denied": (403, f"return 403; error_page 403 /page; {on}"),
     }
 
@@ -234,6 +235,17 @@ def test_other_clients(nginx, fake):
     assert propose(nginx, fake, chunked, "chunked")[0].status == 502
     bad_chunk = request("POST", "/dead/v1.41/exec/x/start", {**UPGRADE, "Transfer-Encoding": "chunked"}) + b"no chunk\r\n"
     assert propose(nginx, fake, bad_chunk, "bad-chunk")[0].status == 400
+
+
+@pytest.mark.parametrize("way", ["own-name", "renamed", "returned"])
+def test_names_that_only_the_configuration_knows(nginx, fake, way):
+    assert propose(nginx, fake, request("POST", f"/{way}/x"), f"only-{way}")[0].status == 403
+
+
+def test_below_a_path_of_any_depth(nginx, fake):
+    for operation, (method, target, fields, body) in REQUESTS.items():
+        data = request(method, "/dead" + "/a" * 40 + target, fields, body)
+        assert propose(nginx, fake, data, f"deep-{operation.replace(' ', '-')}")[0].status == 502
 
 
 def test_behind_a_pipelined_request(nginx, fake):
