@@ -46,6 +46,7 @@ def fake(tmp_path_factory, certificates):
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory, fake):
     on = f"dockline on; proxy_pass http://unix:{fake.socket}:/;"
+    bare = f"dockline on; proxy_pass http://unix:{fake.socket};"
 
     def http(ports):
         return f"""
@@ -82,13 +83,23 @@ def nginx(tmp_path_factory, fake):
         location / {{ return 200 "other"; }}
     }}
     server {{
+        listen 127.0.0.1:{ports["named"]};
+        location / {{ try_files /nonexistent @docker; }}
+        location @docker {{ {bare} }}
+    }}
+    server {{
+        listen 127.0.0.1:{ports["pattern"]};
+        location ~ ^/ {{ proxy_read_timeout 1s; {bare} }}
+    }}
+    server {{
         listen 127.0.0.1:{ports["own"]};
         large_client_header_buffers 4 16k;
         location / {{ {on} }}
     }}
 """
 
-    nginx = Nginx(tmp_path_factory.mktemp("nginx-limits"), ("plain", "shared", "other", "own"), http)
+    ports = ("plain", "shared", "other", "named", "pattern", "own")
+    nginx = Nginx(tmp_path_factory.mktemp("nginx-limits"), ports, http)
     yield nginx
     nginx.stop()
 
@@ -172,6 +183,8 @@ def slow(operation, base=""):
 def test_operations_have_no_limit_but_their_location_s_own(nginx):
     """What was set for http {} or a server was not set for Docker."""
     cases = [(slow(operation), 200) for operation in OPERATIONS]
+    kill = slow("POST /containers/x/kill")
+    cases += [(kill, 200, "named"), (kill, 504, "pattern")]
     for operation in ("POST /containers/create", "DELETE /containers/x", "GET /info"):
         cases += [(slow(operation, "/limited"), 504), (slow(operation, "/limited/inner"), 504)]
     # Silence is how streams are, whatever the location says.
@@ -180,8 +193,8 @@ def test_operations_have_no_limit_but_their_location_s_own(nginx):
     # Nor is it anything of Docker's that is asked for.
     cases.append((request("GET", "/healthz?slow"), 504))
     with ThreadPoolExecutor(len(cases)) as pool:
-        found = list(pool.map(lambda case: ask(nginx, case[0]), cases))
-    assert [wire for (wire, status), got in zip(cases, found, strict=True) if got != status] == []
+        found = list(pool.map(lambda case: ask(nginx, case[0], *case[2:]), cases))
+    assert [case for case, got in zip(cases, found, strict=True) if got != case[1]] == []
 
 
 # heads
