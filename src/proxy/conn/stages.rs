@@ -95,7 +95,7 @@ impl ProxyConn {
         let Stage::Exchange(exchange) = &mut self.stage else { return None };
         match moved {
             Ok(Moved { taken, data, ended }) => {
-                exchange.bytes_up += data;
+                exchange.bytes_up = exchange.bytes_up.saturating_add(data);
                 if ended {
                     match std::mem::replace(&mut exchange.request, RequestHalf::Received) {
                         RequestHalf::Gathering { body, .. } => {

@@ -308,6 +308,16 @@ fn what_is_offered_to_the_daemon_is_the_daemon_s_turn() {
     assert_eq!(bench.conn.in_transit(Side::Downstream), 0);
 }
 
+/// A body that ends with its connection may be as long as an owner says.
+#[test]
+fn counts_of_bytes_stay_at_their_largest() {
+    let mut bench = Bench::new();
+    bench.client("GET / HTTP/1.0\r\n\r\n").daemon("HTTP/1.1 200 OK\r\n\r\n");
+    bench.conn.passed(Side::Upstream, u64::MAX, bench.now);
+    bench.daemon("more").eof(Side::Upstream);
+    assert!(bench.client_got().ends_with("more"));
+}
+
 #[test]
 fn what_is_offered_to_the_client_is_the_client_s_turn() {
     let limits = ConnConfig::default().limits;

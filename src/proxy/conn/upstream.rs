@@ -68,7 +68,7 @@ impl ProxyConn {
             ResponseHalf::Body { reader, writer } => {
                 match reader.pump(bytes, *writer, self.down.out.tail()) {
                     Ok(Moved { taken, data, ended }) => {
-                        exchange.bytes_down += data;
+                        exchange.bytes_down = exchange.bytes_down.saturating_add(data);
                         if ended {
                             exchange.response = ResponseHalf::Ended;
                         }
