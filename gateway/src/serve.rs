@@ -175,8 +175,9 @@ impl Server {
         server.metrics.config_reloaded(true);
         server.health.set_upstreams(server.upstreams.clone());
         server.health.set_ready(true);
-        plan::warnings(&server.config).iter().for_each(|warning| warn!("{warning}"));
+        // In this order: who waits for an address reads the first line.
         server.listeners.describe(&server.config);
+        plan::warnings(&server.config).iter().for_each(|warning| warn!("{warning}"));
         info!("ready");
         server.notify.ready(&server.status());
         if let Some(predecessor) = predecessor {
