@@ -83,9 +83,11 @@ impl Operation {
             | (b"GET", b"images", b"get")
             | (b"POST", b"images" | b"plugins" | b"artifacts", b"push")
             | (b"POST", b"plugins", b"upgrade")
+            | (b"GET", b"artifacts", b"extract")
             | (b"GET", b"volumes", b"export")
             | (b"POST", b"volumes", b"import") => Self::Stream,
-            (b"POST", b"manifests", _) if name.ends_with(b"/registry") => Self::Stream,
+            // The destination behind it may have slashes.
+            (b"POST", b"manifests", _) if has_segment(name, b"registry") => Self::Stream,
             _ => return None,
         };
         Some(operation)
@@ -101,7 +103,9 @@ fn is_unnamed_stream(method: &[u8], operation: &[u8]) -> bool {
         ),
         b"POST" => matches!(
             operation,
-            b"build"
+            b"artifacts/add"
+                | b"artifacts/pull"
+                | b"build"
                 | b"build/prune"
                 | b"commit"
                 | b"containers/prune"
@@ -111,6 +115,7 @@ fn is_unnamed_stream(method: &[u8], operation: &[u8]) -> bool {
                 | b"images/prune"
                 | b"images/pull"
                 | b"kube/play"
+                | b"local/build"
                 | b"networks/prune"
                 | b"play/kube"
                 | b"plugins/create"
@@ -120,6 +125,11 @@ fn is_unnamed_stream(method: &[u8], operation: &[u8]) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Whether a segment behind the first one is this.
+fn has_segment(name: &[u8], segment: &[u8]) -> bool {
+    name.split(|&byte| byte == b'/').skip(1).any(|it| it == segment)
 }
 
 /// Whether a path begins as those of the API do, up to Docker 29 (API 1.53).
@@ -291,6 +301,11 @@ mod tests {
             "GET /v4.0.0/libpod/images/export",
             "POST /libpod/play/kube",
             "POST /libpod/manifests/m/registry/docker.io",
+            "POST /libpod/manifests/m/registry/quay.io/me/x:1",
+            "POST /libpod/artifacts/add?name=a",
+            "POST /libpod/artifacts/pull?name=a",
+            "GET /libpod/artifacts/r/n:t/extract",
+            "POST /libpod/local/build",
             "GET /libpod/volumes/v/export",
         ] {
             assert_eq!(of(request), Operation::Stream, "{request}");
@@ -308,6 +323,7 @@ mod tests {
             "POST /containers/create?name=x",
             "POST /containers/x/start",
             "POST /containers/x/kill?signal=TERM",
+            "POST /libpod/manifests/registry/x",
             "POST /containers/x/rename?name=y",
             "DELETE /containers/x?force=1",
             "HEAD /containers/x/archive?path=/",
