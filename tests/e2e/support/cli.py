@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import termios
 import threading
@@ -135,7 +136,7 @@ class Terminal:
 
     def __init__(self, argv, env, rows, columns):
         self.master, slave = pty.openpty()
-        self.resize(rows, columns)
+        termios.tcsetwinsize(self.master, (rows, columns))
         self.process = subprocess.Popen(
             argv, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True, preexec_fn=_take_terminal
         )
@@ -165,8 +166,15 @@ class Terminal:
         os.close(self.master)
 
     def resize(self, rows, columns):
-        """Like dragging a window's corner: the kernel sends SIGWINCH to the foreground program."""
+        """Drag a window's corner until the shell in the container sees the new size.
+
+        The kernel sends SIGWINCH to the docker command, which listens for it some time after the first size has got
+        through: one that comes before is lost, also without any proxy.
+        """
         termios.tcsetwinsize(self.master, (rows, columns))
+        self.ask_until(
+            b"stty size\n", b"%d %d\r\n" % (rows, columns), again=lambda: self.process.send_signal(signal.SIGWINCH)
+        )
 
     def type(self, data):
         os.write(self.master, data)
@@ -182,7 +190,7 @@ class Terminal:
             found, lambda: f"{wanted!r} on the terminal; exit {self.process.poll()}, got {_short(bytes(self.out))}", seconds
         )
 
-    def ask_until(self, question, wanted, seconds=20):
+    def ask_until(self, question, wanted, seconds=20, again=lambda: None):
         """Type a question again and again until the answer is the wanted one."""
 
         def answered():
@@ -191,6 +199,7 @@ class Terminal:
             try:
                 self.wait_for(wanted, seconds=0.5, start=start)
             except AssertionError:
+                again()
                 return False
             return True
 
