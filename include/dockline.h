@@ -646,6 +646,11 @@ typedef struct dockline_request_plan {
    * does, close the client's connection after the answer, or that input could run as the next request.
    */
   int32_t proposes_tunnel;
+  /**
+   * 1: the client may pause within the body of its request, which carries a build context, an image or an archive. Only
+   * for DOCKLINE_REQUEST_STREAM; all other bodies are short, and come at once.
+   */
+  int32_t body_may_pause;
 } dockline_request_plan;
 
 /**
@@ -933,7 +938,7 @@ typedef struct dockline_conn_options {
   uint64_t head_ms;
   /**
    * Without a byte of a request body from the client, or of an answer taken by it, while it is the client's turn; not
-   * for streams (DOCKLINE_REQUEST_STREAM). 0: 300000.
+   * for streams (DOCKLINE_REQUEST_STREAM), but for requests of theirs without body_may_pause. 0: 300000.
    */
   uint64_t body_ms;
   /**

@@ -74,8 +74,11 @@ typedef struct {
     unsigned                           read_timeout:1;
     unsigned                           send_timeout:1;
 
-    /* this location for requests that may be silent for long */
-    void                             **followed;
+    /* this location for requests whose answer may pause */
+    void                             **following;
+
+    /* for those that may pause themselves, too */
+    void                             **uploading;
 
     /* and for those that take their connection over */
     void                             **switching;

@@ -391,7 +391,8 @@ ngx_http_dockline_create_loc_conf(ngx_conf_t *cf)
      *     conf->injected = 0;
      *     conf->read_timeout = 0;
      *     conf->send_timeout = 0;
-     *     conf->followed = NULL;
+     *     conf->following = NULL;
+     *     conf->uploading = NULL;
      *     conf->switching = NULL;
      */
 

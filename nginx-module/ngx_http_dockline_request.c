@@ -13,7 +13,8 @@ static ngx_int_t ngx_http_dockline_read_body(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
 static void ngx_http_dockline_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_bound_body(ngx_http_request_t *r);
-static ngx_int_t ngx_http_dockline_follow(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_follow(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx);
 static ngx_http_core_loc_conf_t *ngx_http_dockline_copy_location(
     ngx_http_request_t *r, ngx_pool_t *pool, void ***copy);
 
@@ -60,7 +61,7 @@ ngx_http_dockline_precontent_handler(ngx_http_request_t *r)
     }
 
     if (ctx->plan.kind == DOCKLINE_REQUEST_STREAM) {
-        return ngx_http_dockline_follow(r);
+        return ngx_http_dockline_follow(r, ctx);
     }
 
     if (ctx->plan.whole_body_first) {
@@ -358,31 +359,35 @@ ngx_http_dockline_bound_body(ngx_http_request_t *r)
 
 
 /*
- * A client that follows something is paused at a pager, or uploads what
- * a command makes.
+ * A client that follows something is paused at a pager, and one that
+ * uploads sends what a command makes.
  */
 
 static ngx_int_t
-ngx_http_dockline_follow(ngx_http_request_t *r)
+ngx_http_dockline_follow(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 {
+    void                        ***copy;
     ngx_http_core_loc_conf_t      *clcf;
     ngx_http_dockline_loc_conf_t  *dlcf;
 
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_module);
+    copy = ctx->plan.body_may_pause ? &dlcf->uploading : &dlcf->following;
 
-    if (dlcf->followed == NULL) {
+    if (*copy == NULL) {
 
-        clcf = ngx_http_dockline_copy_location(r, dlcf->pool,
-                                               &dlcf->followed);
+        clcf = ngx_http_dockline_copy_location(r, dlcf->pool, copy);
         if (clcf == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
         clcf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
-        clcf->client_body_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+
+        if (ctx->plan.body_may_pause) {
+            clcf->client_body_timeout = NGX_HTTP_DOCKLINE_FOREVER;
+        }
     }
 
-    r->loc_conf = dlcf->followed;
+    r->loc_conf = *copy;
 
     return NGX_DECLINED;
 }

@@ -61,9 +61,10 @@ pub struct Limits {
     /// From the first byte of a request head to its end. Default 15 s.
     pub head_time: Duration,
     /// Without a byte of a request body from the client, or a byte of an answer taken by it. Default 300 s. It does
-    /// not count while the daemon has the turn, and not for Docker's streams
-    /// ([`RequestKind::Stream`](crate::proxy::hijack::RequestKind::Stream)), whose client may pause; but a client that
-    /// asks to be told to go on with its body (`Expect: 100-continue`) has this long to send the first of it, told or not.
+    /// not count while the daemon has the turn, and not for the answers of Docker's streams
+    /// ([`RequestKind::Stream`](crate::proxy::hijack::RequestKind::Stream)), nor for their requests where
+    /// [`RequestPlan::body_may_pause`](crate::proxy::hijack::RequestPlan::body_may_pause) says so; but a client that asks
+    /// to be told to go on with its body (`Expect: 100-continue`), and is not, has this long to send the first of it.
     pub body_progress: Duration,
     /// From the end of the request to the response head, before that without a byte of the request taken by the
     /// upstream, and after it without a byte of the answer. `None`, the default, waits for ever: on a busy machine any

@@ -173,6 +173,11 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
         ],
     ),
     (
+        "request of wait",
+        false,
+        &[C("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"), Connected, C("{}")],
+    ),
+    (
         "build past the machine",
         true,
         &[

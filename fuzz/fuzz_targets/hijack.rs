@@ -110,6 +110,10 @@ fn plan_keeps_its_word(request: &RequestFacts<'_>, plan: &RequestPlan) {
     let switch = plan.kind == RequestKind::Switch;
     assert!(switch || !(plan.send_upgrade || plan.whole_body_first));
     assert!(!switch || plan.whole_body_first != connect);
+    let stream = plan.kind == RequestKind::Stream;
+    assert!(stream || !plan.body_may_pause);
+    assert!(!stream || plan.passes_end_on);
+    assert!(plan.kind == RequestKind::Command || stream || !plan.passes_end_on);
     assert!(!switch || connect || request.version <= HttpVersion::Http11);
     assert!(!connect || request.allow_connect == plan.refusal.is_none());
 }
@@ -203,8 +207,14 @@ fn c_is_told_the_same(
         flags: if response.has_length { ffi::DOCKLINE_RESPONSE_HAS_LENGTH } else { 0 }
             | if response.has_transfer_encoding { ffi::DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING } else { 0 },
     };
-    let mut out =
-        ffi::dockline_request_plan { kind: -1, send_upgrade: -1, whole_body_first: -1, refuse_status: -1, proposes_tunnel: -1 };
+    let mut out = ffi::dockline_request_plan {
+        kind: -1,
+        send_upgrade: -1,
+        whole_body_first: -1,
+        refuse_status: -1,
+        proposes_tunnel: -1,
+        body_may_pause: -1,
+    };
     let mut decision = -1;
     // SAFETY: all of it outlives the calls, and the sizes are those of the types.
     let statuses = unsafe {
@@ -232,6 +242,7 @@ fn c_is_told_the_same(
     assert_eq!(out.send_upgrade, i32::from(planned.send_upgrade));
     assert_eq!(out.whole_body_first, i32::from(planned.whole_body_first));
     assert_eq!(out.proposes_tunnel, i32::from(planned.proposes_tunnel));
+    assert_eq!(out.body_may_pause, i32::from(planned.body_may_pause));
     assert!(planned.kind != RequestKind::Switch || planned.proposes_tunnel);
     assert_eq!(out.refuse_status, planned.refusal.map_or(0, |refusal| refusal.status().into()));
     assert_eq!(

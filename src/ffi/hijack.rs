@@ -83,6 +83,9 @@ pub struct dockline_request_plan {
     /// 1: what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it. Unless one
     /// does, close the client's connection after the answer, or that input could run as the next request.
     pub proposes_tunnel: i32,
+    /// 1: the client may pause within the body of its request, which carries a build context, an image or an archive. Only
+    /// for DOCKLINE_REQUEST_STREAM; all other bodies are short, and come at once.
+    pub body_may_pause: i32,
 }
 
 // SAFETY: integers only.
@@ -167,6 +170,7 @@ pub unsafe extern "C" fn dockline_request_plan_make(
             whole_body_first: plan.whole_body_first.into(),
             refuse_status: plan.refusal.map_or(0, |refusal| refusal.status().into()),
             proposes_tunnel: plan.proposes_tunnel.into(),
+            body_may_pause: plan.body_may_pause.into(),
         };
         // SAFETY: the caller's promise about `out`.
         unsafe { out.write(&plan) };

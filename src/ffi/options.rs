@@ -54,7 +54,7 @@ pub struct dockline_conn_options {
     /// From the first byte of a request head to its end. 0: 15000.
     pub head_ms: u64,
     /// Without a byte of a request body from the client, or of an answer taken by it, while it is the client's turn; not
-    /// for streams (DOCKLINE_REQUEST_STREAM). 0: 300000.
+    /// for streams (DOCKLINE_REQUEST_STREAM), but for requests of theirs without body_may_pause. 0: 300000.
     pub body_ms: u64,
     /// From the end of the request to the response head, and without a byte of the answer behind it; not for streams.
     /// 0: for ever.

@@ -49,8 +49,8 @@ pub enum RequestKind {
     /// its request at once.
     Command,
     /// An operation of the Docker Engine API that follows something, or moves much: `logs`, `events`, `wait`, `build`, `load`,
-    /// `save`, `pull`, `push`, `cp` and the like. Either side may pause for as long as it wants, before the answer and
-    /// within the bodies.
+    /// `save`, `pull`, `push`, `cp` and the like. The answer may pause for as long as either side wants, before it and
+    /// within it; the request's body, where [`RequestPlan::body_may_pause`] says so.
     Stream,
     /// It may turn into a tunnel. What the client sends behind it is held until [`decide`] has spoken.
     Switch,
@@ -90,6 +90,12 @@ pub struct RequestPlan {
     /// Whether what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it: then
     /// the client's connection ends with the answer, or that input could run as the next request.
     pub proposes_tunnel: bool,
+    /// Whether the client may pause within the body of its request: it carries a build context, an image or an archive. The
+    /// bodies of all other requests are short, and come at once.
+    pub body_may_pause: bool,
+    /// Whether the client's end, after the request, is passed on to the daemon, which then stops: it follows something or
+    /// works for long. Otherwise the end of a client's sending says only that there is no further request.
+    pub passes_end_on: bool,
     /// Answer so instead of sending it on.
     pub refusal: Option<Refusal>,
 }
@@ -148,7 +154,7 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
     let kind = match operation {
         _ if refusal.is_some() => RequestKind::Ordinary,
         _ if is_connect || send_upgrade || is_hijack => RequestKind::Switch,
-        Operation::Stream => RequestKind::Stream,
+        Operation::Stream | Operation::Upload => RequestKind::Stream,
         Operation::Other => RequestKind::Ordinary,
         _ => RequestKind::Command,
     };
@@ -156,6 +162,9 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
         kind,
         send_upgrade: send_upgrade && refusal.is_none(),
         whole_body_first: kind == RequestKind::Switch && !is_connect,
+        body_may_pause: kind == RequestKind::Stream && operation == Operation::Upload,
+        passes_end_on: kind == RequestKind::Stream
+            || (kind == RequestKind::Command && operation == Operation::Work),
         proposes_tunnel: is_connect || operation.takes_over() || offers_more_than_h2c(request),
         refusal,
     }

@@ -245,7 +245,14 @@ fn plans() {
     assert_eq!(plan_of("GET /app").kind, RequestKind::Ordinary);
     assert_eq!(plan_of("POST /containers/create").kind, RequestKind::Command);
     assert_eq!(plan_of("POST /grpc").kind, RequestKind::Command, "without an upgrade");
-    assert_eq!(plan_of("POST /containers/x/wait").kind, RequestKind::Stream);
+    let may_pause = |request| {
+        let plan = plan_of(request);
+        (plan.kind, plan.body_may_pause, plan.passes_end_on)
+    };
+    assert_eq!(may_pause("POST /containers/x/start"), (RequestKind::Command, false, false));
+    assert_eq!(may_pause("POST /containers/x/stop"), (RequestKind::Command, false, true));
+    assert_eq!(may_pause("POST /containers/x/wait"), (RequestKind::Stream, false, true));
+    assert_eq!(may_pause("PUT /containers/x/archive"), (RequestKind::Stream, true, true));
     assert_eq!(plan_of("GET /events; Connection: Upgrade; Upgrade: tcp").kind, RequestKind::Stream);
     let exec = plan_of(EXEC);
     assert_eq!((exec.kind, exec.send_upgrade, exec.whole_body_first), (RequestKind::Switch, false, true));

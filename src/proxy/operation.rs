@@ -18,9 +18,13 @@ pub(super) enum Operation {
     AttachWebSocket,
     /// `POST /session` and `POST /grpc`
     BuildKit,
-    /// Follows something, moves an image or an archive, or works for as long as it takes: request, answer and what is
-    /// between them may pause.
+    /// Takes an image, an archive or a build context from the client: request, answer and what is between them may pause.
+    Upload,
+    /// Follows something, or sends an image or an archive: the answer may pause, before it and within it. What the client
+    /// has to say is said at once.
     Stream,
+    /// Works for as long as it takes, as prunes and `stop` do, and ends early where its client leaves. Otherwise a command.
+    Work,
     /// Any other operation of the API: a short request, and a daemon that answers when it is done, which on a busy
     /// machine takes minutes.
     Command,
@@ -52,16 +56,38 @@ impl Operation {
     fn of_path(method: &[u8], path: &[u8]) -> Self {
         let Some(path) = without_version(path).strip_prefix(b"/") else { return Self::Other };
         let operation = path.strip_prefix(b"libpod/").unwrap_or(path);
-        match (method, path) {
-            (b"POST", b"session" | b"grpc") => return Self::BuildKit,
-            _ if is_unnamed_stream(method, operation) => return Self::Stream,
-            _ => {}
+        if method == b"POST" && matches!(path, b"session" | b"grpc") {
+            return Self::BuildKit;
         }
-        if let Some(named) = parts(operation).and_then(|parts| Self::of_named(method, parts)) {
-            return named;
+        let named = || parts(operation).and_then(|parts| Self::of_named(method, parts));
+        if let Some(found) = Self::of_unnamed(method, operation).or_else(named) {
+            return found;
         }
         let is_libpod = operation.len() < path.len();
         if is_libpod || is_of_the_api(operation) { Self::Command } else { Self::Other }
+    }
+
+    /// Operations without a name in their path. Podman's own are among them.
+    fn of_unnamed(method: &[u8], operation: &[u8]) -> Option<Self> {
+        let found = match (method, operation) {
+            (
+                b"POST",
+                b"artifacts/add" | b"build" | b"images/create" | b"images/import" | b"images/load"
+                | b"kube/play" | b"play/kube" | b"plugins/create",
+            ) => Self::Upload,
+            (b"GET", b"events" | b"images/get" | b"images/export" | b"containers/stats" | b"pods/stats")
+            | (b"POST", b"artifacts/pull" | b"images/pull" | b"local/build" | b"plugins/pull") => {
+                Self::Stream
+            }
+            (b"GET", b"system/df")
+            | (
+                b"POST",
+                b"build/prune" | b"commit" | b"containers/prune" | b"images/prune" | b"networks/prune"
+                | b"pods/prune" | b"system/prune" | b"volumes/prune",
+            ) => Self::Work,
+            _ => return None,
+        };
+        Some(found)
     }
 
     /// Operations on one thing: its collection, its name, and what is done with it.
@@ -72,58 +98,23 @@ impl Operation {
             }
             (b"POST", b"containers", b"attach") => Self::Attach,
             (b"POST", b"exec", b"start") => Self::ExecStart,
-            (
-                b"POST",
-                b"containers",
-                b"wait" | b"stop" | b"restart" | b"copy" | b"checkpoint" | b"restore",
-            )
-            | (b"GET", b"containers", b"logs" | b"stats" | b"export")
-            | (b"GET" | b"PUT", b"containers", b"archive")
+            (b"PUT", b"containers", b"archive")
+            | (b"POST", b"containers", b"restore")
+            | (b"POST", b"volumes", b"import") => Self::Upload,
+            (b"POST", b"containers" | b"pods", b"stop" | b"restart") => Self::Work,
+            (b"POST", b"containers", b"wait" | b"copy" | b"checkpoint")
+            | (b"GET", b"containers", b"logs" | b"stats" | b"export" | b"archive")
             | (b"GET", b"services" | b"tasks" | b"pods", b"logs")
             | (b"GET", b"images", b"get")
             | (b"POST", b"images" | b"plugins" | b"artifacts", b"push")
             | (b"POST", b"plugins", b"upgrade")
             | (b"GET", b"artifacts", b"extract")
-            | (b"GET", b"volumes", b"export")
-            | (b"POST", b"volumes", b"import") => Self::Stream,
+            | (b"GET", b"volumes", b"export") => Self::Stream,
             // The destination behind it may have slashes.
             (b"POST", b"manifests", _) if has_segment(name, b"registry") => Self::Stream,
             _ => return None,
         };
         Some(operation)
-    }
-}
-
-/// Whether this is a stream without a name in its path. Podman's own are among them.
-fn is_unnamed_stream(method: &[u8], operation: &[u8]) -> bool {
-    match method {
-        b"GET" => matches!(
-            operation,
-            b"events" | b"images/get" | b"images/export" | b"system/df" | b"containers/stats" | b"pods/stats"
-        ),
-        b"POST" => matches!(
-            operation,
-            b"artifacts/add"
-                | b"artifacts/pull"
-                | b"build"
-                | b"build/prune"
-                | b"commit"
-                | b"containers/prune"
-                | b"images/create"
-                | b"images/import"
-                | b"images/load"
-                | b"images/prune"
-                | b"images/pull"
-                | b"kube/play"
-                | b"local/build"
-                | b"networks/prune"
-                | b"play/kube"
-                | b"plugins/create"
-                | b"plugins/pull"
-                | b"system/prune"
-                | b"volumes/prune"
-        ),
-        _ => false,
     }
 }
 
@@ -277,38 +268,69 @@ mod tests {
     fn streams() {
         for request in [
             "POST /v1.41/containers/x/wait?condition=removed",
-            "POST /containers/x/stop?t=600",
             "GET /events",
             "GET /containers/x/logs?follow=1",
             "GET /containers/x/stats",
             "GET /containers/x/export",
             "GET /services/x/logs",
             "GET /tasks/x/logs",
-            "POST /build?version=2",
-            "POST /images/create?fromImage=x",
-            "POST /images/create?fromSrc=-",
-            "POST /images/load?quiet=1",
             "GET /images/r/n:t/get",
             "GET /images/get?names=a",
             "POST /images/r/n:t/push",
             "GET /containers/x/archive?path=/",
-            "PUT /containers/x/archive?path=/",
             "POST /v1.19/containers/x/copy",
-            "POST /plugins/create?name=a",
             "POST /plugins/pull?remote=a",
             "POST /plugins/r/n:t/upgrade?remote=a",
             "POST /v4.0.0/libpod/images/pull",
             "GET /v4.0.0/libpod/images/export",
-            "POST /libpod/play/kube",
             "POST /libpod/manifests/m/registry/docker.io",
             "POST /libpod/manifests/m/registry/quay.io/me/x:1",
-            "POST /libpod/artifacts/add?name=a",
             "POST /libpod/artifacts/pull?name=a",
             "GET /libpod/artifacts/r/n:t/extract",
             "POST /libpod/local/build",
             "GET /libpod/volumes/v/export",
         ] {
             assert_eq!(of(request), Operation::Stream, "{request}");
+        }
+    }
+
+    #[test]
+    fn uploads() {
+        for request in [
+            "POST /build?version=2",
+            "POST /images/create?fromImage=x",
+            "POST /images/create?fromSrc=-",
+            "POST /images/load?quiet=1",
+            "PUT /containers/x/archive?path=/",
+            "POST /plugins/create?name=a",
+            "POST /v4.0.0/libpod/images/import",
+            "POST /libpod/play/kube",
+            "POST /libpod/kube/play",
+            "POST /libpod/artifacts/add?name=a",
+            "POST /libpod/containers/x/restore?import=1",
+            "POST /libpod/volumes/v/import",
+        ] {
+            assert_eq!(of(request), Operation::Upload, "{request}");
+        }
+    }
+
+    #[test]
+    fn work() {
+        for request in [
+            "POST /containers/x/stop?t=600",
+            "POST /containers/x/restart",
+            "POST /v1.41/commit?container=x",
+            "POST /v1.41/containers/prune",
+            "POST /images/prune?filters=%7B%7D",
+            "POST /networks/prune",
+            "POST /volumes/prune",
+            "POST /build/prune",
+            "GET /v1.41/system/df",
+            "POST /libpod/system/prune",
+            "POST /libpod/pods/prune",
+            "POST /libpod/pods/p/stop",
+        ] {
+            assert_eq!(of(request), Operation::Work, "{request}");
         }
     }
 

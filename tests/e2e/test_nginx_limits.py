@@ -62,6 +62,7 @@ def nginx(tmp_path_factory, fake):
         location /chunk/ {{ sendfile_max_chunk 1; {on} }}
         location /limited/ {{
             proxy_read_timeout 1s;
+            client_body_timeout 1s;
             {on}
             location /limited/inner/ {{ {on} }}
         }}
@@ -185,7 +186,7 @@ def test_operations_have_no_limit_but_their_location_s_own(nginx):
     cases = [(slow(operation), 200) for operation in OPERATIONS]
     kill = slow("POST /containers/x/kill")
     cases += [(kill, 200, "named"), (kill, 504, "pattern")]
-    for operation in ("POST /containers/create", "DELETE /containers/x", "GET /info"):
+    for operation in ("POST /containers/create", "POST /images/prune", "DELETE /containers/x", "GET /info"):
         cases += [(slow(operation, "/limited"), 504), (slow(operation, "/limited/inner"), 504)]
     # Silence is how streams are, whatever the location says.
     for operation in ("GET /containers/x/logs", "POST /containers/x/wait", "POST /build"):
@@ -195,6 +196,22 @@ def test_operations_have_no_limit_but_their_location_s_own(nginx):
     with ThreadPoolExecutor(len(cases)) as pool:
         found = list(pool.map(lambda case: ask(nginx, case[0], *case[2:]), cases))
     assert [case for case, got in zip(cases, found, strict=True) if got != case[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "may_pause"),
+    [("images/load", True), ("build", True), ("containers/x/wait", False), ("images/prune", False)],
+)
+def test_only_an_upload_may_pause(nginx, target, may_pause):
+    wire = request("POST", f"/limited/v1.41/{target}", body=b"12345")
+    with connect(nginx) as stream:
+        stream.send(wire[:-4])
+        assert stream.quiet(3) == may_pause
+        if may_pause:
+            stream.send(wire[-4:])
+            assert stream.read_head().status == 200
+        else:
+            assert stream.eof, "nginx closes without an answer"
 
 
 # heads

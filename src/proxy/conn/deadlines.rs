@@ -2,8 +2,9 @@
 //! How long is waited for whom.
 //!
 //! A clock runs for the side that has the turn, and for no other. The client has to hurry; the upstream does where
-//! [`response_time`](crate::limits::Limits::response_time) says so. In one of Docker's streams neither has to:
-//! there is one clock, for both, and only if [`stream_idle`](crate::limits::Limits::stream_idle) sets it.
+//! [`response_time`](crate::limits::Limits::response_time) says so. In one of Docker's streams neither has to, once the
+//! request is whole, or where its body may pause: there is one clock, for both, and only if
+//! [`stream_idle`](crate::limits::Limits::stream_idle) sets it.
 //!
 //! So a connection that nobody moves ends, unless it waits for an upstream or is a stream, and the operator has set
 //! no limit for that. While [`ConnEvent::NeedUpstream`](super::ConnEvent::NeedUpstream) waits for its answer the turn is
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant};
 use super::exchange::{Exchange, RequestHalf, ResponseHalf};
 use super::outcome::ExchangeEnd;
 use super::{OUTPUT_BOUND, ProxyConn, Stage};
-use crate::proxy::hijack::RequestKind;
 use crate::proxy::reply::Reply;
 
 /// What a deadline is about.
@@ -136,7 +136,7 @@ impl ProxyConn {
                 after(*since, limits.closing_time, Deadline::Closing { reset: *reset })
             }
             Stage::Exchange(exchange) => {
-                let is_stream = exchange.plan.kind == RequestKind::Stream;
+                let is_stream = exchange.may_be_silent();
                 let idle = limits.stream_idle.filter(|_| is_stream);
                 let idle = idle.and_then(|time| after(exchange.moved_at, time, Deadline::StreamIdle));
                 let client = self.client_waits_since(exchange);
@@ -153,8 +153,8 @@ impl ProxyConn {
     /// Since when the client is to go on, if it has to.
     fn client_waits_since(&self, exchange: &Exchange) -> Option<Instant> {
         let from_client = self.awaits_body().then_some(self.down.received);
-        if exchange.plan.kind == RequestKind::Stream {
-            return from_client.filter(|_| exchange.awaits_continue());
+        if exchange.may_be_silent() {
+            return from_client.filter(|_| !exchange.plan.body_may_pause || exchange.awaits_continue());
         }
         let to_client = self.down.is_behind().then_some(self.down.sent);
         from_client.into_iter().chain(to_client).min()

@@ -68,6 +68,8 @@ pub(super) struct Exchange {
     pub(super) until_close: bool,
     /// Whether `Expect: 100-continue` goes on.
     pub(super) send_expect: bool,
+    /// Whether the client was told to go on with its body.
+    pub(super) told_to_continue: bool,
     pub(super) retried: bool,
     /// Why the upstream's connection cannot be used again, as far as is known before the end.
     pub(super) no_reuse: Option<NoReuse>,
@@ -136,6 +138,7 @@ impl Exchange {
             head,
             plan,
             framing,
+            told_to_continue: false,
             gathered: Vec::new(),
             request,
             response: ResponseHalf::Unasked,
@@ -186,9 +189,7 @@ impl Exchange {
 
     /// Whether the client may be waiting to be told to go on with its body.
     pub(super) fn awaits_continue(&self) -> bool {
-        self.send_expect
-            && self.bytes_up == 0
-            && matches!(self.response, ResponseHalf::Head { interim: 0, .. })
+        self.send_expect && !self.told_to_continue && self.bytes_up == 0
     }
 
     /// The client's connection ends with this exchange, although the client may not know.
@@ -202,6 +203,11 @@ impl Exchange {
         self.request = RequestHalf::Abandoned;
         self.linger = true;
         self.close = true;
+    }
+
+    /// Whether silence is its nature. An answer that was written here has an end, and a client takes it.
+    pub(super) fn may_be_silent(&self) -> bool {
+        self.plan.kind == RequestKind::Stream && self.end == ExchangeEnd::Complete
     }
 
     pub(super) fn is_answered(&self) -> bool {

@@ -45,7 +45,7 @@ use self::buffer::Buffer;
 use self::exchange::{Exchange, Link, RequestHalf, ResponseHalf};
 use self::hop::Persistence;
 use super::config::ConnConfig;
-use super::hijack::{HijackKind, RequestKind};
+use super::hijack::HijackKind;
 use super::reply::{Reply, reason_phrase};
 use crate::error::Side;
 use crate::h1::{BodyFraming, BodyWriter, HeadWriter, RequestHead, RequestHeadReader, Version};
@@ -505,11 +505,11 @@ impl ProxyConn {
         }
     }
 
-    /// A client that leaves while a daemon follows something for it is told to the daemon, which has no other way to
-    /// know that its work is in vain. On a short request it is not: some servers would not answer then.
+    /// A client that leaves while a daemon follows something for it, or works, is told to the daemon, which has no other way
+    /// to know that its work is in vain. On a short request it is not: some servers would not answer then.
     fn wants_half_close(&self) -> bool {
         let Stage::Exchange(exchange) = &self.stage else { return false };
-        exchange.plan.kind == RequestKind::Stream
+        exchange.plan.passes_end_on
             && self.down.ended
             && self.down.input.is_empty()
             && self.is_linked()

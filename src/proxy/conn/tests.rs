@@ -248,9 +248,13 @@ fn a_cut_answer_does_not_look_whole() {
 
 #[test]
 fn a_client_s_half_close_is_passed_on_where_a_daemon_follows() {
-    let mut bench = Bench::new();
-    bench.client("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").eof(Side::Downstream);
-    assert_eq!(bench.events(), ["connect reuse=true", "shut Upstream"]);
+    for (request, reuse) in
+        [("GET /events", true), ("POST /containers/x/stop", false), ("POST /build", false)]
+    {
+        let mut bench = Bench::new();
+        bench.client(&format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n")).eof(Side::Downstream);
+        assert_eq!(bench.events(), [&format!("connect reuse={reuse}"), "shut Upstream"], "{request}");
+    }
     let mut bench = Bench::new();
     bench.client(GET).eof(Side::Downstream).daemon(OK);
     assert_eq!(bench.client_got(), OK);
@@ -349,6 +353,11 @@ fn a_client_that_waits_to_be_told_to_go_on_has_its_time_all_the_same() {
         bench.sleep(Duration::from_millis(1));
         assert!(bench.client_got().starts_with("HTTP/1.1 408 "), "{target}");
     }
+    // Another interim response does not tell it so.
+    let mut bench = upload("/images/load", "Expect: 100-continue\r\n");
+    bench.daemon("HTTP/1.1 103 Early Hints\r\n\r\n").client_got();
+    bench.sleep(limits.body_progress);
+    assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
     // Of this one the daemon would never learn.
     let mut bench = Bench::new();
     bench.client("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: Expect\r\n\r\n");
@@ -371,6 +380,12 @@ fn either_side_of_a_stream_may_pause() {
         assert_eq!(bench.client_got(), "");
         assert!(bench.daemon_got().ends_with("xx"));
     }
+    // Only a body that is worth the wait may pause.
+    for target in ["/images/prune", "/containers/x/wait", "/containers/x/stop", "/images/x/push"] {
+        let mut bench = upload(target, "");
+        bench.sleep(ConnConfig::default().limits.body_progress);
+        assert!(bench.client_got().starts_with("HTTP/1.1 408 "), "{target}");
+    }
     // A client at a pager, and a daemon that has nothing to say.
     let mut bench = Bench::new();
     bench.client("GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n").sleep(long);
@@ -379,6 +394,16 @@ fn either_side_of_a_stream_may_pause() {
     bench.conn.handle_timeout(bench.now);
     assert!(bench.turn().client_got().ends_with("line"));
     assert_eq!(bench.sleep(long).daemon("s\nend").client_got(), "s\nend");
+}
+
+/// The answer is not the stream that was asked for.
+#[test]
+fn a_client_takes_an_answer_that_was_written_here_in_time() {
+    let limits = ConnConfig::default().limits;
+    let mut bench = Bench::new();
+    bench.conn.feed(Side::Downstream, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n", bench.now);
+    bench.conn.upstream_failed(UpstreamFailure::Unreachable, bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
 }
 
 #[test]

@@ -95,6 +95,7 @@ impl ProxyConn {
                 if *interim > self.config.limits.interim_responses {
                     self.bad_response(now);
                 } else if exchange.passes_interim(head.status()) {
+                    exchange.told_to_continue |= head.status().as_u16() == 100;
                     self.write_response_head(head, ResponseBody::None, Persistence::Untold);
                 }
             }
