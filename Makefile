@@ -13,7 +13,7 @@ SONAME  := libdockline.so.$(shell echo $(VERSION) | cut -d. -f1-2)
 STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
-.PHONY: help build gateway nginx-module install install-nginx-module demo check test lint header \
+.PHONY: help build gateway nginx-module install install-nginx-module demo check test lint header reasons \
         test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports clean
 
 help:
@@ -74,6 +74,9 @@ demo: nginx-module
 
 header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
+
+reasons:
+	DOCKLINE_UPDATE_REASONS=1 $(CARGO) test --quiet --test reasons
 
 # For each change while it is made. What `make lint` and `make test` have besides: the smaller feature sets, rustdoc, C,
 # fuzzing, and everything that needs nginx or a Docker daemon.

@@ -70,7 +70,10 @@ fn a_daemon_that_dies_before_its_answer() {
         ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "HTTP/1.1 100 Continue\r\n\r\n"]
     {
         for death in Ending::BOTH {
-            die(GET, (says, death, "before one\"}\n", Ending::Clean, "exchange bad-response Some(502)"));
+            die(
+                GET,
+                (says, death, "before it responded\"}\n", Ending::Clean, "exchange bad-response Some(502)"),
+            );
         }
     }
 }

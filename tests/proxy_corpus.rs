@@ -13,12 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockline::error::Side;
+use dockline::error::{Cause, Side, Timeout};
 use dockline::h1::{Fields, RequestHead};
-use dockline::proxy::conn::{
-    Client, ConnEvent, ExchangeEnd, ExchangeSummary, IntoTunnel, Reuse, UpstreamFailure,
-};
+use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeSummary, IntoTunnel, Reuse};
 use dockline::proxy::{ConnConfig, ProxyConn};
+
+/// How a connection fails here.
+const RESET: Cause = Cause::Reset { errno: Some(104) };
 
 /// Longer steps are not cut everywhere.
 const MOST_CUTS: usize = 600;
@@ -87,7 +88,7 @@ enum Step {
     Reset(Side),
     Refuse(Side),
     Connect,
-    Fail(UpstreamFailure),
+    Fail(Cause),
     Wait(Duration),
     Drain,
 }
@@ -127,8 +128,8 @@ fn case(title: String, body: &str) -> Result<Case, String> {
             ("O", "reset") => Step::Reset(Side::Upstream),
             ("O", "refuses") => Step::Refuse(Side::Upstream),
             ("O", "connects") => Step::Connect,
-            ("O", "unreachable") => Step::Fail(UpstreamFailure::Unreachable),
-            ("O", "late") => Step::Fail(UpstreamFailure::Timeout),
+            ("O", "unreachable") => Step::Fail(Cause::ConnectFailed { errno: None }),
+            ("O", "late") => Step::Fail(Cause::Timeout(Timeout::Connect)),
             ("wait", seconds) => {
                 Step::Wait(Duration::from_secs(seconds.parse().map_err(|_| format!("wait {seconds}"))?))
             }
@@ -298,14 +299,14 @@ impl Play {
         match step {
             Step::Send(..) => {}
             Step::Eof(side) => conn.feed_eof(*side, self.now),
-            Step::Reset(side) => conn.feed_error(*side, self.now),
-            Step::Refuse(side) => conn.output_refused(*side, self.now),
+            Step::Reset(side) => conn.feed_error(*side, RESET, self.now),
+            Step::Refuse(side) => conn.output_refused(*side, RESET, self.now),
             Step::Connect => {
                 // After the client has left nobody is waiting for it.
                 self.is_connected = conn.request().is_some();
                 conn.upstream_ready(Some("docker"), self.is_wanted.take().unwrap(), self.now);
             }
-            Step::Fail(failure) => conn.upstream_failed(*failure, self.now),
+            Step::Fail(cause) => conn.upstream_failed(*cause, self.now),
             Step::Wait(time) => {
                 self.now += *time;
                 conn.handle_timeout(self.now);
@@ -373,7 +374,7 @@ impl Play {
                 let ExchangeSummary { request, status, end, .. } = *summary;
                 let status = status.map_or_else(String::new, |status| format!(" {status}"));
                 self.log(format_args!("end {}{status}", end.name()));
-                let is_answered = !matches!(end, ExchangeEnd::ClientAborted) || !status.is_empty();
+                let is_answered = end.kind() != EndKind::ClientAborted || !status.is_empty();
                 self.requests.extend(is_answered.then_some(request));
             }
             ConnEvent::Tunnel(kind) => {

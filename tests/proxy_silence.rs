@@ -9,8 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockline::error::Side;
-use dockline::proxy::conn::{Client, ConnEvent, UpstreamFailure};
+use dockline::error::{Cause, Side, Timeout};
+use dockline::proxy::conn::{Client, ConnEvent};
 use dockline::proxy::{ConnConfig, ProxyConn, Reply};
 
 /// What happens, in order.
@@ -222,7 +222,7 @@ impl Walk {
             Passed(from, n) => self.conn.passed(from, n.min(self.conn.in_transit(from)), self.now),
             Ends(side) => self.conn.feed_eof(side, self.now),
             Answered => self.conn.answer(&Reply::error(403, "no"), self.now),
-            Unreachable => self.conn.upstream_failed(UpstreamFailure::Unreachable, self.now),
+            Unreachable => self.conn.upstream_failed(Cause::ConnectFailed { errno: None }, self.now),
             Drain => self.conn.drain(self.now),
         }
         self.settle();
@@ -280,7 +280,7 @@ impl Walk {
                     return None;
                 }
                 // The owner has a limit for that.
-                self.conn.upstream_failed(UpstreamFailure::Timeout, self.now);
+                self.conn.upstream_failed(Cause::Timeout(Timeout::Connect), self.now);
                 self.settle();
                 continue;
             };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dockline::error::Side::{self, Downstream, Upstream};
-use dockline::proxy::conn::{Client, ConnEvent, ExchangeEnd, OUTPUT_BOUND, UpstreamFailure};
+use dockline::error::{Cause, Timeout};
+use dockline::proxy::conn::{Client, ConnEvent, ExchangeEnd, OUTPUT_BOUND};
 use dockline::proxy::{ConnConfig, ProxyConn, Reply};
 use libfuzzer_sys::fuzz_target;
 
@@ -17,6 +18,9 @@ const CONNECT: u8 = 2;
 const CLAIMS: u8 = 4;
 const TRUSTED: u8 = 8;
 const HURRIES: u8 = 16;
+
+/// How a connection fails here.
+const RESET: Cause = Cause::Reset { errno: Some(104) };
 
 /// Longest record that is fed.
 const MOST: usize = 4096;
@@ -73,10 +77,10 @@ impl Owner {
             b'O' if may(self, Upstream) => self.conn.feed(Upstream, bytes, now),
             b'c' if may(self, Downstream) => self.conn.feed_eof(Downstream, now),
             b'o' if may(self, Upstream) => self.conn.feed_eof(Upstream, now),
-            b'R' => self.conn.feed_error(Downstream, now),
-            b'r' if !self.obeys || self.connected => self.conn.feed_error(Upstream, now),
-            b'W' => self.conn.output_refused(Downstream, now),
-            b'w' if !self.obeys || self.connected => self.conn.output_refused(Upstream, now),
+            b'R' => self.conn.feed_error(Downstream, RESET, now),
+            b'r' if !self.obeys || self.connected => self.conn.feed_error(Upstream, RESET, now),
+            b'W' => self.conn.output_refused(Downstream, RESET, now),
+            b'w' if !self.obeys || self.connected => self.conn.output_refused(Upstream, RESET, now),
             b'U' | b'K' => {
                 self.connected |= std::mem::take(&mut self.wanted);
                 self.conn.upstream_ready(Some("docker"), call == b'K', now);
@@ -84,7 +88,7 @@ impl Owner {
             b'F' => {
                 self.wanted = false;
                 let failures =
-                    [UpstreamFailure::Unreachable, UpstreamFailure::Timeout, UpstreamFailure::Overloaded];
+                    [Cause::ConnectFailed { errno: None }, Cause::Timeout(Timeout::Connect), Cause::OutOfResources { errno: None }];
                 self.conn.upstream_failed(failures[count % 3], now);
             }
             b'A' => {

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use dockline::drive;
 use dockline::engine::{Event, Exchange, Observer, Tunnel};
-use dockline::error::Side;
+use dockline::error::{Cause, Side};
 use log::Level;
 use rustix::io::Errno;
 
@@ -76,8 +76,18 @@ impl Observer for Telemetry {
     }
 
     fn event(&self, event: &Event<'_>) {
-        if let Event::ConnectFailed { upstream, error, .. } = event {
-            self.health.report_upstream(&upstream.name, Err(error));
+        match event {
+            Event::ConnectFailed { upstream, error, .. } => {
+                self.health.report_upstream(&upstream.name, Err(error));
+            }
+            Event::HandshakeFailed { failure, .. } => self.metrics.failure(failure),
+            Event::ForwardFailed { client, upstream, failure } => {
+                self.metrics.failure(failure);
+                if let Some(access) = &self.access {
+                    access.forward_failed(client, upstream, *failure, now());
+                }
+            }
+            _ => {}
         }
         let (kind, level) = classify(event);
         if !log::log_enabled!(level) {
@@ -103,6 +113,7 @@ enum Kind {
     Full,
     Handshake,
     Connect,
+    Forward,
     Relay,
     Reset,
     Panic,
@@ -122,6 +133,7 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
         Event::Full { .. } => (Kind::Full, Level::Warn),
         Event::HandshakeFailed { .. } => (Kind::Handshake, Level::Info),
         Event::ConnectFailed { .. } => (Kind::Connect, Level::Warn),
+        Event::ForwardFailed { .. } => (Kind::Forward, Level::Info),
         Event::Relay(drive::Event::SpliceUnavailable(_)) => (Kind::Relay, Level::Warn),
         Event::Relay(_) => (Kind::Relay, Level::Debug),
         Event::Reset { .. } => (Kind::Reset, Level::Debug),
@@ -148,12 +160,23 @@ impl fmt::Display for Message<'_> {
             Event::Full { connections } => {
                 write!(f, "as many connections as may be open ({connections}); new ones wait until some end")
             }
-            Event::HandshakeFailed { client, reason } => {
+            Event::HandshakeFailed { client, failure, reason } => {
                 let listener = &client.listener;
-                write!(f, "listener {listener}: TLS handshake with {} failed: {reason}", client.peer)
+                write!(f, "listener {listener}: TLS handshake with {} failed: {reason}", client.peer)?;
+                write_cause(failure.cause, f)
             }
-            Event::ConnectFailed { upstream, address, error } => {
-                write!(f, "upstream {}: cannot connect to {address}: {error}", upstream.name)
+            Event::ConnectFailed { upstream, address, failure, error } => {
+                write!(f, "upstream {}: cannot connect to {address}: {error}", upstream.name)?;
+                write_cause(failure.cause, f)
+            }
+            Event::ForwardFailed { client, upstream, failure } => {
+                let (listener, peer) = (&client.listener, client.peer);
+                write!(
+                    f,
+                    "listener {listener}: no tunnel from {peer} to {}: {}",
+                    upstream.name, failure.cause
+                )?;
+                write_cause(failure.cause, f)
             }
             Event::Relay(event) => write!(f, "tunnel: {event}"),
             Event::Reset { side: Side::Downstream, error } => {
@@ -166,6 +189,12 @@ impl fmt::Display for Message<'_> {
             other => write!(f, "{other:?}"),
         }
     }
+}
+
+/// The name of a cause, to be looked up in docs/REASONS.md, and what it has beside the text.
+fn write_cause(cause: Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "; cause={}", cause.name())?;
+    cause.alert().map_or(Ok(()), |alert| write!(f, " alert={alert}"))
 }
 
 /// How many messages came in one second: the second in the upper half, the number in the lower.

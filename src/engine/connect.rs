@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::causes;
 use super::core::{Core, End, Owner};
 use super::handle::{Command, count};
 use super::observe::Event;
@@ -16,9 +17,8 @@ use super::resolve::{Question, Resolved};
 use super::service::{Address, Upstream};
 use super::slab::Token;
 use super::stream::Stream;
-use crate::error::Side;
+use crate::error::{Cause, Failure, Phase, Side, Timeout};
 use crate::limits::Limits;
-use crate::proxy::conn::UpstreamFailure;
 use crate::relay::Readiness;
 use crate::sys;
 use crate::untrusted::Untrusted;
@@ -44,7 +44,8 @@ pub(super) struct Connect {
     found: VecDeque<SocketAddr>,
     stage: Stage,
     deadline: Instant,
-    failure: UpstreamFailure,
+    /// Why the last address did not serve.
+    cause: Cause,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,7 @@ enum Stage {
 pub(super) enum Progress {
     Done(End),
     Pending,
-    Failed(UpstreamFailure),
+    Failed(Cause),
 }
 
 impl Connect {
@@ -102,7 +103,7 @@ impl Connect {
             found: VecDeque::new(),
             stage: Stage::Next,
             deadline: core.now,
-            failure: UpstreamFailure::Unreachable,
+            cause: Cause::NoAddress,
         }
     }
 
@@ -157,7 +158,7 @@ impl Connect {
                         self.next += 1;
                         self.try_address(&address, core);
                     } else {
-                        return Progress::Failed(self.failure);
+                        return Progress::Failed(self.cause);
                     }
                     if !matches!(self.stage, Stage::Next | Stage::Connecting { .. }) {
                         return Progress::Pending;
@@ -168,11 +169,11 @@ impl Connect {
                         self.stage = Stage::Resolving { name, question };
                         return Progress::Pending;
                     }
-                    self.timed_out(&name, core);
+                    self.timed_out(&name, Timeout::Resolve, core);
                 }
                 Stage::Resolved { name, result } => match result {
                     Ok(found) => self.found = found.into(),
-                    Err(error) => self.failed(&name, &error, core),
+                    Err(error) => self.failed(&name, Cause::ResolveFailed, &error, core),
                 },
                 Stage::Waiting { until, give_up } => {
                     if core.now < until {
@@ -181,7 +182,7 @@ impl Connect {
                     }
                     if core.now >= give_up {
                         let name = self.present_name();
-                        self.timed_out(&name, core);
+                        self.timed_out(&name, Timeout::Connect, core);
                     } else {
                         self.next -= 1;
                         self.deadline = give_up;
@@ -240,7 +241,7 @@ impl Connect {
         self.deadline = core.now + self.time;
         let name = format!("tcp://{address}");
         if self.hops == Some(0) || core.own.has_inet(address, core.now) {
-            return self.failed(&name, &own::refusal(), core);
+            return self.failed(&name, Cause::OwnListener, &own::refusal(), core);
         }
         match sys::connect_stream(address, self.client, self.hops) {
             Ok(stream) => {
@@ -255,14 +256,14 @@ impl Connect {
                 let ready = Readiness { read: false, write: write || hup, hup };
                 self.begin(stream, name, true, ready, core);
             }
-            Err(error) => self.failed(&name, &error, core),
+            Err(error) => self.failed(&name, causes::of_connect(&error), &error, core),
         }
     }
 
     fn connect_unix(&mut self, path: &std::path::Path, give_up: Instant, core: &mut Core) {
         let name = format!("unix://{}", Untrusted::path(path));
         if core.own.has_unix(path) {
-            return self.failed(&name, &own::refusal(), core);
+            return self.failed(&name, Cause::OwnListener, &own::refusal(), core);
         }
         match sys::uninterrupted(|| unix_stream(path)) {
             Ok(stream) => {
@@ -272,7 +273,7 @@ impl Connect {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.stage = Stage::Waiting { until: (core.now + BACKLOG_PAUSE).min(give_up), give_up };
             }
-            Err(error) => self.failed(&name, &error, core),
+            Err(error) => self.failed(&name, causes::of_connect(&error), &error, core),
         }
     }
 
@@ -281,7 +282,7 @@ impl Connect {
             Ok(end) => {
                 self.stage = Stage::Connecting { end, name };
             }
-            Err(error) => self.failed(&name, &error, core),
+            Err(error) => self.failed(&name, causes::of_connect(&error), &error, core),
         }
     }
 
@@ -293,14 +294,14 @@ impl Connect {
                 return Some(Progress::Pending);
             }
             core.unlink(end);
-            self.timed_out(&name, core);
+            self.timed_out(&name, Timeout::Connect, core);
             return None;
         }
         // Only a failed one hangs up at once; or one that was already closed, which the first read will tell.
         let error = if end.ready.hup { sys::take_error(end.as_fd()).unwrap_or_else(Some) } else { None };
         if let Some(error) = error {
             core.unlink(end);
-            self.failed(&name, &error, core);
+            self.failed(&name, causes::of_connect(&error), &error, core);
             return None;
         }
         count(&core.handle.shared.counters.connects, 1);
@@ -329,7 +330,7 @@ impl Connect {
             Ok(end) => self.handshake(end, name, core),
             Err(error) => {
                 core.links.remove(link);
-                self.failed(&name, &error, core);
+                self.failed(&name, causes::of_handshake(&error), &error, core);
                 None
             }
         }
@@ -345,35 +346,25 @@ impl Connect {
             }
             Ok(false) => {
                 core.unlink(end);
-                self.timed_out(&name, core);
+                self.timed_out(&name, Timeout::Handshake, core);
             }
             Err(error) => {
                 core.unlink(end);
-                self.failed(&name, &error, core);
+                self.failed(&name, causes::of_handshake(&error), &error, core);
             }
         }
         None
     }
 
-    fn timed_out(&mut self, name: &str, core: &Core) {
-        self.failed(name, &ErrorKind::TimedOut.into(), core);
+    fn timed_out(&mut self, name: &str, timeout: Timeout, core: &Core) {
+        self.failed(name, Cause::Timeout(timeout), &ErrorKind::TimedOut.into(), core);
     }
 
-    fn failed(&mut self, name: &str, error: &io::Error, core: &Core) {
-        self.failure = match error.raw_os_error() {
-            Some(
-                libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOMEM
-                | libc::ENOBUFS
-                | libc::ENOSPC // of the poller: fs.epoll.max_user_watches
-                | libc::EADDRNOTAVAIL,
-            ) => UpstreamFailure::Overloaded,
-            _ if error.kind() == ErrorKind::TimedOut => UpstreamFailure::Timeout,
-            _ => UpstreamFailure::Unreachable,
-        };
+    fn failed(&mut self, name: &str, cause: Cause, error: &io::Error, core: &Core) {
+        self.cause = cause;
+        let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
         count(&core.handle.shared.counters.connect_failures, 1);
-        core.report(&Event::ConnectFailed { upstream: &self.upstream, address: name, error });
+        core.report(&Event::ConnectFailed { upstream: &self.upstream, address: name, failure, error });
     }
 
     /// Gives up.

@@ -20,7 +20,7 @@ fn asking_for(name: &str) -> Connect {
             question: Resolver::new().lookup("127.0.0.1", 1, |_| {}),
         },
         deadline: Instant::now(),
-        failure: UpstreamFailure::Unreachable,
+        cause: Cause::NoAddress,
     }
 }
 

@@ -5,15 +5,16 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::causes;
 use super::connect::{Connect, Progress};
 use super::core::{Core, End};
-use super::observe::{ClientInfo, PeerAddr};
+use super::observe::{ClientInfo, Event, PeerAddr};
 use super::resolve::Resolved;
 use super::service::{ListenerSettings, Upstream};
 use super::session::{Kind, Next};
 use super::slab::Token;
 use super::tunnel::{Early, Origin, TunnelSession};
-use crate::error::Side;
+use crate::error::{Cause, Failure, Phase, Side};
 use crate::relay::Readiness;
 use crate::sys;
 
@@ -59,16 +60,23 @@ impl ForwardSession {
 
     pub(super) fn advance(&mut self, core: &mut Core) -> Next {
         if self.client.ready.hup && sys::has_failed(self.client.as_fd(), true) {
-            return Next::End;
+            return self.failed(Side::Downstream, causes::of_vanished(self.client.as_fd()), core);
         }
         match self.connect.advance(core) {
             Progress::Pending => Next::Wait,
-            Progress::Failed(_) => Next::End,
+            Progress::Failed(cause) => self.failed(Side::Upstream, cause, core),
             Progress::Done(end) => {
                 self.upstream = Some(end);
                 Next::Become
             }
         }
+    }
+
+    fn failed(&self, side: Side, cause: Cause, core: &Core) -> Next {
+        let failure = Failure::new(side, Phase::Connect, cause);
+        let upstream = self.connect.upstream();
+        core.report(&Event::ForwardFailed { client: &self.info, upstream, failure });
+        Next::End
     }
 
     /// The tunnel that it becomes.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::causes;
 use super::core::{Core, End};
 use super::handle::count;
 use super::observe::{ClientInfo, Event};
@@ -11,6 +12,7 @@ use super::service::ListenerSettings;
 use super::session::{Kind, Next};
 use super::slab::Token;
 use super::{accept, stream::Stream};
+use crate::error::{Cause, Failure, Phase, Side, Timeout};
 use crate::relay::Readiness;
 use crate::untrusted::Untrusted;
 
@@ -45,7 +47,7 @@ impl HandshakeSession {
     pub(super) fn advance(&mut self, core: &mut Core) -> Next {
         let counters = &core.handle.shared.counters;
         if core.now >= self.deadline {
-            return self.failed("it took too long", core);
+            return self.failed(Cause::Timeout(Timeout::Handshake), "it took too long", core);
         }
         match self.client.handshake(core) {
             Ok(true) => {
@@ -55,14 +57,16 @@ impl HandshakeSession {
             Ok(false) => Next::Wait,
             Err(error) => {
                 let reason = error.to_string();
-                self.failed(&reason, core)
+                self.failed(causes::of_handshake(&error), &reason, core)
             }
         }
     }
 
-    fn failed(&self, reason: &str, core: &Core) -> Next {
+    fn failed(&self, cause: Cause, reason: &str, core: &Core) -> Next {
         count(&core.handle.shared.counters.handshake_failures, 1);
-        core.report(&Event::HandshakeFailed { client: &self.info, reason: Untrusted::new(reason) });
+        let failure = Failure::new(Side::Downstream, Phase::Handshake, cause);
+        let reason = Untrusted::new(reason);
+        core.report(&Event::HandshakeFailed { client: &self.info, failure, reason });
         Next::End
     }
 

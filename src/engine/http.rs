@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::body::BodyPipes;
+use super::causes;
 use super::closing::ClosingSession;
 use super::connect::{Connect, Progress};
 use super::core::{Core, End, Owner};
@@ -18,7 +19,7 @@ use super::session::{Kind, Next};
 use super::slab::Token;
 use super::tunnel::{Early, Origin, TunnelSession};
 use crate::drive::Transport;
-use crate::error::Side;
+use crate::error::{Cause, Side};
 use crate::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
 use crate::proxy::hijack::HijackKind;
 use crate::proxy::{ExchangeEnd, ProxyConn};
@@ -164,7 +165,8 @@ impl HttpSession {
         self.hung_up = false;
         let is_lost = sys::has_failed(self.client.as_fd(), true);
         if is_lost {
-            self.conn.feed_error(Side::Downstream, core.now);
+            let cause = causes::of_vanished(self.client.as_fd());
+            self.conn.feed_error(Side::Downstream, cause, core.now);
         }
         is_lost
     }
@@ -244,7 +246,7 @@ impl HttpSession {
     fn record(&mut self, summary: &ExchangeSummary, core: &Core) {
         let counters = &core.handle.shared.counters;
         count(&counters.requests, summary.request.is_some().into());
-        count(&counters.own_replies, is_own_reply(summary).into());
+        count(&counters.own_replies, summary.own_reply.into());
         core.observer.exchange(&Exchange {
             client: &self.info,
             method: summary.request.as_ref().map_or(b"", |head| head.method()),
@@ -285,9 +287,9 @@ impl HttpSession {
         match progress {
             Progress::Pending => {}
             Progress::Done(end) => self.open(end, false, core),
-            Progress::Failed(failure) => {
+            Progress::Failed(cause) => {
                 self.upstream = Way::None;
-                self.conn.upstream_failed(failure, core.now);
+                self.conn.upstream_failed(cause, core.now);
             }
         }
     }
@@ -380,7 +382,7 @@ impl HttpSession {
             core.report(&Event::Reset { side, error });
         }
         // What is on its way to the other side, be it an answer that came early, goes on.
-        self.conn.output_refused(side, core.now);
+        self.conn.output_refused(side, causes::of_connection(error), core.now);
     }
 
     fn listens_to(&mut self, from: Side) -> bool {
@@ -441,13 +443,13 @@ impl HttpSession {
         if from == Side::Downstream || end.stream.end_was_clean() {
             self.conn.feed_eof(from, core.now);
         } else {
-            self.conn.feed_error(from, core.now);
+            self.conn.feed_error(from, Cause::TlsTruncated, core.now);
         }
     }
 
     fn read_failed(&mut self, from: Side, error: &io::Error, core: &Core) {
         core.report(&Event::Reset { side: from, error });
-        self.conn.feed_error(from, core.now);
+        self.conn.feed_error(from, causes::of_connection(error), core.now);
     }
 }
 
@@ -456,17 +458,5 @@ fn end_of<'a>(client: &'a mut End, upstream: &'a mut Way, side: Side) -> Option<
         (Side::Downstream, _) => Some(client),
         (Side::Upstream, Way::Open(end)) => Some(end),
         (Side::Upstream, Way::None | Way::Connecting(_)) => None,
-    }
-}
-
-/// Whether the client was answered by the engine. A timeout or a stop that comes later only cuts an answer.
-fn is_own_reply(summary: &ExchangeSummary) -> bool {
-    match summary.end {
-        ExchangeEnd::ClientTimeout => summary.status == Some(408),
-        ExchangeEnd::Complete
-        | ExchangeEnd::ClientAborted
-        | ExchangeEnd::Truncated
-        | ExchangeEnd::Stopped => false,
-        _ => true,
     }
 }

@@ -10,6 +10,7 @@
 
 mod accept;
 mod body;
+mod causes;
 mod closing;
 mod connect;
 mod core;

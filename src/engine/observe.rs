@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::service::Upstream;
-use crate::error::Side;
+use crate::error::{Failure, Side};
 use crate::proxy::ExchangeEnd;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::RelayStats;
@@ -101,6 +101,8 @@ pub struct Tunnel<'a> {
     pub kind: Option<HijackKind>,
     /// Bytes, first closer, reason.
     pub stats: RelayStats,
+    /// Why it ended, if not by the ends of both directions.
+    pub failure: Option<Failure>,
     /// How long it was open.
     pub duration: Duration,
 }
@@ -142,6 +144,8 @@ pub enum Event<'a> {
     HandshakeFailed {
         /// Who it was.
         client: &'a ClientInfo,
+        /// Why.
+        failure: Failure,
         /// Why, in the words of the TLS library, which may quote the client's certificate.
         reason: Untrusted<&'a str>,
     },
@@ -152,7 +156,18 @@ pub enum Event<'a> {
         /// The address that was tried.
         address: &'a str,
         /// Why.
+        failure: Failure,
+        /// Why, as the operating system, the resolver or the TLS library says it.
         error: &'a io::Error,
+    },
+    /// A connection of a [`Service::Forward`](super::Service::Forward) listener ended before it was a tunnel.
+    ForwardFailed {
+        /// Who it was.
+        client: &'a ClientInfo,
+        /// The upstream.
+        upstream: &'a Upstream,
+        /// Why.
+        failure: Failure,
     },
     /// The relay of a tunnel has something to say.
     Relay(&'a crate::drive::Event<'a>),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::causes;
 use super::core::{Core, End, watch_write};
 use super::handle::{count, discount};
 use super::observe::{ClientInfo, Event, OpenTunnel, Tunnel};
@@ -177,6 +178,7 @@ impl TunnelSession {
             target,
             upstream: &self.origin.upstream,
             kind: self.origin.kind,
+            failure: causes::of_tunnel(&stats, self.relay.last_error()),
             stats,
             duration: core.now.saturating_duration_since(self.opened),
         });

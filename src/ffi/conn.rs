@@ -17,7 +17,7 @@ use super::relay::{
 use super::status::{Failure, dockline_status};
 use super::types::{bytes_from_c, check_out, side_from_c, struct_from_c, struct_out};
 use super::worker::Clock;
-use crate::error::Side;
+use crate::error::{Cause, Side};
 use crate::proxy::conn::Client;
 use crate::proxy::{ExchangeEnd, ProxyConn};
 
@@ -147,7 +147,8 @@ pub unsafe extern "C" fn dockline_conn_feed_error(
     let call = |handle: &mut ConnHandle| {
         let side = side_from_c(side)?;
         let now = handle.clock.at(now_ms)?;
-        handle.live()?.feed_error(side, now);
+        // The host does not say how.
+        handle.live()?.feed_error(side, Cause::Reset { errno: None }, now);
         Ok(())
     };
     // SAFETY: the caller's promise about `conn`.
@@ -239,7 +240,7 @@ pub unsafe extern "C" fn dockline_conn_output_refused(
     let call = |handle: &mut ConnHandle| {
         let side = side_from_c(side)?;
         let now = handle.clock.at(now_ms)?;
-        handle.live()?.output_refused(side, now);
+        handle.live()?.output_refused(side, Cause::Reset { errno: None }, now);
         Ok(())
     };
     // SAFETY: the caller's promise about `conn`.

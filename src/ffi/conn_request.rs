@@ -9,8 +9,9 @@ use super::message::{dockline_reply, dockline_request, reply_from_c, request_to_
 use super::record::{dockline_exchange_record, summary_to_c};
 use super::status::{Failure, dockline_status};
 use super::types::{check_out, optional_text_from_c, side_from_c, struct_out};
+use crate::error::{Cause, Timeout};
 use crate::h1::FieldLine;
-use crate::proxy::conn::{IntoTunnel, UpstreamFailure};
+use crate::proxy::conn::IntoTunnel;
 
 /// Shows the request in progress.
 ///
@@ -96,14 +97,14 @@ pub unsafe extern "C" fn dockline_conn_upstream_failed(
     now_ms: u64,
 ) -> dockline_status {
     let call = |handle: &mut ConnHandle| {
-        let failure = match failure {
-            DOCKLINE_FAILED_UNREACHABLE => UpstreamFailure::Unreachable,
-            DOCKLINE_FAILED_TIMEOUT => UpstreamFailure::Timeout,
-            DOCKLINE_FAILED_OVERLOADED => UpstreamFailure::Overloaded,
+        let cause = match failure {
+            DOCKLINE_FAILED_UNREACHABLE => Cause::ConnectFailed { errno: None },
+            DOCKLINE_FAILED_TIMEOUT => Cause::Timeout(Timeout::Connect),
+            DOCKLINE_FAILED_OVERLOADED => Cause::OutOfResources { errno: None },
             _ => return Err(Failure::Value),
         };
         let now = handle.clock.at(now_ms)?;
-        handle.asking()?.upstream_failed(failure, now);
+        handle.asking()?.upstream_failed(cause, now);
         Ok(())
     };
     // SAFETY: the caller's promise about `conn`.

@@ -151,12 +151,16 @@ impl Observer for HostObserver {
                 DOCKLINE_LOG_WARN,
                 format!("{connections} connections, as many as may be: new ones wait until there are fewer"),
             ),
-            Event::HandshakeFailed { client, reason } => {
+            Event::HandshakeFailed { client, reason, .. } => {
                 (DOCKLINE_LOG_INFO, format!("client {}: TLS handshake: {reason}", client.peer))
             }
-            Event::ConnectFailed { upstream, address, error } => {
+            Event::ConnectFailed { upstream, address, error, .. } => {
                 (DOCKLINE_LOG_ERROR, format!("upstream \"{}\" at {address}: {error}", upstream.name))
             }
+            Event::ForwardFailed { client, upstream, failure } => (
+                DOCKLINE_LOG_INFO,
+                format!("client {}: upstream \"{}\": {failure}", client.peer, upstream.name),
+            ),
             Event::Reset { side, error } => (DOCKLINE_LOG_INFO, format!("{side:?} connection: {error}")),
             Event::Panicked => (
                 DOCKLINE_LOG_ERROR,

@@ -9,7 +9,7 @@ use super::hijack::tunnel_to_c;
 use super::types::CStruct;
 use crate::h1::RequestHead;
 use crate::proxy::ExchangeEnd;
-use crate::proxy::conn::ExchangeSummary;
+use crate::proxy::conn::{EndKind, ExchangeSummary};
 
 /// Client flag: the connection is TLS.
 pub const DOCKLINE_CLIENT_TLS: u32 = 1;
@@ -134,17 +134,17 @@ pub extern "C" fn dockline_exchange_end_name(end: i32) -> *const c_char {
 
 /// The number of an end.
 pub(super) fn end_to_c(end: ExchangeEnd) -> i32 {
-    match end {
-        ExchangeEnd::Complete => DOCKLINE_END_COMPLETE,
-        ExchangeEnd::Replied => DOCKLINE_END_REPLIED,
-        ExchangeEnd::BadRequest => DOCKLINE_END_BAD_REQUEST,
-        ExchangeEnd::ClientTimeout => DOCKLINE_END_CLIENT_TIMEOUT,
-        ExchangeEnd::ClientAborted => DOCKLINE_END_CLIENT_ABORTED,
-        ExchangeEnd::Unreachable => DOCKLINE_END_UNREACHABLE,
-        ExchangeEnd::BadResponse => DOCKLINE_END_BAD_RESPONSE,
-        ExchangeEnd::UpstreamTimeout => DOCKLINE_END_UPSTREAM_TIMEOUT,
-        ExchangeEnd::Truncated => DOCKLINE_END_TRUNCATED,
-        ExchangeEnd::Stopped => DOCKLINE_END_STOPPED,
+    match end.kind() {
+        EndKind::Complete => DOCKLINE_END_COMPLETE,
+        EndKind::Replied => DOCKLINE_END_REPLIED,
+        EndKind::BadRequest => DOCKLINE_END_BAD_REQUEST,
+        EndKind::ClientTimeout => DOCKLINE_END_CLIENT_TIMEOUT,
+        EndKind::ClientAborted => DOCKLINE_END_CLIENT_ABORTED,
+        EndKind::Unreachable => DOCKLINE_END_UNREACHABLE,
+        EndKind::BadResponse => DOCKLINE_END_BAD_RESPONSE,
+        EndKind::UpstreamTimeout => DOCKLINE_END_UPSTREAM_TIMEOUT,
+        EndKind::Truncated => DOCKLINE_END_TRUNCATED,
+        EndKind::Stopped => DOCKLINE_END_STOPPED,
     }
 }
 

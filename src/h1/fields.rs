@@ -99,6 +99,8 @@ pub struct Fields {
     lines: Vec<LineSpan>,
     /// The lengths of names among them, and of those taken out, a bit each: most questions for a name end here.
     lengths: u32,
+    /// Where the section began in its head.
+    start: usize,
 }
 
 /// Where in its section a field line is.
@@ -209,12 +211,18 @@ impl Fields {
             }
             lengths |= length_bit(name);
         }
-        Ok(Self { text: section.to_vec(), lines, lengths })
+        Ok(Self { text: section.to_vec(), lines, lengths, start: 0 })
     }
 
-    /// Where in its section a line begins.
+    /// Notes where in its head the section begins.
+    pub(crate) fn starting_at(self, start: usize) -> Self {
+        Self { start, ..self }
+    }
+
+    /// Returns where in its head a received line begins.
     pub(crate) fn position(&self, line: Field<'_>) -> usize {
-        line.name.as_ptr().addr().saturating_sub(self.text.as_ptr().addr()).min(self.text.len())
+        let at = line.name.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        self.start + at.min(self.text.len())
     }
 }
 

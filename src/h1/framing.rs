@@ -7,7 +7,7 @@
 use super::fields::Fields;
 use super::syntax::{is_token, list_members};
 use super::{StatusCode, Version};
-use crate::error::PeerError;
+use crate::error::{ParseError, PeerError};
 use crate::limits::BODY_LENGTH_MAX;
 
 /// How the end of a body is found.
@@ -52,6 +52,19 @@ impl RequestKind {
 /// Both signals, either one twice or malformed, and chunked in HTTP/1.0 are refused.
 pub fn request_framing(version: Version, fields: &Fields) -> Result<BodyFraming, PeerError> {
     Ok(declared_framing(version, fields)?.unwrap_or(BodyFraming::Empty))
+}
+
+/// Adds to an error about the framing, or about `Connection`, where in the head the field line is that it is about.
+pub(crate) fn locate(error: PeerError, fields: &Fields) -> ParseError {
+    let (name, place) = match error {
+        PeerError::ContentLengthRepeated => ("Content-Length", 1),
+        PeerError::ContentLengthInvalid | PeerError::ContentLengthTooLarge => ("Content-Length", 0),
+        PeerError::TransferCodingRepeated => ("Transfer-Encoding", 1),
+        PeerError::ConnectionOption => ("Connection", 0),
+        _ => ("Transfer-Encoding", 0),
+    };
+    let at = fields.named(name).nth(place).map_or(0, |line| fields.position(line));
+    ParseError { fault: error.into(), at: at as u64 }
 }
 
 /// Decides where a response body ends (RFC 9112, section 6.3).

@@ -9,9 +9,9 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockline::error::Side;
+use dockline::error::{Cause, Side, Timeout};
 use dockline::ffi::*;
-use dockline::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse, UpstreamFailure};
+use dockline::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
 use dockline::proxy::{ConnConfig, ExchangeEnd, ProxyConn, Reply};
 
 /// Calls a function of the C ABI.
@@ -133,9 +133,9 @@ impl Twins {
             8 if n & 1 == 0 => {
                 let wanted = rust.needs_upstream();
                 let (number, failure) = [
-                    (DOCKLINE_FAILED_UNREACHABLE, UpstreamFailure::Unreachable),
-                    (DOCKLINE_FAILED_TIMEOUT, UpstreamFailure::Timeout),
-                    (DOCKLINE_FAILED_OVERLOADED, UpstreamFailure::Overloaded),
+                    (DOCKLINE_FAILED_UNREACHABLE, Cause::ConnectFailed { errno: None }),
+                    (DOCKLINE_FAILED_TIMEOUT, Cause::Timeout(Timeout::Connect)),
+                    (DOCKLINE_FAILED_OVERLOADED, Cause::OutOfResources { errno: None }),
                 ][n % 3];
                 let status = call!(dockline_conn_upstream_failed, c, number, ms);
                 assert_eq!(status, if wanted { DOCKLINE_OK } else { DOCKLINE_E_STATE });
@@ -196,11 +196,11 @@ impl Twins {
                 assert_eq!(call!(dockline_conn_feed_eof, c, c_side, ms), DOCKLINE_OK);
             }
             13 => {
-                rust.feed_error(side, now);
+                rust.feed_error(side, Cause::Reset { errno: None }, now);
                 assert_eq!(call!(dockline_conn_feed_error, c, c_side, ms), DOCKLINE_OK);
             }
             14 => {
-                rust.output_refused(side, now);
+                rust.output_refused(side, Cause::Reset { errno: None }, now);
                 assert_eq!(call!(dockline_conn_output_refused, c, c_side, ms), DOCKLINE_OK);
             }
             _ if n & 7 == 0 => {

@@ -5,18 +5,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockline::error::Side;
+use dockline::error::{Cause, Side, Timeout};
 use dockline::h1::ResponseHead;
 use dockline::limits::Limits;
-use dockline::proxy::conn::{
-    Client, ConnEvent, ExchangeEnd, ExchangeSummary, OUTPUT_BOUND, Reuse, UpstreamFailure,
-};
+use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeEnd, ExchangeSummary, OUTPUT_BOUND, Reuse};
 use dockline::proxy::{ConnConfig, ProxyConn, Reply};
 
 use crate::reader;
 use crate::script::{Answer, Ask, Dice, End, Truth};
 
 /// Most bytes of one read.
+/// How a connection fails here.
+const RESET: Cause = Cause::Reset { errno: Some(104) };
+
 const READ: usize = 16 * 1024;
 
 /// A connection to the daemon, for the time of one exchange.
@@ -272,12 +273,12 @@ impl World {
         match self.dice.below(4) {
             0 => {
                 (self.client_ended, self.client_lost) = (true, true);
-                self.conn().feed_error(Side::Downstream, now);
+                self.conn().feed_error(Side::Downstream, RESET, now);
                 self.settle();
             }
             1 => {
                 self.client_lost = true;
-                self.conn().output_refused(Side::Downstream, now);
+                self.conn().output_refused(Side::Downstream, RESET, now);
                 self.settle();
             }
             _ if self.conn().wants(Side::Downstream).read && !self.client_ended => self.client_ends(),
@@ -298,8 +299,11 @@ impl World {
         let now = self.now;
         match self.dice.below(25) {
             0 => {
-                let failures =
-                    [UpstreamFailure::Unreachable, UpstreamFailure::Timeout, UpstreamFailure::Overloaded];
+                let failures = [
+                    Cause::ConnectFailed { errno: None },
+                    Cause::Timeout(Timeout::Connect),
+                    Cause::OutOfResources { errno: None },
+                ];
                 let failure = self.dice.pick(&failures);
                 self.conn().upstream_failed(failure, now);
             }
@@ -359,7 +363,7 @@ impl World {
         } else {
             match daemon.answer.end {
                 Some(End::Eof) => conn.feed_eof(Side::Upstream, self.now),
-                Some(End::Reset) => conn.feed_error(Side::Upstream, self.now),
+                Some(End::Reset) => conn.feed_error(Side::Upstream, RESET, self.now),
                 None => return false,
             }
         }
@@ -370,7 +374,7 @@ impl World {
     fn daemon_refuses(&mut self) {
         if let Some(daemon) = &mut self.daemon {
             daemon.refuses = true;
-            self.conn.as_mut().unwrap().output_refused(Side::Upstream, self.now);
+            self.conn.as_mut().unwrap().output_refused(Side::Upstream, RESET, self.now);
             self.settle();
         }
     }
@@ -626,42 +630,42 @@ impl World {
             let body = got.as_ref().map(|got| got.body.clone()).unwrap_or_default();
             let truth = answer.as_ref().map(|answer| answer.truth);
             let what = format!("request {number}: {} {status:?}", summary.end.name());
-            match summary.end {
-                ExchangeEnd::Complete if summary.tunnel.is_some() => {
+            match summary.end.kind() {
+                EndKind::Complete if summary.tunnel.is_some() => {
                     let is_upgrade = status == Some(101);
                     assert!(is_upgrade || status == Some(200), "{what}");
                     assert!(is_last && self.client_got.ends_with(b"\r\n\r\n"), "{what}: the head goes alone");
                     return;
                 }
-                ExchangeEnd::Complete => {
+                EndKind::Complete => {
                     let answer = answer.as_ref().unwrap();
                     assert!(answer.truth == Truth::Whole && !gave_up, "{what}");
                     assert_eq!((status, is_whole), (Some(answer.status), true), "{what}");
                     assert!(body == answer.body, "{what}: {} of {}", body.len(), answer.body.len());
                 }
-                ExchangeEnd::Truncated => {
+                EndKind::Truncated => {
                     let answer = answer.as_ref().unwrap();
                     assert!(answer.truth == Truth::Cut || *gave_up, "{what}");
                     assert!(!is_whole && answer.body.starts_with(&body), "{what}: looks whole");
                 }
-                ExchangeEnd::BadResponse => {
+                EndKind::BadResponse => {
                     assert!(matches!(truth, Some(Truth::Refused | Truth::Cut)) || *gave_up, "{what}");
                     assert_eq!((status, is_whole), (Some(502), true), "{what}");
                 }
-                ExchangeEnd::Replied => assert_eq!((status, is_whole), (Some(403), true), "{what}"),
+                EndKind::Replied => assert_eq!((status, is_whole), (Some(403), true), "{what}"),
                 // It stopped within its answer.
-                ExchangeEnd::UpstreamTimeout if status != Some(504) => {
+                EndKind::UpstreamTimeout if status != Some(504) => {
                     let full = answer.as_ref().map(|answer| &answer.body[..]).unwrap_or_default();
                     assert!(!is_whole && full.starts_with(&body), "{what}: looks whole");
                 }
-                ExchangeEnd::Unreachable | ExchangeEnd::UpstreamTimeout => {
+                EndKind::Unreachable | EndKind::UpstreamTimeout => {
                     assert_eq!((status, is_whole), (summary.status, true), "{what}");
                 }
-                ExchangeEnd::BadRequest => {
+                EndKind::BadRequest => {
                     assert!(ask.is_malformed, "{what}");
                     assert!(is_last && (status == Some(400) || status.is_none()), "{what}");
                 }
-                ExchangeEnd::ClientAborted | ExchangeEnd::ClientTimeout | ExchangeEnd::Stopped => {
+                EndKind::ClientAborted | EndKind::ClientTimeout | EndKind::Stopped => {
                     assert!(is_last, "{what}");
                     let is_own = answer
                         .as_ref()
@@ -670,15 +674,14 @@ impl World {
                     assert!(is_own || full.starts_with(&body), "{what}");
                     assert!(!is_whole || is_own || body == full, "{what}: looks whole");
                 }
-                _ => panic!("{what}"),
             }
             assert!(
-                summary.end != ExchangeEnd::ClientTimeout || !self.is_prompt,
+                summary.end.kind() != EndKind::ClientTimeout || !self.is_prompt,
                 "{what}: the client was prompt"
             );
             let may_abort = self.client_lost || self.ended_within_request();
             assert!(
-                summary.end != ExchangeEnd::ClientAborted || may_abort,
+                summary.end.kind() != EndKind::ClientAborted || may_abort,
                 "{what}: the client did not leave"
             );
             assert!(summary.end != ExchangeEnd::Stopped || self.stopped, "{what}");

@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use dockline::error::Failure;
+
 use super::{Millis, Outcome, Record, cut};
 
 /// Writes a line, without its end. `null` stands for what is not known.
@@ -34,6 +36,19 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
             text(out, "close", *close);
         }
     }
+    write_failure(out, record.failure);
+    out.push(b'}');
+}
+
+fn write_failure(out: &mut Vec<u8>, failure: Option<Failure>) {
+    key(out, "failure");
+    let Some(Failure { side, phase, cause }) = failure else { return out.extend_from_slice(b"null") };
+    let _ = write!(out, "{{\"side\":\"{}\"", side.name());
+    text(out, "phase", Some(phase.name()));
+    text(out, "cause", Some(cause.name()));
+    number(out, "offset", cause.offset());
+    number(out, "errno", cause.errno());
+    number(out, "alert", cause.alert());
     out.push(b'}');
 }
 

@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use dockline::engine::{ClientInfo, Exchange, Tunnel};
-use dockline::error::Side;
+use dockline::engine::{ClientInfo, Exchange, Tunnel, Upstream};
+use dockline::error::{Failure, Side};
 use dockline::proxy::hijack::HijackKind;
 
 pub(crate) use json::write_string as write_json_string;
@@ -100,6 +100,7 @@ impl AccessLog {
                 time_to_head: exchange.time_to_head,
                 end: exchange.end.name(),
             },
+            failure: exchange.end.failure(),
         });
     }
 
@@ -122,6 +123,30 @@ impl AccessLog {
                 }),
                 close: tunnel.stats.close_reason.map(|reason| reason.name()),
             },
+            failure: tunnel.failure,
+        });
+    }
+
+    /// Logs a connection of a forwarding listener that did not become a tunnel.
+    pub(crate) fn forward_failed(
+        &self,
+        client: &ClientInfo,
+        upstream: &Upstream,
+        failure: Failure,
+        now: SystemTime,
+    ) {
+        self.log(&Record {
+            time: now,
+            client,
+            method: b"",
+            target: b"",
+            upstream: Some(&upstream.name),
+            kind: tunnel_kind_name(None),
+            bytes_up: 0,
+            bytes_down: 0,
+            duration: Duration::ZERO,
+            outcome: Outcome::TunnelEnd { first_closer: None, close: None },
+            failure: Some(failure),
         });
     }
 
@@ -159,6 +184,8 @@ struct Record<'a> {
     bytes_down: u64,
     duration: Duration,
     outcome: Outcome,
+    /// Why it ended before its time.
+    failure: Option<Failure>,
 }
 
 enum Outcome {

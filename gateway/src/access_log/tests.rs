@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, UNIX_EPOCH};
 
 use dockline::engine::{PeerAddr, Upstream};
+use dockline::error::{Cause, ParseError, PeerError, Phase, TlsFailure, TlsReason};
 use dockline::proxy::ExchangeEnd;
 use dockline::relay::{CloseReason, DirectionStats, RelayStats};
 use rustix::fs::OFlags;
@@ -121,12 +122,33 @@ fn log_samples(log: &AccessLog) {
         target: b"/exec/1/start",
         upstream: &upstream,
         kind: Some(HijackKind::Upgrade),
+        failure: None,
         stats,
         duration: Duration::from_millis(61_000),
     };
     log.tunnel(&tunnel, now());
     let stats = RelayStats { first_closer: None, close_reason: Some(CloseReason::Drain), ..tunnel.stats };
-    log.tunnel(&Tunnel { method: b"", target: b"", kind: None, stats, ..tunnel }, now());
+    let drained = Failure::new(Side::Upstream, Phase::Tunnel, Cause::Drained);
+    let drained = Tunnel { method: b"", target: b"", kind: None, stats, failure: Some(drained), ..tunnel };
+    log.tunnel(&drained, now());
+    log_failures(log, &named, &upstream);
+}
+
+fn log_failures(log: &AccessLog, client: &ClientInfo, upstream: &Upstream) {
+    let failed = |side, phase, cause| ExchangeEnd::Failed(Failure::new(side, phase, cause));
+    let bare_lf = Cause::Parse(ParseError { fault: PeerError::BareLf.into(), at: 17 });
+    let malformed = Exchange {
+        status: Some(502),
+        end: failed(Side::Upstream, Phase::ResponseHead, bare_lf),
+        ..exchange(client, Some(upstream), b"/info")
+    };
+    log.exchange(&malformed, now());
+    let reset = Cause::Reset { errno: Some(104) };
+    let end = failed(Side::Downstream, Phase::ResponseBody, reset);
+    log.exchange(&Exchange { status: Some(200), end, ..malformed }, now());
+    let tls = TlsFailure { reason: TlsReason::UnknownIssuer, alert: Some(48) };
+    let failure = Failure::new(Side::Upstream, Phase::Connect, Cause::Tls(tls));
+    log.forward_failed(client, upstream, failure, now());
 }
 
 #[test]
@@ -136,7 +158,10 @@ fn text_lines() {
         r#"192.0.2.7:51514 - - [2026-11-21T07:32:56.042Z] "- -" - listener=main upstream=- kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=- reused=false end=complete"#,
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "POST /exec/1/start" 101 listener=main upstream=docker kind=upgrade bytes_up=0 bytes_down=0 dur_ms=12.345 ttfb_ms=9.001 reused=true end=complete"#,
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "POST /exec/1/start" - listener=main upstream=docker kind=upgrade bytes_up=10 bytes_down=3000 dur_ms=61000.000 first_closer=client close=eof"#,
-        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "- -" - listener=main upstream=docker kind=forward bytes_up=10 bytes_down=3000 dur_ms=61000.000 first_closer=- close=drain"#,
+        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "- -" - listener=main upstream=docker kind=forward bytes_up=10 bytes_down=3000 dur_ms=61000.000 first_closer=- close=drain side=proxy phase=tunnel cause=drained"#,
+        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "GET /info" 502 listener=main upstream=docker kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=9.001 reused=true end=bad-response side=daemon phase=response-head cause=bare-lf offset=17"#,
+        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "GET /info" 200 listener=main upstream=docker kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=9.001 reused=true end=client-aborted side=client phase=response-body cause=reset errno=104"#,
+        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "- -" - listener=main upstream=docker kind=forward bytes_up=0 bytes_down=0 dur_ms=0.000 first_closer=- close=- side=daemon phase=connect cause=tls-unknown-issuer alert=48"#,
     ];
     assert_eq!(lines_of(LogFormat::Text, "samples", log_samples), expected);
 }
@@ -144,11 +169,14 @@ fn text_lines() {
 #[test]
 fn json_lines() {
     let expected = [
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"GET","path":"/v1.41/containers/json?all=1","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete"}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":null,"method":null,"path":null,"status":null,"upstream":null,"reused":false,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":null,"end":"complete"}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"POST","path":"/exec/1/start","status":101,"upstream":"docker","reused":true,"kind":"upgrade","bytes_up":0,"bytes_down":0,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete"}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"POST","path":"/exec/1/start","upstream":"docker","kind":"upgrade","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":"client","close":"eof"}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":null,"close":"drain"}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"GET","path":"/v1.41/containers/json?all=1","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":null,"method":null,"path":null,"status":null,"upstream":null,"reused":false,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":null,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"POST","path":"/exec/1/start","status":101,"upstream":"docker","reused":true,"kind":"upgrade","bytes_up":0,"bytes_down":0,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"POST","path":"/exec/1/start","upstream":"docker","kind":"upgrade","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":"client","close":"eof","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":null,"close":"drain","failure":{"side":"proxy","phase":"tunnel","cause":"drained","offset":null,"errno":null,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"GET","path":"/info","status":502,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"bad-response","failure":{"side":"daemon","phase":"response-head","cause":"bare-lf","offset":17,"errno":null,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":"GET","path":"/info","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"client-aborted","failure":{"side":"client","phase":"response-body","cause":"reset","offset":null,"errno":104,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":0,"bytes_down":0,"dur_ms":0.000,"first_closer":null,"close":null,"failure":{"side":"daemon","phase":"connect","cause":"tls-unknown-issuer","offset":null,"errno":null,"alert":48}}"#,
     ];
     assert_eq!(lines_of(LogFormat::Json, "samples", log_samples), expected);
 }
@@ -218,7 +246,7 @@ fn hop_log_injection_json() {
             assert_eq!(object[key].as_str(), Some(&*expected), "{key}");
         }
         assert_eq!(object["status"], 200);
-        assert_eq!(object.as_object().unwrap().len(), 15);
+        assert_eq!(object.as_object().unwrap().len(), 16);
     }
 }
 
@@ -282,7 +310,7 @@ fn flt_log_enospc() {
     let dropped = log.dropped();
     log_samples(&log);
     drop(log);
-    assert_eq!(dropped.load(Ordering::Relaxed), 5);
+    assert_eq!(dropped.load(Ordering::Relaxed), 8);
 }
 
 fn fifo(dir: &TempDir) -> PathBuf {
@@ -367,5 +395,5 @@ fn a_directory_is_no_log() {
     assert!(log.reopen().is_err());
     log_samples(&log);
     drop(log);
-    assert_eq!(lines(&renamed).len(), 5);
+    assert_eq!(lines(&renamed).len(), 8);
 }

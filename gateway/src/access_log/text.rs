@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use dockline::error::Failure;
+
 use super::{Millis, Outcome, Record, cut};
 
 /// Writes a line, without its end. Its strings are visible ASCII; `-` stands for what is not known.
@@ -39,6 +41,13 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
             let (first_closer, close) = (first_closer.unwrap_or("-"), close.unwrap_or("-"));
             let _ = write!(out, " first_closer={first_closer} close={close}");
         }
+    }
+    if let Some(Failure { side, phase, cause }) = record.failure {
+        let _ = write!(out, " side={} phase={} cause={}", side.name(), phase.name(), cause.name());
+        // Each only where there is one.
+        let _ = cause.offset().map_or(Ok(()), |offset| write!(out, " offset={offset}"));
+        let _ = cause.errno().map_or(Ok(()), |errno| write!(out, " errno={errno}"));
+        let _ = cause.alert().map_or(Ok(()), |alert| write!(out, " alert={alert}"));
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dockline::engine::{Exchange, Handle, Stats, Tunnel};
+use dockline::error::Failure;
 
 use crate::access_log::tunnel_kind_name;
 use crate::series::Series;
@@ -34,6 +35,7 @@ pub(crate) struct Metrics {
     listeners: Series<Arc<str>, Requests>,
     tunnels: Series<(&'static str, &'static str), AtomicU64>,
     tunnel_duration: Histogram,
+    failures: Series<(&'static str, &'static str, &'static str), AtomicU64>,
     handles: Mutex<Vec<Handle>>,
     access_log_dropped: OnceLock<Arc<AtomicU64>>,
     reload_ok: AtomicBool,
@@ -60,6 +62,7 @@ impl Metrics {
             listeners: Series::default(),
             tunnels: Series::default(),
             tunnel_duration: Histogram::new(TUNNEL_SECONDS),
+            failures: Series::default(),
             handles: Mutex::default(),
             access_log_dropped: OnceLock::new(),
             reload_ok: AtomicBool::new(false),
@@ -93,6 +96,9 @@ impl Metrics {
         let class = usize::from(exchange.status.unwrap_or(0) / 100);
         requests.codes[if class < CODES.len() { class } else { 0 }].fetch_add(1, Ordering::Relaxed);
         requests.duration.observe(exchange.duration);
+        if let Some(failure) = exchange.end.failure() {
+            self.failure(&failure);
+        }
     }
 
     /// Counts a tunnel that ended.
@@ -100,6 +106,15 @@ impl Metrics {
         let close = tunnel.stats.close_reason.map_or("none", |reason| reason.name());
         self.tunnels.get(&(tunnel_kind_name(tunnel.kind), close)).fetch_add(1, Ordering::Relaxed);
         self.tunnel_duration.observe(tunnel.duration);
+        if let Some(failure) = &tunnel.failure {
+            self.failure(failure);
+        }
+    }
+
+    /// Counts a failure: of an exchange, a handshake, a forwarded connection or a tunnel.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let labels = (failure.phase.name(), failure.side.name(), failure.cause.name());
+        self.failures.get(&labels).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Everything, in the text format.
@@ -110,6 +125,7 @@ impl Metrics {
         out.sample("dockline_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.collect_requests(&mut out);
         self.collect_tunnels(&mut out);
+        self.collect_failures(&mut out);
         collect_stats(&mut out, &stats);
         self.collect_config(&mut out);
         process::collect(&mut out);
@@ -140,6 +156,15 @@ impl Metrics {
         let name = "dockline_tunnel_duration_seconds";
         out.family(name, MetricType::Histogram, "How long tunnels that ended were open.");
         self.tunnel_duration.encode(out, name, &[]);
+    }
+
+    fn collect_failures(&self, out: &mut Encoder) {
+        let name = "dockline_failures_total";
+        out.family(name, MetricType::Counter, "What ended before its time, by whose fault it was and why.");
+        for ((phase, side, cause), count) in self.failures.iter() {
+            let labels = [("phase", *phase), ("side", *side), ("cause", *cause)];
+            out.sample(name, &labels, count.load(Ordering::Relaxed));
+        }
     }
 
     fn collect_config(&self, out: &mut Encoder) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dockline::engine::{ClientInfo, PeerAddr, Upstream};
-use dockline::error::Side;
+use dockline::error::{Cause, Phase, Side, Timeout};
 use dockline::proxy::ExchangeEnd;
 use dockline::proxy::hijack::HijackKind;
 use dockline::relay::{CloseReason, RelayStats};
@@ -88,7 +88,12 @@ fn every_name_is_there_from_the_start() {
     ] {
         assert!(samples.contains_key(name), "{name}");
     }
-    for name in ["dockline_requests_total", "dockline_tunnels_total", "dockline_request_duration_seconds"] {
+    for name in [
+        "dockline_requests_total",
+        "dockline_tunnels_total",
+        "dockline_failures_total",
+        "dockline_request_duration_seconds",
+    ] {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
     }
 }
@@ -147,6 +152,7 @@ fn tunnels_are_counted_by_kind_and_reason() {
         upstream: &upstream,
         kind,
         stats: RelayStats { close_reason, ..stats },
+        failure: None,
         duration: Duration::from_secs(5),
     };
     metrics.tunnel(&tunnel(Some(HijackKind::RawStream), Some(CloseReason::Eof)));
@@ -158,6 +164,31 @@ fn tunnels_are_counted_by_kind_and_reason() {
     assert_eq!(samples[r#"dockline_tunnel_duration_seconds_bucket{le="1"}"#], 0.0);
     assert_eq!(samples[r#"dockline_tunnel_duration_seconds_bucket{le="10"}"#], 3.0);
     assert_eq!(samples["dockline_tunnel_duration_seconds_sum"], 15.0);
+}
+
+#[test]
+fn failures_are_counted_by_side_and_cause() {
+    let (metrics, client) = (Metrics::new(), client("one"));
+    let reset = |errno| {
+        let failure = Failure::new(Side::Upstream, Phase::ResponseBody, Cause::Reset { errno });
+        Exchange { end: ExchangeEnd::Failed(failure), ..exchange(&client, Some(200), 1) }
+    };
+    metrics.exchange(&reset(None));
+    metrics.exchange(&reset(Some(104)));
+    let expired = Cause::Timeout(Timeout::Handshake);
+    metrics.failure(&Failure::new(Side::Downstream, Phase::Handshake, expired));
+    metrics.exchange(&exchange(&client, Some(500), 1));
+    let samples = parse(&metrics.render());
+    let failures: Vec<_> =
+        samples.iter().filter(|(name, _)| name.starts_with("dockline_failures_total")).collect();
+    let name = |labels: &str| format!("dockline_failures_total{{{labels}}}");
+    assert_eq!(
+        failures,
+        [
+            (&name(r#"phase="handshake",side="client",cause="handshake-timeout""#), &1.0),
+            (&name(r#"phase="response-body",side="daemon",cause="reset""#), &2.0),
+        ]
+    );
 }
 
 #[test]

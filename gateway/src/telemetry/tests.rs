@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use dockline::engine::{ClientInfo, PeerAddr, Upstream};
+use dockline::error::{Failure, Phase, TlsFailure, TlsReason};
 use dockline::proxy::ExchangeEnd;
 use dockline::untrusted::Untrusted;
 
@@ -38,6 +39,9 @@ fn exchange<'a>(client: &'a ClientInfo, upstream: &'a Upstream, status: Option<u
 fn events_in_words() {
     let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
     let refused = io::Error::from_raw_os_error(111);
+    let connect = Failure::new(Side::Upstream, Phase::Connect, Cause::ConnectFailed { errno: Some(111) });
+    let tls = TlsFailure { reason: TlsReason::UnknownIssuer, alert: Some(48) };
+    let unknown_issuer = Failure::new(Side::Downstream, Phase::Handshake, Cause::Tls(tls));
     let full = io::Error::from_raw_os_error(24);
     let not_a_socket = io::Error::from_raw_os_error(88);
     let cases = [
@@ -58,14 +62,28 @@ fn events_in_words() {
             "as many connections as may be open (320); new ones wait until some end",
         ),
         (
-            Event::HandshakeFailed { client: &client, reason: Untrusted::new("no \"x\"\r\n\u{202e}") },
+            Event::HandshakeFailed {
+                client: &client,
+                failure: unknown_issuer,
+                reason: Untrusted::new("no \"x\"\r\n\u{202e}"),
+            },
             Level::Info,
-            r#"listener main: TLS handshake with 192.0.2.7:51514 failed: no "x"\r\n\u{202e}"#,
+            r#"listener main: TLS handshake with 192.0.2.7:51514 failed: no "x"\r\n\u{202e}; cause=tls-unknown-issuer alert=48"#,
         ),
         (
-            Event::ConnectFailed { upstream: &upstream, address: "tcp://192.0.2.1:2375", error: &refused },
+            Event::ConnectFailed {
+                upstream: &upstream,
+                address: "tcp://192.0.2.1:2375",
+                failure: connect,
+                error: &refused,
+            },
             Level::Warn,
-            "upstream docker: cannot connect to tcp://192.0.2.1:2375: Connection refused (os error 111)",
+            "upstream docker: cannot connect to tcp://192.0.2.1:2375: Connection refused (os error 111); cause=connect-failed",
+        ),
+        (
+            Event::ForwardFailed { client: &client, upstream: &upstream, failure: connect },
+            Level::Info,
+            "listener main: no tunnel from 192.0.2.7:51514 to docker: connect(2) failed (errno 111); cause=connect-failed",
         ),
         (
             Event::Relay(&drive::Event::UpstreamRefused(&refused)),
@@ -113,7 +131,8 @@ fn health_follows_the_upstream() {
     health.set_ready(true);
     health.set_upstreams(vec![Arc::clone(&upstream)]);
     let error = io::ErrorKind::ConnectionRefused.into();
-    telemetry.event(&Event::ConnectFailed { upstream: &upstream, address: "x", error: &error });
+    let failure = Failure::new(Side::Upstream, Phase::Connect, Cause::ConnectFailed { errno: None });
+    telemetry.event(&Event::ConnectFailed { upstream: &upstream, address: "x", failure, error: &error });
     assert!(!health.report().is_ready());
     for status in [None, Some(502), Some(503), Some(504)] {
         telemetry.exchange(&exchange(&client, &upstream, status));

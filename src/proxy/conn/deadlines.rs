@@ -13,17 +13,16 @@
 use std::time::{Duration, Instant};
 
 use super::exchange::{Exchange, RequestHalf, ResponseHalf};
-use super::outcome::ExchangeEnd;
 use super::{OUTPUT_BOUND, ProxyConn, Stage};
-use crate::proxy::reply::Reply;
+use crate::error::{Cause, Failure, Phase, Side, Timeout};
 
 /// What a deadline is about.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
     KeepAlive,
     Head { started: Instant },
-    Client,
-    Upstream,
+    Client(Timeout),
+    Upstream(Timeout),
     StreamIdle,
     Closing { reset: bool },
 }
@@ -43,31 +42,27 @@ impl ProxyConn {
             Deadline::KeepAlive => self.close(false),
             Deadline::Closing { reset } => self.close(reset),
             Deadline::Head { started } => {
-                let message = "the request head took too long";
-                self.refuse_request(None, 408, message, ExchangeEnd::ClientTimeout, started, now);
+                self.refuse_head(None, Cause::Timeout(Timeout::RequestHead), started, now);
             }
-            Deadline::Client => self.client_timed_out(now),
-            Deadline::Upstream => self.upstream_timed_out(now),
-            // Whoever would have had to go on: a request that is not whole has waited for its client.
-            Deadline::StreamIdle if self.is_client_behind() => self.client_timed_out(now),
-            Deadline::StreamIdle => self.upstream_timed_out(now),
+            Deadline::Client(timeout) => self.client_timed_out(timeout, now),
+            Deadline::Upstream(timeout) => self.upstream_fails(Cause::Timeout(timeout), now),
+            // The side that was to continue: a request that is not whole has waited for its client.
+            Deadline::StreamIdle if self.is_client_behind() => {
+                self.client_timed_out(Timeout::StreamIdle, now);
+            }
+            Deadline::StreamIdle => self.upstream_fails(Cause::Timeout(Timeout::StreamIdle), now),
         }
         self.settle(now);
     }
 
-    fn client_timed_out(&mut self, now: Instant) {
+    fn client_timed_out(&mut self, timeout: Timeout, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        let cause = Cause::Timeout(timeout);
         if exchange.has_begun_answer() || !self.down.out.is_empty() {
-            self.abandon(ExchangeEnd::ClientTimeout, now);
+            self.abandon_because(Side::Downstream, cause, now);
         } else {
-            let reply = Reply::error(408, "the request body took too long");
-            self.reply(&reply, ExchangeEnd::ClientTimeout, now);
+            self.fail(Failure::new(Side::Downstream, Phase::RequestBody, cause), now);
         }
-    }
-
-    fn upstream_timed_out(&mut self, now: Instant) {
-        let reply = Reply::error(504, "the Docker daemon did not answer in time");
-        self.reply(&reply, ExchangeEnd::UpstreamTimeout, now);
     }
 
     /// A clock that nothing waits by stands still: whatever begins to wait in this call has all of its time.
@@ -140,34 +135,39 @@ impl ProxyConn {
                 let idle = limits.stream_idle.filter(|_| is_stream);
                 let idle = idle.and_then(|time| after(exchange.moved_at, time, Deadline::StreamIdle));
                 let client = self.client_waits_since(exchange);
-                let client = client.and_then(|since| after(since, limits.body_progress, Deadline::Client));
-                let upstream = limits
-                    .response_time
-                    .filter(|_| !is_stream)
-                    .and_then(|time| after(self.upstream_waits_since(exchange)?, time, Deadline::Upstream));
+                let client = client
+                    .and_then(|(since, what)| after(since, limits.body_progress, Deadline::Client(what)));
+                let upstream = limits.response_time.filter(|_| !is_stream).and_then(|time| {
+                    let (since, what) = self.upstream_waits_since(exchange)?;
+                    after(since, time, Deadline::Upstream(what))
+                });
                 [idle, client, upstream].into_iter().flatten().min_by_key(|(at, _)| *at)
             }
             Stage::Tunnel | Stage::Closed => None,
         }
     }
-    /// Since when the client is to go on, if it has to.
-    fn client_waits_since(&self, exchange: &Exchange) -> Option<Instant> {
-        let from_client = self.awaits_body().then_some(self.down.received);
+
+    /// Returns since when the client is to go on, and with what, if it is its turn.
+    fn client_waits_since(&self, exchange: &Exchange) -> Option<(Instant, Timeout)> {
+        let from_client = self.awaits_body().then_some((self.down.received, Timeout::RequestBody));
         if exchange.may_be_silent() {
             return from_client.filter(|_| !exchange.plan.body_may_pause || exchange.awaits_continue());
         }
-        let to_client = self.down.is_behind().then_some(self.down.sent);
-        from_client.into_iter().chain(to_client).min()
+        let to_client = self.down.is_behind().then_some((self.down.sent, Timeout::ResponseDelivery));
+        from_client.into_iter().chain(to_client).min_by_key(|(since, _)| *since)
     }
 
-    /// Since when the upstream is to go on.
-    fn upstream_waits_since(&self, exchange: &Exchange) -> Option<Instant> {
+    /// Returns since when the upstream is to go on, and with what, if it is its turn.
+    fn upstream_waits_since(&self, exchange: &Exchange) -> Option<(Instant, Timeout)> {
         match exchange.response {
             ResponseHalf::Head { .. } => {
-                let to_upstream = self.up.is_behind().then_some(self.up.sent);
-                exchange.asked_at.into_iter().chain(to_upstream).min()
+                let to_upstream = self.up.is_behind().then_some((self.up.sent, Timeout::RequestDelivery));
+                let asked = exchange.asked_at.map(|at| (at, Timeout::ResponseHead));
+                to_upstream.into_iter().chain(asked).min_by_key(|(since, _)| *since)
             }
-            ResponseHalf::Body { .. } => self.awaits_answer().then_some(self.up.received),
+            ResponseHalf::Body { .. } => {
+                self.awaits_answer().then_some((self.up.received, Timeout::ResponseBody))
+            }
             ResponseHalf::Unasked | ResponseHalf::Ended => None,
         }
     }

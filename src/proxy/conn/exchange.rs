@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
-use crate::error::{Fault, LimitError};
+use crate::error::{Cause, Failure, LimitError, ParseError, Phase, Side};
 use crate::h1::{
     BodyFraming, BodyReader, BodyWriter, Fields, RequestHead, ResponseHead, ResponseHeadReader, StatusCode,
-    Version, request_framing,
+    Version, locate, request_framing,
 };
 use crate::proxy::config::ConnConfig;
 use crate::proxy::conn::hop::check_connection_options;
@@ -77,6 +77,8 @@ pub(super) struct Exchange {
     pub(super) half_closed: bool,
     pub(super) tunnel: Option<HijackKind>,
     pub(super) end: ExchangeEnd,
+    /// Whether the response was written here.
+    pub(super) own_reply: bool,
     pub(super) status: Option<u16>,
     pub(super) bytes_up: u64,
     pub(super) bytes_down: u64,
@@ -87,12 +89,6 @@ pub(super) struct Exchange {
     pub(super) head_at: Option<Instant>,
 }
 
-/// Why a request is answered here at once.
-pub(super) enum Refused {
-    Fault(Fault),
-    Plan(u16),
-}
-
 impl Exchange {
     /// Looks at a request. An error comes with the head, for the log.
     pub(super) fn new(
@@ -100,16 +96,16 @@ impl Exchange {
         config: &ConnConfig,
         started: Instant,
         now: Instant,
-    ) -> Result<Box<Self>, Box<(Refused, RequestHead)>> {
+    ) -> Result<Box<Self>, Box<(Cause, RequestHead)>> {
         let framing = match check_connection_options(&head.fields, config.limits.fields)
             .and_then(|()| request_framing(head.version, &head.fields))
         {
             Ok(framing) => framing,
-            Err(error) => return Err(Box::new((Refused::Fault(error.into()), head))),
+            Err(error) => return Err(Box::new((Cause::Parse(locate(error, &head.fields)), head))),
         };
         let plan = with_facts(&head, config, plan);
-        if let Some(refusal) = plan.refusal {
-            return Err(Box::new((Refused::Plan(refusal.status()), head)));
+        if plan.refusal.is_some() {
+            return Err(Box::new((Cause::MethodNotOffered, head)));
         }
         let is_switch = plan.kind == RequestKind::Switch;
         // What follows was meant for a tunnel, even where it comes after the answer that there is none: the client cannot
@@ -119,7 +115,10 @@ impl Exchange {
             None => RequestHalf::Received,
             Some(reader) if is_switch => {
                 if matches!(framing, BodyFraming::Length(length) if length > config.limits.held as u64) {
-                    return Err(Box::new((Refused::Fault(LimitError::Held.into()), head)));
+                    let line = head.fields.named("Content-Length").next();
+                    let at = line.map_or(0, |line| head.fields.position(line)) as u64;
+                    let error = ParseError { fault: LimitError::Held.into(), at };
+                    return Err(Box::new((Cause::Parse(error), head)));
                 }
                 RequestHalf::Gathering { reader, body: Vec::new() }
             }
@@ -150,6 +149,7 @@ impl Exchange {
             half_closed: false,
             tunnel: None,
             end: ExchangeEnd::Complete,
+            own_reply: false,
             status: None,
             bytes_up: 0,
             bytes_down: 0,
@@ -223,6 +223,26 @@ impl Exchange {
         matches!(self.request, RequestHalf::Received)
     }
 
+    /// Returns what is going on, for the client: what it is sending, or waiting for.
+    pub(super) fn client_phase(&self) -> Phase {
+        match (&self.request, &self.response) {
+            (RequestHalf::Gathering { .. } | RequestHalf::Streaming { .. }, _) => Phase::RequestBody,
+            (_, ResponseHalf::Unasked) => Phase::Connect,
+            (_, ResponseHalf::Head { .. }) => Phase::ResponseHead,
+            (_, ResponseHalf::Body { .. } | ResponseHalf::Ended) => Phase::ResponseBody,
+        }
+    }
+
+    /// Returns a failure of the upstream in what it is doing.
+    pub(super) fn upstream_failure(&self, cause: Cause) -> Failure {
+        let phase = match self.response {
+            ResponseHalf::Unasked => Phase::Connect,
+            ResponseHalf::Head { .. } => Phase::ResponseHead,
+            ResponseHalf::Body { .. } | ResponseHalf::Ended => Phase::ResponseBody,
+        };
+        Failure::new(Side::Upstream, phase, cause)
+    }
+
     /// Whether the upstream's connection may serve another request. `sent`: it has got the whole request;
     /// `clean`: it sent nothing behind its answer.
     pub(super) fn reuse(&self, sent: bool, clean: bool) -> Reuse {
@@ -244,6 +264,7 @@ impl Exchange {
             request: Some(self.head),
             status: self.status,
             end: self.end,
+            own_reply: self.own_reply,
             tunnel: self.tunnel,
             bytes_up: self.bytes_up,
             bytes_down: self.bytes_down,

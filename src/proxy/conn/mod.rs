@@ -29,6 +29,7 @@
 mod buffer;
 mod deadlines;
 mod exchange;
+mod failure;
 mod hop;
 mod outcome;
 mod stages;
@@ -47,11 +48,11 @@ use self::hop::Persistence;
 use super::config::ConnConfig;
 use super::hijack::HijackKind;
 use super::reply::{Reply, reason_phrase};
-use crate::error::Side;
+use crate::error::{Cause, Failure, Phase, Side};
 use crate::h1::{BodyFraming, BodyWriter, HeadWriter, RequestHead, RequestHeadReader, Version};
 
 pub use self::hop::Client;
-pub use self::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse, UpstreamFailure};
+pub use self::outcome::{EndKind, ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
 
 /// Bytes that may wait for a slow receiver, or for an upstream, before their source is no longer read. What one read
 /// brought may come on top, and one head.
@@ -214,18 +215,19 @@ impl ProxyConn {
         self.port_mut(side).ended = true;
         match side {
             Side::Downstream => self.client_ended(now),
-            Side::Upstream => self.upstream_ended(true, now),
+            Side::Upstream => self.upstream_ended(None, now),
         }
         self.settle(now);
     }
 
-    /// The connection of a side failed: a reset, or the end of the upstream's TLS stream without its close_notify.
-    pub fn feed_error(&mut self, side: Side, now: Instant) {
+    /// The connection of a side failed: a reset ([`Cause::of_io`]), or the end of the upstream's TLS stream without its
+    /// close_notify ([`Cause::TlsTruncated`]).
+    pub fn feed_error(&mut self, side: Side, cause: Cause, now: Instant) {
         self.restart_clocks(now);
         self.port_mut(side).ended = true;
         match side {
-            Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
-            Side::Upstream => self.upstream_ended(false, now),
+            Side::Downstream => self.client_lost(cause, now),
+            Side::Upstream => self.upstream_ended(Some(cause), now),
         }
         self.settle(now);
     }
@@ -241,10 +243,10 @@ impl ProxyConn {
     }
 
     /// A side will never take another byte. What the upstream has still to say is worth waiting for.
-    pub fn output_refused(&mut self, side: Side, now: Instant) {
+    pub fn output_refused(&mut self, side: Side, cause: Cause, now: Instant) {
         self.restart_clocks(now);
         match side {
-            Side::Downstream => self.abandon(ExchangeEnd::ClientAborted, now),
+            Side::Downstream => self.client_lost(cause, now),
             Side::Upstream => {
                 self.up.out.clear();
                 self.up.offered = 0;
@@ -328,20 +330,11 @@ impl ProxyConn {
         self.settle(now);
     }
 
-    /// There is no connection for the request. Ignored when none is needed.
-    pub fn upstream_failed(&mut self, failure: UpstreamFailure, now: Instant) {
-        let (status, end, message) = match failure {
-            UpstreamFailure::Unreachable => {
-                (502, ExchangeEnd::Unreachable, "cannot connect to the Docker daemon")
-            }
-            UpstreamFailure::Timeout => {
-                (504, ExchangeEnd::UpstreamTimeout, "the Docker daemon did not accept a connection in time")
-            }
-            UpstreamFailure::Overloaded => {
-                (503, ExchangeEnd::Unreachable, "the proxy is out of connections; try again")
-            }
-        };
-        self.reply_instead(&Reply::error(status, message), end, now);
+    /// There is no connection for the request. Ignored when none is needed. The client gets 503 if the cause is
+    /// [`Cause::OutOfResources`], 504 for a timeout, and else 502.
+    pub fn upstream_failed(&mut self, cause: Cause, now: Instant) {
+        let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
+        self.reply_instead(&failure::reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
     /// Answers the request here. Ignored when no upstream is needed.

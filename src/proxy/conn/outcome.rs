@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
-//! What there is to tell of an exchange, and of the connections that served it.
+//! How an exchange ended, and what becomes of the connection that served it.
 
 use std::time::Duration;
 
+use crate::error::{Cause, FailedSide, Failure, Phase};
 use crate::h1::RequestHead;
 use crate::proxy::hijack::HijackKind;
 
@@ -10,32 +11,45 @@ use crate::proxy::hijack::HijackKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExchangeEnd {
-    /// The answer was delivered whole, or the tunnel was opened.
+    /// The response was delivered whole, or the tunnel was opened.
     Complete,
-    /// It was answered here, as the host's router said.
+    /// The proxy itself responded, as the host's router said.
     Replied,
-    /// The request could not be accepted: malformed, over a limit, or refused.
+    /// The host ended it.
+    Stopped,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// The class of an [`ExchangeEnd`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndKind {
+    /// [`ExchangeEnd::Complete`].
+    Complete,
+    /// [`ExchangeEnd::Replied`].
+    Replied,
+    /// The request could not be accepted: malformed, over a limit, or not offered.
     BadRequest,
-    /// The client took too long with its request, or with taking the answer.
+    /// The client took too long with its request, or with accepting the response.
     ClientTimeout,
     /// The client left.
     ClientAborted,
     /// The upstream could not be reached.
     Unreachable,
-    /// The upstream's answer was malformed, or it ended or failed before one.
+    /// The upstream's response was malformed, or its connection ended or failed before one.
     BadResponse,
-    /// The upstream took too long to answer, or to take the request.
+    /// The upstream took too long to respond, or to accept the request.
     UpstreamTimeout,
-    /// The upstream's answer was cut; the client saw that.
+    /// The upstream's response was cut; the client saw that.
     Truncated,
-    /// The host ended it.
+    /// [`ExchangeEnd::Stopped`].
     Stopped,
 }
 
-impl ExchangeEnd {
+impl EndKind {
     /// The word that logs use; stable.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::Replied => "replied",
@@ -47,6 +61,43 @@ impl ExchangeEnd {
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Truncated => "truncated",
             Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl ExchangeEnd {
+    /// The word of its class that logs use; stable.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// Its class.
+    #[must_use]
+    pub fn kind(self) -> EndKind {
+        let Failure { side, phase, cause } = match self {
+            Self::Complete => return EndKind::Complete,
+            Self::Replied => return EndKind::Replied,
+            Self::Stopped => return EndKind::Stopped,
+            Self::Failed(failure) => failure,
+        };
+        match (side, cause, phase) {
+            (FailedSide::Downstream, Cause::Timeout(_), _) => EndKind::ClientTimeout,
+            (FailedSide::Downstream, Cause::Parse(_) | Cause::MethodNotOffered, _) => EndKind::BadRequest,
+            (FailedSide::Downstream, ..) => EndKind::ClientAborted,
+            (_, Cause::Timeout(_), _) => EndKind::UpstreamTimeout,
+            (_, _, Phase::Connect) => EndKind::Unreachable,
+            (_, _, Phase::ResponseBody) => EndKind::Truncated,
+            _ => EndKind::BadResponse,
+        }
+    }
+
+    /// Why it failed, if it did.
+    #[must_use]
+    pub fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Complete | Self::Replied | Self::Stopped => None,
         }
     }
 }
@@ -80,17 +131,6 @@ pub enum NoReuse {
     Abandoned,
 }
 
-/// Why an upstream could not serve, as its owner found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UpstreamFailure {
-    /// No connection could be made: answered with 502.
-    Unreachable,
-    /// The attempt took too long: 504.
-    Timeout,
-    /// There is no descriptor or memory for one more connection: 503.
-    Overloaded,
-}
-
 /// An exchange that is over.
 #[derive(Debug)]
 pub struct ExchangeSummary {
@@ -100,6 +140,8 @@ pub struct ExchangeSummary {
     pub status: Option<u16>,
     /// How it ended.
     pub end: ExchangeEnd,
+    /// Whether the proxy wrote the response itself.
+    pub own_reply: bool,
     /// How it became a tunnel.
     pub tunnel: Option<HijackKind>,
     /// Body bytes from the client.

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::buffer::Buffer;
-use super::exchange::{Exchange, Link, Refused, RequestHalf};
+use super::exchange::{Exchange, Link, RequestHalf};
+use super::failure::reply_to;
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
-use crate::error::{ParseError, Side};
+use crate::error::{Cause, Failure, LimitError, ParseError, Phase, Side};
 use crate::h1::{BodyFraming, BodyWriter, Moved, RequestHead};
-use crate::proxy::reply::Reply;
 
 impl Stage {
     pub(super) fn idle(now: Instant) -> Self {
@@ -59,7 +59,7 @@ impl ProxyConn {
                         Some(n)
                     }
                     Err(error) => {
-                        self.refuse_head(error, started, now);
+                        self.refuse_head(None, Cause::Parse(error), started, now);
                         Some(bytes.len())
                     }
                 }
@@ -78,7 +78,8 @@ impl ProxyConn {
                     RequestHalf::Gathering { reader, body } => {
                         let moved = reader.pump(bytes, BodyWriter::Raw, body);
                         if body.len() > limits.held {
-                            self.refuse(&Reply::error(413, "the request body is too long"), now);
+                            let (fault, at) = (LimitError::Held.into(), limits.held as u64);
+                            self.refuse_body(ParseError { fault, at }, now);
                             return Some(bytes.len());
                         }
                         moved
@@ -109,8 +110,7 @@ impl ProxyConn {
                 Some(taken)
             }
             Err(error) => {
-                let status = error.status_hint(Side::Downstream);
-                self.refuse(&Reply::error(status, &error.fault.to_string()), now);
+                self.refuse_body(error, now);
                 Some(len)
             }
         }
@@ -135,12 +135,8 @@ impl ProxyConn {
                 }
             }
             Err(refusal) => {
-                let (refused, head) = *refusal;
-                let (status, message) = match refused {
-                    Refused::Fault(fault) => (fault.status_hint(Side::Downstream), fault.to_string()),
-                    Refused::Plan(status) => (status, String::from("the method is not offered here")),
-                };
-                self.refuse_request(Some(head), status, &message, ExchangeEnd::BadRequest, started, now);
+                let (cause, head) = *refusal;
+                self.refuse_head(Some(head), cause, started, now);
             }
         }
     }
@@ -151,28 +147,24 @@ impl ProxyConn {
         self.events.push_back(ConnEvent::NeedUpstream { may_reuse, again });
     }
 
-    fn refuse_head(&mut self, error: ParseError, started: Instant, now: Instant) {
-        let (status, message) = (error.status_hint(Side::Downstream), error.fault.to_string());
-        self.refuse_request(None, status, &message, ExchangeEnd::BadRequest, started, now);
-    }
-
-    /// After a framing error nothing more is read as HTTP: one answer, then the end.
-    pub(super) fn refuse_request(
+    /// The head of a request cannot be accepted: after that nothing more is read as HTTP. One response, then the end.
+    pub(super) fn refuse_head(
         &mut self,
         request: Option<RequestHead>,
-        status: u16,
-        message: &str,
-        end: ExchangeEnd,
+        cause: Cause,
         started: Instant,
         now: Instant,
     ) {
+        let failure = Failure::new(Side::Downstream, Phase::RequestHead, cause);
+        let reply = reply_to(&failure);
         let is_head = request.as_ref().is_some_and(|head| head.method() == b"HEAD");
-        let bytes_down = self.write_reply(&Reply::error(status, message), true, is_head);
+        let bytes_down = self.write_reply(&reply, true, is_head);
         let duration = now.saturating_duration_since(started);
         self.events.push_back(ConnEvent::ExchangeEnded(Box::new(ExchangeSummary {
             request,
-            status: Some(status),
-            end,
+            status: Some(reply.status().as_u16()),
+            end: ExchangeEnd::Failed(failure),
+            own_reply: true,
             tunnel: None,
             bytes_up: 0,
             bytes_down,
@@ -183,11 +175,25 @@ impl ProxyConn {
     }
 
     /// The body of the request cannot be accepted.
-    fn refuse(&mut self, reply: &Reply, now: Instant) {
+    fn refuse_body(&mut self, error: ParseError, now: Instant) {
         if let Stage::Exchange(exchange) = &mut self.stage {
             exchange.abandon_request();
-            self.reply(reply, ExchangeEnd::BadRequest, now);
+            self.fail(Failure::new(Side::Downstream, Phase::RequestBody, Cause::Parse(error)), now);
         }
+    }
+
+    /// The client has gone.
+    pub(super) fn client_lost(&mut self, cause: Cause, now: Instant) {
+        self.abandon_because(Side::Downstream, cause, now);
+    }
+
+    /// Ends everything now, because of what the present phase is about.
+    pub(super) fn abandon_because(&mut self, side: Side, cause: Cause, now: Instant) {
+        let phase = match &self.stage {
+            Stage::Exchange(exchange) => exchange.client_phase(),
+            _ => Phase::RequestHead,
+        };
+        self.abandon(ExchangeEnd::Failed(Failure::new(side, phase, cause)), now);
     }
 
     /// The client sends no more. Only within a request is that its end; requests that are complete are answered.
@@ -204,7 +210,7 @@ impl ProxyConn {
             Stage::Closing { .. } | Stage::Cutting { .. } | Stage::Tunnel | Stage::Closed => false,
         };
         if is_within_request {
-            self.abandon(ExchangeEnd::ClientAborted, now);
+            self.client_lost(Cause::ClosedEarly, now);
         }
     }
 
@@ -247,7 +253,7 @@ impl ProxyConn {
     /// Between requests: nothing is owned that is not needed.
     fn rest(&mut self, now: Instant) {
         if self.down.ended {
-            return self.abandon(ExchangeEnd::ClientAborted, now);
+            return self.client_lost(Cause::ClosedEarly, now);
         }
         if !matches!(self.stage, Stage::Idle { first_byte: None, .. }) {
             return;

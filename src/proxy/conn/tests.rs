@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Client, ConnEvent, ExchangeEnd, NoReuse, ProxyConn, Reuse, UpstreamFailure};
-use crate::error::Side;
+use super::{Client, ConnEvent, ExchangeEnd, NoReuse, ProxyConn, Reuse};
+use crate::error::{Cause, Side, Timeout};
 use crate::h1::FieldLine;
 use crate::proxy::hijack::HijackKind;
 use crate::proxy::{ConnConfig, Reply};
+
+/// How a connection fails here.
+const RESET: Cause = Cause::Reset { errno: Some(104) };
 
 /// A connection with a clock, and everything that it said so far.
 struct Bench {
@@ -402,7 +405,7 @@ fn a_client_takes_an_answer_that_was_written_here_in_time() {
     let limits = ConnConfig::default().limits;
     let mut bench = Bench::new();
     bench.conn.feed(Side::Downstream, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n", bench.now);
-    bench.conn.upstream_failed(UpstreamFailure::Unreachable, bench.now);
+    bench.conn.upstream_failed(Cause::ConnectFailed { errno: None }, bench.now);
     assert_eq!(bench.conn.poll_timeout(), Some(bench.now + limits.body_progress));
 }
 
@@ -450,8 +453,7 @@ fn a_daemon_that_stops_within_its_answer_has_its_limit_too() {
     bench.daemon("s").sleep(Duration::from_secs(6));
     assert_eq!(bench.conn.poll_timeout(), Some(bench.now + Duration::from_secs(1)));
     bench.sleep(Duration::from_secs(1));
-    let (end, closed) =
-        (format!("end {} Some(200)", ExchangeEnd::UpstreamTimeout.name()), "closed reset=false");
+    let (end, closed) = ("end upstream-timeout Some(200)".to_owned(), "closed reset=false");
     assert!(bench.events().ends_with(&[end, closed.to_owned()]), "{:?}", bench.events());
 }
 
@@ -460,10 +462,10 @@ fn the_router_s_answer_and_an_upstream_that_is_not_there() {
     let mut bench = Bench::new();
     bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
     assert!(matches!(bench.conn.poll_event(), Some(ConnEvent::NeedUpstream { .. })));
-    bench.conn.upstream_failed(UpstreamFailure::Overloaded, bench.now);
+    bench.conn.upstream_failed(Cause::OutOfResources { errno: None }, bench.now);
     let got = bench.turn().client_got();
     assert!(got.starts_with("HTTP/1.1 503 ") && got.contains(r#"{"message":""#), "{got}");
-    assert_eq!(bench.events(), [format!("end {} Some(503)", ExchangeEnd::Unreachable.name())]);
+    assert_eq!(bench.events(), ["end unreachable Some(503)"]);
     bench.client(GET);
     assert_eq!(bench.events(), ["connect reuse=true"]);
 }
@@ -546,7 +548,7 @@ fn an_answer_that_ends_with_the_connection_is_never_cut_cleanly() {
             "time" => bench.now += limits.body_progress,
             "host" => bench.conn.abandon(ExchangeEnd::Stopped, bench.now),
             _ => {
-                bench.conn.feed_error(Side::Upstream, bench.now);
+                bench.conn.feed_error(Side::Upstream, RESET, bench.now);
                 bench.now += limits.closing_time;
             }
         }
@@ -568,7 +570,7 @@ fn an_own_answer_cannot_be_framed_from_outside() {
     bench.conn.answer(&reply, bench.now);
     // What comes too late is not heard.
     bench.conn.answer(&reply, bench.now);
-    bench.conn.upstream_failed(UpstreamFailure::Timeout, bench.now);
+    bench.conn.upstream_failed(Cause::Timeout(Timeout::Connect), bench.now);
     let got = bench.turn().client_got();
     assert_eq!(got, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\nX-Own: 7\r\n\r\n");
     assert_eq!(bench.events(), ["end replied Some(204)"]);
@@ -625,9 +627,9 @@ type NoTunnel = fn(&mut Bench);
 
 /// Ways in which there is no tunnel after all: what they are called, and what happens to the request.
 const NO_TUNNEL: [(&str, NoTunnel); 17] = [
-    ("no daemon", |bench| bench.fail(UpstreamFailure::Unreachable)),
-    ("a daemon that accepts nothing", |bench| bench.fail(UpstreamFailure::Timeout)),
-    ("no descriptors", |bench| bench.fail(UpstreamFailure::Overloaded)),
+    ("no daemon", |bench| bench.fail(Cause::ConnectFailed { errno: None })),
+    ("a daemon that accepts nothing", |bench| bench.fail(Cause::Timeout(Timeout::Connect))),
+    ("no descriptors", |bench| bench.fail(Cause::OutOfResources { errno: None })),
     ("an answer of the router", |bench| bench.conn.answer(&Reply::error(403, "no"), bench.now)),
     ("404", |bench| bench.answered("HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno")),
     ("200 with a length", |bench| bench.answered("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
@@ -657,18 +659,18 @@ const NO_TUNNEL: [(&str, NoTunnel); 17] = [
     }),
     ("a daemon that resets", |bench| {
         bench.answered("HTTP/1.1 2");
-        bench.conn.feed_error(Side::Upstream, bench.now);
+        bench.conn.feed_error(Side::Upstream, RESET, bench.now);
     }),
     ("a daemon that takes nothing", |bench| {
         bench.answered("");
-        bench.conn.output_refused(Side::Upstream, bench.now);
+        bench.conn.output_refused(Side::Upstream, RESET, bench.now);
         bench.conn.feed_eof(Side::Upstream, bench.now);
     }),
 ];
 
 impl Bench {
-    fn fail(&mut self, failure: UpstreamFailure) {
-        self.conn.upstream_failed(failure, self.now);
+    fn fail(&mut self, cause: Cause) {
+        self.conn.upstream_failed(cause, self.now);
     }
 
     /// The daemon gets the request and sends this.

@@ -4,12 +4,14 @@
 use std::time::Instant;
 
 use super::exchange::{Link, RequestHalf, ResponseHalf};
+use super::failure::reply_to;
 use super::hop::{Persistence, RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
 use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ProxyConn, Stage};
+use crate::error::{Cause, Failure, PeerError};
 use crate::h1::{
     BodyFraming, BodyReader, BodyWriter, Fields, Moved, RequestKind as MethodKind, ResponseHead,
-    ResponseHeadReader, StatusCode, Version, response_framing,
+    ResponseHeadReader, StatusCode, Version, locate, response_framing,
 };
 use crate::proxy::hijack::{Decision, HijackKind};
 use crate::proxy::reply::Reply;
@@ -60,8 +62,8 @@ impl ProxyConn {
                     self.response_head(&head, now);
                     Some(n)
                 }
-                Err(_) => {
-                    self.bad_response(now);
+                Err(error) => {
+                    self.upstream_fails(Cause::Parse(error), now);
                     Some(bytes.len())
                 }
             },
@@ -74,8 +76,8 @@ impl ProxyConn {
                         }
                         Some(taken)
                     }
-                    Err(_) => {
-                        self.cut(now);
+                    Err(error) => {
+                        self.upstream_fails(Cause::Parse(error), now);
                         Some(bytes.len())
                     }
                 }
@@ -86,14 +88,15 @@ impl ProxyConn {
     fn response_head(&mut self, head: &ResponseHead, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         if has_too_many_options(&head.fields, self.config.limits.fields) {
-            return self.bad_response(now);
+            let error = locate(PeerError::ConnectionOption, &head.fields);
+            return self.upstream_fails(Cause::Parse(error), now);
         }
         match exchange.decide(head, &self.config) {
             Decision::Interim => {
                 let ResponseHalf::Head { interim, .. } = &mut exchange.response else { return };
                 *interim += 1;
                 if *interim > self.config.limits.interim_responses {
-                    self.bad_response(now);
+                    self.upstream_fails(Cause::TooManyInterim, now);
                 } else if exchange.passes_interim(head.status()) {
                     exchange.told_to_continue |= head.status().as_u16() == 100;
                     self.write_response_head(head, ResponseBody::None, Persistence::Untold);
@@ -108,7 +111,7 @@ impl ProxyConn {
                 self.write_response_head(head, body, Persistence::Untold);
             }
             Decision::Message => self.message_head(head, now),
-            Decision::Refuse => self.bad_response(now),
+            Decision::Refuse => self.upstream_fails(Cause::UnrequestedSwitch, now),
         }
     }
 
@@ -116,8 +119,9 @@ impl ProxyConn {
     fn message_head(&mut self, head: &ResponseHead, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         let method = MethodKind::of(exchange.head.method());
-        let Ok(framing) = response_framing(method, head.version, head.status(), &head.fields) else {
-            return self.bad_response(now);
+        let framing = match response_framing(method, head.version, head.status(), &head.fields) {
+            Ok(framing) => framing,
+            Err(error) => return self.upstream_fails(Cause::Parse(locate(error, &head.fields)), now),
         };
         if head.version == Version::Http10 || head.fields.has_token("Connection", "close") {
             exchange.no_reuse.get_or_insert(NoReuse::Announced);
@@ -166,22 +170,22 @@ impl ProxyConn {
         ResponseRewrite { via, body, persistence }.encode(head, self.down.out.tail());
     }
 
-    /// The upstream's stream ended, cleanly or not.
-    pub(super) fn upstream_ended(&mut self, cleanly: bool, now: Instant) {
+    /// The upstream's stream ended: cleanly, or for a cause.
+    pub(super) fn upstream_ended(&mut self, cause: Option<Cause>, now: Instant) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         let Link::Connected { reused } = exchange.link else { return };
         match &exchange.response {
-            ResponseHalf::Body { reader, .. } if cleanly && reader.ends_with_connection() => {
+            ResponseHalf::Body { reader, .. } if cause.is_none() && reader.ends_with_connection() => {
                 self.body_ended()
             }
-            ResponseHalf::Body { .. } => self.cut(now),
+            ResponseHalf::Body { .. } => self.upstream_fails(cause.unwrap_or(Cause::Truncated), now),
             ResponseHalf::Head { interim: 0, .. }
                 if reused && !exchange.retried && self.up.input.is_empty() && exchange.may_repeat() =>
             {
                 self.release_upstream(Some(NoReuse::Abandoned));
                 self.ask_again();
             }
-            ResponseHalf::Head { .. } => self.bad_response(now),
+            ResponseHalf::Head { .. } => self.upstream_fails(cause.unwrap_or(Cause::ClosedEarly), now),
             ResponseHalf::Unasked | ResponseHalf::Ended => {}
         }
     }
@@ -205,9 +209,16 @@ impl ProxyConn {
         exchange.response = ResponseHalf::Ended;
     }
 
-    fn bad_response(&mut self, now: Instant) {
-        let message = "the Docker daemon's answer was no valid HTTP, or it closed the connection before one";
-        self.reply(&Reply::error(502, message), ExchangeEnd::BadResponse, now);
+    /// The upstream cannot finish, or begin, its response.
+    pub(super) fn upstream_fails(&mut self, cause: Cause, now: Instant) {
+        if let Stage::Exchange(exchange) = &self.stage {
+            self.fail(exchange.upstream_failure(cause), now);
+        }
+    }
+
+    /// Responds with an error, or cuts the response that the client has seen the beginning of.
+    pub(super) fn fail(&mut self, failure: Failure, now: Instant) {
+        self.reply(&reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
     /// Answers here, if the client has not seen the beginning of another answer; else cuts that.
@@ -217,6 +228,7 @@ impl ProxyConn {
             return self.cut_because(end, now);
         }
         exchange.end = end;
+        exchange.own_reply = true;
         exchange.status = Some(reply.status().as_u16());
         exchange.head_at = Some(now);
         if !exchange.is_received() {
@@ -232,10 +244,6 @@ impl ProxyConn {
         if let Stage::Exchange(exchange) = &mut self.stage {
             exchange.bytes_down = bytes_down;
         }
-    }
-
-    fn cut(&mut self, now: Instant) {
-        self.cut_because(ExchangeEnd::Truncated, now);
     }
 
     /// The answer cannot be finished: the client must not take what it got for the whole.

@@ -1,0 +1,120 @@
+#![forbid(unsafe_code)]
+//! [`Cause`]s of what the operating system and the TLS library report.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+
+use crate::error::{Cause, Failure, Phase, Side, Timeout};
+use crate::relay::{CloseReason, RelayStats};
+use crate::sys;
+#[cfg(feature = "tls")]
+use {
+    crate::error::{TlsFailure, TlsReason},
+    rustls::{AlertDescription, CertificateError, Error as TlsError},
+};
+
+/// Returns the cause of an error on an established connection.
+pub(super) fn of_connection(error: &io::Error) -> Cause {
+    #[cfg(feature = "tls")]
+    if let Some(error) = tls_error(error) {
+        let alert = match error {
+            TlsError::AlertReceived(alert) => Some(u8::from(*alert)),
+            _ => None,
+        };
+        return Cause::TlsStream { alert };
+    }
+    Cause::of_io(error)
+}
+
+/// Returns the cause of a client's connection that was found dead without a read or write.
+pub(super) fn of_vanished(socket: BorrowedFd<'_>) -> Cause {
+    let error = sys::take_error(socket).ok().flatten();
+    error.map_or(Cause::ClosedEarly, |error| of_connection(&error))
+}
+
+/// Returns the cause of an attempt to connect that failed.
+pub(super) fn of_connect(error: &io::Error) -> Cause {
+    let errno = error.raw_os_error();
+    match errno {
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::ENOSPC // of the poller: fs.epoll.max_user_watches
+            | libc::EADDRNOTAVAIL,
+        ) => Cause::OutOfResources { errno },
+        _ if error.kind() == ErrorKind::TimedOut => Cause::Timeout(Timeout::Connect),
+        _ => Cause::ConnectFailed { errno },
+    }
+}
+
+/// Returns the cause of a TLS handshake that failed.
+#[cfg(feature = "tls")]
+pub(super) fn of_handshake(error: &io::Error) -> Cause {
+    let failed = |reason, alert: Option<AlertDescription>| {
+        Cause::Tls(TlsFailure { reason, alert: alert.map(u8::from) })
+    };
+    let Some(inner) = tls_error(error) else {
+        return match error.kind() {
+            ErrorKind::UnexpectedEof => Cause::ClosedEarly,
+            ErrorKind::InvalidData => failed(TlsReason::TooLong, None),
+            // The server's name cannot be used, for instance.
+            _ if error.raw_os_error().is_none() => failed(TlsReason::Other, None),
+            _ => Cause::of_io(error),
+        };
+    };
+    match inner {
+        TlsError::AlertReceived(alert) => failed(TlsReason::Alert, Some(*alert)),
+        TlsError::InvalidMessage(message) => failed(TlsReason::NotTls, Some((*message).into())),
+        TlsError::PeerIncompatible(_) => failed(TlsReason::Incompatible, None),
+        TlsError::PeerMisbehaved(_)
+        | TlsError::InappropriateMessage { .. }
+        | TlsError::InappropriateHandshakeMessage { .. }
+        | TlsError::DecryptError
+        | TlsError::PeerSentOversizedRecord => failed(TlsReason::Misbehaved, None),
+        TlsError::NoCertificatesPresented => failed(TlsReason::NoCertificate, None),
+        TlsError::InvalidCertificate(error) => failed(certificate_reason(error), Some(error.clone().into())),
+        TlsError::InvalidCertRevocationList(_) => failed(TlsReason::Revocation, None),
+        _ => failed(TlsReason::Other, None),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn certificate_reason(error: &CertificateError) -> TlsReason {
+    match error {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => TlsReason::Expired,
+        CertificateError::Revoked => TlsReason::Revoked,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsReason::UnknownIssuer,
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => TlsReason::Revocation,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            TlsReason::WrongName
+        }
+        _ => TlsReason::BadCertificate,
+    }
+}
+
+#[cfg(feature = "tls")]
+fn tls_error(error: &io::Error) -> Option<&TlsError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Returns why a tunnel ended, if not by the ends of both directions. `error` is what its last failed system call
+/// returned.
+pub(super) fn of_tunnel(stats: &RelayStats, error: Option<&io::Error>) -> Option<Failure> {
+    let reset = || error.map_or(Cause::Reset { errno: None }, of_connection);
+    let (side, cause) = match stats.close_reason? {
+        CloseReason::Eof | CloseReason::Linger => return None,
+        CloseReason::DownstreamReset => (Side::Downstream, reset()),
+        CloseReason::UpstreamReset => (Side::Upstream, reset()),
+        CloseReason::Idle => (Side::Downstream, Cause::Timeout(Timeout::TunnelIdle)),
+        CloseReason::Drain => (Side::Downstream, Cause::Drained),
+        CloseReason::Killed => (Side::Downstream, Cause::Killed),
+    };
+    Some(Failure::new(side, Phase::Tunnel, cause))
+}
