@@ -336,7 +336,7 @@ fn without_descriptors_clients_wait_and_are_served_later() {
         send(&mut &clients[0], "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
         read_answer(&mut &clients[0]).contains("out of connections")
     });
-    wait_for(&said, "ConnectFailed");
+    wait_for(&said, "OutOfResources { errno: Some(24) }");
     send(&mut clients[0], GET);
     // As those that were served leave, the others are let in: none is forgotten.
     for mut client in clients {

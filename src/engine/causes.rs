@@ -118,3 +118,49 @@ pub(super) fn of_tunnel(stats: &RelayStats, error: Option<&io::Error>) -> Option
     };
     Some(Failure::new(side, Phase::Tunnel, cause))
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use rustls::{CertRevocationListError, InvalidMessage, PeerIncompatible, PeerMisbehaved};
+
+    use super::*;
+
+    /// What the TLS library says, for each reason.
+    fn error_of(reason: TlsReason) -> io::Error {
+        let certificate = |error| TlsError::InvalidCertificate(error);
+        let error = match reason {
+            TlsReason::Alert => TlsError::AlertReceived(AlertDescription::UnknownCA),
+            TlsReason::NotTls => TlsError::InvalidMessage(InvalidMessage::InvalidContentType),
+            TlsReason::Incompatible => PeerIncompatible::NoCipherSuitesInCommon.into(),
+            TlsReason::Misbehaved => PeerMisbehaved::BadCertChainExtensions.into(),
+            TlsReason::NoCertificate => TlsError::NoCertificatesPresented,
+            TlsReason::UnknownIssuer => certificate(CertificateError::UnknownIssuer),
+            TlsReason::Expired => certificate(CertificateError::Expired),
+            TlsReason::Revoked => certificate(CertificateError::Revoked),
+            TlsReason::Revocation => TlsError::InvalidCertRevocationList(CertRevocationListError::ParseError),
+            TlsReason::WrongName => certificate(CertificateError::NotValidForName),
+            TlsReason::BadCertificate => certificate(CertificateError::BadEncoding),
+            TlsReason::TooLong => return io::Error::new(ErrorKind::InvalidData, "too long"),
+            TlsReason::Other => TlsError::FailedToGetRandomBytes,
+        };
+        io::Error::new(ErrorKind::InvalidData, error)
+    }
+
+    #[test]
+    fn each_tls_error_has_its_reason() {
+        for cause in Cause::all() {
+            let Cause::Tls(TlsFailure { reason, .. }) = cause else { continue };
+            assert_eq!(of_handshake(&error_of(reason)).name(), cause.name());
+        }
+    }
+
+    #[test]
+    fn alerts_are_kept() {
+        let alert = |reason| of_handshake(&error_of(reason)).alert();
+        assert_eq!(alert(TlsReason::Alert), Some(48));
+        assert_eq!(alert(TlsReason::UnknownIssuer), Some(48));
+        assert_eq!(alert(TlsReason::Expired), Some(45));
+        assert_eq!(of_connection(&error_of(TlsReason::Alert)), Cause::TlsStream { alert: Some(48) });
+        assert_eq!(of_connection(&error_of(TlsReason::Misbehaved)), Cause::TlsStream { alert: None });
+    }
+}

@@ -5,6 +5,7 @@
 mod half_close;
 mod peers;
 mod pki;
+mod reasons;
 mod relay;
 mod sessions;
 mod stream;

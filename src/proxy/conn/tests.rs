@@ -1,10 +1,12 @@
 //! The ordinary ways through a [`ProxyConn`], and each way out. The seeded simulation is in `tests/`.
 
+mod reasons;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Client, ConnEvent, ExchangeEnd, NoReuse, ProxyConn, Reuse};
-use crate::error::{Cause, Side, Timeout};
+use crate::error::{Cause, Failure, Side, Timeout};
 use crate::h1::FieldLine;
 use crate::proxy::hijack::HijackKind;
 use crate::proxy::{ConnConfig, Reply};
@@ -17,6 +19,8 @@ struct Bench {
     conn: ProxyConn,
     now: Instant,
     events: Vec<String>,
+    /// Why the last exchange failed.
+    failure: Option<Failure>,
     sent: [Vec<u8>; 2],
 }
 
@@ -33,6 +37,7 @@ impl Bench {
             conn: ProxyConn::new(Arc::new(config), client, now),
             now,
             events: Vec::new(),
+            failure: None,
             sent: Default::default(),
         }
     }
@@ -69,6 +74,7 @@ impl Bench {
                     }
                     ConnEvent::ExchangeEnded(summary) => {
                         self.events.push(format!("end {} {:?}", summary.end.name(), summary.status));
+                        self.failure = summary.end.failure();
                     }
                     ConnEvent::Tunnel(kind) => self.events.push(format!("tunnel {kind:?}")),
                     ConnEvent::Closed { reset } => self.events.push(format!("closed reset={reset}")),
