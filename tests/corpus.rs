@@ -10,7 +10,7 @@ use std::path::Path;
 
 use dockline::error::{ParseError, PeerError, Side};
 use dockline::h1::{
-    BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, RequestHeadReader, RequestKind,
+    BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, MethodKind, RequestHeadReader,
     ResponseHeadReader, request_framing, response_framing,
 };
 use dockline::limits::Limits;
@@ -74,7 +74,7 @@ struct Case {
 #[derive(Clone, Copy)]
 enum Role {
     Request(HostPolicy),
-    Response(RequestKind),
+    Response(MethodKind),
 }
 
 impl Role {
@@ -114,7 +114,7 @@ struct Replayed {
 
 enum Part {
     RequestHead(RequestHeadReader),
-    ResponseHead(ResponseHeadReader, RequestKind),
+    ResponseHead(ResponseHeadReader, MethodKind),
     Length(u64),
     Chunked(ChunkedDecoder),
     UntilClose,
@@ -368,9 +368,9 @@ fn parse_role(options: &str) -> Result<Role, String> {
     match options.split(' ').collect::<Vec<_>>()[..] {
         ["role=request"] => Ok(Role::Request(HostPolicy::Strict)),
         ["role=request", "host=docker"] => Ok(Role::Request(HostPolicy::Opaque)),
-        ["role=response"] => Ok(Role::Response(RequestKind::Ordinary)),
-        ["role=response", "to=HEAD"] => Ok(Role::Response(RequestKind::Head)),
-        ["role=response", "to=CONNECT"] => Ok(Role::Response(RequestKind::Connect)),
+        ["role=response"] => Ok(Role::Response(MethodKind::Ordinary)),
+        ["role=response", "to=HEAD"] => Ok(Role::Response(MethodKind::Head)),
+        ["role=response", "to=CONNECT"] => Ok(Role::Response(MethodKind::Connect)),
         _ => Err(format!("unknown options {options:?}")),
     }
 }

@@ -87,8 +87,11 @@ impl Owner {
             }
             b'F' => {
                 self.wanted = false;
-                let failures =
-                    [Cause::ConnectFailed { errno: None }, Cause::Timeout(Timeout::Connect), Cause::OutOfResources { errno: None }];
+                let failures = [
+                    Cause::ConnectFailed { errno: None },
+                    Cause::Timeout(Timeout::Connect),
+                    Cause::OutOfResources { errno: None },
+                ];
                 self.conn.upstream_failed(failures[count % 3], now);
             }
             b'A' => {

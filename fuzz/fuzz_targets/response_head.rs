@@ -4,7 +4,7 @@
 
 use arbitrary::Arbitrary;
 use dockline::error::ParseError;
-use dockline::h1::{RequestKind, ResponseHead, ResponseHeadReader, response_framing};
+use dockline::h1::{MethodKind, ResponseHead, ResponseHeadReader, response_framing};
 use dockline::limits::Limits;
 use libfuzzer_sys::fuzz_target;
 
@@ -29,7 +29,7 @@ fuzz_target!(|input: Input<'_>| {
         let Ok(Some((head, used))) = whole else { continue };
         assert!(used <= input.wire.len() && used <= limits.response_head);
         assert!(head.fields.len() <= limits.fields);
-        for request in [RequestKind::Head, RequestKind::Connect, RequestKind::Ordinary] {
+        for request in [MethodKind::Head, MethodKind::Connect, MethodKind::Ordinary] {
             let _ = response_framing(request, head.version, head.status(), &head.fields);
         }
         let mut wire = Vec::new();

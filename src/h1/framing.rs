@@ -23,9 +23,9 @@ pub enum BodyFraming {
     CloseDelimited,
 }
 
-/// What a response has to know about the request it answers (RFC 9112, section 6.3).
+/// What the framing of a response depends on in its request: the kind of method (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestKind {
+pub enum MethodKind {
     /// HEAD: the fields describe a body that is not sent.
     Head,
     /// CONNECT: a 2xx is followed by a tunnel.
@@ -34,8 +34,8 @@ pub enum RequestKind {
     Ordinary,
 }
 
-impl RequestKind {
-    /// The kind of a request with this method.
+impl MethodKind {
+    /// Returns the kind of this method.
     #[must_use]
     pub fn of(method: &[u8]) -> Self {
         match method {
@@ -75,15 +75,15 @@ pub(crate) fn locate(error: PeerError, fields: &Fields) -> ParseError {
 /// # Errors
 /// As for requests, when the fields count.
 pub fn response_framing(
-    request: RequestKind,
+    request: MethodKind,
     version: Version,
     status: StatusCode,
     fields: &Fields,
 ) -> Result<BodyFraming, PeerError> {
     let has_no_body = match request {
-        RequestKind::Head => true,
-        RequestKind::Connect if status.is_success() => true,
-        RequestKind::Connect | RequestKind::Ordinary => {
+        MethodKind::Head => true,
+        MethodKind::Connect if status.is_success() => true,
+        MethodKind::Connect | MethodKind::Ordinary => {
             status.is_interim() || matches!(status.as_u16(), 204 | 304)
         }
     };

@@ -38,7 +38,7 @@ pub use body::{BodyReader, BodyWriter, Moved};
 pub use chunked::{CHUNK_END, ChunkEvent, ChunkHeader, ChunkedDecoder, encode_last_chunk};
 pub use fields::{Field, FieldLine, Fields};
 pub(crate) use framing::locate;
-pub use framing::{BodyFraming, RequestKind, request_framing, response_framing};
+pub use framing::{BodyFraming, MethodKind, request_framing, response_framing};
 pub use head::{RequestHead, RequestHeadReader, ResponseHead, ResponseHeadReader};
 pub(crate) use syntax::is_alias;
 pub use target::{Authority, HostPolicy, RequestTarget, TargetForm};

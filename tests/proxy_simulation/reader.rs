@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use dockline::h1::{
-    BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, RequestHead, RequestHeadReader, RequestKind,
+    BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, MethodKind, RequestHead, RequestHeadReader,
     ResponseHead, ResponseHeadReader, request_framing, response_framing,
 };
 use dockline::limits::Limits;
@@ -29,7 +29,7 @@ pub(crate) fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
 pub(crate) fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
     let limits = Limits::default();
     let (head, at) = ResponseHeadReader::new(&limits).read(wire).expect("an answer")?;
-    let kind = RequestKind::of(method.as_bytes());
+    let kind = MethodKind::of(method.as_bytes());
     let framing =
         response_framing(kind, head.version, head.status(), &head.fields).expect("framing of an answer");
     Some(got(head, at, framing, wire, ended))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dockline::engine::Address;
 use dockline::h1::{
-    BodyReader, BodyWriter, HeadWriter, RequestKind, ResponseHead, ResponseHeadReader, Version,
+    BodyReader, BodyWriter, HeadWriter, MethodKind, ResponseHead, ResponseHeadReader, Version,
     response_framing,
 };
 use dockline::limits::Limits;
@@ -167,7 +167,7 @@ impl Docker {
             if let Some((head, length)) = reader.read(&received).map_err(|error| malformed(&error))? {
                 received.drain(..length);
                 let framing =
-                    response_framing(RequestKind::Ordinary, head.version, head.status(), &head.fields)
+                    response_framing(MethodKind::Ordinary, head.version, head.status(), &head.fields)
                         .map_err(|error| malformed(&error))?;
                 let mut body =
                     Body { connection, reader: BodyReader::new(framing, &limits), data: Cursor::default() };

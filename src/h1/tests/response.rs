@@ -9,7 +9,7 @@ fn head(bytes: &[u8]) -> (ResponseHead, &[u8]) {
 
 fn refused_response(bytes: &[u8]) -> PeerError {
     let error = match read_response(bytes, &Limits::default()) {
-        Ok(Some((head, _))) => framing(RequestKind::Ordinary, &head).unwrap_err(),
+        Ok(Some((head, _))) => framing(MethodKind::Ordinary, &head).unwrap_err(),
         Err(ParseError { fault: Fault::Peer(error), .. }) => error,
         other => panic!("{other:?}: {}", bytes.escape_ascii()),
     };
@@ -17,12 +17,12 @@ fn refused_response(bytes: &[u8]) -> PeerError {
     error
 }
 
-fn framing(request: RequestKind, head: &ResponseHead) -> Result<BodyFraming, PeerError> {
+fn framing(request: MethodKind, head: &ResponseHead) -> Result<BodyFraming, PeerError> {
     response_framing(request, head.version, head.status(), &head.fields)
 }
 
 /// The framing of an answer with this status and these field lines.
-fn framing_of(request: RequestKind, status: u16, lines: &str) -> Result<BodyFraming, PeerError> {
+fn framing_of(request: MethodKind, status: u16, lines: &str) -> Result<BodyFraming, PeerError> {
     let bytes = format!("HTTP/1.1 {status} X\r\n{lines}\r\n");
     framing(request, &head(bytes.as_bytes()).0)
 }
@@ -30,7 +30,7 @@ fn framing_of(request: RequestKind, status: u16, lines: &str) -> Result<BodyFram
 #[test]
 fn resp_te_and_cl() {
     assert_eq!(
-        framing_of(RequestKind::Ordinary, 200, "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"),
+        framing_of(MethodKind::Ordinary, 200, "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"),
         Err(PeerError::AmbiguousFraming)
     );
     assert_eq!(
@@ -38,11 +38,11 @@ fn resp_te_and_cl() {
         PeerError::TransferCodingInHttp10
     );
     assert_eq!(
-        framing_of(RequestKind::Ordinary, 200, "Transfer-Encoding: gzip, chunked\r\n"),
+        framing_of(MethodKind::Ordinary, 200, "Transfer-Encoding: gzip, chunked\r\n"),
         Err(PeerError::UnsupportedTransferCoding)
     );
     assert_eq!(
-        framing_of(RequestKind::Ordinary, 200, "Transfer-Encoding: gzip\r\n"),
+        framing_of(MethodKind::Ordinary, 200, "Transfer-Encoding: gzip\r\n"),
         Err(PeerError::TransferCodingInvalid)
     );
 }
@@ -56,7 +56,7 @@ fn resp_cl_bad() {
         ("9223372036854775808", PeerError::ContentLengthTooLarge),
     ] {
         let lines = format!("Content-Length: {value}\r\n");
-        assert_eq!(framing_of(RequestKind::Ordinary, 200, &lines), Err(error));
+        assert_eq!(framing_of(MethodKind::Ordinary, 200, &lines), Err(error));
     }
 }
 
@@ -64,7 +64,7 @@ fn resp_cl_bad() {
 fn resp_cl_twice() {
     for second in ["5", "6"] {
         let lines = format!("Content-Length: 5\r\nContent-Length: {second}\r\n");
-        assert_eq!(framing_of(RequestKind::Ordinary, 200, &lines), Err(PeerError::ContentLengthRepeated));
+        assert_eq!(framing_of(MethodKind::Ordinary, 200, &lines), Err(PeerError::ContentLengthRepeated));
     }
 }
 
@@ -72,7 +72,7 @@ fn resp_cl_twice() {
 fn resp_extra_after_cl() {
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let (parsed, rest) = head(bytes);
-    assert_eq!(framing(RequestKind::Ordinary, &parsed), Ok(BodyFraming::Length(2)));
+    assert_eq!(framing(MethodKind::Ordinary, &parsed), Ok(BodyFraming::Length(2)));
     assert_eq!(&rest[..10], b"okHTTP/1.1");
 }
 
@@ -84,9 +84,9 @@ fn resp_head_body() {
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "",
     ] {
-        assert_eq!(framing_of(RequestKind::of(b"HEAD"), 200, lines), Ok(BodyFraming::Empty));
+        assert_eq!(framing_of(MethodKind::of(b"HEAD"), 200, lines), Ok(BodyFraming::Empty));
     }
-    assert_eq!(framing_of(RequestKind::of(b"head"), 200, ""), Ok(BodyFraming::CloseDelimited));
+    assert_eq!(framing_of(MethodKind::of(b"head"), 200, ""), Ok(BodyFraming::CloseDelimited));
 }
 
 #[test]
@@ -94,12 +94,12 @@ fn resp_204_304_body() {
     for status in [100, 101, 103, 199, 204, 304] {
         for lines in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Content-Length: x\r\n", ""]
         {
-            assert_eq!(framing_of(RequestKind::Ordinary, status, lines), Ok(BodyFraming::Empty));
+            assert_eq!(framing_of(MethodKind::Ordinary, status, lines), Ok(BodyFraming::Empty));
         }
     }
     for status in [200, 203, 205, 303, 305, 404] {
         assert_eq!(
-            framing_of(RequestKind::Ordinary, status, "Content-Length: 5\r\n"),
+            framing_of(MethodKind::Ordinary, status, "Content-Length: 5\r\n"),
             Ok(BodyFraming::Length(5))
         );
     }
@@ -107,7 +107,7 @@ fn resp_204_304_body() {
 
 #[test]
 fn resp_connect() {
-    let connect = RequestKind::of(b"CONNECT");
+    let connect = MethodKind::of(b"CONNECT");
     assert_eq!(framing_of(connect, 200, "Content-Length: 5\r\n"), Ok(BodyFraming::Empty));
     assert_eq!(framing_of(connect, 299, ""), Ok(BodyFraming::Empty));
     assert_eq!(framing_of(connect, 300, ""), Ok(BodyFraming::CloseDelimited));
@@ -116,16 +116,16 @@ fn resp_connect() {
 
 #[test]
 fn resp_close_delimited() {
-    assert_eq!(framing_of(RequestKind::Ordinary, 200, ""), Ok(BodyFraming::CloseDelimited));
+    assert_eq!(framing_of(MethodKind::Ordinary, 200, ""), Ok(BodyFraming::CloseDelimited));
     let (parsed, rest) = head(b"HTTP/1.0 200 OK\r\n\r\nbody");
-    assert_eq!(framing(RequestKind::Ordinary, &parsed), Ok(BodyFraming::CloseDelimited));
+    assert_eq!(framing(MethodKind::Ordinary, &parsed), Ok(BodyFraming::CloseDelimited));
     assert_eq!(rest, b"body");
 }
 
 #[test]
 fn resp_chunked() {
     assert_eq!(
-        framing_of(RequestKind::Ordinary, 200, "Transfer-Encoding: Chunked\r\n"),
+        framing_of(MethodKind::Ordinary, 200, "Transfer-Encoding: Chunked\r\n"),
         Ok(BodyFraming::Chunked)
     );
 }

@@ -10,8 +10,8 @@ use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ProxyConn, Stage};
 use crate::error::{Cause, Failure, PeerError};
 use crate::h1::{
-    BodyFraming, BodyReader, BodyWriter, Fields, Moved, RequestKind as MethodKind, ResponseHead,
-    ResponseHeadReader, StatusCode, Version, locate, response_framing,
+    BodyFraming, BodyReader, BodyWriter, Fields, MethodKind, Moved, ResponseHead, ResponseHeadReader,
+    StatusCode, Version, locate, response_framing,
 };
 use crate::proxy::hijack::{Decision, HijackKind};
 use crate::proxy::reply::Reply;
