@@ -100,7 +100,7 @@ pub struct Fields {
     /// The lengths of names among them, and of those taken out, a bit each: most questions for a name end here.
     lengths: u32,
     /// Where the section began in its head.
-    start: usize,
+    start: u32,
 }
 
 /// Where in its section a field line is.
@@ -215,14 +215,14 @@ impl Fields {
     }
 
     /// Notes where in its head the section begins.
-    pub(crate) fn starting_at(self, start: usize) -> Self {
-        Self { start, ..self }
+    pub(crate) fn starts_at(&mut self, start: usize) {
+        self.start = u32::try_from(start).unwrap_or(u32::MAX);
     }
 
     /// Returns where in its head a received line begins.
     pub(crate) fn position(&self, line: Field<'_>) -> usize {
         let at = line.name.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
-        self.start + at.min(self.text.len())
+        self.start as usize + at.min(self.text.len())
     }
 }
 

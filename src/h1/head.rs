@@ -79,9 +79,9 @@ impl RequestHead {
         let target = RequestTarget::parse(&method, Bytes::copy_from_slice(target.as_bytes()))
             .map_err(|error| fault_at(error, target_at))?;
         let version = version(minor);
-        let fields = Fields::from_section(&input[span.fields..span.end], span.lines, request.headers)
-            .map_err(|error| fault_at(error, span.start))?
-            .starting_at(span.fields);
+        let mut fields = Fields::from_section(&input[span.fields..span.end], span.lines, request.headers)
+            .map_err(|error| fault_at(error, span.start))?;
+        fields.starts_at(span.fields);
         check_host(version, &target, &fields, hosts)
             .and_then(|()| check_expect(version, &fields))
             .map_err(|(error, line)| fault_at(error, line.map_or(span.end, |line| fields.position(line))))?;
@@ -136,9 +136,9 @@ impl ResponseHead {
         let version = version(minor);
         // httparse would not give a reason back that has obs-text in it.
         let reason = &input[span.start + REASON_AT..span.fields - b"\r\n".len()];
-        let fields = Fields::from_section(&input[span.fields..span.end], span.lines, response.headers)
-            .map_err(|error| fault_at(error, span.start))?
-            .starting_at(span.fields);
+        let mut fields = Fields::from_section(&input[span.fields..span.end], span.lines, response.headers)
+            .map_err(|error| fault_at(error, span.start))?;
+        fields.starts_at(span.fields);
         Ok(Self { version, fields, status, reason: reason_bytes(reason) })
     }
 }

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::exchange::{Exchange, RequestHalf, ResponseHalf};
+use super::exchange::{Exchange, RequestHalf, Upstream};
 use super::{OUTPUT_BOUND, ProxyConn, Stage};
 use crate::error::{Cause, Failure, Phase, Side, Timeout};
 
@@ -37,8 +37,13 @@ impl ProxyConn {
     /// Acts on the deadline, if it has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.restart_clocks(now);
-        let Some((_, what)) = self.deadline().filter(|(at, _)| *at <= now) else { return };
-        match what {
+        if let Some((_, deadline)) = self.deadline().filter(|(at, _)| *at <= now) {
+            self.enter(now, |conn| conn.passed_deadline(deadline, now));
+        }
+    }
+
+    fn passed_deadline(&mut self, deadline: Deadline, now: Instant) {
+        match deadline {
             Deadline::KeepAlive => self.close(false),
             Deadline::Closing { reset } => self.close(reset),
             Deadline::Head { started } => {
@@ -52,14 +57,13 @@ impl ProxyConn {
             }
             Deadline::StreamIdle => self.upstream_fails(Cause::Timeout(Timeout::StreamIdle), now),
         }
-        self.settle(now);
     }
 
     fn client_timed_out(&mut self, timeout: Timeout, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        let Some(exchange) = self.stage.exchange() else { return };
         let cause = Cause::Timeout(timeout);
-        if exchange.has_begun_answer() || !self.down.out.is_empty() {
-            self.abandon_because(Side::Downstream, cause, now);
+        if exchange.has_begun_response() || !self.down.out.is_empty() {
+            self.client_lost(cause, now);
         } else {
             self.fail(Failure::new(Side::Downstream, Phase::RequestBody, cause), now);
         }
@@ -70,45 +74,44 @@ impl ProxyConn {
         if !self.awaits_body() {
             self.down.received = now;
         }
-        if !self.awaits_answer() {
+        if !self.awaits_response_body() {
             self.up.received = now;
         }
-        for port in [&mut self.down, &mut self.up] {
-            if !port.is_behind() {
-                port.sent = now;
+        for peer in [&mut self.down, &mut self.up] {
+            if !peer.is_behind() {
+                peer.sent = now;
             }
         }
     }
 
     /// A byte moved.
     pub(super) fn note_progress(&mut self, now: Instant) {
-        if let Stage::Exchange(exchange) = &mut self.stage {
+        if let Some(exchange) = self.stage.exchange_mut() {
             exchange.moved_at = now;
         }
     }
 
-    /// Whether it is the client's turn to go on with its request.
+    /// Returns whether it is the client's turn to go on with its request.
     fn awaits_body(&self) -> bool {
-        let Stage::Exchange(exchange) = &self.stage else { return false };
-        match exchange.request {
+        self.stage.exchange().is_some_and(|exchange| match exchange.request {
             RequestHalf::Gathering { .. } => true,
             // A client that asked to be told to go on need not have waited for it (RFC 9110, section 10.1.1).
             RequestHalf::Streaming { .. } => {
-                self.is_linked() && self.up.out.len() < OUTPUT_BOUND && self.up.offered == 0
+                exchange.is_linked() && self.up.out.len() < OUTPUT_BOUND && self.up.offered == 0
             }
             RequestHalf::Received | RequestHalf::Abandoned => false,
-        }
+        })
     }
 
-    /// Whether it is the upstream's turn to go on with its answer.
-    fn awaits_answer(&self) -> bool {
-        let Stage::Exchange(exchange) = &self.stage else { return false };
-        matches!(exchange.response, ResponseHalf::Body { .. })
+    /// Returns whether it is the upstream's turn to go on with its response.
+    fn awaits_response_body(&self) -> bool {
+        let exchange = self.stage.exchange();
+        exchange.is_some_and(|exchange| matches!(exchange.upstream, Upstream::Responding { .. }))
             && self.down.out.len() < OUTPUT_BOUND
             && self.down.offered == 0
     }
 
-    /// Whether the client has bytes to take, or to send.
+    /// Returns whether the client has bytes to take, or to send.
     fn is_client_behind(&self) -> bool {
         self.down.is_behind() || self.awaits_body()
     }
@@ -159,16 +162,16 @@ impl ProxyConn {
 
     /// Returns since when the upstream is to go on, and with what, if it is its turn.
     fn upstream_waits_since(&self, exchange: &Exchange) -> Option<(Instant, Timeout)> {
-        match exchange.response {
-            ResponseHalf::Head { .. } => {
+        match exchange.upstream {
+            Upstream::Asked { since, .. } => {
                 let to_upstream = self.up.is_behind().then_some((self.up.sent, Timeout::RequestDelivery));
-                let asked = exchange.asked_at.map(|at| (at, Timeout::ResponseHead));
+                let asked = since.map(|at| (at, Timeout::ResponseHead));
                 to_upstream.into_iter().chain(asked).min_by_key(|(since, _)| *since)
             }
-            ResponseHalf::Body { .. } => {
-                self.awaits_answer().then_some((self.up.received, Timeout::ResponseBody))
+            Upstream::Responding { .. } => {
+                self.awaits_response_body().then_some((self.up.received, Timeout::ResponseBody))
             }
-            ResponseHalf::Unasked | ResponseHalf::Ended => None,
+            _ => None,
         }
     }
 }

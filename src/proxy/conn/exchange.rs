@@ -1,96 +1,169 @@
 #![forbid(unsafe_code)]
-//! One request and its answers.
+//! [`Exchange`]: one request and its responses, as joint states of both sides.
+//!
+//! All transitions are here: methods that change the state and return what [`ProxyConn`](super::ProxyConn) has to do
+//! about it.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
+use super::hop::{ResponseBody, check_connection_options, has_too_many_options};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
-use crate::error::{Cause, Failure, LimitError, ParseError, Phase, Side};
+use crate::error::{Cause, Failure, LimitError, ParseError, PeerError, Phase, Side};
 use crate::h1::{
-    BodyFraming, BodyReader, BodyWriter, Fields, RequestHead, ResponseHead, ResponseHeadReader, StatusCode,
-    Version, locate, request_framing,
+    BodyFraming, BodyReader, BodyWriter, Fields, MethodKind, Moved, RequestHead, ResponseHead,
+    ResponseHeadReader, StatusCode, Version, locate, request_framing, response_framing,
 };
+use crate::limits::Limits;
 use crate::proxy::config::ConnConfig;
-use crate::proxy::conn::hop::check_connection_options;
 use crate::proxy::hijack::{
     Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
 };
 
 /// How far the request has got.
+///
+/// ```text
+///   Gathering ──► Received      Streaming ──► Received
+///       └──────► Abandoned ◄────────┘
+/// ```
 pub(super) enum RequestHalf {
-    /// Its body is read whole before anything is sent.
+    /// Its body is read whole before an upstream is asked for ([`Upstream::Wanted`]).
     Gathering { reader: BodyReader, body: Vec<u8> },
-    /// Its body goes on as it comes.
+    /// Its body is passed on as it comes.
     Streaming { reader: BodyReader, writer: BodyWriter },
     /// It was received whole.
     Received,
-    /// The rest of its body has nowhere to go and is thrown away; the connection ends with the answer.
+    /// The rest of its body has no destination and is discarded; the connection ends with the response.
     Abandoned,
 }
 
-/// How far the answer has got.
-pub(super) enum ResponseHalf {
-    /// Nobody was asked yet.
-    Unasked,
-    /// Its head is waited for.
-    Head { reader: ResponseHeadReader, interim: u32 },
-    /// Its body goes to the client as it comes.
-    Body { reader: BodyReader, writer: BodyWriter },
-    /// The client's queue holds the rest of it.
-    Ended,
+/// How far the upstream has got: its connection and its response.
+///
+/// ```text
+///   Wanted ──► Asked ──► Responding ──► Responded ──► Released
+///     ▲          │ └────────────────────►  ▲
+///     └──────────┤ kept connection was dead, once
+///                └──► Switched
+/// ```
+/// A response that the proxy writes itself leads from each of them to `Released`.
+pub(super) enum Upstream {
+    /// There is no connection yet. One is asked for once the request is not [`RequestHalf::Gathering`] any more.
+    Wanted {
+        /// The body that was read whole.
+        gathered: Option<Vec<u8>>,
+        /// Whether the request was sent before, on a kept connection that turned out to be dead.
+        again: bool,
+    },
+    /// It gets the request; the response head is awaited.
+    Asked {
+        link: Link,
+        reader: ResponseHeadReader,
+        /// Interim responses so far.
+        interim: u32,
+        /// When it had all of the request, or no more of it was to come.
+        since: Option<Instant>,
+    },
+    /// The response body goes to the client as it comes.
+    Responding { link: Link, reader: BodyReader, writer: BodyWriter },
+    /// The response is whole, and in the client's queue. The connection is about to be given back.
+    Responded { link: Link },
+    /// The head of a tunnel is in the client's queue.
+    Switched,
+    /// The connection was given back, or there was none. The rest of the response is in the client's queue.
+    Released,
 }
 
-/// The connection to the upstream.
+/// A connection that serves the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    /// Whether it is a kept connection, which its peer may have closed, and the first one for this request.
+    may_be_stale: bool,
+    /// Why it cannot be used again, as far as is known.
+    no_reuse: Option<NoReuse>,
+    /// Whether the client's end was passed on.
+    half_closed: bool,
+}
+
+/// What becomes of the client's connection after the exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// Whether it ends with this exchange.
+    pub(super) close: bool,
+    /// Whether the client may have sent what nobody will read, so that closing at once could cost it the response.
+    pub(super) linger: bool,
+    /// Whether the client takes the end of its connection for the end of the response, so that a cut needs a reset.
+    pub(super) until_close: bool,
+}
+
+/// Whether the client asks to be told to go on with its body (RFC 9110, section 10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
-    /// Not there yet.
-    Wanted,
-    /// There. `reused`: it has served before.
-    Connected { reused: bool },
-    /// Given back.
-    Released,
+enum Expect {
+    /// No, or that does not concern the upstream.
+    Nothing,
+    /// `Expect: 100-continue` is passed on, and not answered yet.
+    Continue,
+    /// The client was told to go on.
+    Continued,
+}
+
+/// What is reported of the exchange.
+struct Record {
+    tunnel: Option<HijackKind>,
+    status: Option<u16>,
+    /// The end, if the proxy wrote the response itself.
+    reply: Option<ExchangeEnd>,
+    bytes_up: u64,
+    bytes_down: u64,
+    started: Instant,
+    head_at: Option<Instant>,
 }
 
 pub(super) struct Exchange {
     pub(super) head: RequestHead,
     pub(super) plan: RequestPlan,
-    pub(super) framing: BodyFraming,
-    /// A body that was read whole.
-    pub(super) gathered: Vec<u8>,
+    /// The request body, as its head declares it.
+    framing: BodyFraming,
     pub(super) request: RequestHalf,
-    pub(super) response: ResponseHalf,
-    pub(super) link: Link,
-    /// Whether the client's connection ends with this exchange.
-    pub(super) close: bool,
-    /// Whether the client may have sent what nobody will read, so that closing at once could cost it the answer.
-    pub(super) linger: bool,
-    /// Whether the client takes the end of its connection for the end of the answer.
-    pub(super) until_close: bool,
-    /// Whether `Expect: 100-continue` goes on.
-    pub(super) send_expect: bool,
-    /// Whether the client was told to go on with its body.
-    pub(super) told_to_continue: bool,
-    pub(super) retried: bool,
-    /// Why the upstream's connection cannot be used again, as far as is known before the end.
-    pub(super) no_reuse: Option<NoReuse>,
-    /// Whether the client's end was passed on.
-    pub(super) half_closed: bool,
-    pub(super) tunnel: Option<HijackKind>,
-    pub(super) end: ExchangeEnd,
-    /// Whether the response was written here.
-    pub(super) own_reply: bool,
-    pub(super) status: Option<u16>,
-    pub(super) bytes_up: u64,
-    pub(super) bytes_down: u64,
-    pub(super) started: Instant,
+    pub(super) upstream: Upstream,
+    expect: Expect,
+    pub(super) ending: Ending,
+    record: Record,
     /// When a byte last moved, on either side.
     pub(super) moved_at: Instant,
-    pub(super) asked_at: Option<Instant>,
-    pub(super) head_at: Option<Instant>,
+}
+
+/// What came of a piece of the request body.
+pub(super) enum BodyStep {
+    /// It has to wait.
+    Wait,
+    /// So many bytes were dealt with.
+    Taken(usize),
+    /// The same, and the body was read whole: an upstream is wanted.
+    Gathered(usize),
+}
+
+/// What to do about a response head.
+pub(super) enum HeadStep {
+    /// An interim response that is not for the client.
+    Skip,
+    /// An interim response for the client.
+    Interim,
+    /// The final response.
+    Final(ResponseBody),
+}
+
+/// What to do about the end of the upstream's stream.
+pub(super) enum EndStep {
+    Nothing,
+    /// It was the end of the body, which is to be ended for the client as well.
+    EndBody(BodyWriter),
+    /// The kept connection was dead: ask for another one.
+    AskAgain,
+    Fail(Cause),
 }
 
 impl Exchange {
-    /// Looks at a request. An error comes with the head, for the log.
+    /// Begins an exchange. An error comes with the head, for the log.
     pub(super) fn new(
         head: RequestHead,
         config: &ConnConfig,
@@ -107,18 +180,11 @@ impl Exchange {
         if plan.refusal.is_some() {
             return Err(Box::new((Cause::MethodNotOffered, head)));
         }
-        let is_switch = plan.kind == RequestKind::Switch;
-        // What follows was meant for a tunnel, even where it comes after the answer that there is none: the client cannot
-        // know yet. Read as a request it would run under the client's name (RFC 9931).
-        let ends = plan.proposes_tunnel;
         let request = match BodyReader::new(framing, &config.limits) {
             None => RequestHalf::Received,
-            Some(reader) if is_switch => {
+            Some(reader) if plan.kind == RequestKind::Switch => {
                 if matches!(framing, BodyFraming::Length(length) if length > config.limits.held as u64) {
-                    let line = head.fields.named("Content-Length").next();
-                    let at = line.map_or(0, |line| head.fields.position(line)) as u64;
-                    let error = ParseError { fault: LimitError::Held.into(), at };
-                    return Err(Box::new((Cause::Parse(error), head)));
+                    return Err(Box::new((Cause::Parse(too_long_to_hold(&head.fields)), head)));
                 }
                 RequestHalf::Gathering { reader, body: Vec::new() }
             }
@@ -129,47 +195,443 @@ impl Exchange {
             }
         };
         let asks_close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
-        let gathering = matches!(request, RequestHalf::Gathering { .. });
+        // What follows was meant for a tunnel, even where it comes after the response that there is none: the client cannot
+        // know yet. Read as a request it would run under the client's name (RFC 9931).
+        let ends = plan.proposes_tunnel;
+        // A body that is gathered here needs no permission of the upstream.
+        let passes_expect = head.expects_continue() && !matches!(request, RequestHalf::Gathering { .. });
         Ok(Box::new(Self {
-            no_reuse: is_switch.then_some(NoReuse::SwitchProposed),
-            // A body that is here already needs no permission.
-            send_expect: head.expects_continue() && !gathering,
             head,
             plan,
             framing,
-            told_to_continue: false,
-            gathered: Vec::new(),
             request,
-            response: ResponseHalf::Unasked,
-            link: Link::Wanted,
-            close: asks_close || ends,
-            linger: ends,
-            until_close: false,
-            retried: false,
-            half_closed: false,
-            tunnel: None,
-            end: ExchangeEnd::Complete,
-            own_reply: false,
-            status: None,
-            bytes_up: 0,
-            bytes_down: 0,
-            started,
+            upstream: Upstream::Wanted { gathered: None, again: false },
+            expect: if passes_expect { Expect::Continue } else { Expect::Nothing },
+            ending: Ending { close: asks_close || ends, linger: ends, until_close: false },
+            record: Record {
+                tunnel: None,
+                status: None,
+                reply: None,
+                bytes_up: 0,
+                bytes_down: 0,
+                started,
+                head_at: None,
+            },
             moved_at: now,
-            asked_at: None,
-            head_at: None,
         }))
     }
 
-    /// Whether the request may be sent a second time when nobody has answered it (RFC 9110, section 9.2.2): only
-    /// such a request is worth the risk of a kept connection, which its peer may be closing just now.
+    // ---- the request
+
+    /// Takes bytes of the request body: into the `upstream` queue, or gathers them.
+    pub(super) fn take_body(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        upstream: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<BodyStep, ParseError> {
+        let is_linked = self.is_linked();
+        let Moved { taken, data, ended } = match &mut self.request {
+            RequestHalf::Received => return Ok(BodyStep::Wait),
+            RequestHalf::Abandoned => return Ok(BodyStep::Taken(bytes.len())),
+            RequestHalf::Streaming { .. } if !is_linked => return Ok(BodyStep::Wait),
+            RequestHalf::Streaming { reader, writer } => reader.pump(bytes, *writer, upstream)?,
+            RequestHalf::Gathering { reader, body } => {
+                let moved = reader.pump(bytes, BodyWriter::Raw, body)?;
+                if body.len() > limits.held {
+                    return Err(ParseError { fault: LimitError::Held.into(), at: limits.held as u64 });
+                }
+                moved
+            }
+        };
+        self.record.bytes_up = self.record.bytes_up.saturating_add(data);
+        if !ended {
+            return Ok(BodyStep::Taken(taken));
+        }
+        match std::mem::replace(&mut self.request, RequestHalf::Received) {
+            RequestHalf::Gathering { body, .. } => {
+                self.upstream = Upstream::Wanted { gathered: Some(body), again: false };
+                Ok(BodyStep::Gathered(taken))
+            }
+            _ => {
+                self.request_complete(now);
+                Ok(BodyStep::Taken(taken))
+            }
+        }
+    }
+
+    /// Notes that `n` bytes of the request body were moved past this machine.
+    pub(super) fn body_passed(&mut self, n: u64, now: Instant) {
+        if let RequestHalf::Streaming { reader, .. } = &mut self.request {
+            self.record.bytes_up = self.record.bytes_up.saturating_add(n);
+            if reader.passed(n) {
+                self.request = RequestHalf::Received;
+                self.request_complete(now);
+            }
+        }
+    }
+
+    /// From here on it is the upstream's turn.
+    fn request_complete(&mut self, now: Instant) {
+        if let Upstream::Asked { since, .. } = &mut self.upstream {
+            *since = Some(now);
+        }
+    }
+
+    /// Gives up the rest of the request: nothing behind the part that was read can be taken for a request.
+    pub(super) fn abandon_request(&mut self) {
+        self.request = RequestHalf::Abandoned;
+        self.ending.linger = true;
+        self.ending.close = true;
+    }
+
+    /// Ends the client's connection with this exchange, although the client may not know.
+    pub(super) fn end_connection(&mut self) {
+        self.ending.linger |= !self.ending.close;
+        self.ending.close = true;
+    }
+
+    // ---- the upstream
+
+    /// Takes a connection for the request, if one is wanted. Returns how the body is framed, and as much of it as is here.
+    pub(super) fn link(
+        &mut self,
+        reused: bool,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<(BodyFraming, Vec<u8>)> {
+        if !self.needs_upstream() {
+            return None;
+        }
+        let Upstream::Wanted { gathered, again } = &mut self.upstream else { return None };
+        let (gathered, again) = (gathered.take(), *again);
+        let is_switch = self.plan.kind == RequestKind::Switch;
+        self.upstream = Upstream::Asked {
+            link: Link {
+                may_be_stale: reused && !again,
+                no_reuse: is_switch.then_some(NoReuse::SwitchProposed),
+                half_closed: false,
+            },
+            reader: ResponseHeadReader::new(limits),
+            interim: 0,
+            since: self.is_received().then_some(now),
+        };
+        Some(match gathered {
+            Some(body) => (BodyFraming::Length(body.len() as u64), body),
+            None => (self.framing, Vec::new()),
+        })
+    }
+
+    /// Decides what a response head means, and goes on accordingly.
+    ///
+    /// # Errors
+    /// The cause, if the response cannot be accepted.
+    pub(super) fn take_head(
+        &mut self,
+        response: &ResponseHead,
+        config: &ConnConfig,
+        now: Instant,
+    ) -> Result<HeadStep, Cause> {
+        if has_too_many_options(&response.fields, config.limits.fields) {
+            return Err(Cause::Parse(locate(PeerError::ConnectionOption, &response.fields)));
+        }
+        match self.decide(response, config) {
+            Decision::Interim => self.interim(response.status(), &config.limits),
+            Decision::Tunnel(kind) => {
+                self.upstream = Upstream::Switched;
+                self.record.tunnel = Some(kind);
+                self.response_began(response.status(), now);
+                let is_upgrade = kind == HijackKind::Upgrade;
+                Ok(HeadStep::Final(if is_upgrade { ResponseBody::Upgrade } else { ResponseBody::Tunnel }))
+            }
+            Decision::Message => self.message(response, &config.limits, now),
+            Decision::Refuse => Err(Cause::UnrequestedSwitch),
+        }
+    }
+
+    fn interim(&mut self, status: StatusCode, limits: &Limits) -> Result<HeadStep, Cause> {
+        let Upstream::Asked { interim, .. } = &mut self.upstream else { return Ok(HeadStep::Skip) };
+        *interim += 1;
+        if *interim > limits.interim_responses {
+            return Err(Cause::TooManyInterim);
+        }
+        let is_continue = status.as_u16() == 100;
+        if self.head.version == Version::Http10 || (is_continue && self.expect == Expect::Nothing) {
+            return Ok(HeadStep::Skip);
+        }
+        if is_continue {
+            self.expect = Expect::Continued;
+        }
+        Ok(HeadStep::Interim)
+    }
+
+    /// The head of an ordinary final response.
+    fn message(&mut self, head: &ResponseHead, limits: &Limits, now: Instant) -> Result<HeadStep, Cause> {
+        let method = MethodKind::of(self.head.method());
+        let framing = response_framing(method, head.version, head.status(), &head.fields)
+            .map_err(|error| Cause::Parse(locate(error, &head.fields)))?;
+        let Some(mut link) = self.upstream.link_mut().copied() else { return Ok(HeadStep::Skip) };
+        if head.version == Version::Http10 || head.fields.has_token("Connection", "close") {
+            link.no_reuse.get_or_insert(NoReuse::Announced);
+        }
+        if framing == BodyFraming::CloseDelimited {
+            link.no_reuse.get_or_insert(NoReuse::CloseDelimited);
+        }
+        let to_chunks = self.head.version == Version::Http11;
+        let body = match framing {
+            BodyFraming::Empty if head.status().as_u16() == 204 => ResponseBody::None,
+            BodyFraming::Empty => ResponseBody::Described(described_length(head)),
+            BodyFraming::Length(length) => ResponseBody::Length(length),
+            BodyFraming::Chunked | BodyFraming::CloseDelimited if to_chunks => {
+                let trailers = self.head.fields.has_token("TE", "trailers");
+                ResponseBody::Framed(BodyWriter::Chunked { trailers })
+            }
+            BodyFraming::Chunked | BodyFraming::CloseDelimited => ResponseBody::Framed(BodyWriter::Raw),
+        };
+        let writer = match body {
+            ResponseBody::Framed(writer) => writer,
+            _ => BodyWriter::Raw,
+        };
+        self.ending.until_close = body == ResponseBody::Framed(BodyWriter::Raw);
+        self.upstream = match BodyReader::new(framing, limits) {
+            Some(reader) => Upstream::Responding { link, reader, writer },
+            None => Upstream::Responded { link },
+        };
+        if self.is_answered() && !self.is_received() {
+            self.abandon_request();
+        }
+        self.response_began(head.status(), now);
+        Ok(HeadStep::Final(body))
+    }
+
+    fn response_began(&mut self, status: StatusCode, now: Instant) {
+        self.record.status = Some(status.as_u16());
+        self.record.head_at = Some(now);
+    }
+
+    /// Notes that body bytes have moved to the client, and whether those were the last.
+    pub(super) fn response_moved(&mut self, data: u64, ended: bool) {
+        self.record.bytes_down = self.record.bytes_down.saturating_add(data);
+        if ended && let Upstream::Responding { link, .. } = self.upstream {
+            self.upstream = Upstream::Responded { link };
+        }
+    }
+
+    /// Notes that `n` bytes of the response body were moved past this machine.
+    pub(super) fn response_passed(&mut self, n: u64) {
+        if let Upstream::Responding { reader, .. } = &mut self.upstream {
+            let ended = reader.passed(n);
+            self.response_moved(n, ended);
+        }
+    }
+
+    /// Decides what the end of the upstream's stream means: a clean one, or one with a cause. `untouched`: no byte of a
+    /// response is here.
+    pub(super) fn upstream_ended(&mut self, cause: Option<Cause>, untouched: bool) -> EndStep {
+        match &self.upstream {
+            Upstream::Responding { reader, writer, .. }
+                if cause.is_none() && reader.ends_with_connection() =>
+            {
+                let writer = *writer;
+                self.response_moved(0, true);
+                EndStep::EndBody(writer)
+            }
+            Upstream::Responding { .. } => EndStep::Fail(cause.unwrap_or(Cause::Truncated)),
+            Upstream::Asked { link, interim: 0, .. }
+                if link.may_be_stale && untouched && self.may_repeat() =>
+            {
+                EndStep::AskAgain
+            }
+            Upstream::Asked { .. } => EndStep::Fail(cause.unwrap_or(Cause::ClosedEarly)),
+            Upstream::Wanted { .. }
+            | Upstream::Responded { .. }
+            | Upstream::Switched
+            | Upstream::Released => EndStep::Nothing,
+        }
+    }
+
+    /// Wants another connection, after the last one was given back.
+    pub(super) fn want_again(&mut self) {
+        self.upstream = Upstream::Wanted { gathered: None, again: true };
+    }
+
+    /// The upstream takes no more of the request. What it has still to say is worth waiting for.
+    /// Returns whether bytes of the client are left without a destination.
+    pub(super) fn upstream_refused(&mut self, now: Instant) -> bool {
+        let Some(link) = self.upstream.link_mut() else { return false };
+        link.no_reuse.get_or_insert(NoReuse::Abandoned);
+        let is_streaming = matches!(self.request, RequestHalf::Streaming { .. });
+        if is_streaming {
+            self.abandon_request();
+            self.request_complete(now);
+        }
+        is_streaming
+    }
+
+    /// Notes that the client's end was passed on.
+    pub(super) fn half_closed(&mut self) {
+        if let Some(link) = self.upstream.link_mut() {
+            link.half_closed = true;
+            link.no_reuse.get_or_insert(NoReuse::HalfClosed);
+        }
+    }
+
+    /// Gives the connection back. Returns whether it may serve another request; nothing if there is none. `sent`: the
+    /// upstream has got the whole request; `clean`: it sent nothing behind its response.
+    pub(super) fn release(&mut self, because: Option<NoReuse>, sent: bool, clean: bool) -> Option<Reuse> {
+        let reuse = match &self.upstream {
+            Upstream::Wanted { .. } | Upstream::Released => None,
+            Upstream::Switched | Upstream::Asked { .. } | Upstream::Responding { .. } => {
+                Some(Reuse::Close(because.unwrap_or(NoReuse::Abandoned)))
+            }
+            Upstream::Responded { link } => Some(match because.or(link.no_reuse) {
+                Some(reason) => Reuse::Close(reason),
+                None if !sent || !self.is_received() => Reuse::Close(NoReuse::EarlyResponse),
+                None if !clean => Reuse::Close(NoReuse::Leftover),
+                None => Reuse::Keep,
+            }),
+        };
+        self.upstream = Upstream::Released;
+        if reuse.is_some() && !self.is_received() {
+            self.request = RequestHalf::Abandoned;
+        }
+        reuse
+    }
+
+    // ---- the end
+
+    /// Notes that the proxy writes the response itself, with so many bytes of body, once the upstream is released.
+    /// Returns whether bytes of the client are left without a destination.
+    pub(super) fn reply(&mut self, end: ExchangeEnd, status: StatusCode, now: Instant) -> bool {
+        self.record.reply = Some(end);
+        self.response_began(status, now);
+        let is_cut = !self.is_received();
+        if is_cut {
+            self.abandon_request();
+        }
+        is_cut
+    }
+
+    /// Notes how long the body of the proxy's own response is.
+    pub(super) fn reply_written(&mut self, bytes: u64) {
+        self.record.bytes_down = bytes;
+    }
+
+    /// Returns what is reported: the exchange ended like this, or else as its response says.
+    pub(super) fn into_summary(
+        self: Box<Self>,
+        end: Option<ExchangeEnd>,
+        now: Instant,
+    ) -> Box<ExchangeSummary> {
+        let Record { tunnel, status, reply, bytes_up, bytes_down, started, head_at } = self.record;
+        Box::new(ExchangeSummary {
+            request: Some(self.head),
+            status,
+            end: end.or(reply).unwrap_or(ExchangeEnd::Complete),
+            own_reply: reply.is_some(),
+            tunnel,
+            bytes_up,
+            bytes_down,
+            duration: now.saturating_duration_since(started),
+            time_to_head: head_at.map(|at| at.saturating_duration_since(started)),
+        })
+    }
+
+    // ---- questions
+
+    /// Returns whether an upstream connection is asked for.
+    pub(super) fn needs_upstream(&self) -> bool {
+        matches!(self.upstream, Upstream::Wanted { .. }) && !self.is_gathering()
+    }
+
+    pub(super) fn is_gathering(&self) -> bool {
+        matches!(self.request, RequestHalf::Gathering { .. })
+    }
+
+    pub(super) fn is_received(&self) -> bool {
+        matches!(self.request, RequestHalf::Received)
+    }
+
+    /// Returns whether the upstream has a connection for this request.
+    pub(super) fn is_linked(&self) -> bool {
+        !matches!(self.upstream, Upstream::Wanted { .. } | Upstream::Released)
+    }
+
+    /// Returns whether bytes of a response are to come.
+    pub(super) fn awaits_upstream(&self) -> bool {
+        matches!(self.upstream, Upstream::Asked { .. } | Upstream::Responding { .. })
+    }
+
+    /// Returns whether the client's queue has all there is to come of the response.
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.upstream, Upstream::Responded { .. } | Upstream::Switched | Upstream::Released)
+    }
+
+    /// Returns how the connection became a tunnel.
+    pub(super) fn tunnel(&self) -> Option<HijackKind> {
+        self.record.tunnel
+    }
+
+    /// Returns whether a byte of a final response has gone to the client's queue.
+    pub(super) fn has_begun_response(&self) -> bool {
+        self.record.status.is_some()
+    }
+
+    /// Returns whether `Expect: 100-continue` is passed on.
+    pub(super) fn sends_expect(&self) -> bool {
+        self.expect != Expect::Nothing
+    }
+
+    /// Returns whether the client may be waiting to be told to go on with its body.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.expect == Expect::Continue && self.record.bytes_up == 0
+    }
+
+    /// Returns whether silence is its nature. A response that was written here has an end, and a client takes it.
+    pub(super) fn may_be_silent(&self) -> bool {
+        self.plan.kind == RequestKind::Stream && self.record.reply.is_none()
+    }
+
+    /// Returns whether the upstream may be half-closed, once the client has ended: the request is whole.
+    pub(super) fn may_half_close(&self) -> bool {
+        let is_open = self.upstream.link().is_some_and(|link| !link.half_closed);
+        self.plan.passes_end_on && self.is_received() && is_open
+    }
+
+    /// Returns whether the request may be sent a second time when nobody has responded to it (RFC 9110, section 9.2.2):
+    /// only such a request is worth the risk of a kept connection, which its peer may be closing just now.
     pub(super) fn may_repeat(&self) -> bool {
         let idempotent =
             matches!(self.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE");
         idempotent && self.plan.kind != RequestKind::Switch && self.framing == BodyFraming::Empty
     }
 
-    /// What a response head means.
-    pub(super) fn decide(&self, response: &ResponseHead, config: &ConnConfig) -> Decision {
+    /// Returns what is going on for the client: what it is sending, or waiting for.
+    pub(super) fn client_phase(&self) -> Phase {
+        match (&self.request, &self.upstream) {
+            (RequestHalf::Gathering { .. } | RequestHalf::Streaming { .. }, _) => Phase::RequestBody,
+            (_, Upstream::Wanted { .. }) => Phase::Connect,
+            (_, Upstream::Asked { .. }) => Phase::ResponseHead,
+            (_, _) => Phase::ResponseBody,
+        }
+    }
+
+    /// Returns a failure of the upstream in what it is doing.
+    pub(super) fn upstream_failure(&self, cause: Cause) -> Failure {
+        let phase = match self.upstream {
+            Upstream::Wanted { .. } => Phase::Connect,
+            Upstream::Asked { .. } => Phase::ResponseHead,
+            _ => Phase::ResponseBody,
+        };
+        Failure::new(Side::Upstream, phase, cause)
+    }
+
+    fn decide(&self, response: &ResponseHead, config: &ConnConfig) -> Decision {
+        // Only a request that proposes a switch can get one: for most responses the facts need not be gathered.
+        if self.plan.kind != RequestKind::Switch && !response.status().is_interim() {
+            return Decision::Message;
+        }
         let fields = &response.fields;
         let upgrade = joined(fields, "Upgrade");
         let facts = ResponseFacts {
@@ -181,96 +643,36 @@ impl Exchange {
         };
         with_facts(&self.head, config, |request| decide(request, &facts))
     }
+}
 
-    /// Whether an interim response is for the client.
-    pub(super) fn passes_interim(&self, status: StatusCode) -> bool {
-        self.head.version == Version::Http11 && (status.as_u16() != 100 || self.send_expect)
-    }
-
-    /// Whether the client may be waiting to be told to go on with its body.
-    pub(super) fn awaits_continue(&self) -> bool {
-        self.send_expect && !self.told_to_continue && self.bytes_up == 0
-    }
-
-    /// The client's connection ends with this exchange, although the client may not know.
-    pub(super) fn end_connection(&mut self) {
-        self.linger |= !self.close;
-        self.close = true;
-    }
-
-    /// Nothing behind the part of the body that was read can be taken for a request.
-    pub(super) fn abandon_request(&mut self) {
-        self.request = RequestHalf::Abandoned;
-        self.linger = true;
-        self.close = true;
-    }
-
-    /// Whether silence is its nature. An answer that was written here has an end, and a client takes it.
-    pub(super) fn may_be_silent(&self) -> bool {
-        self.plan.kind == RequestKind::Stream && self.end == ExchangeEnd::Complete
-    }
-
-    pub(super) fn is_answered(&self) -> bool {
-        matches!(self.response, ResponseHalf::Ended)
-    }
-
-    /// Whether a byte of a final answer has gone to the client's queue.
-    pub(super) fn has_begun_answer(&self) -> bool {
-        self.status.is_some()
-    }
-
-    pub(super) fn is_received(&self) -> bool {
-        matches!(self.request, RequestHalf::Received)
-    }
-
-    /// Returns what is going on, for the client: what it is sending, or waiting for.
-    pub(super) fn client_phase(&self) -> Phase {
-        match (&self.request, &self.response) {
-            (RequestHalf::Gathering { .. } | RequestHalf::Streaming { .. }, _) => Phase::RequestBody,
-            (_, ResponseHalf::Unasked) => Phase::Connect,
-            (_, ResponseHalf::Head { .. }) => Phase::ResponseHead,
-            (_, ResponseHalf::Body { .. } | ResponseHalf::Ended) => Phase::ResponseBody,
+impl Upstream {
+    /// The connection, while the response is not over.
+    fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Asked { link, .. } | Self::Responding { link, .. } | Self::Responded { link } => Some(link),
+            Self::Wanted { .. } | Self::Switched | Self::Released => None,
         }
     }
 
-    /// Returns a failure of the upstream in what it is doing.
-    pub(super) fn upstream_failure(&self, cause: Cause) -> Failure {
-        let phase = match self.response {
-            ResponseHalf::Unasked => Phase::Connect,
-            ResponseHalf::Head { .. } => Phase::ResponseHead,
-            ResponseHalf::Body { .. } | ResponseHalf::Ended => Phase::ResponseBody,
-        };
-        Failure::new(Side::Upstream, phase, cause)
-    }
-
-    /// Whether the upstream's connection may serve another request. `sent`: it has got the whole request;
-    /// `clean`: it sent nothing behind its answer.
-    pub(super) fn reuse(&self, sent: bool, clean: bool) -> Reuse {
-        if let Some(reason) = self.no_reuse {
-            Reuse::Close(reason)
-        } else if !self.is_answered() {
-            Reuse::Close(NoReuse::Abandoned)
-        } else if !sent || !self.is_received() {
-            Reuse::Close(NoReuse::EarlyResponse)
-        } else if !clean {
-            Reuse::Close(NoReuse::Leftover)
-        } else {
-            Reuse::Keep
+    fn link_mut(&mut self) -> Option<&mut Link> {
+        match self {
+            Self::Asked { link, .. } | Self::Responding { link, .. } | Self::Responded { link } => Some(link),
+            Self::Wanted { .. } | Self::Switched | Self::Released => None,
         }
     }
+}
 
-    pub(super) fn into_summary(self: Box<Self>, now: Instant) -> Box<ExchangeSummary> {
-        Box::new(ExchangeSummary {
-            request: Some(self.head),
-            status: self.status,
-            end: self.end,
-            own_reply: self.own_reply,
-            tunnel: self.tunnel,
-            bytes_up: self.bytes_up,
-            bytes_down: self.bytes_down,
-            duration: now.saturating_duration_since(self.started),
-            time_to_head: self.head_at.map(|at| at.saturating_duration_since(self.started)),
-        })
+/// The body that has to be held is longer than may be: where its length is announced.
+fn too_long_to_hold(fields: &Fields) -> ParseError {
+    let at = fields.named("Content-Length").next().map_or(0, |line| fields.position(line));
+    ParseError { fault: LimitError::Held.into(), at: at as u64 }
+}
+
+/// The length that a response without a body tells (RFC 9110, section 8.6), if two readers would agree on it.
+fn described_length(head: &ResponseHead) -> Option<u64> {
+    match response_framing(MethodKind::Ordinary, head.version, StatusCode::OK, &head.fields) {
+        Ok(BodyFraming::Length(length)) => Some(length),
+        _ => None,
     }
 }
 

@@ -27,12 +27,12 @@
 //! has left.
 
 mod buffer;
+mod client;
 mod deadlines;
 mod exchange;
 mod failure;
 mod hop;
 mod outcome;
-mod stages;
 mod upstream;
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::buffer::Buffer;
-use self::exchange::{Exchange, Link, RequestHalf, ResponseHalf};
+use self::exchange::{Exchange, RequestHalf, Upstream};
 use self::hop::Persistence;
 use super::config::ConnConfig;
 use super::hijack::HijackKind;
@@ -110,8 +110,8 @@ pub struct IntoTunnel {
 pub struct ProxyConn {
     config: Arc<ConnConfig>,
     client: Client,
-    down: Port,
-    up: Port,
+    down: Peer,
+    up: Peer,
     /// Reads one head after the other.
     reader: RequestHeadReader,
     stage: Stage,
@@ -121,7 +121,7 @@ pub struct ProxyConn {
 }
 
 /// What is known of one connection besides its place in an exchange.
-struct Port {
+struct Peer {
     /// Received, and not yet understood.
     input: Buffer,
     out: Buffer,
@@ -135,7 +135,7 @@ struct Port {
     sent: Instant,
 }
 
-impl Port {
+impl Peer {
     fn new(now: Instant) -> Self {
         Self {
             input: Buffer::default(),
@@ -175,6 +175,26 @@ enum Stage {
     Closed,
 }
 
+impl Stage {
+    fn idle(now: Instant) -> Self {
+        Self::Idle { since: now, first_byte: None }
+    }
+
+    fn exchange(&self) -> Option<&Exchange> {
+        match self {
+            Self::Exchange(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        match self {
+            Self::Exchange(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+}
+
 impl ProxyConn {
     /// A connection that was just accepted.
     #[must_use]
@@ -183,8 +203,8 @@ impl ProxyConn {
             reader: RequestHeadReader::new(&config.limits, config.hosts),
             config,
             client,
-            down: Port::new(now),
-            up: Port::new(now),
+            down: Peer::new(now),
+            up: Peer::new(now),
             stage: Stage::idle(now),
             events: VecDeque::new(),
             requests: 0,
@@ -194,140 +214,116 @@ impl ProxyConn {
 
     /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted, or queues grow.
     pub fn feed(&mut self, side: Side, bytes: &[u8], now: Instant) {
-        self.restart_clocks(now);
-        self.note_progress(now);
-        let port = self.port_mut(side);
-        port.received = now;
-        if port.input.is_empty() {
-            let used = self.consume(side, bytes, now);
-            self.port_mut(side).input.tail().extend_from_slice(&bytes[used..]);
-        } else {
-            port.input.tail().extend_from_slice(bytes);
-            self.resume(side, now);
-        }
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.note_progress(now);
+            let peer = conn.peer_mut(side);
+            peer.received = now;
+            if peer.input.is_empty() {
+                let used = conn.consume(side, bytes, now);
+                conn.peer_mut(side).input.tail().extend_from_slice(&bytes[used..]);
+            } else {
+                peer.input.tail().extend_from_slice(bytes);
+                conn.resume(side, now);
+            }
+        });
     }
 
     /// A side sends no more: its stream ended. So did the client's when TLS ended without a close_notify, since a request
     /// tells by itself whether it is whole; the upstream's did not.
     pub fn feed_eof(&mut self, side: Side, now: Instant) {
-        self.restart_clocks(now);
-        self.port_mut(side).ended = true;
-        match side {
-            Side::Downstream => self.client_ended(now),
-            Side::Upstream => self.upstream_ended(None, now),
-        }
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.peer_mut(side).ended = true;
+            match side {
+                Side::Downstream => conn.client_ended(now),
+                Side::Upstream => conn.upstream_ended(None, now),
+            }
+        });
     }
 
     /// The connection of a side failed: a reset ([`Cause::of_io`]), or the end of the upstream's TLS stream without its
     /// close_notify ([`Cause::TlsTruncated`]).
     pub fn feed_error(&mut self, side: Side, cause: Cause, now: Instant) {
-        self.restart_clocks(now);
-        self.port_mut(side).ended = true;
-        match side {
-            Side::Downstream => self.client_lost(cause, now),
-            Side::Upstream => self.upstream_ended(Some(cause), now),
-        }
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.peer_mut(side).ended = true;
+            match side {
+                Side::Downstream => conn.client_lost(cause, now),
+                Side::Upstream => conn.upstream_ended(Some(cause), now),
+            }
+        });
     }
 
     /// A side took `n` bytes of its [`output`](Self::output).
     pub fn output_sent(&mut self, side: Side, n: usize, now: Instant) {
-        self.restart_clocks(now);
-        self.note_progress(now);
-        let port = self.port_mut(side);
-        port.out.take_front(n);
-        port.sent = now;
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.note_progress(now);
+            let peer = conn.peer_mut(side);
+            peer.out.take_front(n);
+            peer.sent = now;
+        });
     }
 
     /// A side will never take another byte. What the upstream has still to say is worth waiting for.
     pub fn output_refused(&mut self, side: Side, cause: Cause, now: Instant) {
-        self.restart_clocks(now);
-        match side {
-            Side::Downstream => self.client_lost(cause, now),
+        self.enter(now, |conn| match side {
+            Side::Downstream => conn.client_lost(cause, now),
             Side::Upstream => {
-                self.up.out.clear();
-                self.up.offered = 0;
-                if let Stage::Exchange(exchange) = &mut self.stage {
-                    exchange.no_reuse.get_or_insert(NoReuse::Abandoned);
-                    if matches!(exchange.request, RequestHalf::Streaming { .. }) {
-                        exchange.abandon_request();
-                        exchange.asked_at = Some(now);
-                        self.down.input.clear();
-                    }
+                conn.up.out.clear();
+                conn.up.offered = 0;
+                if conn.stage.exchange_mut().is_some_and(|exchange| exchange.upstream_refused(now)) {
+                    conn.down.input.clear();
                 }
             }
-        }
-        self.settle(now);
+        });
     }
 
     /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were received, and wait past this machine for the
     /// other side to take them: it is that side's turn. An owner that keeps none waiting need not call it.
     pub fn offered(&mut self, from: Side, n: u64, now: Instant) {
-        self.restart_clocks(now);
-        self.note_progress(now);
-        self.port_mut(from).received = now;
-        let to = self.port_mut(from.other());
-        if to.offered == 0 {
-            to.sent = now;
-        }
-        to.offered = to.offered.saturating_add(n);
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.note_progress(now);
+            conn.peer_mut(from).received = now;
+            let to = conn.peer_mut(from.other());
+            if to.offered == 0 {
+                to.sent = now;
+            }
+            to.offered = to.offered.saturating_add(n);
+        });
     }
 
     /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were delivered to the other, past this machine.
     pub fn passed(&mut self, from: Side, n: u64, now: Instant) {
-        self.restart_clocks(now);
-        self.note_progress(now);
-        self.port_mut(from).received = now;
-        let to = self.port_mut(from.other());
-        to.sent = now;
-        to.offered = to.offered.saturating_sub(n);
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        match (from, &mut exchange.request, &mut exchange.response) {
-            (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => {
-                exchange.bytes_up = exchange.bytes_up.saturating_add(n);
-                if reader.passed(n) {
-                    exchange.request = RequestHalf::Received;
-                    exchange.asked_at = Some(now);
-                }
+        self.enter(now, |conn| {
+            conn.note_progress(now);
+            conn.peer_mut(from).received = now;
+            let to = conn.peer_mut(from.other());
+            to.sent = now;
+            to.offered = to.offered.saturating_sub(n);
+            match (from, conn.stage.exchange_mut()) {
+                (Side::Downstream, Some(exchange)) => exchange.body_passed(n, now),
+                (Side::Upstream, Some(exchange)) => exchange.response_passed(n),
+                (_, None) => {}
             }
-            (Side::Upstream, _, ResponseHalf::Body { reader, .. }) => {
-                exchange.bytes_down = exchange.bytes_down.saturating_add(n);
-                if reader.passed(n) {
-                    exchange.response = ResponseHalf::Ended;
-                }
-            }
-            _ => {}
-        }
-        self.settle(now);
+        });
     }
 
     /// A side was half-closed, as [`ConnWants::shut_write`] asked.
     pub fn shut_done(&mut self, side: Side, now: Instant) {
-        self.restart_clocks(now);
-        match (side, &mut self.stage) {
+        self.enter(now, |conn| match (side, &mut conn.stage) {
             (Side::Downstream, Stage::Closing { shut, .. }) => *shut = true,
-            (Side::Upstream, Stage::Exchange(exchange)) => {
-                exchange.half_closed = true;
-                exchange.no_reuse.get_or_insert(NoReuse::HalfClosed);
-            }
+            (Side::Upstream, Stage::Exchange(exchange)) => exchange.half_closed(),
             _ => {}
-        }
-        self.settle(now);
+        });
     }
 
     /// There is a connection for the request. `host` replaces its `Host`. Ignored when none is needed (any more).
     pub fn upstream_ready(&mut self, host: Option<&str>, reused: bool, now: Instant) {
-        self.restart_clocks(now);
-        self.send_request(host, reused, now);
-        self.resume(Side::Downstream, now);
-        if self.down.ended {
-            self.client_ended(now);
-        }
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.send_request(host, reused, now);
+            conn.resume(Side::Downstream, now);
+            if conn.down.ended {
+                conn.client_ended(now);
+            }
+        });
     }
 
     /// There is no connection for the request. Ignored when none is needed. The client gets 503 if the cause is
@@ -343,22 +339,22 @@ impl ProxyConn {
     }
 
     fn reply_instead(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
-        self.restart_clocks(now);
-        if matches!(&self.stage, Stage::Exchange(exchange) if exchange.link == Link::Wanted) {
-            self.reply(reply, end, now);
-            self.settle(now);
-        }
+        self.enter(now, |conn| {
+            if conn.needs_upstream() {
+                conn.reply(reply, end, now);
+            }
+        });
     }
 
     /// Ends the connection as soon as the present request, if there is one, is answered. A connection without one yet
     /// has [`Limits::head_time`](crate::limits::Limits::head_time) from its beginning to send it.
     pub fn drain(&mut self, now: Instant) {
-        self.restart_clocks(now);
-        self.draining = true;
-        if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.end_connection();
-        }
-        self.settle(now);
+        self.enter(now, |conn| {
+            conn.draining = true;
+            if let Some(exchange) = conn.stage.exchange_mut() {
+                exchange.end_connection();
+            }
+        });
     }
 
     /// Ends everything now.
@@ -367,13 +363,24 @@ impl ProxyConn {
             return;
         }
         self.release_upstream(Some(NoReuse::Abandoned));
-        let mut reset = matches!(self.stage, Stage::Cutting { reset: true, .. });
-        if let Stage::Exchange(mut exchange) = std::mem::replace(&mut self.stage, Stage::Closed) {
-            reset = exchange.until_close;
-            exchange.end = end;
-            self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
-        }
+        let reset = match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Exchange(exchange) => {
+                let until_close = exchange.ending.until_close;
+                self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(Some(end), now)));
+                until_close
+            }
+            Stage::Cutting { reset, .. } => reset,
+            _ => false,
+        };
         self.close(reset);
+    }
+
+    /// Runs what a call is about between what each of them begins and ends with: clocks of those who do not wait start
+    /// anew, and what follows from the new state without anything else happening is done.
+    fn enter(&mut self, now: Instant, act: impl FnOnce(&mut Self)) {
+        self.restart_clocks(now);
+        act(self);
+        self.settle(now);
     }
 
     /// The next thing to do.
@@ -384,13 +391,13 @@ impl ProxyConn {
     /// Bytes for a side. They stay until [`output_sent`](Self::output_sent).
     #[must_use]
     pub fn output(&self, side: Side) -> &[u8] {
-        self.port(side).out.as_slice()
+        self.peer(side).out.as_slice()
     }
 
     /// What to do on a side, or wait for.
     #[must_use]
     pub fn wants(&self, side: Side) -> ConnWants {
-        let write = !self.port(side).out.is_empty();
+        let write = !self.peer(side).out.is_empty();
         match side {
             Side::Downstream => ConnWants {
                 read: !self.down.ended && self.wants_client_bytes(),
@@ -408,17 +415,13 @@ impl ProxyConn {
     /// The request in progress.
     #[must_use]
     pub fn request(&self) -> Option<&RequestHead> {
-        match &self.stage {
-            Stage::Exchange(exchange) => Some(&exchange.head),
-            _ => None,
-        }
+        self.stage.exchange().map(|exchange| &exchange.head)
     }
 
     /// Whether [`ConnEvent::NeedUpstream`] waits for its answer.
     #[must_use]
     pub fn needs_upstream(&self) -> bool {
-        matches!(&self.stage, Stage::Exchange(exchange) if exchange.link == Link::Wanted
-            && !matches!(exchange.request, RequestHalf::Gathering { .. }))
+        self.stage.exchange().is_some_and(Exchange::needs_upstream)
     }
 
     /// How many bytes may be moved from a side to the other without this machine, which wants to know how many were
@@ -426,30 +429,35 @@ impl ProxyConn {
     /// before them are here.
     #[must_use]
     pub fn passthrough(&self, from: Side) -> u64 {
-        let Stage::Exchange(exchange) = &self.stage else { return 0 };
-        if !self.port(from).input.is_empty() || !self.port(from.other()).out.is_empty() || !self.is_linked() {
+        let to = self.peer(from.other());
+        let Some(exchange) = self.stage.exchange().filter(|exchange| exchange.is_linked()) else { return 0 };
+        if !self.peer(from).input.is_empty() || !to.out.is_empty() {
             return 0;
         }
-        let left = match (from, &exchange.request, &exchange.response) {
+        let left = match (from, &exchange.request, &exchange.upstream) {
             (Side::Downstream, RequestHalf::Streaming { reader, .. }, _) => reader.raw_left(),
-            (Side::Upstream, _, ResponseHalf::Body { reader, writer: BodyWriter::Raw }) => reader.raw_left(),
+            (Side::Upstream, _, Upstream::Responding { reader, writer: BodyWriter::Raw, .. }) => {
+                reader.raw_left()
+            }
             _ => 0,
         };
-        left.saturating_sub(self.port(from.other()).offered)
+        left.saturating_sub(to.offered)
     }
 
     /// Returns whether a request that was received whole has not gone to its upstream yet. It takes effect even if its
     /// client is gone: without a proxy the daemon would have it by now.
     #[must_use]
     pub fn has_request_to_send(&self) -> bool {
-        matches!(&self.stage, Stage::Exchange(exchange) if exchange.is_received()
-            && (exchange.link == Link::Wanted || (self.is_linked() && self.up.is_behind())))
+        self.stage.exchange().is_some_and(|exchange| {
+            exchange.is_received()
+                && (exchange.needs_upstream() || (exchange.is_linked() && self.up.is_behind()))
+        })
     }
 
     /// Returns how many bytes of a side were [`offered`](Self::offered) to the other and have not [`passed`](Self::passed).
     #[must_use]
     pub fn in_transit(&self, from: Side) -> u64 {
-        self.port(from.other()).offered
+        self.peer(from.other()).offered
     }
 
     /// Takes the bytes that belong to the tunnel.
@@ -460,26 +468,22 @@ impl ProxyConn {
         IntoTunnel { to_upstream, to_downstream: self.up.input.into_bytes() }
     }
 
-    fn port(&self, side: Side) -> &Port {
+    fn peer(&self, side: Side) -> &Peer {
         match side {
             Side::Downstream => &self.down,
             Side::Upstream => &self.up,
         }
     }
 
-    fn port_mut(&mut self, side: Side) -> &mut Port {
+    fn peer_mut(&mut self, side: Side) -> &mut Peer {
         match side {
             Side::Downstream => &mut self.down,
             Side::Upstream => &mut self.up,
         }
     }
 
-    fn is_linked(&self) -> bool {
-        matches!(&self.stage, Stage::Exchange(exchange) if matches!(exchange.link, Link::Connected { .. }))
-    }
-
     fn awaits_upstream(&self) -> bool {
-        self.is_linked() && matches!(&self.stage, Stage::Exchange(exchange) if !exchange.is_answered())
+        self.stage.exchange().is_some_and(Exchange::awaits_upstream)
     }
 
     fn wants_client_bytes(&self) -> bool {
@@ -487,11 +491,11 @@ impl ProxyConn {
             Stage::Idle { .. } | Stage::Closing { .. } => true,
             Stage::Exchange(exchange) => match &exchange.request {
                 RequestHalf::Gathering { .. } | RequestHalf::Abandoned => true,
-                RequestHalf::Streaming { .. } if self.is_linked() => self.up.out.len() < OUTPUT_BOUND,
+                RequestHalf::Streaming { .. } if exchange.is_linked() => self.up.out.len() < OUTPUT_BOUND,
                 RequestHalf::Streaming { .. } => self.down.input.len() < OUTPUT_BOUND,
                 // Read on, or the client's end would go unseen.
                 RequestHalf::Received => {
-                    self.down.input.len() < self.config.limits.held && exchange.tunnel.is_none()
+                    self.down.input.len() < self.config.limits.held && exchange.tunnel().is_none()
                 }
             },
             Stage::Cutting { .. } | Stage::Tunnel | Stage::Closed => false,
@@ -499,15 +503,11 @@ impl ProxyConn {
     }
 
     /// A client that leaves while a daemon follows something for it, or works, is told to the daemon, which has no other way
-    /// to know that its work is in vain. On a short request it is not: some servers would not answer then.
+    /// to know that its work is in vain. On a short request it is not: some servers would not respond then.
     fn wants_half_close(&self) -> bool {
-        let Stage::Exchange(exchange) = &self.stage else { return false };
-        exchange.plan.passes_end_on
-            && self.down.ended
+        self.down.ended
             && self.down.input.is_empty()
-            && self.is_linked()
-            && exchange.is_received()
-            && !exchange.half_closed
+            && self.stage.exchange().is_some_and(Exchange::may_half_close)
     }
 
     /// Returns what a final answer says, by whether the connection ends with it.

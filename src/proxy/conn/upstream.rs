@@ -1,62 +1,49 @@
 #![forbid(unsafe_code)]
-//! The upstream's side: sending a request, reading its answers, failing well.
+//! The upstream's side: sending a request, reading its responses, failing well.
 
 use std::time::Instant;
 
-use super::exchange::{Link, RequestHalf, ResponseHalf};
+use super::exchange::{EndStep, HeadStep, Upstream};
 use super::failure::reply_to;
-use super::hop::{Persistence, RequestRewrite, ResponseBody, ResponseRewrite, has_too_many_options};
+use super::hop::{Persistence, RequestRewrite, ResponseBody, ResponseRewrite};
 use super::outcome::{ExchangeEnd, NoReuse};
-use super::{ProxyConn, Stage};
-use crate::error::{Cause, Failure, PeerError};
-use crate::h1::{
-    BodyFraming, BodyReader, BodyWriter, Fields, MethodKind, Moved, ResponseHead, ResponseHeadReader,
-    StatusCode, Version, locate, response_framing,
-};
-use crate::proxy::hijack::{Decision, HijackKind};
+use super::{ConnEvent, ProxyConn, Stage};
+use crate::error::{Cause, Failure};
+use crate::h1::{Fields, Moved, ResponseHead};
 use crate::proxy::reply::Reply;
 
 impl ProxyConn {
+    /// Sends the request on a connection, if one is wanted.
     pub(super) fn send_request(&mut self, host: Option<&str>, reused: bool, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if exchange.link != Link::Wanted || matches!(exchange.request, RequestHalf::Gathering { .. }) {
-            return;
-        }
-        exchange.link = Link::Connected { reused };
-        exchange.response =
-            ResponseHalf::Head { reader: ResponseHeadReader::new(&self.config.limits), interim: 0 };
-        exchange.half_closed = false;
+        let Some(exchange) = self.stage.exchange_mut() else { return };
+        let Some((framing, mut body)) = exchange.link(reused, &self.config.limits, now) else { return };
         self.up.ended = false;
         let rewrite = RequestRewrite {
             forwarding: &self.config.forwarding,
             client: self.client,
             host,
-            framing: exchange.framing,
+            framing,
             send_upgrade: exchange.plan.send_upgrade,
-            send_expect: exchange.send_expect,
+            send_expect: exchange.sends_expect(),
         };
         let out = self.up.out.tail();
         rewrite.encode(&exchange.head, out);
-        out.append(&mut exchange.gathered);
-        if exchange.is_received() {
-            exchange.asked_at = Some(now);
-        }
+        out.append(&mut body);
     }
 
-    /// One step with bytes of the upstream; `None` when the rest has to wait, or belongs to nobody.
+    /// Takes one step with bytes of the upstream; `None` when the rest has to wait, or belongs to nobody.
     pub(super) fn consume_upstream(&mut self, bytes: &[u8], now: Instant) -> Option<usize> {
         if bytes.is_empty() {
             return None;
         }
         let exchange = match &mut self.stage {
-            Stage::Exchange(exchange) if matches!(exchange.link, Link::Connected { .. }) => exchange,
+            Stage::Exchange(exchange) if exchange.is_linked() => exchange,
             Stage::Tunnel => return None,
             // Behind a connection that was given back: they must not come before another one's bytes.
             _ => return Some(bytes.len()),
         };
-        match &mut exchange.response {
-            ResponseHalf::Unasked | ResponseHalf::Ended => None,
-            ResponseHalf::Head { reader, .. } => match reader.read(bytes) {
+        match &mut exchange.upstream {
+            Upstream::Asked { reader, .. } => match reader.read(bytes) {
                 Ok(None) => None,
                 Ok(Some((head, n))) => {
                     self.response_head(&head, now);
@@ -67,13 +54,10 @@ impl ProxyConn {
                     Some(bytes.len())
                 }
             },
-            ResponseHalf::Body { reader, writer } => {
+            Upstream::Responding { reader, writer, .. } => {
                 match reader.pump(bytes, *writer, self.down.out.tail()) {
                     Ok(Moved { taken, data, ended }) => {
-                        exchange.bytes_down = exchange.bytes_down.saturating_add(data);
-                        if ended {
-                            exchange.response = ResponseHalf::Ended;
-                        }
+                        exchange.response_moved(data, ended);
                         Some(taken)
                     }
                     Err(error) => {
@@ -82,86 +66,25 @@ impl ProxyConn {
                     }
                 }
             }
+            _ => None,
         }
     }
 
     fn response_head(&mut self, head: &ResponseHead, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if has_too_many_options(&head.fields, self.config.limits.fields) {
-            let error = locate(PeerError::ConnectionOption, &head.fields);
-            return self.upstream_fails(Cause::Parse(error), now);
-        }
-        match exchange.decide(head, &self.config) {
-            Decision::Interim => {
-                let ResponseHalf::Head { interim, .. } = &mut exchange.response else { return };
-                *interim += 1;
-                if *interim > self.config.limits.interim_responses {
-                    self.upstream_fails(Cause::TooManyInterim, now);
-                } else if exchange.passes_interim(head.status()) {
-                    exchange.told_to_continue |= head.status().as_u16() == 100;
-                    self.write_response_head(head, ResponseBody::None, Persistence::Untold);
-                }
+        let Some(exchange) = self.stage.exchange_mut() else { return };
+        match exchange.take_head(head, &self.config, now) {
+            Ok(HeadStep::Skip) => {}
+            Ok(HeadStep::Interim) => {
+                self.write_response_head(head, ResponseBody::None, Persistence::Untold);
             }
-            Decision::Tunnel(kind) => {
-                exchange.tunnel = Some(kind);
-                exchange.response = ResponseHalf::Ended;
-                self.note_answer(head, now);
-                let body =
-                    if kind == HijackKind::Upgrade { ResponseBody::Upgrade } else { ResponseBody::Tunnel };
+            Ok(HeadStep::Final(body @ (ResponseBody::Upgrade | ResponseBody::Tunnel))) => {
                 self.write_response_head(head, body, Persistence::Untold);
             }
-            Decision::Message => self.message_head(head, now),
-            Decision::Refuse => self.upstream_fails(Cause::UnrequestedSwitch, now),
-        }
-    }
-
-    /// The head of an ordinary final answer.
-    fn message_head(&mut self, head: &ResponseHead, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        let method = MethodKind::of(exchange.head.method());
-        let framing = match response_framing(method, head.version, head.status(), &head.fields) {
-            Ok(framing) => framing,
-            Err(error) => return self.upstream_fails(Cause::Parse(locate(error, &head.fields)), now),
-        };
-        if head.version == Version::Http10 || head.fields.has_token("Connection", "close") {
-            exchange.no_reuse.get_or_insert(NoReuse::Announced);
-        }
-        if framing == BodyFraming::CloseDelimited {
-            exchange.no_reuse.get_or_insert(NoReuse::CloseDelimited);
-        }
-        let to_chunks = exchange.head.version == Version::Http11;
-        let body = match framing {
-            BodyFraming::Empty if head.status().as_u16() == 204 => ResponseBody::None,
-            BodyFraming::Empty => ResponseBody::Described(described_length(head)),
-            BodyFraming::Length(length) => ResponseBody::Length(length),
-            BodyFraming::Chunked | BodyFraming::CloseDelimited if to_chunks => {
-                let trailers = exchange.head.fields.has_token("TE", "trailers");
-                ResponseBody::Framed(BodyWriter::Chunked { trailers })
+            Ok(HeadStep::Final(body)) => {
+                let close = exchange.ending.close;
+                self.write_response_head(head, body, self.persistence(close));
             }
-            BodyFraming::Chunked | BodyFraming::CloseDelimited => ResponseBody::Framed(BodyWriter::Raw),
-        };
-        let writer = match body {
-            ResponseBody::Framed(writer) => writer,
-            _ => BodyWriter::Raw,
-        };
-        exchange.response = match BodyReader::new(framing, &self.config.limits) {
-            Some(reader) => ResponseHalf::Body { reader, writer },
-            None => ResponseHalf::Ended,
-        };
-        exchange.until_close = body == ResponseBody::Framed(BodyWriter::Raw);
-        if exchange.is_answered() && !exchange.is_received() {
-            exchange.abandon_request();
-        }
-        let close = exchange.close;
-        let persistence = self.persistence(close);
-        self.note_answer(head, now);
-        self.write_response_head(head, body, persistence);
-    }
-
-    fn note_answer(&mut self, head: &ResponseHead, now: Instant) {
-        if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.status = Some(head.status().as_u16());
-            exchange.head_at = Some(now);
+            Err(cause) => self.upstream_fails(cause, now),
         }
     }
 
@@ -172,46 +95,25 @@ impl ProxyConn {
 
     /// The upstream's stream ended: cleanly, or for a cause.
     pub(super) fn upstream_ended(&mut self, cause: Option<Cause>, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        let Link::Connected { reused } = exchange.link else { return };
-        match &exchange.response {
-            ResponseHalf::Body { reader, .. } if cause.is_none() && reader.ends_with_connection() => {
-                self.body_ended()
-            }
-            ResponseHalf::Body { .. } => self.upstream_fails(cause.unwrap_or(Cause::Truncated), now),
-            ResponseHalf::Head { interim: 0, .. }
-                if reused && !exchange.retried && self.up.input.is_empty() && exchange.may_repeat() =>
-            {
+        let untouched = self.up.input.is_empty();
+        let Some(exchange) = self.stage.exchange_mut() else { return };
+        match exchange.upstream_ended(cause, untouched) {
+            EndStep::Nothing => {}
+            EndStep::EndBody(writer) => writer.end(&Fields::default(), self.down.out.tail()),
+            EndStep::AskAgain => {
                 self.release_upstream(Some(NoReuse::Abandoned));
-                self.ask_again();
+                if let Some(exchange) = self.stage.exchange_mut() {
+                    exchange.want_again();
+                }
+                self.ask_for_upstream(true);
             }
-            ResponseHalf::Head { .. } => self.upstream_fails(cause.unwrap_or(Cause::ClosedEarly), now),
-            ResponseHalf::Unasked | ResponseHalf::Ended => {}
+            EndStep::Fail(cause) => self.upstream_fails(cause, now),
         }
-    }
-
-    fn ask_again(&mut self) {
-        if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.retried = true;
-            exchange.no_reuse = None;
-            exchange.link = Link::Wanted;
-            exchange.response = ResponseHalf::Unasked;
-            self.ask_for_upstream(true);
-        }
-    }
-
-    /// The end of the connection was the end of the body.
-    fn body_ended(&mut self) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if let ResponseHalf::Body { writer, .. } = exchange.response {
-            writer.end(&Fields::default(), self.down.out.tail());
-        }
-        exchange.response = ResponseHalf::Ended;
     }
 
     /// The upstream cannot finish, or begin, its response.
     pub(super) fn upstream_fails(&mut self, cause: Cause, now: Instant) {
-        if let Stage::Exchange(exchange) = &self.stage {
+        if let Some(exchange) = self.stage.exchange() {
             self.fail(exchange.upstream_failure(cause), now);
         }
     }
@@ -221,49 +123,32 @@ impl ProxyConn {
         self.reply(&reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
-    /// Answers here, if the client has not seen the beginning of another answer; else cuts that.
+    /// Writes a response of the proxy's own, if the client has not seen the beginning of another one; else cuts that.
     pub(super) fn reply(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        if exchange.has_begun_answer() {
-            return self.cut_because(end, now);
+        let Some(exchange) = self.stage.exchange_mut() else { return };
+        if exchange.has_begun_response() {
+            return self.cut(end, now);
         }
-        exchange.end = end;
-        exchange.own_reply = true;
-        exchange.status = Some(reply.status().as_u16());
-        exchange.head_at = Some(now);
-        if !exchange.is_received() {
-            exchange.abandon_request();
+        if exchange.reply(end, reply.status(), now) {
             self.down.input.clear();
         }
+        let (close, is_head) = (exchange.ending.close, exchange.head.method() == b"HEAD");
         self.release_upstream(Some(NoReuse::Abandoned));
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        exchange.response = ResponseHalf::Ended;
-        let is_head = exchange.head.method() == b"HEAD";
-        let close = exchange.close;
-        let bytes_down = self.write_reply(reply, close, is_head);
-        if let Stage::Exchange(exchange) = &mut self.stage {
-            exchange.bytes_down = bytes_down;
+        let bytes = self.write_reply(reply, close, is_head);
+        if let Some(exchange) = self.stage.exchange_mut() {
+            exchange.reply_written(bytes);
         }
     }
 
-    /// The answer cannot be finished: the client must not take what it got for the whole.
-    fn cut_because(&mut self, end: ExchangeEnd, now: Instant) {
+    /// The response cannot be finished: the client must not take what it got for the whole.
+    fn cut(&mut self, end: ExchangeEnd, now: Instant) {
         self.release_upstream(Some(NoReuse::Abandoned));
-        let Stage::Exchange(exchange) = &self.stage else { return };
+        let Some(exchange) = self.stage.exchange() else { return };
         // Only where the end of the connection is the end of the body does a clean close lie.
-        let reset = exchange.until_close;
+        let reset = exchange.ending.until_close;
         let stage = std::mem::replace(&mut self.stage, Stage::Cutting { since: now, reset });
-        if let Stage::Exchange(mut exchange) = stage {
-            exchange.end = end;
-            self.events.push_back(super::ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+        if let Stage::Exchange(exchange) = stage {
+            self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(Some(end), now)));
         }
-    }
-}
-
-/// The length that a response without a body tells (RFC 9110, section 8.6), if two readers would agree on it.
-fn described_length(head: &ResponseHead) -> Option<u64> {
-    match response_framing(MethodKind::Ordinary, head.version, StatusCode::OK, &head.fields) {
-        Ok(BodyFraming::Length(length)) => Some(length),
-        _ => None,
     }
 }

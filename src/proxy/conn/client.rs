@@ -5,21 +5,15 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::buffer::Buffer;
-use super::exchange::{Exchange, Link, RequestHalf};
+use super::exchange::{BodyStep, Exchange, RequestHalf, Upstream};
 use super::failure::reply_to;
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
-use crate::error::{Cause, Failure, LimitError, ParseError, Phase, Side};
-use crate::h1::{BodyFraming, BodyWriter, Moved, RequestHead};
-
-impl Stage {
-    pub(super) fn idle(now: Instant) -> Self {
-        Self::Idle { since: now, first_byte: None }
-    }
-}
+use crate::error::{Cause, Failure, ParseError, Phase, Side};
+use crate::h1::RequestHead;
 
 impl ProxyConn {
-    /// Understands what it can of `bytes`, which begin where the last call stopped; says how many are dealt with.
+    /// Takes what can be understood of `bytes`, which begin where the last call stopped. Returns how many were taken.
     pub(super) fn consume(&mut self, side: Side, bytes: &[u8], now: Instant) -> usize {
         let mut used = 0;
         loop {
@@ -36,15 +30,15 @@ impl ProxyConn {
 
     /// Goes on with bytes that had to wait.
     pub(super) fn resume(&mut self, side: Side, now: Instant) {
-        let mut input = std::mem::take(&mut self.port_mut(side).input);
+        let mut input = std::mem::take(&mut self.peer_mut(side).input);
         let used = self.consume(side, input.as_slice(), now);
         input.take_front(used);
         if !input.is_empty() {
-            self.port_mut(side).input = input;
+            self.peer_mut(side).input = input;
         }
     }
 
-    /// One step with bytes of the client; `None` when the rest has to wait.
+    /// Takes one step with bytes of the client; `None` when the rest has to wait.
     fn consume_client(&mut self, bytes: &[u8], now: Instant) -> Option<usize> {
         if bytes.is_empty() {
             return None;
@@ -65,54 +59,21 @@ impl ProxyConn {
                 }
             }
             Stage::Exchange(exchange) => {
-                let limits = &self.config.limits;
-                let moved = match &mut exchange.request {
-                    RequestHalf::Received => return None,
-                    RequestHalf::Abandoned => return Some(bytes.len()),
-                    RequestHalf::Streaming { .. } if !matches!(exchange.link, Link::Connected { .. }) => {
-                        return None;
+                match exchange.take_body(bytes, &self.config.limits, self.up.out.tail(), now) {
+                    Ok(BodyStep::Wait) => None,
+                    Ok(BodyStep::Taken(n)) => Some(n),
+                    Ok(BodyStep::Gathered(n)) => {
+                        self.ask_for_upstream(false);
+                        Some(n)
                     }
-                    RequestHalf::Streaming { reader, writer } => {
-                        reader.pump(bytes, *writer, self.up.out.tail())
+                    Err(error) => {
+                        self.refuse_body(error, now);
+                        Some(bytes.len())
                     }
-                    RequestHalf::Gathering { reader, body } => {
-                        let moved = reader.pump(bytes, BodyWriter::Raw, body);
-                        if body.len() > limits.held {
-                            let (fault, at) = (LimitError::Held.into(), limits.held as u64);
-                            self.refuse_body(ParseError { fault, at }, now);
-                            return Some(bytes.len());
-                        }
-                        moved
-                    }
-                };
-                self.body_moved(moved, bytes.len(), now)
+                }
             }
             Stage::Closing { .. } | Stage::Cutting { .. } | Stage::Closed => Some(bytes.len()),
             Stage::Tunnel => None,
-        }
-    }
-
-    fn body_moved(&mut self, moved: Result<Moved, ParseError>, len: usize, now: Instant) -> Option<usize> {
-        let Stage::Exchange(exchange) = &mut self.stage else { return None };
-        match moved {
-            Ok(Moved { taken, data, ended }) => {
-                exchange.bytes_up = exchange.bytes_up.saturating_add(data);
-                if ended {
-                    match std::mem::replace(&mut exchange.request, RequestHalf::Received) {
-                        RequestHalf::Gathering { body, .. } => {
-                            exchange.framing = BodyFraming::Length(body.len() as u64);
-                            exchange.gathered = body;
-                            self.ask_for_upstream(false);
-                        }
-                        _ => exchange.asked_at = Some(now),
-                    }
-                }
-                Some(taken)
-            }
-            Err(error) => {
-                self.refuse_body(error, now);
-                Some(len)
-            }
         }
     }
 
@@ -124,7 +85,7 @@ impl ProxyConn {
                 if self.draining || self.requests >= self.config.limits.requests {
                     exchange.end_connection();
                 }
-                let gathering = matches!(exchange.request, RequestHalf::Gathering { .. });
+                let gathering = exchange.is_gathering();
                 if gathering && exchange.head.expects_continue() {
                     // The client waits for this; the daemon will not be asked before the body is here.
                     self.down.out.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -142,9 +103,10 @@ impl ProxyConn {
     }
 
     pub(super) fn ask_for_upstream(&mut self, again: bool) {
-        let Stage::Exchange(exchange) = &self.stage else { return };
-        let may_reuse = exchange.may_repeat() && !again;
-        self.events.push_back(ConnEvent::NeedUpstream { may_reuse, again });
+        if let Some(exchange) = self.stage.exchange() {
+            let may_reuse = exchange.may_repeat() && !again;
+            self.events.push_back(ConnEvent::NeedUpstream { may_reuse, again });
+        }
     }
 
     /// The head of a request cannot be accepted: after that nothing more is read as HTTP. One response, then the end.
@@ -176,24 +138,16 @@ impl ProxyConn {
 
     /// The body of the request cannot be accepted.
     fn refuse_body(&mut self, error: ParseError, now: Instant) {
-        if let Stage::Exchange(exchange) = &mut self.stage {
+        if let Some(exchange) = self.stage.exchange_mut() {
             exchange.abandon_request();
             self.fail(Failure::new(Side::Downstream, Phase::RequestBody, Cause::Parse(error)), now);
         }
     }
 
-    /// The client has gone.
+    /// The client has gone, or is given up.
     pub(super) fn client_lost(&mut self, cause: Cause, now: Instant) {
-        self.abandon_because(Side::Downstream, cause, now);
-    }
-
-    /// Ends everything now, because of what the present phase is about.
-    pub(super) fn abandon_because(&mut self, side: Side, cause: Cause, now: Instant) {
-        let phase = match &self.stage {
-            Stage::Exchange(exchange) => exchange.client_phase(),
-            _ => Phase::RequestHead,
-        };
-        self.abandon(ExchangeEnd::Failed(Failure::new(side, phase, cause)), now);
+        let phase = self.stage.exchange().map_or(Phase::RequestHead, Exchange::client_phase);
+        self.abandon(ExchangeEnd::Failed(Failure::new(Side::Downstream, phase, cause)), now);
     }
 
     /// The client sends no more. Only within a request is that its end; requests that are complete are answered.
@@ -203,7 +157,7 @@ impl ProxyConn {
             Stage::Exchange(exchange) => match exchange.request {
                 RequestHalf::Gathering { .. } => true,
                 // The rest of the body may be here, and waits for the upstream.
-                RequestHalf::Streaming { .. } => self.down.input.is_empty() || exchange.link != Link::Wanted,
+                RequestHalf::Streaming { .. } => self.down.input.is_empty() || !exchange.needs_upstream(),
                 RequestHalf::Received | RequestHalf::Abandoned => false,
             },
             // What is still in the queue goes out first.
@@ -214,7 +168,7 @@ impl ProxyConn {
         }
     }
 
-    /// What follows from the present state without anything else happening.
+    /// Does what follows from the present state without anything else happening.
     pub(super) fn settle(&mut self, now: Instant) {
         self.release_answered();
         loop {
@@ -250,7 +204,7 @@ impl ProxyConn {
         }
     }
 
-    /// Between requests: nothing is owned that is not needed.
+    /// Rests between requests: nothing is owned that is not needed.
     fn rest(&mut self, now: Instant) {
         if self.down.ended {
             return self.client_lost(Cause::ClosedEarly, now);
@@ -258,7 +212,7 @@ impl ProxyConn {
         if !matches!(self.stage, Stage::Idle { first_byte: None, .. }) {
             return;
         }
-        // Who has only just come has a request on its way, and would lose it.
+        // A client that has only just connected has a request on its way, and would lose it.
         let is_new = self.requests == 0;
         if self.draining && !is_new {
             return self.close(false);
@@ -272,20 +226,20 @@ impl ProxyConn {
 
     pub(super) fn close(&mut self, reset: bool) {
         self.stage = Stage::Closed;
-        for port in [&mut self.down, &mut self.up] {
-            port.input = Buffer::default();
-            port.out = Buffer::default();
+        for peer in [&mut self.down, &mut self.up] {
+            peer.input = Buffer::default();
+            peer.out = Buffer::default();
         }
         self.events.push_back(ConnEvent::Closed { reset });
     }
 
-    /// The last byte of an answer has left.
+    /// The last byte of a response has left.
     fn finish(&mut self, now: Instant) {
         let Stage::Exchange(exchange) = std::mem::replace(&mut self.stage, Stage::Closed) else { return };
-        let tunnel = exchange.tunnel;
-        let keeps = !exchange.close && exchange.is_received();
-        let lingers = exchange.linger || !exchange.is_received() || !self.down.input.is_empty();
-        self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(now)));
+        let tunnel = exchange.tunnel();
+        let keeps = !exchange.ending.close && exchange.is_received();
+        let lingers = exchange.ending.linger || !exchange.is_received() || !self.down.input.is_empty();
+        self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(None, now)));
         match tunnel {
             Some(kind) => {
                 self.stage = Stage::Tunnel;
@@ -300,28 +254,20 @@ impl ProxyConn {
         }
     }
 
-    /// Gives the upstream's connection back as soon as it has answered: the client may take its time.
+    /// Gives the upstream's connection back as soon as it has responded: the client may take its time.
     fn release_answered(&mut self) {
-        if matches!(&self.stage, Stage::Exchange(exchange) if exchange.is_answered() && exchange.tunnel.is_none())
-        {
+        let exchange = self.stage.exchange();
+        if exchange.is_some_and(|exchange| matches!(exchange.upstream, Upstream::Responded { .. })) {
             self.release_upstream(None);
         }
     }
 
+    /// Gives the upstream's connection back, if there is one.
     pub(super) fn release_upstream(&mut self, because: Option<NoReuse>) {
-        let Stage::Exchange(exchange) = &mut self.stage else { return };
-        let link = std::mem::replace(&mut exchange.link, Link::Released);
-        if !matches!(link, Link::Connected { .. }) {
-            return;
-        }
-        if let Some(reason) = because {
-            exchange.no_reuse = Some(reason);
-        }
+        let sent = self.up.out.is_empty();
         let clean = self.up.input.is_empty() && !self.up.ended;
-        let reuse = exchange.reuse(self.up.out.is_empty(), clean);
-        if !exchange.is_received() {
-            exchange.request = RequestHalf::Abandoned;
-        }
+        let reuse = self.stage.exchange_mut().and_then(|exchange| exchange.release(because, sent, clean));
+        let Some(reuse) = reuse else { return };
         self.up.out.clear();
         self.up.input = Buffer::default();
         self.up.ended = false;
