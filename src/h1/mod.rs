@@ -12,11 +12,16 @@
 //! | data to chunked body | [`ChunkHeader`], [`CHUNK_END`], [`encode_last_chunk`] |
 //! | head to bytes | [`HeadWriter`]; [`RequestHead::encode`], [`ResponseHead::encode`] |
 //!
-//! Heads are read twice: by a scanner that sees every byte once, however it arrives, and knows our rules; then by
-//! httparse, once, when the end of the head is there. Both must find the same lines in the same places: a message that
-//! two readers split differently is what request smuggling is made of, so the second opinion is asked for every head
-//! and not only by the fuzzer. It is some 1,200 instructions of the 8,000 that a head costs on its way through
-//! [`ProxyConn`](crate::proxy::ProxyConn).
+//! # Two parsers for every head
+//! A head is read by a scanner, which sees each byte once, however it arrives, and knows our rules; then once by
+//! httparse, when the end of the head is there. Both must find the same lines in the same places, or the head is refused
+//! ([`PeerError::ReadersDisagree`](crate::error::PeerError::ReadersDisagree)). A message that two readers split
+//! differently is what request smuggling is made of, so the second opinion is asked for every head and not only by the
+//! fuzzer.
+//!
+//! What it costs (callgrind, fat LTO; `docker ps`, a request head of 3 lines and a response head of 7): 880 of the 3,240
+//! instructions of reading the request head, 1,930 of the 4,500 of the response head. That is a fifth of the 15,400 that
+//! the exchange costs in [`ProxyConn`](crate::proxy::ProxyConn), less than a microsecond beside its system calls.
 
 #![forbid(unsafe_code)]
 
