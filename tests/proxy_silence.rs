@@ -221,7 +221,7 @@ impl Walk {
             Offered(from, n) => self.conn.offered(from, n.min(self.conn.passthrough(from)), self.now),
             Passed(from, n) => self.conn.passed(from, n.min(self.conn.in_transit(from)), self.now),
             Ends(side) => self.conn.feed_eof(side, self.now),
-            Answered => self.conn.answer(&Reply::error(403, "no"), self.now),
+            Answered => self.conn.reply(&Reply::error(403, "no"), self.now),
             Unreachable => self.conn.upstream_failed(Cause::ConnectFailed { errno: None }, self.now),
             Drain => self.conn.drain(self.now),
         }

@@ -7,7 +7,7 @@ use std::ptr;
 use arbitrary::Arbitrary;
 use dockline::ffi;
 use dockline::proxy::hijack::{
-    Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
+    ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -68,7 +68,7 @@ struct Input<'a> {
 }
 
 fuzz_target!(|input: Input<'_>| {
-    let versions = [HttpVersion::Http10, HttpVersion::Http11, HttpVersion::Http2, HttpVersion::Http3];
+    let versions = [ClientVersion::Http10, ClientVersion::Http11, ClientVersion::Http2, ClientVersion::Http3];
     let request = RequestFacts {
         method: input.method.of(METHODS),
         target: input.target.of(TARGETS),
@@ -101,7 +101,7 @@ fn plan_keeps_its_word(request: &RequestFacts<'_>, plan: &RequestPlan) {
     let connect = request.method == b"CONNECT";
     if plan.send_upgrade {
         assert!(request.upgrade.is_some() && request.connection.is_some() && !connect);
-        assert!(request.version <= HttpVersion::Http11);
+        assert!(request.version <= ClientVersion::Http11);
     }
     if plan.refusal.is_some() {
         assert_eq!(plan.kind, RequestKind::Ordinary);
@@ -114,7 +114,7 @@ fn plan_keeps_its_word(request: &RequestFacts<'_>, plan: &RequestPlan) {
     assert!(stream || !plan.body_may_pause);
     assert!(!stream || plan.passes_end_on);
     assert!(plan.kind == RequestKind::Command || stream || !plan.passes_end_on);
-    assert!(!switch || connect || request.version <= HttpVersion::Http11);
+    assert!(!switch || connect || request.version <= ClientVersion::Http11);
     assert!(!connect || request.allow_connect == plan.refusal.is_none());
 }
 
@@ -191,10 +191,10 @@ fn c_is_told_the_same(
         connection: pointer(request.connection),
         connection_len: length(request.connection),
         version: match request.version {
-            HttpVersion::Http10 => ffi::DOCKLINE_HTTP_10,
-            HttpVersion::Http11 => ffi::DOCKLINE_HTTP_11,
-            HttpVersion::Http2 => ffi::DOCKLINE_HTTP_20,
-            HttpVersion::Http3 => ffi::DOCKLINE_HTTP_30,
+            ClientVersion::Http10 => ffi::DOCKLINE_HTTP_10,
+            ClientVersion::Http11 => ffi::DOCKLINE_HTTP_11,
+            ClientVersion::Http2 => ffi::DOCKLINE_HTTP_20,
+            ClientVersion::Http3 => ffi::DOCKLINE_HTTP_30,
         },
         flags: if request.allow_connect { ffi::DOCKLINE_ALLOW_CONNECT } else { 0 },
     };

@@ -96,7 +96,7 @@ impl Owner {
             }
             b'A' => {
                 self.wanted = false;
-                self.conn.answer(&Reply::new(200 + (count % 400) as u16, "text/plain", bytes.to_vec()), now)
+                self.conn.reply(&Reply::new(200 + (count % 400) as u16, "text/plain", bytes.to_vec()), now)
             }
             b'S' => self.sent(Downstream, count),
             b's' => self.sent(Upstream, count),

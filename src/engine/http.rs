@@ -268,7 +268,7 @@ impl HttpSession {
             let Some(request) = self.conn.request() else { return };
             match self.router.route(&self.info, request) {
                 Route::Upstream(upstream) => self.target = Some(upstream),
-                Route::Reply(reply) => return self.conn.answer(&reply, core.now),
+                Route::Reply(reply) => return self.conn.reply(&reply, core.now),
             }
         }
         let Some(target) = self.target.clone() else { return };

@@ -134,7 +134,7 @@ pub unsafe extern "C" fn dockline_conn_reply(
         // SAFETY: the caller's promise about `reply`.
         let reply = unsafe { reply_from_c(reply, reply_size) }?;
         let now = handle.clock.at(now_ms)?;
-        handle.asking()?.answer(&reply, now);
+        handle.asking()?.reply(&reply, now);
         Ok(())
     };
     // SAFETY: the caller's promise about `conn`.

@@ -4,7 +4,7 @@ use super::boundary::boundary;
 use super::status::{Failure, dockline_status};
 use super::types::{CStruct, bytes_from_c, check_out, optional_bytes_from_c, struct_from_c, struct_out};
 use crate::proxy::hijack::{
-    self, Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, ResponseFacts,
+    self, ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, ResponseFacts,
 };
 
 /// HTTP/1.0
@@ -244,10 +244,10 @@ unsafe fn request_from_c<'a>(facts: &dockline_request_facts) -> Result<RequestFa
         // SAFETY: the caller's promise.
         base: unsafe { bytes_from_c(facts.base, facts.base_len) }?,
         version: match facts.version {
-            DOCKLINE_HTTP_10 => HttpVersion::Http10,
-            DOCKLINE_HTTP_11 => HttpVersion::Http11,
-            DOCKLINE_HTTP_20 => HttpVersion::Http2,
-            DOCKLINE_HTTP_30 => HttpVersion::Http3,
+            DOCKLINE_HTTP_10 => ClientVersion::Http10,
+            DOCKLINE_HTTP_11 => ClientVersion::Http11,
+            DOCKLINE_HTTP_20 => ClientVersion::Http2,
+            DOCKLINE_HTTP_30 => ClientVersion::Http3,
             _ => return Err(Failure::Value),
         },
         // SAFETY: the caller's promise.

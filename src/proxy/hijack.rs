@@ -6,10 +6,11 @@
 //! types on ordinary responses. `docs/HIJACK.md` has the rule with its reasons.
 
 use super::operation::Operation;
+use crate::h1::Version;
 
-/// The HTTP version that the client speaks.
+/// The HTTP version that the client speaks; [`h1::Version`](Version) is that of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HttpVersion {
+pub enum ClientVersion {
     /// HTTP/1.0
     Http10,
     /// HTTP/1.1
@@ -18,6 +19,15 @@ pub enum HttpVersion {
     Http2,
     /// HTTP/3
     Http3,
+}
+
+impl From<Version> for ClientVersion {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::Http10 => Self::Http10,
+            Version::Http11 => Self::Http11,
+        }
+    }
 }
 
 /// What the decision needs to know of a request.
@@ -30,7 +40,7 @@ pub struct RequestFacts<'a> {
     /// A path below which the daemon is served; empty if it is served at the root.
     pub base: &'a [u8],
     /// What the client speaks.
-    pub version: HttpVersion,
+    pub version: ClientVersion,
     /// The value of `Upgrade`; several fields are joined by commas.
     pub upgrade: Option<&'a [u8]>,
     /// The value of `Connection`; several fields are joined by commas.
@@ -148,7 +158,9 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
     let is_hijack = matches!(operation, Operation::Attach | Operation::ExecStart);
     let refusal = match is_connect {
         true if !request.allow_connect => Some(Refusal::Connect),
-        false if operation.takes_over() && request.version > HttpVersion::Http11 => Some(Refusal::NeedsHttp1),
+        false if operation.takes_over() && request.version > ClientVersion::Http11 => {
+            Some(Refusal::NeedsHttp1)
+        }
         _ => None,
     };
     let kind = match operation {
@@ -210,11 +222,11 @@ fn may_upgrade(request: &RequestFacts<'_>, operation: Operation) -> bool {
     let Some(upgrade) = request.upgrade else { return false };
     let asked =
         request.connection.is_some_and(|value| tokens(value).any(|t| t.eq_ignore_ascii_case(b"upgrade")));
-    if !asked || request.version > HttpVersion::Http11 {
+    if !asked || request.version > ClientVersion::Http11 {
         return false;
     }
     operation.takes_over()
-        || (request.version == HttpVersion::Http11
+        || (request.version == ClientVersion::Http11
             && tokens(upgrade).count() > 0
             && tokens(upgrade).all(|token| token.eq_ignore_ascii_case(b"websocket")))
 }
@@ -252,5 +264,4 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[cfg(test)]
-#[path = "hijack_tests.rs"]
 mod tests;

@@ -4,11 +4,11 @@
 mod config;
 pub mod conn;
 pub mod hijack;
-mod introduction;
 mod operation;
+mod proxy_protocol;
 mod reply;
 
 pub use config::{ConnConfig, Forwarding};
 pub use conn::{ExchangeEnd, ProxyConn};
-pub use introduction::ProxyProtocol;
+pub use proxy_protocol::ProxyProtocol;
 pub use reply::Reply;

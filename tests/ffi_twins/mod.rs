@@ -158,7 +158,7 @@ impl Twins {
                 let status = call!(dockline_conn_reply, c, &raw const reply, size_of_val(&reply), ms);
                 assert_eq!(status, if wanted { DOCKLINE_OK } else { DOCKLINE_E_STATE });
                 if wanted {
-                    rust.answer(&Reply::error(403, "no"), now);
+                    rust.reply(&Reply::error(403, "no"), now);
                 }
             }
             9 => {

@@ -307,7 +307,7 @@ impl World {
                 let failure = self.dice.pick(&failures);
                 self.conn().upstream_failed(failure, now);
             }
-            1 => self.conn().answer(&Reply::error(403, "no"), now),
+            1 => self.conn().reply(&Reply::error(403, "no"), now),
             _ => {
                 let is_reused = may_reuse && self.kept > 0;
                 self.kept -= usize::from(is_reused);

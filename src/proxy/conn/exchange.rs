@@ -17,7 +17,7 @@ use crate::h1::{
 use crate::limits::Limits;
 use crate::proxy::config::ConnConfig;
 use crate::proxy::hijack::{
-    Decision, HijackKind, HttpVersion, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
+    Decision, HijackKind, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
 };
 
 /// How far the request has got.
@@ -683,10 +683,7 @@ fn with_facts<T>(head: &RequestHead, config: &ConnConfig, ask: impl FnOnce(&Requ
         method: head.method(),
         target: head.target().as_bytes(),
         base: &config.base,
-        version: match head.version {
-            Version::Http10 => HttpVersion::Http10,
-            Version::Http11 => HttpVersion::Http11,
-        },
+        version: head.version.into(),
         upgrade: upgrade.as_deref(),
         connection: connection.as_deref(),
         allow_connect: config.allow_connect,

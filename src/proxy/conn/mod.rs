@@ -6,7 +6,7 @@
 //! | family | methods |
 //! |---|---|
 //! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
-//! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`answer`](ProxyConn::answer), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
+//! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`reply`](ProxyConn::reply), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
 //! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
 //!
@@ -62,7 +62,7 @@ pub const OUTPUT_BOUND: usize = 64 * 1024;
 #[derive(Debug)]
 pub enum ConnEvent {
     /// A request was read: decide about it ([`ProxyConn::request`]), then call [`ProxyConn::upstream_ready`] once
-    /// there is a connection, or [`ProxyConn::upstream_failed`], or [`ProxyConn::answer`].
+    /// there is a connection, or [`ProxyConn::upstream_failed`], or [`ProxyConn::reply`].
     NeedUpstream {
         /// Whether a kept connection will do. If not, one that is newly made: a request that must not be sent twice
         /// is not risked on a connection that its peer may be closing.
@@ -333,15 +333,15 @@ impl ProxyConn {
         self.reply_instead(&failure::reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
-    /// Answers the request here. Ignored when no upstream is needed.
-    pub fn answer(&mut self, reply: &Reply, now: Instant) {
+    /// Responds to the request without an upstream. Ignored when none is needed.
+    pub fn reply(&mut self, reply: &Reply, now: Instant) {
         self.reply_instead(reply, ExchangeEnd::Replied, now);
     }
 
     fn reply_instead(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
         self.enter(now, |conn| {
             if conn.needs_upstream() {
-                conn.reply(reply, end, now);
+                conn.respond(reply, end, now);
             }
         });
     }

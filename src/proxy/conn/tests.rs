@@ -573,9 +573,9 @@ fn an_own_answer_cannot_be_framed_from_outside() {
     let mut bench = Bench::new();
     bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
     assert!(bench.conn.poll_event().is_some());
-    bench.conn.answer(&reply, bench.now);
+    bench.conn.reply(&reply, bench.now);
     // What comes too late is not heard.
-    bench.conn.answer(&reply, bench.now);
+    bench.conn.reply(&reply, bench.now);
     bench.conn.upstream_failed(Cause::Timeout(Timeout::Connect), bench.now);
     let got = bench.turn().client_got();
     assert_eq!(got, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\nX-Own: 7\r\n\r\n");
@@ -636,7 +636,7 @@ const NO_TUNNEL: [(&str, NoTunnel); 17] = [
     ("no daemon", |bench| bench.fail(Cause::ConnectFailed { errno: None })),
     ("a daemon that accepts nothing", |bench| bench.fail(Cause::Timeout(Timeout::Connect))),
     ("no descriptors", |bench| bench.fail(Cause::OutOfResources { errno: None })),
-    ("an answer of the router", |bench| bench.conn.answer(&Reply::error(403, "no"), bench.now)),
+    ("an answer of the router", |bench| bench.conn.reply(&Reply::error(403, "no"), bench.now)),
     ("404", |bench| bench.answered("HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno")),
     ("200 with a length", |bench| bench.answered("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
     ("200 in chunks", |bench| {

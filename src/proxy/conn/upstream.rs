@@ -120,11 +120,11 @@ impl ProxyConn {
 
     /// Responds with an error, or cuts the response that the client has seen the beginning of.
     pub(super) fn fail(&mut self, failure: Failure, now: Instant) {
-        self.reply(&reply_to(&failure), ExchangeEnd::Failed(failure), now);
+        self.respond(&reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
     /// Writes a response of the proxy's own, if the client has not seen the beginning of another one; else cuts that.
-    pub(super) fn reply(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
+    pub(super) fn respond(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
         let Some(exchange) = self.stage.exchange_mut() else { return };
         if exchange.has_begun_response() {
             return self.cut(end, now);

@@ -11,10 +11,10 @@ fn request(text: &str) -> RequestFacts<'_> {
     let mut line = parts.next().unwrap().split(' ');
     let (method, target) = (line.next().unwrap(), line.next().unwrap());
     let version = match line.next() {
-        None | Some("HTTP/1.1") => HttpVersion::Http11,
-        Some("HTTP/1.0") => HttpVersion::Http10,
-        Some("HTTP/2") => HttpVersion::Http2,
-        Some("HTTP/3") => HttpVersion::Http3,
+        None | Some("HTTP/1.1") => ClientVersion::Http11,
+        Some("HTTP/1.0") => ClientVersion::Http10,
+        Some("HTTP/2") => ClientVersion::Http2,
+        Some("HTTP/3") => ClientVersion::Http3,
         Some(other) => panic!("{other}"),
     };
     let mut facts = RequestFacts {
@@ -285,7 +285,7 @@ mod properties {
             answer in prop::option::of(text()), status in prop_oneof![Just(101_u16), Just(200), any::<u16>()],
             has_length in any::<bool>(), has_transfer_encoding in any::<bool>(), allow_connect in any::<bool>(),
             version in prop_oneof![
-                Just(HttpVersion::Http10), Just(HttpVersion::Http11), Just(HttpVersion::Http2)
+                Just(ClientVersion::Http10), Just(ClientVersion::Http11), Just(ClientVersion::Http2)
             ],
         ) {
             let request = RequestFacts {
@@ -303,7 +303,7 @@ mod properties {
                 Decision::Tunnel(HijackKind::Upgrade) => prop_assert!(status == 101 && plan.send_upgrade),
                 Decision::Tunnel(HijackKind::RawStream) => {
                     prop_assert!(status == 200 && !has_length && !has_transfer_encoding);
-                    prop_assert!(method == b"POST" && content_type.is_some() && version <= HttpVersion::Http11);
+                    prop_assert!(method == b"POST" && content_type.is_some() && version <= ClientVersion::Http11);
                 }
                 Decision::Tunnel(HijackKind::Connect) => {
                     prop_assert!(method == b"CONNECT" && allow_connect && (200..300).contains(&status));
