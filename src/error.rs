@@ -1,8 +1,9 @@
 //! What can go wrong: whose fault it is, where, and why.
 //!
-//! A [`Failure`] names the side, the phase and the [`Cause`]. A cause that is a malformed message is a
-//! [`ParseError`]: the rule or limit that was broken, and the offset of the first byte that could not be accepted.
-//! Nothing here carries text from a peer, so an error can be logged as it is. `docs/REASONS.md` lists all names.
+//! A [`Failure`] names the side, the phase and the [`Cause`]. A cause that is a malformed message
+//! is a [`ParseError`]: the rule or limit that was broken, and the offset of the first byte that
+//! could not be accepted. Nothing here carries text from a peer, so an error can be logged as it
+//! is. `docs/REASONS.md` lists all names.
 
 #![forbid(unsafe_code)]
 
@@ -15,8 +16,8 @@ use std::fmt;
 pub use cause::{Cause, FailedSide, Failure, Phase, Timeout, TlsFailure, TlsReason};
 pub use reasons::reasons_markdown;
 
-/// Defines an enum of faults by one table, a row each: the number in C, the status that a request with the fault is
-/// rejected with, the name in logs, and the text.
+/// Defines an enum of faults by one table, a row each: the number in C, the status that a request
+/// with the fault is rejected with, the name in logs, and the text.
 macro_rules! faults {
     ($(#[$meta:meta])* $name:ident {
         $($(#[$doc:meta])* $variant:ident = $number:literal, $status:literal, $word:literal, $text:literal;)+
@@ -32,7 +33,8 @@ macro_rules! faults {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The status to reject a request with, if `side` is the client's; for a response it is always 502.
+            /// Returns the status to reject a request with, if `side` is the client's; for a
+            /// response it is always 502.
             #[must_use]
             pub const fn status_hint(self, side: Side) -> u16 {
                 match (side, self) {
@@ -41,7 +43,7 @@ macro_rules! faults {
                 }
             }
 
-            /// The word that logs and metrics use; stable.
+            /// Returns the word that logs and metrics use; stable.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -49,7 +51,7 @@ macro_rules! faults {
                 }
             }
 
-            /// The number that the C interface uses; stable.
+            /// Returns the number that the C interface uses; stable.
             #[must_use]
             pub const fn number(self) -> u16 {
                 match self {
@@ -72,7 +74,8 @@ macro_rules! faults {
 
 /// One of the two connections of a proxy, named as seen from the proxy.
 ///
-/// RFC 9110, section 3.7 uses the words for directions of a message; here they name connections, as nginx does.
+/// RFC 9110, section 3.7 uses the words for directions of a message; here they name connections, as
+/// nginx does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The connection to the client.
@@ -82,7 +85,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// The opposite side.
+    /// Returns the opposite side.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -222,7 +225,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The status to reject a request with, if `side` is the client's; for a response it is always 502.
+    /// Returns the status to reject a request with, if `side` is the client's; for a response it is
+    /// always 502.
     #[must_use]
     pub const fn status_hint(self, side: Side) -> u16 {
         match self {
@@ -231,7 +235,7 @@ impl Fault {
         }
     }
 
-    /// The word that logs and metrics use; stable.
+    /// Returns the word that logs and metrics use; stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -240,7 +244,7 @@ impl Fault {
         }
     }
 
-    /// The number that the C interface uses; stable.
+    /// Returns the number that the C interface uses; stable.
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
@@ -273,19 +277,22 @@ impl fmt::Display for Fault {
 
 /// A refused head or body, with the place of the first error.
 ///
-/// After it nothing more may be read as HTTP on the connection; the readers repeat it on every further call.
+/// After it nothing more may be read as HTTP on the connection; the readers repeat it on every
+/// further call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParseError {
     /// Why it was refused.
     pub fault: Fault,
     /// Offset, from the start of the head or body, of the first byte that could not be accepted.
     ///
-    /// For a rule about a whole field it is where that field line starts; for a missing field, the end of the head.
+    /// For a rule about a whole field it is where that field line starts; for a missing field, the
+    /// end of the head.
     pub at: u64,
 }
 
 impl ParseError {
-    /// The status to reject a request with, if `side` is the client's; for a response it is always 502.
+    /// Returns the status to reject a request with, if `side` is the client's; for a response it is
+    /// always 502.
     #[must_use]
     pub const fn status_hint(self, side: Side) -> u16 {
         self.fault.status_hint(side)

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Whether the gateway is of use to clients.
+//! Whether the gateway is ready for clients.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use dockline::untrusted::Line;
 use crate::access_log::write_json_string;
 use crate::series::Series;
 
-/// How long a failed attempt counts. If it counted until the next success, a gateway that a load balancer has taken
-/// out for it would never be asked again, and never see one.
+/// How long a failed attempt counts. If it counted until the next success, a gateway that a load
+/// balancer has taken out for it would get no requests, and never succeed.
 const FAILURE_COUNTS: Duration = Duration::from_secs(10);
 
 /// What readiness depends on.
@@ -25,7 +25,7 @@ pub(crate) struct Health {
     attempts: Series<Arc<str>, Attempts>,
 }
 
-/// What came of the attempts to reach an upstream.
+/// The outcome of the attempts to reach an upstream.
 #[derive(Debug, Default)]
 struct Attempts {
     has_failed: AtomicBool,
@@ -46,17 +46,17 @@ impl Attempts {
 }
 
 impl Health {
-    /// Not ready, not draining, without upstreams.
+    /// Returns a state that is not ready, not draining, without upstreams.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Says whether listeners are up and the configuration is in force.
+    /// Records whether listeners are up and the configuration is in force.
     pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Says that the gateway is about to stop.
+    /// Records that the gateway is about to stop.
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -66,10 +66,10 @@ impl Health {
         *self.upstreams.lock().unwrap_or_else(PoisonError::into_inner) = upstreams;
     }
 
-    /// Says what came of an attempt to reach an upstream.
+    /// Records the outcome of an attempt to reach an upstream.
     pub(crate) fn report_upstream(&self, name: &Arc<str>, result: Result<(), &io::Error>) {
         let attempts = self.attempts.get(name);
-        // Success after success is the usual case, and costs no lock.
+        // Repeated success is the usual case, and costs no lock.
         if result.is_ok() && !attempts.has_failed.load(Ordering::Relaxed) {
             return;
         }
@@ -78,7 +78,7 @@ impl Health {
         *attempts.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    /// What there is to say now.
+    /// Returns the present state.
     pub(crate) fn report(&self) -> Report {
         self.report_at(now())
     }
@@ -113,12 +113,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether clients should come.
+    /// Returns whether clients should be sent here.
     pub(crate) fn is_ready(&self) -> bool {
         self.started && !self.draining && self.has_upstream()
     }
 
-    /// Whether there is one whose last attempt did not fail, or none to be had at all.
+    /// Returns whether there is an upstream whose last attempt did not fail, or none is configured.
     fn has_upstream(&self) -> bool {
         self.upstreams.is_empty() || self.upstreams.iter().any(|(_, failure)| failure.is_none())
     }
@@ -127,7 +127,7 @@ impl Report {
         self.at.duration_since(failure.at).as_secs()
     }
 
-    /// One line for people.
+    /// Returns one line for people.
     pub(crate) fn text(&self) -> String {
         if self.draining {
             "not ready: draining, about to stop\n".into()
@@ -150,7 +150,7 @@ impl Report {
         }
     }
 
-    /// The checks, one by one, as JSON.
+    /// Returns the checks, one by one, as JSON.
     pub(crate) fn json(&self) -> Vec<u8> {
         let mut out = format!(
             r#"{{"ready":{},"started":{},"draining":{},"upstreams":["#,

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! Where everything that the engine tells goes: access log, metrics, health, and the log of the process.
+//! Distributes what the engine reports: to the access log, metrics, health, and the log of the
+//! process.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::access_log::AccessLog;
 use crate::admin::Health;
 use crate::metrics::Metrics;
 
-/// Messages of one kind that are logged per second; the others are counted, and their number is logged later.
+/// Messages of one kind that are logged per second; the others are counted, and their number is
+/// logged later.
 const MESSAGES_PER_SECOND: u32 = 10;
 
 /// The observer of all workers.
@@ -30,7 +32,7 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// An observer; `None` logs no requests.
+    /// Returns an observer; `None` logs no requests.
     pub(crate) fn new(access: Option<AccessLog>, metrics: Arc<Metrics>, health: Arc<Health>) -> Arc<Self> {
         if let Some(access) = &access {
             metrics.watch_access_log(access.dropped());
@@ -40,7 +42,7 @@ impl Telemetry {
         Arc::new(Self { access, metrics, health, started, floods: Default::default() })
     }
 
-    /// Opens log files anew, after they were renamed.
+    /// Opens log files again, after they were renamed.
     pub(crate) fn reopen(&self) {
         match self.access.as_ref().map(AccessLog::reopen) {
             Some(Err(error)) => log::error!("{error}; the old access log stays in use"),
@@ -54,7 +56,7 @@ impl Observer for Telemetry {
     fn exchange(&self, exchange: &Exchange<'_>) {
         self.metrics.exchange(exchange);
         if let (Some(upstream), Some(status)) = (exchange.upstream, exchange.status) {
-            // These may be the engine's own words about an upstream that it did not reach.
+            // These may be replies of the engine about an upstream that it did not reach.
             if !matches!(status, 502..=504) {
                 self.health.report_upstream(&upstream.name, Ok(()));
             }
@@ -96,7 +98,7 @@ impl Observer for Telemetry {
         match self.floods[kind as usize].admit(self.started.elapsed().as_secs()) {
             None => {}
             Some(0) => log::log!(level, "{}", Message(event)),
-            Some(n) => log::log!(level, "{} ({n} more like it were not logged)", Message(event)),
+            Some(n) => log::log!(level, "{} ({n} similar messages were not logged)", Message(event)),
         }
     }
 }
@@ -106,7 +108,7 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// What floods are told apart by.
+/// Kinds of messages whose rate is limited separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Accept,
@@ -124,8 +126,8 @@ impl Kind {
     const COUNT: usize = Self::Other as usize + 1;
 }
 
-/// Error: somebody must act. Warning: service is worse than it could be. Info: of one client, but an operator looks
-/// for it. Debug: of one connection.
+/// Error: an operator must act. Warning: service is degraded. Info: concerns one client, but an
+/// operator looks for it. Debug: concerns one connection.
 fn classify(event: &Event<'_>) -> (Kind, Level) {
     match event {
         Event::AcceptFailed { paused: true, .. } => (Kind::Accept, Level::Warn),
@@ -142,7 +144,7 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
     }
 }
 
-/// An event in words.
+/// An event as a log message.
 struct Message<'a>(&'a Event<'a>);
 
 impl fmt::Display for Message<'_> {
@@ -153,12 +155,12 @@ impl fmt::Display for Message<'_> {
                 let out_of_descriptors =
                     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
                 if *paused && out_of_descriptors {
-                    f.write_str("; waiting for a descriptor, raise the limit of open files (LimitNOFILE=)")?;
+                    f.write_str("; out of file descriptors, raise the limit of open files (LimitNOFILE=)")?;
                 }
                 Ok(())
             }
             Event::Full { connections } => {
-                write!(f, "as many connections as may be open ({connections}); new ones wait until some end")
+                write!(f, "the limit of {connections} connections is reached; new ones wait until others end")
             }
             Event::HandshakeFailed { client, failure, reason } => {
                 let listener = &client.listener;
@@ -185,24 +187,27 @@ impl fmt::Display for Message<'_> {
             Event::Reset { side: Side::Upstream, error } => {
                 write!(f, "the upstream's connection failed: {error}")
             }
-            Event::Panicked => f.write_str("a connection was closed by a bug in dockline; please report it"),
+            Event::Panicked => {
+                f.write_str("a connection was closed because of a bug in dockline; please report it")
+            }
             other => write!(f, "{other:?}"),
         }
     }
 }
 
-/// The name of a cause, to be looked up in docs/REASONS.md, and what it has beside the text.
+/// Writes the name of a cause, to be looked up in docs/REASONS.md, and its TLS alert.
 fn write_cause(cause: Cause, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "; cause={}", cause.name())?;
     cause.alert().map_or(Ok(()), |alert| write!(f, " alert={alert}"))
 }
 
-/// How many messages came in one second: the second in the upper half, the number in the lower.
+/// How many messages there were in one second: the second in the upper half, the number in the
+/// lower.
 #[derive(Debug, Default)]
 struct Flood(AtomicU64);
 
 impl Flood {
-    /// Whether a message may be logged, and if so, how many before it were not.
+    /// Returns the number of messages suppressed before this one, if it may be logged.
     fn admit(&self, second: u64) -> Option<u64> {
         let begins_anew = |window: u64| window >> 32 != second & u64::from(u32::MAX);
         let next = |window: u64| if begins_anew(window) { (second << 32) | 1 } else { window + 1 };

@@ -18,7 +18,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure on the connection of a side; of the proxy itself where the cause is one of its own.
+    /// Returns a failure on the connection of a side; of the proxy itself where the cause is one of
+    /// its own.
     #[must_use]
     pub const fn new(side: Side, phase: Phase, cause: Cause) -> Self {
         let side = match (side, cause) {
@@ -52,7 +53,7 @@ impl FailedSide {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Downstream, Self::Upstream, Self::Proxy];
 
-    /// The word that logs and metrics use; stable.
+    /// Returns the word that logs and metrics use; stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,7 +63,8 @@ impl FailedSide {
         }
     }
 
-    /// The number that the C interface uses; stable. That of the two connections is `DOCKLINE_SIDE_*`.
+    /// Returns the number that the C interface uses; stable. That of the two connections is
+    /// `DOCKLINE_SIDE_*`.
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
@@ -82,7 +84,8 @@ pub enum Phase {
     RequestHead,
     /// The request body was being read, or passed on.
     RequestBody,
-    /// An upstream connection was being made: name lookup, connect, and the TLS handshake with the upstream.
+    /// An upstream connection was being made: name lookup, connect, and the TLS handshake with the
+    /// upstream.
     Connect,
     /// The response head was waited for.
     ResponseHead,
@@ -104,7 +107,7 @@ impl Phase {
         Self::Tunnel,
     ];
 
-    /// The word that logs and metrics use; stable.
+    /// Returns the word that logs and metrics use; stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,7 +121,7 @@ impl Phase {
         }
     }
 
-    /// The number that the C interface uses; stable.
+    /// Returns the number that the C interface uses; stable.
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
@@ -150,7 +153,8 @@ const DAEMON: &[FailedSide] = &[FailedSide::Upstream];
 const PROXY: &[FailedSide] = &[FailedSide::Proxy];
 const PEER: &[FailedSide] = &[FailedSide::Downstream, FailedSide::Upstream];
 
-/// Defines an enum of reasons by one table. The variants of the first block have reasons of their own inside.
+/// Defines an enum of reasons by one table. The variants of the first block have reasons of their
+/// own inside.
 macro_rules! reasons {
     ($(#[$meta:meta])* $name:ident {
         $($(#[$inner_doc:meta])* $inner:ident($inner_type:ty) => $delegate:expr;)*
@@ -172,7 +176,7 @@ macro_rules! reasons {
             /// One of each of those that have no reasons of their own inside.
             pub(super) const PLAIN: &'static [Self] = &[$(Self::$variant $({ $field: None })?,)+];
 
-            /// The word that logs and metrics use; stable.
+            /// Returns the word that logs and metrics use; stable.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -181,7 +185,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// The number that the C interface uses; stable.
+            /// Returns the number that the C interface uses; stable.
             #[must_use]
             pub fn number(self) -> u16 {
                 match self {
@@ -210,8 +214,8 @@ reasons! {
     /// Why something failed.
     #[non_exhaustive]
     Cause {
-        /// A message breaks a rule, or exceeds a limit. The offset counts from the start of the head or body that the
-        /// phase names.
+        /// A message breaks a rule, or exceeds a limit. The offset counts from the start of the
+        /// head or body that the phase names.
         Parse(ParseError) => (|error: ParseError| (error.fault.name(), error.fault.number()));
         /// A time limit has passed.
         Timeout(Timeout) => (|timeout: Timeout| (timeout.name(), timeout.number()));
@@ -329,8 +333,8 @@ reasons! {
 pub struct TlsFailure {
     /// Why.
     pub reason: TlsReason,
-    /// The alert (RFC 8446, section 6) that was received, for [`TlsReason::Alert`], or else the one that was sent, as
-    /// far as it is known.
+    /// The alert (RFC 8446, section 6) that was received, for [`TlsReason::Alert`], or else the one
+    /// that was sent, as far as it is known.
     pub alert: Option<u8>,
 }
 
@@ -381,7 +385,7 @@ reasons! {
 }
 
 impl Cause {
-    /// The cause of an I/O error on an established connection.
+    /// Returns the cause of an I/O error on an established connection.
     #[must_use]
     pub fn of_io(error: &io::Error) -> Self {
         let errno = error.raw_os_error();
@@ -394,7 +398,7 @@ impl Cause {
         }
     }
 
-    /// Where in the head or body the error is.
+    /// Returns the offset of the error in the head or body.
     #[must_use]
     pub fn offset(self) -> Option<u64> {
         match self {
@@ -403,7 +407,7 @@ impl Cause {
         }
     }
 
-    /// The error number of the system call that failed.
+    /// Returns the error number of the system call that failed.
     #[must_use]
     pub fn errno(self) -> Option<i32> {
         match self {
@@ -415,7 +419,7 @@ impl Cause {
         }
     }
 
-    /// The TLS alert that was received or sent.
+    /// Returns the TLS alert that was received or sent.
     #[must_use]
     pub fn alert(self) -> Option<u8> {
         match self {

@@ -7,8 +7,8 @@ use super::cause::Reason;
 use super::{Cause, Fault, LimitError, ParseError, PeerError, Phase, Side, Timeout, TlsFailure, TlsReason};
 
 impl Cause {
-    /// Returns one of each, in the order of `docs/REASONS.md`. What a peer has sent is at offset 0, and no error number
-    /// or alert is known.
+    /// Returns one of each, in the order of `docs/REASONS.md`. What a peer has sent is at offset 0,
+    /// and no error number or alert is known.
     pub fn all() -> impl Iterator<Item = Self> {
         let parse = |fault| Self::Parse(ParseError { fault, at: 0 });
         let tls = |&reason: &TlsReason| Self::Tls(TlsFailure { reason, alert: None });
@@ -68,7 +68,7 @@ const MALFORMED: &str = "\
 A peer broke HTTP/1.1. `offset` is the first byte that could not be accepted, counted from the start of the head or body that the
 phase names; for a rule about a whole field, the start of its line. Such a message could be understood differently by two hops, so
 it is never repaired: correct or update the program that sent it. A client gets the status in the table; a malformed response is
-answered with 502, or cut.
+replaced by a 502, or cut.
 
 ";
 

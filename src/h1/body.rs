@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Bodies: taken out of one framing, put into another.
+//! Bodies: from one framing to another.
 
 use std::num::NonZeroU64;
 
@@ -58,7 +58,8 @@ impl BodyReader {
     /// All of `input` is taken, up to the end of the body.
     ///
     /// # Errors
-    /// The first error of a chunked body, with its offset in the body. It is repeated on every later call.
+    /// The first error of a chunked body, with its offset in the body. It is repeated on every
+    /// later call.
     pub fn pump(&mut self, input: &[u8], writer: BodyWriter, out: &mut Vec<u8>) -> Result<Moved, ParseError> {
         match &mut self.0 {
             Inner::Length { left } => {
@@ -79,7 +80,8 @@ impl BodyReader {
         }
     }
 
-    /// Returns how many bytes may be moved past this reader to a receiver that gets them as they are.
+    /// Returns how many bytes may be moved past this reader to a receiver that gets them as they
+    /// are.
     #[must_use]
     pub fn raw_left(&self) -> u64 {
         match &self.0 {
@@ -149,7 +151,7 @@ impl BodyWriter {
         }
     }
 
-    /// Writes what stands behind the last piece.
+    /// Writes what follows the last piece.
     pub fn end(self, trailers: &Fields, out: &mut Vec<u8>) {
         match self {
             Self::Raw => {}

@@ -1,4 +1,5 @@
-//! Chunked bodies: a strict decoder for any cut of the input, and the encoder (RFC 9112, section 7.1).
+//! Chunked bodies: a strict decoder for any cut of the input, and the encoder (RFC 9112, section
+//! 7.1).
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +13,7 @@ use super::trailers::drop_forbidden;
 use crate::error::{Fault, LimitError, ParseError, PeerError};
 use crate::limits::{BODY_LENGTH_MAX, CHUNK_SIZE_DIGITS, Limits};
 
-/// What a step of a [`ChunkedDecoder`] came to.
+/// The result of a step of a [`ChunkedDecoder`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChunkEvent {
     /// All input was taken, and the body goes on.
@@ -25,10 +26,11 @@ pub enum ChunkEvent {
     End,
 }
 
-/// Takes a chunked body apart.
+/// Decodes a chunked body.
 ///
-/// Extensions are checked, counted and dropped. Trailers that could change the meaning of the message are dropped:
-/// those for framing, routing, authentication, one hop only, and message handling.
+/// Extensions are checked, counted and dropped. Trailers that could change the meaning of the
+/// message are dropped: those for framing, routing, authentication, one hop only, and message
+/// handling.
 pub struct ChunkedDecoder {
     state: State,
     bounds: ChunkBounds,
@@ -99,7 +101,7 @@ struct Tally {
 }
 
 impl ChunkedDecoder {
-    /// A decoder at the first byte of a chunked body.
+    /// Returns a decoder at the first byte of a chunked body.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         let state = State::Line(LineState::Size { value: 0, digits: 0 });
@@ -114,12 +116,14 @@ impl ChunkedDecoder {
         Self { state, bounds, tally: Tally::default(), at: 0 }
     }
 
-    /// Takes bytes from the front of `input` up to the next event, and says how many.
+    /// Takes bytes from the front of `input` up to the next event, and returns how many.
     ///
-    /// The bytes taken are gone: the next call gets those behind them. After [`ChunkEvent::End`] nothing is taken.
+    /// The bytes taken are gone: the next call gets those behind them. After [`ChunkEvent::End`]
+    /// nothing is taken.
     ///
     /// # Errors
-    /// The first error of the body, with its offset in the body. It is repeated on every later call.
+    /// The first error of the body, with its offset in the body. It is repeated on every later
+    /// call.
     pub fn step(&mut self, input: &[u8]) -> Result<(usize, ChunkEvent), ParseError> {
         let mut used = 0;
         loop {
@@ -227,7 +231,8 @@ impl ChunkedDecoder {
     }
 }
 
-/// One move of the decoder: bytes taken, the state behind them if it changes, and what there is to tell.
+/// One move of the decoder: bytes taken, the state behind them if it changes, and the event, if
+/// there is one.
 struct Step {
     taken: usize,
     next: Option<State>,
@@ -268,7 +273,8 @@ impl TrailerSection {
 }
 
 impl ExtensionPart {
-    /// The part behind `byte`. Blanks are refused outside quotes, though the grammar tolerates some.
+    /// Returns the part behind `byte`. Blanks are refused outside quotes, though the grammar
+    /// tolerates some.
     fn next(self, byte: u8) -> Option<Self> {
         match (self, byte) {
             (Self::Name | Self::Value | Self::QuotedEnd, b';') => Some(Self::NameStart),
@@ -301,7 +307,7 @@ fn size_digit(value: u64, digits: u8, byte: u8) -> Result<LineState, PeerError> 
     Ok(LineState::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
 }
 
-/// What has to stand behind the data of each chunk.
+/// What follows the data of each chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// The line before the data of a chunk: its size in hexadecimal, no extension.
@@ -315,7 +321,7 @@ impl ChunkHeader {
     const DIGITS: usize = 16;
     const MAX: usize = Self::DIGITS + CHUNK_END.len();
 
-    /// The header of a chunk of this size. Zero is not a size: it would end the body.
+    /// Returns the header of a chunk of this size. Zero is not a size: it would end the body.
     #[must_use]
     pub fn new(size: NonZeroU64) -> Self {
         let mut bytes = *b"0000000000000000\r\n";
@@ -329,7 +335,7 @@ impl ChunkHeader {
         Self { bytes, start }
     }
 
-    /// The line with its CR LF.
+    /// Returns the line with its CR LF.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]

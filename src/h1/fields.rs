@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::syntax::{is_token, is_value_byte, list_members, trim_ows};
 use crate::error::PeerError;
 
-/// One field line to be [pushed](Fields::push): a name and a value that cannot break out of their line.
+/// One field line to be [pushed](Fields::push): a name and a value that cannot break out of their
+/// line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldLine {
     name: Bytes,
@@ -19,11 +20,12 @@ pub struct FieldLine {
 }
 
 impl FieldLine {
-    /// Makes a field line; blanks around the value are cut.
+    /// Makes a field line; blanks around the value are trimmed.
     ///
     /// # Errors
-    /// [`PeerError::FieldNameEmpty`], [`PeerError::FieldNameByte`] or [`PeerError::FieldValueByte`]: with such a
-    /// line the head would read differently at the other end.
+    /// [`PeerError::FieldNameEmpty`], [`PeerError::FieldNameByte`] or
+    /// [`PeerError::FieldValueByte`]: with such a line the head would read differently at the other
+    /// end.
     pub fn new(name: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Self, PeerError> {
         let (name, value) = (name.into(), value.into());
         if name.is_empty() {
@@ -39,26 +41,26 @@ impl FieldLine {
         Ok(Self { name, value })
     }
 
-    /// The name, as it was given.
+    /// Returns the name, as it was given.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The value, without blanks around it.
+    /// Returns the value, without blanks around it.
     #[must_use]
     pub fn value(&self) -> &[u8] {
         &self.value
     }
 
-    /// Whether the line has this name, in any case (RFC 9110, section 5.1).
+    /// Returns whether the line has this name, in any case (RFC 9110, section 5.1).
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         is_same_name(&self.name, name.as_bytes())
     }
 }
 
-/// A look at one of [`Fields`].
+/// A reference to one of [`Fields`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
     name: &'a [u8],
@@ -66,19 +68,19 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The name, as spelled by whoever sent it.
+    /// Returns the name, as the sender spelled it.
     #[must_use]
     pub fn name(self) -> &'a [u8] {
         self.name
     }
 
-    /// The value, without blanks around it.
+    /// Returns the value, without blanks around it.
     #[must_use]
     pub fn value(self) -> &'a [u8] {
         self.value
     }
 
-    /// Whether the line has this name, in any case (RFC 9110, section 5.1).
+    /// Returns whether the line has this name, in any case (RFC 9110, section 5.1).
     #[must_use]
     pub fn is(self, name: &str) -> bool {
         is_same_name(self.name, name.as_bytes())
@@ -94,10 +96,11 @@ impl fmt::Debug for Field<'_> {
 /// The field lines of a head or trailer section: ordered, case-preserving, never merged.
 #[derive(Clone, Default)]
 pub struct Fields {
-    /// The section as received, and behind it what was pushed. What was taken out of `lines` stays in it.
+    /// The section as received, followed by what was pushed. What was removed from `lines` stays in
+    /// it.
     text: Vec<u8>,
     lines: Vec<LineSpan>,
-    /// The lengths of names among them, and of those taken out, a bit each: most questions for a name end here.
+    /// The lengths of the names, also of removed ones, a bit each: most lookups end here.
     lengths: u32,
     /// Where the section began in its head.
     start: u32,
@@ -112,29 +115,29 @@ pub(crate) struct LineSpan {
 }
 
 impl Fields {
-    /// How many lines there are.
+    /// Returns how many lines there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether there is no line.
+    /// Returns whether there is no line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// All lines, in order.
+    /// Returns all lines, in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
         self.lines.iter().map(|span| span.of(&self.text))
     }
 
-    /// The values of all lines with this name, in order.
+    /// Returns the values of all lines with this name, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.named(name).map(Field::value)
     }
 
-    /// All lines with this name, in order.
+    /// Returns all lines with this name, in order.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = Field<'_>> {
         let may_be_here = self.lengths & length_bit(name.as_bytes()) != 0;
         let lines = if may_be_here { &self.lines[..] } else { &[] };
@@ -144,27 +147,28 @@ impl Fields {
         lines.iter().filter(has_name).map(|span| span.of(&self.text))
     }
 
-    /// Whether a line with this name exists.
+    /// Returns whether a line with this name exists.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
-    /// The members of a comma-separated list, over all lines with this name; empty members are left out
-    /// (RFC 9110, section 5.6.1).
+    /// Returns the members of a comma-separated list, over all lines with this name; empty members
+    /// are left out (RFC 9110, section 5.6.1).
     ///
-    /// For fields whose members are tokens, such as `Connection` and `Upgrade`: quotes are not understood.
+    /// For fields whose members are tokens, such as `Connection` and `Upgrade`: quotes are not
+    /// understood.
     pub fn members(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.values(name).flat_map(list_members).filter(|member| !member.is_empty())
     }
 
-    /// Whether a list has this token among its [`members`](Self::members), in any case.
+    /// Returns whether a list has this token among its [`members`](Self::members), in any case.
     #[must_use]
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.members(name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Adds a line behind the others.
+    /// Adds a line after the others.
     pub fn push(&mut self, line: FieldLine) {
         let name = self.append(&line.name);
         let value = self.append(&line.value);
@@ -178,7 +182,7 @@ impl Fields {
         start..self.text.len()
     }
 
-    /// Keeps the lines for which `keep` says true.
+    /// Keeps the lines for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
         self.lines.retain(|span| keep(span.of(&self.text)));
     }
@@ -190,7 +194,7 @@ impl Fields {
         }
     }
 
-    /// Takes a section over whose `lines` the scanner found, if httparse found the same lines.
+    /// Takes over a section in which the scanner found `lines`, if httparse found the same lines.
     ///
     /// # Errors
     /// [`PeerError::ReadersDisagree`] when it did not.
@@ -245,7 +249,7 @@ impl LineSpan {
         Field { name: &text[self.name.clone()], value: &text[self.value.clone()] }
     }
 
-    /// Cuts the blanks around the value.
+    /// Trims the blanks around the value.
     fn trim(&mut self, section: &[u8]) {
         let is_blank = |at: usize| matches!(section[at], b' ' | b'\t');
         let Range { start, end } = &mut self.value;
@@ -270,13 +274,14 @@ fn length_bit(name: &[u8]) -> u32 {
     1 << (name.len() % 32)
 }
 
-/// Length first, then the usual spelling: most names are others, and the rest rarely differ in case.
+/// Compares the length first, then the usual spelling: most names differ in length, and few of the
+/// rest in case.
 #[inline]
 fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
 }
 
-/// Whether two slices of one section are the same bytes of it; where nothing is, has no place.
+/// Returns whether two slices of one section are the same bytes of it; empty slices have no place.
 fn is_same_place(one: &[u8], other: &[u8]) -> bool {
     ptr::eq(one, other) || (one.is_empty() && other.is_empty())
 }

@@ -23,7 +23,8 @@ pub enum BodyFraming {
     CloseDelimited,
 }
 
-/// What the framing of a response depends on in its request: the kind of method (RFC 9112, section 6.3).
+/// What the framing of a response depends on in its request: the kind of method (RFC 9112, section
+/// 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodKind {
     /// HEAD: the fields describe a body that is not sent.
@@ -54,7 +55,8 @@ pub fn request_framing(version: Version, fields: &Fields) -> Result<BodyFraming,
     Ok(declared_framing(version, fields)?.unwrap_or(BodyFraming::Empty))
 }
 
-/// Adds to an error about the framing, or about `Connection`, where in the head the field line is that it is about.
+/// Adds to an error about the framing, or about `Connection`, the offset of the field line
+/// concerned.
 pub(crate) fn locate(error: PeerError, fields: &Fields) -> ParseError {
     let (name, place) = match error {
         PeerError::ContentLengthRepeated => ("Content-Length", 1),
@@ -69,8 +71,9 @@ pub(crate) fn locate(error: PeerError, fields: &Fields) -> ParseError {
 
 /// Decides where a response body ends (RFC 9112, section 6.3).
 ///
-/// HEAD, 1xx, 204, 304 and a 2xx to CONNECT have no body, whatever their fields say. For 101 and CONNECT the tunnel
-/// begins behind the head. Docker's tunnel on a 200 without framing comes out as [`BodyFraming::CloseDelimited`].
+/// HEAD, 1xx, 204, 304 and a 2xx to CONNECT have no body, whatever their fields declare. For 101
+/// and CONNECT the tunnel begins after the head. Docker's tunnel on a 200 without framing is
+/// [`BodyFraming::CloseDelimited`].
 ///
 /// # Errors
 /// As for requests, when the fields count.
@@ -111,7 +114,7 @@ fn sole<'f>(fields: &'f Fields, name: &str, repeated: PeerError) -> Result<Optio
     if values.next().is_some() { Err(repeated) } else { Ok(first) }
 }
 
-/// `chunked` in any case and nothing else (RFC 9112, sections 6.1 and 7).
+/// Accepts `chunked` in any case and nothing else (RFC 9112, sections 6.1 and 7).
 fn check_chunked(value: &[u8]) -> Result<(), PeerError> {
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     if is_chunked(value) {
@@ -133,7 +136,7 @@ fn check_chunked(value: &[u8]) -> Result<(), PeerError> {
     }
 }
 
-/// Plain digits (RFC 9110, section 8.6), without leading zeros, which some read as octal.
+/// Reads plain digits (RFC 9110, section 8.6), without leading zeros, which some read as octal.
 fn content_length(digits: &[u8]) -> Result<u64, PeerError> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) || (digits[0] == b'0' && digits.len() > 1)
     {

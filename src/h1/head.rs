@@ -1,7 +1,8 @@
-//! Request and response heads: incremental readers, parsed heads, and how they are written again.
+//! Request and response heads: incremental readers, parsed heads, and how they are written.
 //!
-//! A reader is given everything received so far and looks only at what is new. httparse runs once, over a head
-//! that the scanner has accepted; what it finds then passes the rules that need a whole head, such as `Host`.
+//! A reader is given everything received so far and scans only what is new. httparse runs once,
+//! over a head that the scanner has accepted; the result then passes the rules that need a whole
+//! head, such as `Host`.
 
 #![forbid(unsafe_code)]
 
@@ -29,25 +30,27 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// The method, case-sensitive (RFC 9110, section 9.1).
+    /// Returns the method, case-sensitive (RFC 9110, section 9.1).
     #[must_use]
     pub fn method(&self) -> &[u8] {
         &self.method
     }
 
-    /// The target.
+    /// Returns the target.
     #[must_use]
     pub fn target(&self) -> &RequestTarget {
         &self.target
     }
 
-    /// Whether the client waits for an interim response before it sends its body (RFC 9110, section 10.1.1).
+    /// Returns whether the client waits for an interim response before it sends its body (RFC 9110,
+    /// section 10.1.1).
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.version == Version::Http11 && self.fields.contains("Expect")
     }
 
-    /// Replaces an absolute-form target by what an origin understands (RFC 9112, section 3.2.1).
+    /// Replaces an absolute-form target by the form that an origin understands (RFC 9112, section
+    /// 3.2.1).
     #[must_use]
     pub fn into_origin_form(self) -> Self {
         let target = self.target.into_origin_form(&self.method);
@@ -73,7 +76,7 @@ impl RequestHead {
         ) else {
             return Err(fault_at(PeerError::ReadersDisagree, span.start));
         };
-        // One space is between them, or the scanner would not have let them through.
+        // Exactly one space separates them: the scanner has checked that.
         let target_at = span.start + method.len() + 1;
         let method = method_bytes(method.as_bytes());
         let target = RequestTarget::parse(&method, Bytes::copy_from_slice(target.as_bytes()))
@@ -101,19 +104,20 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// The status code.
+    /// Returns the status code.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The reason phrase, byte for byte; may be empty.
+    /// Returns the reason phrase, byte for byte; may be empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
         &self.reason
     }
 
-    /// Writes the head with the empty line at its end. The space before an empty reason is written too.
+    /// Writes the head with the empty line at its end. The space before an empty reason is written
+    /// too.
     pub fn encode(&self, out: &mut Vec<u8>) {
         HeadWriter::response(self.version, self.status, &self.reason, out).lines(self.fields.iter()).end();
     }
@@ -134,7 +138,7 @@ impl ResponseHead {
         };
         let status = StatusCode::new(code).ok_or(fault_at(PeerError::StatusCode, span.start))?;
         let version = version(minor);
-        // httparse would not give a reason back that has obs-text in it.
+        // httparse does not return a reason that has obs-text in it.
         let reason = &input[span.start + REASON_AT..span.fields - b"\r\n".len()];
         let mut fields = Fields::from_section(&input[span.fields..span.end], span.lines, response.headers)
             .map_err(|error| fault_at(error, span.start))?;
@@ -153,7 +157,7 @@ pub struct RequestHeadReader {
 }
 
 impl RequestHeadReader {
-    /// A reader at the first byte of a request.
+    /// Returns a reader at the first byte of a request.
     #[must_use]
     pub const fn new(limits: &Limits, hosts: HostPolicy) -> Self {
         let bounds =
@@ -163,11 +167,13 @@ impl RequestHeadReader {
 
     /// Reads a head from `input`, which holds all bytes received since the end of the last message.
     ///
-    /// Nothing means that more bytes are needed: call again with the same bytes and more behind them. A head comes
-    /// with the number of bytes that it took; the reader is then at the first byte of the next request.
+    /// Nothing means that more bytes are needed: call again with the same bytes and more behind
+    /// them. A head comes with the number of bytes that it took; the reader is then at the first
+    /// byte of the next request.
     ///
     /// # Errors
-    /// The first error of the head, as soon as its byte is there. It is repeated on every later call.
+    /// The first error of the head, as soon as its byte is there. It is repeated on every later
+    /// call.
     pub fn read(&mut self, input: &[u8]) -> Result<Option<(RequestHead, usize)>, ParseError> {
         let hosts = self.hosts;
         let fresh = HeadScanner::request(self.bounds);
@@ -177,15 +183,16 @@ impl RequestHeadReader {
 
 /// Reads one response head after the other: interim ones, then the final one.
 ///
-/// The space after the status code has to be there, as RFC 9112, section 4 demands: `HTTP/1.1 200 ` is accepted,
-/// `HTTP/1.1 200` is not. The reason phrase may be empty, and there may be no fields at all.
+/// The space after the status code has to be there, as RFC 9112, section 4 demands: `HTTP/1.1 200 `
+/// is accepted, `HTTP/1.1 200` is not. The reason phrase may be empty, and there may be no fields
+/// at all.
 pub struct ResponseHeadReader {
     bounds: HeadBounds,
     state: ReaderState,
 }
 
 impl ResponseHeadReader {
-    /// A reader at the first byte of a response.
+    /// Returns a reader at the first byte of a response.
     #[must_use]
     pub const fn new(limits: &Limits) -> Self {
         let bounds =
@@ -193,13 +200,16 @@ impl ResponseHeadReader {
         Self { bounds, state: ReaderState::Scanning(HeadScanner::response(bounds)) }
     }
 
-    /// Reads a head from `input`, which holds all bytes received since the end of the last message or head.
+    /// Reads a head from `input`, which holds all bytes received since the end of the last message
+    /// or head.
     ///
-    /// Nothing means that more bytes are needed: call again with the same bytes and more behind them. A head comes
-    /// with the number of bytes that it took; the reader is then at the first byte of the next response.
+    /// Nothing means that more bytes are needed: call again with the same bytes and more behind
+    /// them. A head comes with the number of bytes that it took; the reader is then at the first
+    /// byte of the next response.
     ///
     /// # Errors
-    /// The first error of the head, as soon as its byte is there. It is repeated on every later call.
+    /// The first error of the head, as soon as its byte is there. It is repeated on every later
+    /// call.
     pub fn read(&mut self, input: &[u8]) -> Result<Option<(ResponseHead, usize)>, ParseError> {
         let fresh = HeadScanner::response(self.bounds);
         self.state.read(input, fresh, |span| ResponseHead::parse(input, span))
@@ -264,11 +274,11 @@ fn fault_at(error: PeerError, at: usize) -> ParseError {
 }
 
 fn version(minor: u8) -> Version {
-    // The scanner let nothing else through.
+    // The scanner accepts nothing else.
     if minor == 0 { Version::Http10 } else { Version::Http11 }
 }
 
-/// Owns a method; the usual ones cost no memory.
+/// Copies a method; the usual ones cost no memory.
 fn method_bytes(method: &[u8]) -> Bytes {
     match method {
         b"GET" => Bytes::from_static(b"GET"),
@@ -280,7 +290,7 @@ fn method_bytes(method: &[u8]) -> Bytes {
     }
 }
 
-/// Owns a reason phrase; the most usual one costs no memory.
+/// Copies a reason phrase; the most usual one costs no memory.
 fn reason_bytes(reason: &[u8]) -> Bytes {
     match reason {
         b"OK" => Bytes::from_static(b"OK"),
@@ -288,10 +298,10 @@ fn reason_bytes(reason: &[u8]) -> Bytes {
     }
 }
 
-/// A broken rule about a whole head, and the line that breaks it; none if it is not there.
+/// A broken rule about a whole head, and the line that breaks it, if there is one.
 type BrokenRule<'f> = (PeerError, Option<Field<'f>>);
 
-/// RFC 9112, sections 3.2 and 3.2.2.
+/// Checks `Host` (RFC 9112, sections 3.2 and 3.2.2).
 fn check_host<'f>(
     version: Version,
     target: &RequestTarget,
@@ -319,7 +329,7 @@ fn check_host<'f>(
     }
 }
 
-/// RFC 9110, section 10.1.1: one expectation exists, and HTTP/1.0 has none.
+/// Checks `Expect` (RFC 9110, section 10.1.1): one expectation exists, and HTTP/1.0 has none.
 fn check_expect(version: Version, fields: &Fields) -> Result<(), BrokenRule<'_>> {
     let is_other = |value: &[u8]| !value.eq_ignore_ascii_case(b"100-continue");
     let other = fields.named("Expect").find(|line| is_other(line.value()));

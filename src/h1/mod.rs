@@ -1,7 +1,8 @@
 //! HTTP/1.1 messages as bytes: heads, body framing, chunked bodies.
 //!
-//! This layer reads and writes one message of one connection. It has no clock, no descriptor and no idea of a
-//! proxy. It never repairs: whatever two readers could split differently is refused, as soon as it can be known.
+//! This layer reads and writes one message of one connection. It has no clock, no descriptor and no
+//! notion of a proxy. It never repairs: whatever two readers could split differently is refused, as
+//! soon as that is known.
 //!
 //! | step | item |
 //! |---|---|
@@ -13,15 +14,18 @@
 //! | head to bytes | [`HeadWriter`]; [`RequestHead::encode`], [`ResponseHead::encode`] |
 //!
 //! # Two parsers for every head
-//! A head is read by a scanner, which sees each byte once, however it arrives, and knows our rules; then once by
-//! httparse, when the end of the head is there. Both must find the same lines in the same places, or the head is refused
-//! ([`PeerError::ReadersDisagree`](crate::error::PeerError::ReadersDisagree)). A message that two readers split
-//! differently is what request smuggling is made of, so the second opinion is asked for every head and not only by the
-//! fuzzer.
+//! A head is read by a scanner, which sees each byte once, however it arrives, and enforces our
+//! rules; then once by httparse, when the end of the head is there. Both must find the same lines
+//! in the same places, or the head is refused
+//! ([`PeerError::ReadersDisagree`](crate::error::PeerError::ReadersDisagree)). Request smuggling
+//! depends on two readers that split a message differently, so the second reader is used for every
+//! head and not only by the fuzzer.
 //!
-//! What it costs (callgrind, fat LTO; `docker ps`, a request head of 3 lines and a response head of 7): 880 of the 3,240
-//! instructions of reading the request head, 1,930 of the 4,500 of the response head. That is a fifth of the 15,400 that
-//! the exchange costs in [`ProxyConn`](crate::proxy::ProxyConn), less than a microsecond beside its system calls.
+//! What it costs (callgrind, fat LTO; `docker ps`, a request head of 3 lines and a response head of
+//! 7): 880 of the 3,240 instructions of reading the request head, 1,930 of the 4,500 of the
+//! response head. That is a fifth of the 15,400 that the exchange costs in
+//! [`ProxyConn`](crate::proxy::ProxyConn), and less than a microsecond, where the exchange's system
+//! calls take several.
 
 #![forbid(unsafe_code)]
 
@@ -59,7 +63,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The version as it stands in a start line.
+    /// Returns the version as it stands in a start line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -89,19 +93,19 @@ impl StatusCode {
         if code >= 100 && code <= 599 { Some(Self(code)) } else { None }
     }
 
-    /// The code as a number.
+    /// Returns the code as a number.
     #[must_use]
     pub const fn as_u16(self) -> u16 {
         self.0
     }
 
-    /// Whether this is 1xx. A final response follows, except after 101.
+    /// Returns whether this is 1xx. A final response follows, except after 101.
     #[must_use]
     pub const fn is_interim(self) -> bool {
         self.0 < 200
     }
 
-    /// Whether this is 2xx.
+    /// Returns whether this is 2xx.
     #[must_use]
     pub const fn is_success(self) -> bool {
         self.0 >= 200 && self.0 < 300

@@ -1,8 +1,9 @@
 //! The strictness pass: sees each byte of a head once, in order, however it arrives.
 //!
-//! It decides about lines and bytes: where a line ends, which byte may stand where, how long everything may be.
-//! Each verdict depends on the bytes up to it and on nothing else, so that cutting the input elsewhere cannot
-//! change it, and it comes with the first byte that makes the head unacceptable.
+//! It decides about lines and bytes: where a line ends, which byte may stand where, how long
+//! everything may be. Each verdict depends on the bytes up to it and on nothing else, so cutting
+//! the input elsewhere cannot change it, and it is given at the first byte that makes the head
+//! unacceptable.
 
 #![forbid(unsafe_code)]
 
@@ -49,18 +50,18 @@ enum HeadPart {
 }
 
 impl HeadScanner {
-    /// A scanner at the first byte of a request.
+    /// Returns a scanner at the first byte of a request.
     pub(crate) const fn request(bounds: HeadBounds) -> Self {
         Self { bounds, part: HeadPart::StartLine(LineScanner::new(LineState::RequestStart)) }
     }
 
-    /// A scanner at the first byte of a response.
+    /// Returns a scanner at the first byte of a response.
     pub(crate) const fn response(bounds: HeadBounds) -> Self {
         let state = LineState::ResponseVersion { matched: 0 };
         Self { bounds, part: HeadPart::StartLine(LineScanner::new(state)) }
     }
 
-    /// Looks at what is new in `input`, which holds all bytes since the first.
+    /// Scans what is new in `input`, which holds all bytes since the first.
     pub(crate) fn scan(&mut self, input: &[u8]) -> Result<Option<HeadSpan>, ParseError> {
         loop {
             match &mut self.part {
@@ -86,7 +87,7 @@ impl HeadScanner {
     }
 }
 
-/// What a look at some bytes came to.
+/// The result of scanning some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// All of them were seen, and the end was not among them.
@@ -118,7 +119,7 @@ enum FieldState {
 }
 
 impl FieldScanner {
-    /// A scanner for the fields of a head whose start line ended at `pos`.
+    /// Returns a scanner for the fields of a head whose start line ended at `pos`.
     const fn head(pos: usize, bounds: HeadBounds) -> Self {
         Self {
             state: FieldState::LineStart,
@@ -132,7 +133,7 @@ impl FieldScanner {
         }
     }
 
-    /// A scanner for a trailer section of at most `bytes` bytes and `lines` lines.
+    /// Returns a scanner for a trailer section of at most `bytes` bytes and `lines` lines.
     pub(crate) const fn trailer(bytes: usize, lines: usize) -> Self {
         Self {
             state: FieldState::LineStart,
@@ -146,12 +147,12 @@ impl FieldScanner {
         }
     }
 
-    /// The lines of a section that has ended; zero is where it began.
+    /// Returns the lines of a section that has ended; zero is where it began.
     pub(crate) fn take_lines(&mut self) -> Vec<LineSpan> {
         std::mem::take(&mut self.lines)
     }
 
-    /// Looks at bytes that follow those of the last call; positions go on counting.
+    /// Scans bytes that follow those of the last call; positions continue.
     pub(crate) fn scan(&mut self, unseen: &[u8]) -> Result<Progress, ParseError> {
         let base = self.pos;
         let unseen = &unseen[..unseen.len().min(self.bound.saturating_sub(base))];
@@ -178,7 +179,8 @@ impl FieldScanner {
         }
     }
 
-    /// Takes the lines in front that are whole and right in one go each; the others go byte by byte, to the verdict.
+    /// Takes each line at the front that is complete and valid at once; the others are scanned byte
+    /// by byte, to the verdict.
     fn skip_whole_lines(&mut self, mut rest: &[u8]) {
         if self.lines.is_empty() {
             self.lines.reserve(ORDINARY_LINES.min(self.max_lines));
@@ -198,7 +200,7 @@ impl FieldScanner {
         }
     }
 
-    /// The state behind `byte`; none behind the end of the section.
+    /// Returns the state behind `byte`; none behind the end of the section.
     fn next(&mut self, byte: u8) -> Result<Option<FieldState>, Fault> {
         let here = self.pos - self.start;
         let next = match (self.state, byte) {
@@ -260,7 +262,8 @@ enum LineState {
     Method,
     TargetStart,
     Target,
-    /// Within a character of a query that is not ASCII: bytes that are missing, and what the next one may be.
+    /// Within a character of a query that is not ASCII: bytes that are missing, and what the next
+    /// one may be.
     QueryUtf8 {
         missing: u8,
         from: u8,
@@ -282,7 +285,7 @@ enum LineState {
 const VERSION_STEM: &[u8] = b"HTTP/1.";
 const VERSION_BYTES: usize = VERSION_STEM.len() + 1;
 
-/// How much of the version stem says that this is a version at all, and not a stray word.
+/// How many bytes of `HTTP/` prove that this is a version, and not a stray word.
 const VERSION_NAME_BYTES: usize = 5;
 
 impl LineScanner {
@@ -317,7 +320,8 @@ impl LineScanner {
         }
     }
 
-    /// The end of a line that is there whole and right; any other goes byte by byte, to the verdict.
+    /// Returns the end of a line that is complete and valid; any other is scanned byte by byte, to
+    /// the verdict.
     fn whole_line(&self, input: &[u8], bounds: HeadBounds) -> Option<usize> {
         match self.state {
             LineState::RequestStart => {
@@ -362,7 +366,7 @@ impl LineScanner {
         Ok(())
     }
 
-    /// The state behind `byte`; none behind the end of the line.
+    /// Returns the state behind `byte`; none behind the end of the line.
     fn next(&mut self, byte: u8) -> Result<Option<LineState>, PeerError> {
         let next = match (self.state, byte) {
             (LineState::EmptyLineLf, b'\n') => LineState::SecondStart,
@@ -441,8 +445,8 @@ fn method_byte(byte: u8) -> Result<LineState, PeerError> {
     }
 }
 
-/// How many bytes follow the first byte of a character that is not ASCII, and the range of the next one (RFC 3629,
-/// section 4); none if no character begins so.
+/// Returns how many bytes follow the first byte of a character that is not ASCII, and the range of
+/// the next one (RFC 3629, section 4); none if no character begins so.
 fn utf8_lead(byte: u8) -> Option<(u8, u8, u8)> {
     match byte {
         0xc2..=0xdf => Some((1, 0x80, 0xbf)),
@@ -463,7 +467,8 @@ fn is_version_byte(matched: usize, byte: u8) -> bool {
     }
 }
 
-/// Whether the third part of a request line is no version in any spelling, so that the space was one too many.
+/// Returns whether the third part of a request line is not a version in any spelling, so that the
+/// space was one too many.
 fn is_stray_word(matched: usize, byte: u8) -> bool {
     matched < VERSION_NAME_BYTES && !byte.eq_ignore_ascii_case(&VERSION_STEM[matched])
 }

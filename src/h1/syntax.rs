@@ -2,17 +2,20 @@
 
 #![forbid(unsafe_code)]
 
-/// A byte of a token (RFC 9110, section 5.6.2): methods, field names, codings.
+/// Returns whether this is a byte of a token (RFC 9110, section 5.6.2): methods, field names,
+/// codings.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
     CLASSES[usize::from(byte)] & TOKEN != 0
 }
 
-/// A byte of a field value or reason phrase: everything but control bytes; HTAB and obs-text are allowed.
+/// Returns whether this is a byte of a field value or reason phrase: all but control bytes; HTAB
+/// and obs-text are allowed.
 pub(crate) fn is_value_byte(byte: u8) -> bool {
     CLASSES[usize::from(byte)] & VALUE != 0
 }
 
-/// A byte of a request target: visible ASCII but `#`, which would begin a fragment.
+/// Returns whether this is a byte of a request target: visible ASCII but `#`, which would begin a
+/// fragment.
 pub(crate) fn is_target_byte(byte: u8) -> bool {
     CLASSES[usize::from(byte)] & TARGET != 0
 }
@@ -21,7 +24,8 @@ const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const TARGET: u8 = 4;
 
-/// The classes of each byte. Comparing instead took 20 % more instructions on a Docker head, 65 % on long values.
+/// The classes of each byte. Comparing instead took 20 % more instructions on a Docker head, 65 %
+/// on long values.
 static CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
@@ -44,17 +48,17 @@ const fn classes() -> [u8; 256] {
     }
 }
 
-/// How many token bytes are at the front.
+/// Returns how many token bytes are at the front.
 pub(crate) fn token_run(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len())
 }
 
-/// How many field value bytes are at the front.
+/// Returns how many field value bytes are at the front.
 pub(crate) fn value_run(bytes: &[u8]) -> usize {
     run(bytes, is_value_byte, |word| (word.wrapping_sub(EACH * 0x20) | word.wrapping_add(EACH)) & !word)
 }
 
-/// How many request target bytes are at the front.
+/// Returns how many request target bytes are at the front.
 pub(crate) fn target_run(bytes: &[u8]) -> usize {
     run(bytes, is_target_byte, |word| {
         let number_sign = word ^ (EACH * u64::from(b'#'));
@@ -67,10 +71,10 @@ pub(crate) fn target_run(bytes: &[u8]) -> usize {
 /// One in each byte of a word.
 const EACH: u64 = u64::from_ne_bytes([1; 8]);
 
-/// How many bytes at the front are of a class, eight at a time.
+/// Returns how many bytes at the front are of a class, eight at a time.
 ///
-/// `suspects` sets the top bit of the first byte of a word, counted from the lowest, that is not of the class. It may
-/// set others: each suspect is looked at by itself.
+/// `suspects` sets the top bit of the first byte of a word, counted from the lowest, that is not of
+/// the class. It may set others: each suspect is looked at by itself.
 fn run(bytes: &[u8], class: impl Fn(u8) -> bool, suspects: impl Fn(u64) -> u64) -> usize {
     let mut rest = bytes;
     loop {
@@ -89,12 +93,12 @@ fn run(bytes: &[u8], class: impl Fn(u8) -> bool, suspects: impl Fn(u64) -> u64) 
     }
 }
 
-/// Whether the bytes are one token.
+/// Returns whether the bytes are one token.
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
 
-/// Cuts optional whitespace: SP and HTAB, never what only looks blank in some code page.
+/// Trims optional whitespace: SP and HTAB, nothing that only looks blank in some code page.
 pub(crate) fn trim_ows(bytes: &[u8]) -> &[u8] {
     let is_content = |&byte: &u8| byte != b' ' && byte != b'\t';
     let Some(first) = bytes.iter().position(is_content) else { return &[] };
@@ -102,12 +106,14 @@ pub(crate) fn trim_ows(bytes: &[u8]) -> &[u8] {
     &bytes[first..=last]
 }
 
-/// The members between commas, trimmed. Empty ones are kept: whether they matter is for the caller to know.
+/// Returns the members between commas, trimmed. Empty ones are kept: the caller knows whether they
+/// matter.
 pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_ows)
 }
 
-/// Whether two names are the same to a reader that ignores case and takes `_` for `-`, as CGI does.
+/// Returns whether two names are the same to a reader that ignores case and takes `_` for `-`, as
+/// CGI does.
 #[inline]
 pub(crate) fn is_alias(name: &[u8], other: &str) -> bool {
     name.len() == other.len() && is_folded_alike(name, other.as_bytes())
@@ -122,7 +128,8 @@ fn is_folded_alike(name: &[u8], other: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Two bytes of each kind at each place of a word, so that no byte can hide behind the one before it.
+    /// Two bytes of each kind at each place of a word, so that no byte can hide behind the one
+    /// before it.
     #[test]
     fn a_run_ends_at_the_first_byte_of_another_class() {
         type Class = (fn(&[u8]) -> usize, fn(u8) -> bool);

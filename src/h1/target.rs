@@ -10,13 +10,14 @@ use bytes::Bytes;
 
 use crate::error::PeerError;
 
-/// How much a `Host` field has to make sense.
+/// How strictly a `Host` field is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPolicy {
-    /// It names a host, as [`Authority::parse`] understands it. For everybody who routes by it.
+    /// It names a host, as [`Authority::parse`] understands it. For anything that routes by it.
     Strict,
-    /// Empty, or visible ASCII without a comma. Docker clients send an empty field on `/session` and `/grpc`, or
-    /// the path of a socket; for use only where `Host` is replaced and decides nothing.
+    /// Empty, or visible ASCII without a comma. Docker clients send an empty field on `/session`
+    /// and `/grpc`, or the path of a socket; for use only where `Host` is replaced and nothing
+    /// depends on it.
     Opaque,
 }
 
@@ -42,19 +43,19 @@ pub struct RequestTarget {
 }
 
 impl RequestTarget {
-    /// The target as it was sent.
+    /// Returns the target as it was sent.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.raw
     }
 
-    /// Its form.
+    /// Returns its form.
     #[must_use]
     pub fn form(&self) -> TargetForm {
         self.form
     }
 
-    /// The authority of an absolute-form or authority-form target.
+    /// Returns the authority of an absolute-form or authority-form target.
     #[must_use]
     pub fn authority(&self) -> Option<&[u8]> {
         match self.form {
@@ -63,7 +64,8 @@ impl RequestTarget {
         }
     }
 
-    /// Path and query as they were sent: not decoded, and empty when an absolute-form target has none.
+    /// Path and query as they were sent: not decoded, and empty when an absolute-form target has
+    /// none.
     #[must_use]
     pub fn path_and_query(&self) -> &[u8] {
         &self.raw[self.authority.end..]
@@ -90,7 +92,8 @@ impl RequestTarget {
         Ok(Self { raw, form, authority })
     }
 
-    /// What an origin is to be sent in place of an absolute form (RFC 9112, sections 3.2.1 and 3.2.4).
+    /// Returns what an origin is to be sent in place of an absolute form (RFC 9112, sections 3.2.1
+    /// and 3.2.4).
     pub(crate) fn into_origin_form(self, method: &[u8]) -> Self {
         if self.form != TargetForm::Absolute {
             return self;
@@ -105,7 +108,7 @@ impl RequestTarget {
     }
 }
 
-/// Where the authority of an absolute-form target is.
+/// Returns where the authority of an absolute-form target is.
 fn absolute_authority(raw: &[u8]) -> Option<Range<usize>> {
     let has_scheme = |scheme: &str| {
         raw.get(..scheme.len()).is_some_and(|front| front.eq_ignore_ascii_case(scheme.as_bytes()))
@@ -128,9 +131,9 @@ pub struct Authority<'a> {
 impl<'a> Authority<'a> {
     /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
     ///
-    /// Narrower than RFC 3986: a name is letters, digits, `-`, `.`, `_` and `~`. Percent-encoding and
-    /// sub-delimiters are legal there and mean different things to different readers; DNS has no use for them. A
-    /// colon has a port behind it, and there is no user information.
+    /// Narrower than RFC 3986: a name is letters, digits, `-`, `.`, `_` and `~`. Percent-encoding
+    /// and sub-delimiters are legal there and mean different things to different readers; DNS has
+    /// no use for them. A colon has a port behind it, and there is no user information.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let host_len = match bytes.first()? {
@@ -167,7 +170,7 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
 }
 
 impl HostPolicy {
-    /// Whether a `Host` with this value may pass.
+    /// Returns whether a `Host` with this value may pass.
     pub(crate) fn accepts(self, value: &[u8]) -> bool {
         match self {
             Self::Strict => Authority::parse(value).is_some(),

@@ -1,7 +1,7 @@
 //! Which trailer fields may go on (RFC 9110, section 6.5.1).
 //!
-//! A receiver may merge trailers into the head. What decides there about framing, routing, identity or the meaning
-//! of the message must therefore not come in this late, behind every check.
+//! A receiver may merge trailers into the head. A field that affects framing, routing, identity or
+//! the meaning of the message must therefore not arrive this late, after every check.
 
 #![forbid(unsafe_code)]
 
@@ -49,11 +49,11 @@ const FORBIDDEN: &[&str] = &[
     "Warning",
 ];
 
-/// `X-Registry-` is Docker's way to carry credentials.
+/// Docker carries credentials in `X-Registry-` fields.
 const FORBIDDEN_FAMILIES: &[&str] =
     &["If-", "Proxy-", "Sec-", "X-Forwarded-", "X-Client-", "X-SSL-", "X-Registry-"];
 
-/// Leaves the trailers that decide nothing.
+/// Keeps the trailers that affect nothing.
 pub(super) fn drop_forbidden(trailers: &mut Fields) {
     trailers.retain(|line| !is_forbidden(line));
 }

@@ -11,10 +11,11 @@ use super::{StatusCode, Version};
 /// Room for most heads, so that the output does not grow field by field.
 const USUAL_HEAD: usize = 512;
 
-/// Writes a head behind what `out` holds: a start line, field lines, and by [`HeadWriter::end`] the empty line.
+/// Writes a head behind what `out` holds: a start line, field lines, and by [`HeadWriter::end`] the
+/// empty line.
 ///
-/// It checks nothing: methods, targets, names and values are those of a head that was read, or constants. What comes
-/// from elsewhere goes through [`FieldLine`](super::FieldLine) first.
+/// It checks nothing: methods, targets, names and values are those of a head that was read, or
+/// constants. Anything else goes through [`FieldLine`](super::FieldLine) first.
 ///
 /// ```
 /// use dockline::h1::{HeadWriter, Version};
@@ -39,7 +40,8 @@ impl<'o> HeadWriter<'o> {
         Self { out }
     }
 
-    /// Begins the head of a response (RFC 9112, section 4). The space before an empty reason is written too.
+    /// Begins the head of a response (RFC 9112, section 4). The space before an empty reason is
+    /// written too.
     pub fn response(version: Version, status: StatusCode, reason: &[u8], out: &'o mut Vec<u8>) -> Self {
         out.reserve(USUAL_HEAD);
         out.extend_from_slice(version.as_str().as_bytes());
@@ -80,7 +82,7 @@ impl<'o> HeadWriter<'o> {
         lines.into_iter().fold(self, Self::line)
     }
 
-    /// Writes the field that tells how the body is framed, if one does (RFC 9112, section 6).
+    /// Writes the field that declares how the body is framed, if one does (RFC 9112, section 6).
     pub fn framing(self, framing: BodyFraming) -> Self {
         match framing {
             BodyFraming::Empty | BodyFraming::CloseDelimited => {}

@@ -8,37 +8,39 @@ use bytes::Bytes;
 use crate::h1::HostPolicy;
 use crate::limits::Limits;
 
-/// What is told to the upstream about the client, and to the client about the way (RFC 9110, section 7.6.3; RFC 7239).
+/// What is passed on about the client to the upstream, and about the proxy to the client (RFC 9110,
+/// section 7.6.3; RFC 7239).
 ///
-/// Whatever the client itself says in these fields is removed, unless [`trusted`](Self::trusted).
+/// What the client itself sends in these fields is removed, unless [`trusted`](Self::trusted).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
-    /// The name that `Via` gives to this hop, a token; `None` adds no `Via`.
+    /// The name of this hop in `Via`, a token; `None` adds no `Via`.
     pub via: Option<Bytes>,
     /// Whether `X-Forwarded-For`, `-Proto` and `-Host` are sent.
     pub x_forwarded: bool,
     /// Whether `Forwarded` is sent.
     pub forwarded: bool,
-    /// Whether the client is a proxy that is believed: then its own fields are kept and ours are appended.
+    /// Whether the client is a trusted proxy: then its own fields are kept and ours are appended.
     pub trusted: bool,
 }
 
 /// The options of a [`ProxyConn`](super::ProxyConn), shared by all connections of a listener.
 #[derive(Clone, Debug)]
 pub struct ConnConfig {
-    /// Every bound.
+    /// The limits.
     pub limits: Limits,
-    /// How much a `Host` has to make sense. Default [`HostPolicy::Opaque`]: Docker clients send odd ones. Whoever
-    /// routes by it takes [`HostPolicy::Strict`].
+    /// How strictly `Host` is checked. Default [`HostPolicy::Opaque`]: Docker clients send odd
+    /// ones. A host that routes by it uses [`HostPolicy::Strict`].
     pub hosts: HostPolicy,
-    /// What is told about the client and the way. Default: nothing.
+    /// Fields about the client and the proxy. Default: none.
     pub forwarding: Forwarding,
-    /// Whether an answer after which the connection is kept says for how long, in `Connection: keep-alive` and
-    /// `Keep-Alive: timeout=N` (RFC 2068, section 19.7.1.1). N is 5 seconds, or half, less than
-    /// [`Limits::keep_alive`], and a day at most: a client that goes by it, such as node's agents, does not send a
-    /// request into a connection that is being closed. Default: it does not.
+    /// Whether a response after which the connection is kept states for how long, in `Connection:
+    /// keep-alive` and `Keep-Alive: timeout=N` (RFC 2068, section 19.7.1.1). N is 5 seconds, or
+    /// half, less than [`Limits::keep_alive`], and a day at most. Clients that honour it, such as
+    /// node's agents, do not send a request into a connection that is being closed. Default: it
+    /// does not.
     pub keep_alive_hint: bool,
-    /// Whether CONNECT is sent on. Default: it is refused and the connection closed (RFC 9931).
+    /// Whether CONNECT is passed on. Default: it is refused and the connection closed (RFC 9931).
     pub allow_connect: bool,
     /// A path below which the daemon is served; empty if at the root.
     pub base: Bytes,
@@ -58,7 +60,7 @@ impl Default for ConnConfig {
 }
 
 impl ConnConfig {
-    /// Returns the seconds for which a client may count on a kept connection, if they are to be told.
+    /// Returns the seconds for `Keep-Alive: timeout=`, if it is sent.
     pub(super) fn told_keep_alive(&self) -> Option<u64> {
         const MARGIN: Duration = Duration::from_secs(5);
         const DAY: u64 = 24 * 60 * 60;

@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
 //! The hijack decision: when a connection stops being HTTP.
 //!
-//! Two pure functions. [`plan`] looks at a request before it is sent upstream, [`decide`] at the head
-//! that comes back. Nothing is inferred from a `Content-Type` alone: Docker's `logs` carries the same
-//! types on ordinary responses. `docs/HIJACK.md` has the rule with its reasons.
+//! Two pure functions. [`plan`] inspects a request before it is sent upstream, [`decide`] the head
+//! that comes back. Nothing is inferred from a `Content-Type` alone: Docker's `logs` carries the
+//! same types on ordinary responses. `docs/HIJACK.md` has the rule with its reasons.
 
 use super::operation::Operation;
 use crate::h1::Version;
@@ -52,31 +52,33 @@ pub struct RequestFacts<'a> {
 /// What kind of exchange a request starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
-    /// One message, one answer; no operation of the Docker Engine API.
+    /// One request, one response; not an operation of the Docker Engine API.
     Ordinary,
-    /// The same, of the Docker Engine API: the daemon answers when it is done. `create`, `start`, `kill` and the like take
-    /// minutes on a busy machine, so no time limit that was not meant for them should end them. The client is to send
-    /// its request at once.
+    /// The same, of the Docker Engine API: the daemon responds when it is done. `create`, `start`,
+    /// `kill` and the like take minutes on a busy machine, so a time limit that was not meant for
+    /// them should not end them. The client is to send its request at once.
     Command,
-    /// An operation of the Docker Engine API that follows something, or moves much: `logs`, `events`, `wait`, `build`, `load`,
-    /// `save`, `pull`, `push`, `cp` and the like. The answer may pause for as long as either side wants, before it and
-    /// within it; the request's body, where [`RequestPlan::body_may_pause`] says so.
+    /// An operation of the Docker Engine API that follows something, or moves much: `logs`,
+    /// `events`, `wait`, `build`, `load`, `save`, `pull`, `push`, `cp` and the like. The response
+    /// may pause for as long as either side wants, before it and within it; so may the request's
+    /// body, where [`RequestPlan::body_may_pause`] is set.
     Stream,
-    /// It may turn into a tunnel. What the client sends behind it is held until [`decide`] has spoken.
+    /// It may become a tunnel. What the client sends behind it is held until [`decide`] was called.
     Switch,
 }
 
 /// Why a request is not to be sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// CONNECT, and the host does not offer it. The connection is closed after the answer (RFC 9931).
+    /// CONNECT, and the host does not offer it. The connection is closed after the response (RFC
+    /// 9931).
     Connect,
-    /// The operation takes the connection over, which only HTTP/1 has to give.
+    /// The operation takes the connection over, which is possible with HTTP/1 only.
     NeedsHttp1,
 }
 
 impl Refusal {
-    /// The status to answer with.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -91,22 +93,25 @@ impl Refusal {
 pub struct RequestPlan {
     /// The kind of exchange.
     pub kind: RequestKind,
-    /// Whether the client's `Upgrade` goes on, with `Connection: Upgrade` as the only token (Podman
-    /// compares the whole value). If not, neither is sent: to add them would change the daemon's answer.
+    /// Whether the client's `Upgrade` is passed on, with `Connection: Upgrade` as the only token
+    /// (Podman compares the whole value). If not, neither is sent: adding them would change the
+    /// daemon's response.
     pub send_upgrade: bool,
-    /// Whether the declared body is to be read whole before the request is sent, head and body at once:
-    /// the daemon takes bytes of a body that come late for the stream's (docs/HIJACK.md).
+    /// Whether the declared body is to be read whole before the request is sent, head and body at
+    /// once: the daemon takes body bytes that arrive late for bytes of the stream (docs/HIJACK.md).
     pub whole_body_first: bool,
-    /// Whether what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it: then
-    /// the client's connection ends with the answer, or that input could run as the next request.
+    /// Whether what the client sends behind the request may be input for a tunnel, even if there
+    /// will be none: then the client's connection ends with the response, or that input could be
+    /// run as the next request.
     pub proposes_tunnel: bool,
-    /// Whether the client may pause within the body of its request: it carries a build context, an image or an archive. The
-    /// bodies of all other requests are short, and come at once.
+    /// Whether the client may pause within the body of its request: it carries a build context, an
+    /// image or an archive. All other bodies are short, and sent at once.
     pub body_may_pause: bool,
-    /// Whether the client's end, after the request, is passed on to the daemon, which then stops: it follows something or
-    /// works for long. Otherwise the end of a client's sending says only that there is no further request.
+    /// Whether the client's end, after the request, is passed on to the daemon, which then stops:
+    /// it follows something or works for long. For other requests the end of a client's stream
+    /// means only that there is no further request.
     pub passes_end_on: bool,
-    /// Answer so instead of sending it on.
+    /// Why the request is rejected instead of being sent, if it is.
     pub refusal: Option<Refusal>,
 }
 
@@ -132,7 +137,7 @@ pub enum HijackKind {
     Upgrade,
     /// Docker's bare 200: a stream type and no framing, on `attach` or `exec start`.
     RawStream,
-    /// 2xx in answer to CONNECT (RFC 9110, section 9.3.6).
+    /// 2xx in response to CONNECT (RFC 9110, section 9.3.6).
     Connect,
 }
 
@@ -145,7 +150,8 @@ pub enum Decision {
     Interim,
     /// From the blank line on, both directions are raw bytes.
     Tunnel(HijackKind),
-    /// A switch that nobody asked for, or no response at all: drop the upstream and answer 502.
+    /// A switch that was not requested, or not a response at all: drop the upstream and respond
+    /// with 502.
     Refuse,
 }
 
@@ -182,8 +188,8 @@ pub fn plan(request: &RequestFacts<'_>) -> RequestPlan {
     }
 }
 
-/// Whether `Upgrade` offers anything beside `h2c`, which curl and Java's client offer with any request: they have to wait
-/// for the answer (RFC 7540, section 3.2).
+/// Returns whether `Upgrade` offers anything beside `h2c`, which curl and Java's client offer with
+/// any request: they have to wait for the response (RFC 7540, section 3.2).
 fn offers_more_than_h2c(request: &RequestFacts<'_>) -> bool {
     request.upgrade.is_some_and(|upgrade| tokens(upgrade).any(|token| !token.eq_ignore_ascii_case(b"h2c")))
 }
@@ -214,10 +220,11 @@ impl RequestFacts<'_> {
     }
 }
 
-/// Whether `Upgrade` goes on to the upstream.
+/// Returns whether `Upgrade` is passed on to the upstream.
 ///
-/// Docker's own operations may ask for anything: the daemon looks only for the field, or checks it by
-/// itself. Anywhere else only a websocket is let through: `h2c` would open a pipe that nobody looks into.
+/// Docker's own operations may ask for anything: the daemon checks only that the field is there, or
+/// checks it by itself. Anywhere else only a websocket is accepted: `h2c` would open a connection
+/// that is not inspected.
 fn may_upgrade(request: &RequestFacts<'_>, operation: Operation) -> bool {
     let Some(upgrade) = request.upgrade else { return false };
     let asked =
@@ -231,8 +238,8 @@ fn may_upgrade(request: &RequestFacts<'_>, operation: Operation) -> bool {
             && tokens(upgrade).all(|token| token.eq_ignore_ascii_case(b"websocket")))
 }
 
-/// Whether a 101 names what was offered. `attach` and `exec start` are exempt: dockerd ignores what was
-/// offered and always says `tcp`.
+/// Returns whether a 101 names what was offered. `attach` and `exec start` are exempt: dockerd
+/// ignores the offer and always sends `tcp`.
 fn agrees(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
     if matches!(request.operation(), Operation::Attach | Operation::ExecStart) {
         return true;
@@ -243,8 +250,9 @@ fn agrees(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
         && chosen.all(|token| tokens(offered).any(|offer| offer.eq_ignore_ascii_case(token)))
 }
 
-/// Docker's bare 200. Each clause keeps something else out: the operation keeps out `logs`, the missing
-/// framing a detached exec and what an intermediary has re-framed, the type an intermediary's error page.
+/// Returns whether this is Docker's bare 200. Each clause excludes something: the operation
+/// excludes `logs`, the missing framing a detached exec and what an intermediary has re-framed, the
+/// type an intermediary's error page.
 fn is_raw_stream(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bool {
     if response.has_length || response.has_transfer_encoding {
         return false;
@@ -258,7 +266,7 @@ fn is_raw_stream(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> bo
     is_stream && matches!(request.operation(), Operation::Attach | Operation::ExecStart)
 }
 
-/// The elements of a comma-separated list (RFC 9110, section 5.6.1).
+/// Returns the elements of a comma-separated list (RFC 9110, section 5.6.1).
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }

@@ -1,13 +1,15 @@
 #![forbid(unsafe_code)]
 //! Which operation of the Docker Engine API a request names, as far as a proxy has to know.
 //!
-//! This is the one table of operations that may be slow, long or silent. The gateway's deadlines, the nginx module's and
-//! every host's that asks for a [`RequestPlan`](super::hijack::RequestPlan) come from it.
+//! This is the one table of operations that may be slow, long or silent. The deadlines of the
+//! gateway, of the nginx module and of every host that uses a
+//! [`RequestPlan`](super::hijack::RequestPlan) are taken from it.
 
 use std::borrow::Cow;
 
-/// Operations that a proxy treats differently. The daemon's routes match a name with `.*`, so a name
-/// may contain slashes; they decode before they route, so the comparison is made on the decoded path.
+/// Operations that a proxy treats differently. The daemon's routes match a name with `.*`, so a
+/// name may contain slashes; they decode before they route, so the comparison is made on the
+/// decoded path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     /// `POST /containers/{name}/attach`
@@ -18,17 +20,19 @@ pub(super) enum Operation {
     AttachWebSocket,
     /// `POST /session` and `POST /grpc`
     BuildKit,
-    /// Takes an image, an archive or a build context from the client: request, answer and what is between them may pause.
+    /// Takes an image, an archive or a build context from the client: request, response and what is
+    /// between them may pause.
     Upload,
-    /// Follows something, or sends an image or an archive: the answer may pause, before it and within it. What the client
-    /// has to say is said at once.
+    /// Follows something, or sends an image or an archive: the response may pause, before it and
+    /// within it. The client's request is sent at once.
     Stream,
-    /// Works for as long as it takes, as prunes and `stop` do, and ends early where its client leaves. Otherwise a command.
+    /// Works for as long as it takes, as prunes and `stop` do, and ends early where its client
+    /// leaves. Otherwise a command.
     Work,
-    /// Any other operation of the API: a short request, and a daemon that answers when it is done, which on a busy
-    /// machine takes minutes.
+    /// Any other operation of the API: a short request, and a daemon that responds when it is done,
+    /// which on a busy machine takes minutes.
     Command,
-    /// No operation of the API.
+    /// Not an operation of the API.
     Other,
 }
 
@@ -48,7 +52,7 @@ impl Operation {
         }
     }
 
-    /// Whether it takes the connection over.
+    /// Returns whether it takes the connection over.
     pub(super) fn takes_over(self) -> bool {
         matches!(self, Self::Attach | Self::ExecStart | Self::AttachWebSocket | Self::BuildKit)
     }
@@ -118,12 +122,12 @@ impl Operation {
     }
 }
 
-/// Whether a segment behind the first one is this.
+/// Returns whether a segment after the first one is this.
 fn has_segment(name: &[u8], segment: &[u8]) -> bool {
     name.split(|&byte| byte == b'/').skip(1).any(|it| it == segment)
 }
 
-/// Whether a path begins as those of the API do, up to Docker 29 (API 1.53).
+/// Returns whether a path begins as those of the API do, up to Docker 29 (API 1.53).
 fn is_of_the_api(operation: &[u8]) -> bool {
     let end = operation.iter().position(|&byte| byte == b'/').unwrap_or(operation.len());
     let (collection, is_alone) = (&operation[..end], end == operation.len());
@@ -137,8 +141,8 @@ fn is_of_the_api(operation: &[u8]) -> bool {
     }
 }
 
-/// The decoded path of a request target: without query, and without what precedes the path in
-/// absolute-form (RFC 9112, section 3.2.2).
+/// Returns the decoded path of a request target: without query, and without what precedes the path
+/// in absolute-form (RFC 9112, section 3.2.2).
 fn path_of(target: &[u8]) -> Cow<'_, [u8]> {
     let end = target.iter().position(|&b| b == b'?').unwrap_or(target.len());
     let target = &target[..end];
@@ -187,7 +191,7 @@ fn hex_value(digit: u8) -> u8 {
     }
 }
 
-/// Takes a `/v1.41` off; Podman's have three parts.
+/// Removes a `/v1.41`; Podman's have three parts.
 fn without_version(path: &[u8]) -> &[u8] {
     let Some(rest) = path.strip_prefix(b"/v") else { return path };
     let len = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();

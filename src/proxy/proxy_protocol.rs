@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! The PROXY protocol: a few bytes before all others that tell an upstream who its client is (the specification is
-//! HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+//! The PROXY protocol: a header before the first byte that names the client to an upstream (the
+//! specification is HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,8 +17,8 @@ pub enum ProxyProtocol {
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 impl ProxyProtocol {
-    /// The header for a TCP connection of `client` to `local`, at most 107 bytes. Without one of the addresses, or if
-    /// they are of two families, it says that nothing is known.
+    /// Returns the header for a TCP connection of `client` to `local`, at most 107 bytes. Without
+    /// one of the addresses, or if they are of two families, it is the one for an unknown client.
     #[must_use]
     pub fn header(self, client: Option<SocketAddr>, local: Option<SocketAddr>) -> Vec<u8> {
         let known = client.zip(local).and_then(|(client, local)| {
@@ -31,7 +31,7 @@ impl ProxyProtocol {
                 let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
                 format!("PROXY {family} {source} {destination} {} {}\r\n", ports.0, ports.1).into_bytes()
             }
-            // The command LOCAL: judge by the connection itself.
+            // The command LOCAL: the receiver uses the connection's own addresses.
             (Self::V2, None) => [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat(),
             (Self::V2, Some((ips, ports))) => {
                 let (family, mut addresses) = match ips {

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Answers that are made here.
+//! Responses that the proxy writes itself.
 
 use std::fmt::Write;
 
@@ -16,8 +16,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer with this status, `Content-Type` and body. A status outside 200 to 599 becomes 500. The body of a 204
-    /// or 304 is not sent.
+    /// Returns a response with this status, `Content-Type` and body. A status outside 200 to 599
+    /// becomes 500. The body of a 204 or 304 is not sent.
     #[must_use]
     pub fn new(status: u16, content_type: impl Into<Bytes>, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::new(status).filter(|status| !status.is_interim());
@@ -29,12 +29,14 @@ impl Reply {
         Self { status, fields, body: body.into() }
     }
 
-    /// An error in the form of the Docker Engine API, `{"message": …}`: docker prints the message.
+    /// Returns an error in the form of the Docker Engine API, `{"message": …}`: docker prints the
+    /// message.
     #[must_use]
     pub fn error(status: u16, message: &str) -> Self {
         let mut body = String::from(r#"{"message":""#);
         for c in message.chars() {
-            // JSON (RFC 8259, section 7); bidirectional controls would let a message lie on a terminal.
+            // JSON (RFC 8259, section 7); bidirectional controls could falsify a message on a
+            // terminal.
             match c {
                 '"' => body.push_str("\\\""),
                 '\\' => body.push_str("\\\\"),
@@ -53,8 +55,8 @@ impl Reply {
         Self::new(status, "application/json", body)
     }
 
-    /// Adds a field. `Connection`, `Content-Length` and `Transfer-Encoding` are not taken: how the answer is framed
-    /// is the connection's business.
+    /// Adds a field. `Connection`, `Content-Length` and `Transfer-Encoding` are not accepted: the
+    /// connection decides how the response is framed.
     #[must_use]
     pub fn with_field(mut self, line: FieldLine) -> Self {
         if !["Connection", "Content-Length", "Transfer-Encoding"].iter().any(|name| line.is(name)) {
@@ -63,7 +65,7 @@ impl Reply {
         self
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -78,7 +80,7 @@ impl Reply {
     }
 }
 
-/// The phrase for a status of our own (RFC 9110, section 15).
+/// Returns the reason phrase for a status of our own (RFC 9110, section 15).
 pub(super) fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",

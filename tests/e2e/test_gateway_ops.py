@@ -423,7 +423,7 @@ def test_few_descriptors(fake, start):
         for client in crowd:
             client.send(PING)
         # A third of 400 less 64, over two threads.
-        poll(lambda: "as many connections as may be open (34)" in gateway.error_log.read_text(), "the log says so")
+        poll(lambda: "the limit of 34 connections is reached" in gateway.error_log.read_text(), "the log says so")
         # Those that wait hold nobody up who is in already.
         for _ in range(2):
             assert crowd[0].read_response()[1] == b"OK"

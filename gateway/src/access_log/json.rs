@@ -83,8 +83,8 @@ fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-/// Writes a JSON string of visible ASCII and spaces only; everything else is escaped. Bytes that are not UTF-8 become
-/// U+FFFD.
+/// Writes a JSON string of visible ASCII and spaces only; everything else is escaped. Bytes that
+/// are not UTF-8 become U+FFFD.
 pub(crate) fn write_string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     let plain = value.iter().position(|&byte| !is_plain(byte)).unwrap_or(value.len());

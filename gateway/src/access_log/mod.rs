@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
 //! The access log: one line for each request, and one for each tunnel when it ends.
 //!
-//! A line is made on the thread of the loop and handed to one writer thread through a bounded queue. Nothing waits
-//! for the log: a line that finds the queue full, or that cannot be written, is lost and counted.
+//! A line is made on the thread of the loop and handed to one writer thread through a bounded
+//! queue. Nothing waits for the log: a line that finds the queue full, or that cannot be written,
+//! is lost and counted.
 
 mod json;
 mod queue;
@@ -40,7 +41,7 @@ pub(crate) enum AccessLogTarget {
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// For people: as in web servers, then `key=value`.
+    /// For people: like the logs of web servers, then `key=value`.
     Text,
     /// One JSON object a line.
     Json,
@@ -67,8 +68,8 @@ impl AccessLog {
         Ok(Self { target, format, queue })
     }
 
-    /// Opens the file anew, after it was renamed. Lines logged from now on go to the new one; if it cannot be opened,
-    /// to the old one.
+    /// Opens the file again, after it was renamed. Lines logged from now on go to the new one; if
+    /// it cannot be opened, to the old one.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -77,7 +78,8 @@ impl AccessLog {
         Ok(())
     }
 
-    /// Counts lines that were lost: to a full queue, or to a file or pipe that took none. It outlives the log.
+    /// Returns the counter of lines that were lost: to a full queue, or to a file or pipe that
+    /// accepted none. It outlives the log.
     pub(crate) fn dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(self.queue.lost())
     }
@@ -172,7 +174,7 @@ impl Drop for AccessLog {
     }
 }
 
-/// What a line says, in either format.
+/// The content of a line, in either format.
 struct Record<'a> {
     time: SystemTime,
     client: &'a ClientInfo,
@@ -193,7 +195,7 @@ enum Outcome {
     TunnelEnd { first_closer: Option<&'static str>, close: Option<&'static str> },
 }
 
-/// The word for how a tunnel was opened; stable.
+/// Returns the word for how a tunnel was opened; stable.
 pub(crate) fn tunnel_kind_name(kind: Option<HijackKind>) -> &'static str {
     kind.map_or("forward", kind_name)
 }
@@ -206,12 +208,12 @@ fn kind_name(kind: HijackKind) -> &'static str {
     }
 }
 
-/// The part of a value that is logged, and whether that is not all.
+/// Returns the part of a value that is logged, and whether that is not all.
 fn cut(value: &[u8]) -> (&[u8], bool) {
     value.get(..VALUE_BYTES).map_or((value, false), |part| (part, part.len() < value.len()))
 }
 
-/// Milliseconds with three digits behind the point.
+/// Milliseconds with three digits after the decimal point.
 struct Millis(Duration);
 
 impl fmt::Display for Millis {

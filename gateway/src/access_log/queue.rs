@@ -30,7 +30,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What waits, one line behind the other: a push costs a copy, and no allocation once it has grown.
+    /// The queued lines, one after the other: a push costs a copy, and no allocation once it has
+    /// grown.
     bytes: Vec<u8>,
     lines: usize,
     replacement: Option<File>,
@@ -61,13 +62,13 @@ impl Queue {
         }
     }
 
-    /// Makes the writer go on with another file.
+    /// Makes the writer continue with another file.
     pub(super) fn replace(&self, file: File) {
         self.lock().replacement = Some(file);
         self.for_writer.notify_one();
     }
 
-    /// Ends the writer, and waits a while until it has written what is queued.
+    /// Ends the writer, and waits a limited time until it has written what is queued.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closing = true;
@@ -76,12 +77,12 @@ impl Queue {
         drop(waited);
     }
 
-    /// How many lines were lost.
+    /// Returns how many lines were lost.
     pub(super) fn lost(&self) -> &Arc<AtomicU64> {
         &self.lost
     }
 
-    /// Writes what comes, until the queue is closed.
+    /// Writes what is queued, until the queue is closed.
     pub(super) fn run(&self, sink: &mut Sink) {
         let mut batch = Vec::new();
         loop {
@@ -129,7 +130,8 @@ impl AccessLogTarget {
     }
 }
 
-/// What lines are written to. It outlives any error: the next lines are tried again.
+/// The file that lines are written to. It survives errors: writing is tried again with the next
+/// lines.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: File,
@@ -144,7 +146,7 @@ impl Sink {
         Self { file, torn: false, failing: None }
     }
 
-    /// Writes lines; counts those that could not be.
+    /// Writes lines; counts those that could not be written.
     pub(super) fn write(&mut self, batch: &[u8], lost: &AtomicU64) {
         let mut rest = batch;
         let result = self.end_torn_line().and_then(|()| write_all(&mut self.file, &mut rest));
@@ -169,7 +171,7 @@ impl Sink {
         }
     }
 
-    /// So that the next line does not continue one that is lost.
+    /// Ends a line that broke off, so that the next line does not continue it.
     fn end_torn_line(&mut self) -> io::Result<()> {
         if mem::take(&mut self.torn) {
             let result = write_all(&mut self.file, &mut &b"\n"[..]);
@@ -180,7 +182,7 @@ impl Sink {
     }
 }
 
-/// Writes all, and leaves in `rest` what could not be.
+/// Writes all, and leaves in `rest` what could not be written.
 fn write_all(file: &mut File, rest: &mut &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
         match file.write(rest) {

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "the statistics of a tunnel have an instant")]
-//! Golden lines, what clients cannot smuggle into them, and a log that cannot be written.
+//! Golden lines, injection by clients, and a log that cannot be written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -74,7 +74,7 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_795_246_376_042)
 }
 
-/// What `log` writes to a file until it is closed.
+/// Returns what `log` writes to a file until it is closed.
 fn lines_of(format: LogFormat, test: &str, log: impl FnOnce(&AccessLog)) -> Vec<String> {
     let dir = TempDir::new(&format!("{test}-{format:?}"));
     let access = AccessLog::open(file(dir.join("log")), format).unwrap();
@@ -181,7 +181,8 @@ fn json_lines() {
     assert_eq!(lines_of(LogFormat::Json, "samples", log_samples), expected);
 }
 
-/// Each byte, then what makes terminals and readers lie: bidirectional controls, line separators, C1 controls.
+/// Each byte, then what deceives terminals and readers: bidirectional controls, line separators, C1
+/// controls.
 fn hostile() -> Vec<Vec<u8>> {
     let texts = [
         "\u{202e}gpj.exe",
@@ -223,7 +224,7 @@ fn hop_log_injection_text() {
     }
 }
 
-/// What the text format stands for.
+/// Decodes a value of the text format.
 fn unescape(text: &str) -> Vec<u8> {
     let mut parts = text.split('\\');
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
@@ -329,7 +330,7 @@ fn flt_log_pipe_gone() {
     let mut sink = Sink::new(OpenOptions::new().append(true).open(&path).unwrap());
     sink.write(b"seen\n", &lost);
     assert_eq!(reader.lines().next().unwrap().unwrap(), "seen");
-    // The reader is gone, and comes back.
+    // The reader is gone, and returns.
     sink.write(b"one\ntwo\n", &lost);
     assert_eq!(lost.load(Ordering::Relaxed), 2);
     let reader = open();
@@ -348,7 +349,7 @@ fn a_line_that_broke_off_does_not_swallow_the_next() {
     let mut sink = Sink::new(unblocked.open(&path).unwrap());
     let lost = AtomicU64::new(0);
 
-    // A pipe that does not block takes a part of what is too long for it.
+    // A non-blocking pipe accepts a part of what is too long for it.
     let long = "a".repeat(1 << 20);
     sink.write(format!("first\n{long}\nthird\n").as_bytes(), &lost);
     assert_eq!(lost.load(Ordering::Relaxed), 2);

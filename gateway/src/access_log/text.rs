@@ -44,7 +44,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     if let Some(Failure { side, phase, cause }) = record.failure {
         let _ = write!(out, " side={} phase={} cause={}", side.name(), phase.name(), cause.name());
-        // Each only where there is one.
+        // Each only if there is one.
         let _ = cause.offset().map_or(Ok(()), |offset| write!(out, " offset={offset}"));
         let _ = cause.errno().map_or(Ok(()), |errno| write!(out, " errno={errno}"));
         let _ = cause.alert().map_or(Ok(()), |alert| write!(out, " alert={alert}"));
@@ -71,7 +71,8 @@ fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Whether a byte stands for itself: visible ASCII that neither ends a quoted string nor begins an escape.
+/// Returns whether a byte is written as it is: visible ASCII that neither ends a quoted string nor
+/// begins an escape.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\')
 }

@@ -40,7 +40,7 @@ impl Encoder {
                     '\\' => self.text.push_str("\\\\"),
                     '"' => self.text.push_str("\\\""),
                     '\n' => self.text.push_str("\\n"),
-                    // What is spelt out has a backslash of its own.
+                    // An escape of `Untrusted` has a backslash of its own.
                     c => self.text.push_str(&Line(c).to_string().replace('\\', "\\\\")),
                 }
             }
@@ -49,7 +49,7 @@ impl Encoder {
         let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    /// Everything that was added.
+    /// Returns everything that was added.
     pub(super) fn finish(self) -> String {
         self.text
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`Histogram`]: how often durations fell where.
+//! [`Histogram`]: counts of durations by buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Metrics, as Prometheus reads them.
 //!
-//! What the engines count themselves is summed when somebody asks. What requests and tunnels add is a few relaxed
-//! atomic additions. No label comes from a client.
+//! What the engines count themselves is summed when the metrics are read. What requests and tunnels
+//! add is a few relaxed atomic additions. No label comes from a client.
 
 mod encode;
 mod histogram;
@@ -20,13 +20,13 @@ use crate::series::Series;
 use encode::{Encoder, MetricType};
 use histogram::Histogram;
 
-/// Seconds; many Docker requests wait for something to happen, so the upper end is far.
+/// Seconds; many Docker requests wait for something to happen, so the last bucket is far out.
 const REQUEST_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Seconds, from `docker exec` to a shell that is left open for a day.
 const TUNNEL_SECONDS: &[f64] = &[0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0];
 
-/// Classes of status codes; the first is for requests that got no answer.
+/// Classes of status codes; the first is for requests without a response.
 const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All metrics of the process.
@@ -56,7 +56,7 @@ impl Default for Requests {
 }
 
 impl Metrics {
-    /// Metrics that have counted nothing yet.
+    /// Returns metrics that have counted nothing yet.
     pub(crate) fn new() -> Self {
         Self {
             listeners: Series::default(),
@@ -70,7 +70,7 @@ impl Metrics {
         }
     }
 
-    /// Says whether a configuration could be loaded, the first one included.
+    /// Records whether a configuration could be loaded, the first one included.
     pub(crate) fn config_reloaded(&self, ok: bool) {
         self.reload_ok.store(ok, Ordering::Relaxed);
         if ok {
@@ -117,11 +117,11 @@ impl Metrics {
         self.failures.get(&labels).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Everything, in the text format.
+    /// Returns everything, in the text format.
     pub(crate) fn render(&self) -> String {
         let stats: Vec<Stats> = self.handles().iter().map(Handle::stats).collect();
         let mut out = Encoder::default();
-        out.family("dockline_build_info", MetricType::Gauge, "The version that runs; always 1.");
+        out.family("dockline_build_info", MetricType::Gauge, "The running version; always 1.");
         out.sample("dockline_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         self.collect_requests(&mut out);
         self.collect_tunnels(&mut out);
@@ -134,14 +134,18 @@ impl Metrics {
 
     fn collect_requests(&self, out: &mut Encoder) {
         let name = "dockline_requests_total";
-        out.family(name, MetricType::Counter, "Requests dealt with, by the class of the answer's status.");
+        out.family(name, MetricType::Counter, "Requests, by the class of the response status.");
         for (listener, requests) in self.listeners.iter() {
             for (code, count) in CODES.iter().zip(&requests.codes) {
                 out.sample(name, &[("listener", listener), ("code", code)], count.load(Ordering::Relaxed));
             }
         }
         let name = "dockline_request_duration_seconds";
-        out.family(name, MetricType::Histogram, "From the first byte of a request to the end of its answer.");
+        out.family(
+            name,
+            MetricType::Histogram,
+            "From the first byte of a request to the end of its response.",
+        );
         for (listener, requests) in self.listeners.iter() {
             requests.duration.encode(out, name, &[("listener", listener)]);
         }
@@ -149,7 +153,11 @@ impl Metrics {
 
     fn collect_tunnels(&self, out: &mut Encoder) {
         let name = "dockline_tunnels_total";
-        out.family(name, MetricType::Counter, "Tunnels that ended, by how they opened and why they ended.");
+        out.family(
+            name,
+            MetricType::Counter,
+            "Tunnels that ended, by how they were opened and why they ended.",
+        );
         for ((kind, close), count) in self.tunnels.iter() {
             out.sample(name, &[("kind", kind), ("close", close)], count.load(Ordering::Relaxed));
         }
@@ -160,7 +168,11 @@ impl Metrics {
 
     fn collect_failures(&self, out: &mut Encoder) {
         let name = "dockline_failures_total";
-        out.family(name, MetricType::Counter, "What ended before its time, by whose fault it was and why.");
+        out.family(
+            name,
+            MetricType::Counter,
+            "Failed exchanges, handshakes, forwarded connections and tunnels, by phase, side and cause.",
+        );
         for ((phase, side, cause), count) in self.failures.iter() {
             let labels = [("phase", *phase), ("side", *side), ("cause", *cause)];
             out.sample(name, &labels, count.load(Ordering::Relaxed));
@@ -169,14 +181,18 @@ impl Metrics {
 
     fn collect_config(&self, out: &mut Encoder) {
         let name = "dockline_access_log_dropped_total";
-        out.family(name, MetricType::Counter, "Lines of the access log that were lost.");
+        out.family(name, MetricType::Counter, "Access log lines that were lost.");
         let dropped = self.access_log_dropped.get().map_or(0, |dropped| dropped.load(Ordering::Relaxed));
         out.sample(name, &[], dropped);
         let name = "dockline_config_last_reload_successful";
-        out.family(name, MetricType::Gauge, "Whether the configuration could be loaded when last tried.");
+        out.family(name, MetricType::Gauge, "Whether the last attempt to load the configuration succeeded.");
         out.sample(name, &[], u8::from(self.reload_ok.load(Ordering::Relaxed)));
         let name = "dockline_config_last_reload_success_timestamp_seconds";
-        out.family(name, MetricType::Gauge, "When the configuration was last loaded, since the epoch.");
+        out.family(
+            name,
+            MetricType::Gauge,
+            "When the configuration was last loaded, in seconds since the epoch.",
+        );
         out.sample(name, &[], self.reload_ok_at.load(Ordering::Relaxed));
     }
 
@@ -215,25 +231,25 @@ const STATS: &[StatsFamily] = &[
     (
         "dockline_upstream_connects_total",
         MetricType::Counter,
-        "Connections made to upstreams.",
+        "Connections established to upstreams.",
         &[(&[], |s| s.connects)],
     ),
     (
         "dockline_upstream_connect_failures_total",
         MetricType::Counter,
-        "Attempts to connect to an address of an upstream that failed.",
+        "Failed attempts to connect to an address of an upstream.",
         &[(&[], |s| s.connect_failures)],
     ),
     (
         "dockline_upstream_connections_reused_total",
         MetricType::Counter,
-        "Requests that used a kept upstream connection.",
+        "Requests that used an idle upstream connection.",
         &[(&[], |s| s.reuses)],
     ),
     (
         "dockline_upstream_connections_idle",
         MetricType::Gauge,
-        "Unused upstream connections kept now.",
+        "Idle upstream connections.",
         &[(&[], |s| s.pooled_now)],
     ),
     (
@@ -245,7 +261,7 @@ const STATS: &[StatsFamily] = &[
     (
         "dockline_accept_pauses_total",
         MetricType::Counter,
-        "Times that accepting paused for want of descriptors or memory.",
+        "Times that accepting paused for lack of descriptors or memory.",
         &[(&[], |s| s.accept_pauses)],
     ),
     ("dockline_panics_total", MetricType::Counter, "Connections ended by a panic.", &[(&[], |s| s.panics)]),

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What the kernel knows of this process (proc(5)), under the names that all Prometheus clients use.
+//! What the kernel knows of this process (proc(5)), under the names that all Prometheus clients
+//! use.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use super::encode::{Encoder, MetricType};
 /// Clock ticks a second in `/proc`: USER_HZ, which is 100 on every architecture that Rust runs on.
 const TICKS: f64 = 100.0;
 
-/// Adds `process_*`; what cannot be read is left out.
+/// Adds `process_*`; what cannot be read is omitted.
 pub(super) fn collect(out: &mut Encoder) {
     let mut metric = |name, kind, help, value: Option<f64>| {
         if let Some(value) = value {
@@ -16,7 +17,8 @@ pub(super) fn collect(out: &mut Encoder) {
             out.sample(name, &[], value);
         }
     };
-    // The name of the program, in parentheses, may contain anything: fields are counted from behind it.
+    // The name of the program, in parentheses, may contain anything: fields are counted from its
+    // end.
     let stat = read("/proc/self/stat");
     let stat = stat.rsplit(')').next().unwrap_or_default();
     let ticks = |field: usize| stat.split_ascii_whitespace().nth(field - 3)?.parse::<f64>().ok();
@@ -52,13 +54,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The number that follows a key at the begin of a line.
+/// Returns the number that follows a key at the beginning of a line.
 fn number_behind(text: &str, key: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The size of the directory says it since Linux 6.2, which spares a loop with many connections from listing them.
+/// Returns the number of open descriptors. Since Linux 6.2 it is the size of the directory, which
+/// saves listing it in a loop with many connections.
 fn open_descriptors() -> Option<f64> {
     let count = match fs::metadata("/proc/self/fd").ok()?.len() {
         0 => u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?,

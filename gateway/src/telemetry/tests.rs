@@ -48,8 +48,8 @@ fn events_in_words() {
         (
             Event::AcceptFailed { listener: "main", error: &full, paused: true },
             Level::Warn,
-            "listener main: cannot accept a connection: Too many open files (os error 24); waiting for a \
-             descriptor, raise the limit of open files (LimitNOFILE=)",
+            "listener main: cannot accept a connection: Too many open files (os error 24); out of file \
+             descriptors, raise the limit of open files (LimitNOFILE=)",
         ),
         (
             Event::AcceptFailed { listener: "main", error: &not_a_socket, paused: false },
@@ -59,7 +59,7 @@ fn events_in_words() {
         (
             Event::Full { connections: 320 },
             Level::Warn,
-            "as many connections as may be open (320); new ones wait until some end",
+            "the limit of 320 connections is reached; new ones wait until others end",
         ),
         (
             Event::HandshakeFailed {
@@ -95,7 +95,11 @@ fn events_in_words() {
             Level::Debug,
             "the upstream's connection failed: Connection refused (os error 111)",
         ),
-        (Event::Panicked, Level::Error, "a connection was closed by a bug in dockline; please report it"),
+        (
+            Event::Panicked,
+            Level::Error,
+            "a connection was closed because of a bug in dockline; please report it",
+        ),
     ];
     for (event, level, words) in cases {
         assert_eq!((classify(&event).1, &*Message(&event).to_string()), (level, words));

@@ -55,7 +55,7 @@ fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Option<Body>, ParseError
     whole
 }
 
-/// A body that has to be accepted, all of it.
+/// Returns a body that has to be accepted, all of it.
 fn decoded(bytes: &[u8]) -> Body {
     let body = decode_with(bytes, &Limits::default()).unwrap().unwrap();
     assert_eq!(body.used, bytes.len());
@@ -302,7 +302,8 @@ fn chunk_ext_flood() {
     assert_eq!(error.fault, LimitError::ChunkExtensions.into());
 }
 
-/// A million chunks of one byte pass, for their headers are small; padded to the most digits they do not.
+/// A million chunks of one byte pass, for their headers are small; padded to the most digits they
+/// do not.
 #[test]
 fn chunk_tiny_flood() {
     let limits = Limits::default();

@@ -1,6 +1,6 @@
-//! Cases of the strictness tables, by name. Each is delivered whole, byte by byte, cut at every offset, and with
-//! bytes of a next message behind it, and has to come out the same: `h1_every_split` and `resp_split_everywhere` are
-//! this module.
+//! Cases of the strictness tables, by name. Each is delivered whole, byte by byte, cut at every
+//! offset, and followed by bytes of a next message, and must have the same result: `h1_every_split`
+//! and `resp_split_everywhere` are this module.
 
 mod chunk;
 mod fields;
@@ -11,7 +11,7 @@ use super::*;
 use crate::error::{Fault, LimitError, ParseError, PeerError, Side};
 use crate::limits::Limits;
 
-/// Bytes that are nobody's message, to stand behind one.
+/// Bytes that belong to no message, to follow one.
 const NEXT: &[u8] = b"\x00GET /next\n\r \xff";
 
 type Read<H> = Result<Option<(H, usize)>, ParseError>;
@@ -64,7 +64,7 @@ fn read_response(bytes: &[u8], limits: &Limits) -> Read<ResponseHead> {
     deliver(bytes, || ResponseHeadReader::new(limits), ResponseHeadReader::read)
 }
 
-/// The head of a request that has to be accepted, and what it left.
+/// Returns the head of a request that has to be accepted, and what it left.
 fn accepted(bytes: &[u8]) -> (RequestHead, &[u8]) {
     match read_request(bytes, &Limits::default(), HostPolicy::Strict) {
         Ok(Some((head, used))) => (head, &bytes[used..]),
@@ -72,7 +72,7 @@ fn accepted(bytes: &[u8]) -> (RequestHead, &[u8]) {
     }
 }
 
-/// Why a request is refused, in its head or for its framing.
+/// Returns why a request is refused, in its head or for its framing.
 fn refused(bytes: &[u8]) -> PeerError {
     match read_request(bytes, &Limits::default(), HostPolicy::Strict) {
         Ok(Some((head, _))) => request_framing(head.version, &head.fields).unwrap_err(),
@@ -81,17 +81,17 @@ fn refused(bytes: &[u8]) -> PeerError {
     }
 }
 
-/// A POST in HTTP/1.1 with these field lines besides `Host`.
+/// Returns a POST in HTTP/1.1 with these field lines besides `Host`.
 fn post(lines: &[u8]) -> Vec<u8> {
     [b"POST / HTTP/1.1\r\nHost: a\r\n", lines, b"\r\n"].concat()
 }
 
-/// Why a POST with these field lines is refused.
+/// Returns why a POST with these field lines is refused.
 fn refused_post(lines: &[u8]) -> PeerError {
     refused(&post(lines))
 }
 
-/// The framing of a POST with these field lines.
+/// Returns the framing of a POST with these field lines.
 fn framing_of_post(lines: &[u8]) -> BodyFraming {
     let bytes = post(lines);
     let (head, _) = accepted(&bytes);

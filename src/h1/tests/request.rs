@@ -357,7 +357,7 @@ fn h1_target_bytes() {
     }
 }
 
-/// curl sends what it is given, and dockerd takes it.
+/// curl sends the target as it is given, and dockerd accepts it.
 #[test]
 fn a_query_may_be_utf8() {
     let head = |target: &[u8]| [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
@@ -557,8 +557,8 @@ fn h1_after_400_silence() {
     assert_eq!(reader.read(b""), Err(error));
 }
 
-/// Each byte is looked at once before the end is there: all others of a call are replaced by bytes that would be
-/// refused if they were looked at again.
+/// Each byte is looked at once before the end is there: all others of a call are replaced by bytes
+/// that would be refused if they were looked at again.
 #[test]
 fn h1_quadratic() {
     let mut head = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();

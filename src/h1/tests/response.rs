@@ -21,7 +21,7 @@ fn framing(request: MethodKind, head: &ResponseHead) -> Result<BodyFraming, Peer
     response_framing(request, head.version, head.status(), &head.fields)
 }
 
-/// The framing of an answer with this status and these field lines.
+/// Returns the framing of a response with this status and these field lines.
 fn framing_of(request: MethodKind, status: u16, lines: &str) -> Result<BodyFraming, PeerError> {
     let bytes = format!("HTTP/1.1 {status} X\r\n{lines}\r\n");
     framing(request, &head(bytes.as_bytes()).0)

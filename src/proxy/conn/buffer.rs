@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
-//! Bytes on their way.
+//! Queues of bytes.
 
-/// A queue of bytes: written at the end, taken from the front. Owns no memory while it is empty and at rest.
+/// A queue of bytes: written at the end, taken from the front. Owns no memory while it is empty and
+/// at rest.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,
@@ -21,10 +22,10 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// The end, to be written to; nothing before it may be changed.
+    /// Returns the end, to be appended to; nothing before it may be changed.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
-        // A queue that never runs dry must not keep all that ever went through it. To move no more than was taken
-        // costs each byte at most one move.
+        // A queue that is never empty must not keep all that ever went through it. Moving no more
+        // than was taken costs each byte at most one move.
         if self.taken >= self.len() {
             self.bytes.drain(..self.taken);
             self.taken = 0;
@@ -46,7 +47,7 @@ impl Buffer {
         self.taken = 0;
     }
 
-    /// Gives the memory back, if nothing is in it.
+    /// Frees the memory, if nothing is in it.
     pub(super) fn release(&mut self) {
         if self.is_empty() {
             *self = Self::default();

@@ -13,7 +13,8 @@ use crate::error::{Cause, Failure, ParseError, Phase, Side};
 use crate::h1::RequestHead;
 
 impl ProxyConn {
-    /// Takes what can be understood of `bytes`, which begin where the last call stopped. Returns how many were taken.
+    /// Takes as much of `bytes` as can be processed; they begin where the last call stopped.
+    /// Returns how many were taken.
     pub(super) fn consume(&mut self, side: Side, bytes: &[u8], now: Instant) -> usize {
         let mut used = 0;
         loop {
@@ -87,7 +88,8 @@ impl ProxyConn {
                 }
                 let gathering = exchange.is_gathering();
                 if gathering && exchange.head.expects_continue() {
-                    // The client waits for this; the daemon will not be asked before the body is here.
+                    // The client waits for this; the daemon will not be asked before the body is
+                    // here.
                     self.down.out.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 self.stage = Stage::Exchange(exchange);
@@ -109,7 +111,8 @@ impl ProxyConn {
         }
     }
 
-    /// The head of a request cannot be accepted: after that nothing more is read as HTTP. One response, then the end.
+    /// The head of a request cannot be accepted: after that nothing more is read as HTTP. One
+    /// response, then the end.
     pub(super) fn refuse_head(
         &mut self,
         request: Option<RequestHead>,
@@ -150,7 +153,8 @@ impl ProxyConn {
         self.abandon(ExchangeEnd::Failed(Failure::new(Side::Downstream, phase, cause)), now);
     }
 
-    /// The client sends no more. Only within a request is that its end; requests that are complete are answered.
+    /// The client sends no more. That ends only a request that is not whole; one that is whole is
+    /// still served.
     pub(super) fn client_ended(&mut self, now: Instant) {
         let is_within_request = match &self.stage {
             Stage::Idle { .. } => true,
@@ -170,10 +174,10 @@ impl ProxyConn {
 
     /// Does what follows from the present state without anything else happening.
     pub(super) fn settle(&mut self, now: Instant) {
-        self.release_answered();
+        self.release_responded();
         loop {
             match &mut self.stage {
-                Stage::Exchange(exchange) if exchange.is_answered() && self.down.out.is_empty() => {
+                Stage::Exchange(exchange) if exchange.has_responded() && self.down.out.is_empty() => {
                     self.finish(now);
                     if !matches!(self.stage, Stage::Idle { .. }) {
                         continue;
@@ -186,7 +190,7 @@ impl ProxyConn {
                         self.rest(now);
                         return;
                     }
-                    self.release_answered();
+                    self.release_responded();
                 }
                 Stage::Idle { .. } => {
                     self.rest(now);
@@ -254,8 +258,9 @@ impl ProxyConn {
         }
     }
 
-    /// Gives the upstream's connection back as soon as it has responded: the client may take its time.
-    fn release_answered(&mut self) {
+    /// Gives the upstream connection back as soon as it has responded: the client may take its
+    /// time.
+    fn release_responded(&mut self) {
         let exchange = self.stage.exchange();
         if exchange.is_some_and(|exchange| matches!(exchange.upstream, Upstream::Responded { .. })) {
             self.release_upstream(None);

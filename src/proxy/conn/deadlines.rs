@@ -1,14 +1,15 @@
 #![forbid(unsafe_code)]
-//! How long is waited for whom.
+//! Which side is waited for, and for how long.
 //!
-//! A clock runs for the side that has the turn, and for no other. The client has to hurry; the upstream does where
-//! [`response_time`](crate::limits::Limits::response_time) says so. In one of Docker's streams neither has to, once the
-//! request is whole, or where its body may pause: there is one clock, for both, and only if
-//! [`stream_idle`](crate::limits::Limits::stream_idle) sets it.
+//! A clock runs for the side that has the turn, and for no other. The client is always limited; the
+//! upstream where [`response_time`](crate::limits::Limits::response_time) is set. In one of
+//! Docker's streams neither is, once the request is whole, or where its body may pause: there is
+//! one clock, for both, and only if [`stream_idle`](crate::limits::Limits::stream_idle) is set.
 //!
-//! So a connection that nobody moves ends, unless it waits for an upstream or is a stream, and the operator has set
-//! no limit for that. While [`ConnEvent::NeedUpstream`](super::ConnEvent::NeedUpstream) waits for its answer the turn is
-//! the owner's, whose connect has a limit of its own.
+//! So a connection on which nothing moves ends, unless it waits for an upstream or is a stream and
+//! the operator has set no limit for that. While
+//! [`ConnEvent::NeedUpstream`](super::ConnEvent::NeedUpstream) waits for the owner, whose connect
+//! has a limit of its own, no clock runs.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::exchange::{Exchange, RequestHalf, Upstream};
 use super::{OUTPUT_BOUND, ProxyConn, Stage};
 use crate::error::{Cause, Failure, Phase, Side, Timeout};
 
-/// What a deadline is about.
+/// Which deadline.
 #[derive(Clone, Copy, Debug)]
 enum Deadline {
     KeepAlive,
@@ -28,7 +29,7 @@ enum Deadline {
 }
 
 impl ProxyConn {
-    /// When [`ProxyConn::handle_timeout`] wants to be called at the latest.
+    /// Returns when [`ProxyConn::handle_timeout`] is to be called at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadline().map(|(at, _)| at)
@@ -69,7 +70,8 @@ impl ProxyConn {
         }
     }
 
-    /// A clock that nothing waits by stands still: whatever begins to wait in this call has all of its time.
+    /// Restarts the clocks that nothing waits for: what begins to wait in this call has all of its
+    /// time.
     pub(super) fn restart_clocks(&mut self, now: Instant) {
         if !self.awaits_body() {
             self.down.received = now;
@@ -84,7 +86,7 @@ impl ProxyConn {
         }
     }
 
-    /// A byte moved.
+    /// Notes that a byte moved.
     pub(super) fn note_progress(&mut self, now: Instant) {
         if let Some(exchange) = self.stage.exchange_mut() {
             exchange.moved_at = now;
@@ -95,7 +97,7 @@ impl ProxyConn {
     fn awaits_body(&self) -> bool {
         self.stage.exchange().is_some_and(|exchange| match exchange.request {
             RequestHalf::Gathering { .. } => true,
-            // A client that asked to be told to go on need not have waited for it (RFC 9110, section 10.1.1).
+            // A client that expects a 100 need not have waited for it (RFC 9110, section 10.1.1).
             RequestHalf::Streaming { .. } => {
                 exchange.is_linked() && self.up.out.len() < OUTPUT_BOUND && self.up.offered == 0
             }

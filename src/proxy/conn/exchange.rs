@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! [`Exchange`]: one request and its responses, as joint states of both sides.
 //!
-//! All transitions are here: methods that change the state and return what [`ProxyConn`](super::ProxyConn) has to do
-//! about it.
+//! All transitions are here: methods that change the state and return what
+//! [`ProxyConn`](super::ProxyConn) has to do about it.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -33,7 +33,8 @@ pub(super) enum RequestHalf {
     Streaming { reader: BodyReader, writer: BodyWriter },
     /// It was received whole.
     Received,
-    /// The rest of its body has no destination and is discarded; the connection ends with the response.
+    /// The rest of its body has no destination and is discarded; the connection ends with the
+    /// response.
     Abandoned,
 }
 
@@ -47,11 +48,12 @@ pub(super) enum RequestHalf {
 /// ```
 /// A response that the proxy writes itself leads from each of them to `Released`.
 pub(super) enum Upstream {
-    /// There is no connection yet. One is asked for once the request is not [`RequestHalf::Gathering`] any more.
+    /// There is no connection yet. One is asked for as soon as the request is not
+    /// [`RequestHalf::Gathering`] any more.
     Wanted {
         /// The body that was read whole.
         gathered: Option<Vec<u8>>,
-        /// Whether the request was sent before, on a kept connection that turned out to be dead.
+        /// Whether the request was sent before, on an idle connection that turned out to be dead.
         again: bool,
     },
     /// It gets the request; the response head is awaited.
@@ -63,20 +65,22 @@ pub(super) enum Upstream {
         /// When it had all of the request, or no more of it was to come.
         since: Option<Instant>,
     },
-    /// The response body goes to the client as it comes.
+    /// The response body is passed to the client as it comes.
     Responding { link: Link, reader: BodyReader, writer: BodyWriter },
     /// The response is whole, and in the client's queue. The connection is about to be given back.
     Responded { link: Link },
     /// The head of a tunnel is in the client's queue.
     Switched,
-    /// The connection was given back, or there was none. The rest of the response is in the client's queue.
+    /// The connection was given back, or there was none. The rest of the response is in the
+    /// client's queue.
     Released,
 }
 
 /// A connection that serves the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
-    /// Whether it is a kept connection, which its peer may have closed, and the first one for this request.
+    /// Whether it was an idle connection, which its peer may have closed, and the first one for
+    /// this request.
     may_be_stale: bool,
     /// Why it cannot be used again, as far as is known.
     no_reuse: Option<NoReuse>,
@@ -89,20 +93,22 @@ pub(super) struct Link {
 pub(super) struct Ending {
     /// Whether it ends with this exchange.
     pub(super) close: bool,
-    /// Whether the client may have sent what nobody will read, so that closing at once could cost it the response.
+    /// Whether the client may have sent bytes that will not be read, so that closing at once could
+    /// cost it the response.
     pub(super) linger: bool,
-    /// Whether the client takes the end of its connection for the end of the response, so that a cut needs a reset.
+    /// Whether the client takes the end of its connection for the end of the response, so that a
+    /// cut needs a reset.
     pub(super) until_close: bool,
 }
 
-/// Whether the client asks to be told to go on with its body (RFC 9110, section 10.1.1).
+/// Whether the client waits for a 100 before it sends its body (RFC 9110, section 10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expect {
-    /// No, or that does not concern the upstream.
+    /// No, or the upstream is not asked.
     Nothing,
-    /// `Expect: 100-continue` is passed on, and not answered yet.
+    /// `Expect: 100-continue` is passed on; no 100 was received yet.
     Continue,
-    /// The client was told to go on.
+    /// A 100 was passed on to the client.
     Continued,
 }
 
@@ -132,7 +138,7 @@ pub(super) struct Exchange {
     pub(super) moved_at: Instant,
 }
 
-/// What came of a piece of the request body.
+/// The result of taking a piece of the request body.
 pub(super) enum BodyStep {
     /// It has to wait.
     Wait,
@@ -157,7 +163,7 @@ pub(super) enum EndStep {
     Nothing,
     /// It was the end of the body, which is to be ended for the client as well.
     EndBody(BodyWriter),
-    /// The kept connection was dead: ask for another one.
+    /// The idle connection was dead: ask for another one.
     AskAgain,
     Fail(Cause),
 }
@@ -195,8 +201,9 @@ impl Exchange {
             }
         };
         let asks_close = head.version == Version::Http10 || head.fields.has_token("Connection", "close");
-        // What follows was meant for a tunnel, even where it comes after the response that there is none: the client cannot
-        // know yet. Read as a request it would run under the client's name (RFC 9931).
+        // What follows was meant for a tunnel, even where it comes after the response that there is
+        // none: the client cannot know yet. Read as a request it would run under the client's name
+        // (RFC 9931).
         let ends = plan.proposes_tunnel;
         // A body that is gathered here needs no permission of the upstream.
         let passes_expect = head.expects_continue() && !matches!(request, RequestHalf::Gathering { .. });
@@ -279,7 +286,8 @@ impl Exchange {
         }
     }
 
-    /// Gives up the rest of the request: nothing behind the part that was read can be taken for a request.
+    /// Gives up the rest of the request: nothing behind the part that was read can be taken for a
+    /// request.
     pub(super) fn abandon_request(&mut self) {
         self.request = RequestHalf::Abandoned;
         self.ending.linger = true;
@@ -294,7 +302,8 @@ impl Exchange {
 
     // ---- the upstream
 
-    /// Takes a connection for the request, if one is wanted. Returns how the body is framed, and as much of it as is here.
+    /// Takes a connection for the request, if one is wanted. Returns how the body is framed, and
+    /// the body if it was gathered.
     pub(super) fn link(
         &mut self,
         reused: bool,
@@ -366,7 +375,7 @@ impl Exchange {
         Ok(HeadStep::Interim)
     }
 
-    /// The head of an ordinary final response.
+    /// Goes on with the head of an ordinary final response.
     fn message(&mut self, head: &ResponseHead, limits: &Limits, now: Instant) -> Result<HeadStep, Cause> {
         let method = MethodKind::of(self.head.method());
         let framing = response_framing(method, head.version, head.status(), &head.fields)
@@ -398,7 +407,7 @@ impl Exchange {
             Some(reader) => Upstream::Responding { link, reader, writer },
             None => Upstream::Responded { link },
         };
-        if self.is_answered() && !self.is_received() {
+        if self.has_responded() && !self.is_received() {
             self.abandon_request();
         }
         self.response_began(head.status(), now);
@@ -426,8 +435,8 @@ impl Exchange {
         }
     }
 
-    /// Decides what the end of the upstream's stream means: a clean one, or one with a cause. `untouched`: no byte of a
-    /// response is here.
+    /// Decides what the end of the upstream's stream means: a clean one, or one with a cause.
+    /// `untouched`: no byte of a response is here.
     pub(super) fn upstream_ended(&mut self, cause: Option<Cause>, untouched: bool) -> EndStep {
         match &self.upstream {
             Upstream::Responding { reader, writer, .. }
@@ -456,7 +465,7 @@ impl Exchange {
         self.upstream = Upstream::Wanted { gathered: None, again: true };
     }
 
-    /// The upstream takes no more of the request. What it has still to say is worth waiting for.
+    /// Notes that the upstream accepts no more of the request. Its response is still waited for.
     /// Returns whether bytes of the client are left without a destination.
     pub(super) fn upstream_refused(&mut self, now: Instant) -> bool {
         let Some(link) = self.upstream.link_mut() else { return false };
@@ -477,8 +486,9 @@ impl Exchange {
         }
     }
 
-    /// Gives the connection back. Returns whether it may serve another request; nothing if there is none. `sent`: the
-    /// upstream has got the whole request; `clean`: it sent nothing behind its response.
+    /// Gives the connection back. Returns whether it may serve another request; nothing if there is
+    /// none. `sent`: the upstream has got the whole request; `clean`: it sent nothing behind its
+    /// response.
     pub(super) fn release(&mut self, because: Option<NoReuse>, sent: bool, clean: bool) -> Option<Reuse> {
         let reuse = match &self.upstream {
             Upstream::Wanted { .. } | Upstream::Released => None,
@@ -501,8 +511,8 @@ impl Exchange {
 
     // ---- the end
 
-    /// Notes that the proxy writes the response itself, with so many bytes of body, once the upstream is released.
-    /// Returns whether bytes of the client are left without a destination.
+    /// Notes that the proxy writes the response itself, with so many bytes of body, once the
+    /// upstream is released. Returns whether bytes of the client are left without a destination.
     pub(super) fn reply(&mut self, end: ExchangeEnd, status: StatusCode, now: Instant) -> bool {
         self.record.reply = Some(end);
         self.response_began(status, now);
@@ -518,7 +528,8 @@ impl Exchange {
         self.record.bytes_down = bytes;
     }
 
-    /// Returns what is reported: the exchange ended like this, or else as its response says.
+    /// Returns the report of the exchange, which ended in this way, or else as its response
+    /// implies.
     pub(super) fn into_summary(
         self: Box<Self>,
         end: Option<ExchangeEnd>,
@@ -564,7 +575,7 @@ impl Exchange {
     }
 
     /// Returns whether the client's queue has all there is to come of the response.
-    pub(super) fn is_answered(&self) -> bool {
+    pub(super) fn has_responded(&self) -> bool {
         matches!(self.upstream, Upstream::Responded { .. } | Upstream::Switched | Upstream::Released)
     }
 
@@ -583,24 +594,27 @@ impl Exchange {
         self.expect != Expect::Nothing
     }
 
-    /// Returns whether the client may be waiting to be told to go on with its body.
+    /// Returns whether the client may be waiting for a 100 before it sends its body.
     pub(super) fn awaits_continue(&self) -> bool {
         self.expect == Expect::Continue && self.record.bytes_up == 0
     }
 
-    /// Returns whether silence is its nature. A response that was written here has an end, and a client takes it.
+    /// Returns whether the exchange may be silent for long. A response that the proxy wrote has an
+    /// end, and a client accepts it.
     pub(super) fn may_be_silent(&self) -> bool {
         self.plan.kind == RequestKind::Stream && self.record.reply.is_none()
     }
 
-    /// Returns whether the upstream may be half-closed, once the client has ended: the request is whole.
+    /// Returns whether the upstream may be half-closed, once the client has ended: the request is
+    /// whole.
     pub(super) fn may_half_close(&self) -> bool {
         let is_open = self.upstream.link().is_some_and(|link| !link.half_closed);
         self.plan.passes_end_on && self.is_received() && is_open
     }
 
-    /// Returns whether the request may be sent a second time when nobody has responded to it (RFC 9110, section 9.2.2):
-    /// only such a request is worth the risk of a kept connection, which its peer may be closing just now.
+    /// Returns whether the request may be sent a second time after no response (RFC 9110, section
+    /// 9.2.2): only such a request is worth the risk of an idle connection, which its peer may be
+    /// closing just now.
     pub(super) fn may_repeat(&self) -> bool {
         let idempotent =
             matches!(self.head.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE");
@@ -628,7 +642,8 @@ impl Exchange {
     }
 
     fn decide(&self, response: &ResponseHead, config: &ConnConfig) -> Decision {
-        // Only a request that proposes a switch can get one: for most responses the facts need not be gathered.
+        // Only a request that proposes a switch can get one: for most responses the facts need not
+        // be gathered.
         if self.plan.kind != RequestKind::Switch && !response.status().is_interim() {
             return Decision::Message;
         }
@@ -646,7 +661,7 @@ impl Exchange {
 }
 
 impl Upstream {
-    /// The connection, while the response is not over.
+    /// Returns the connection, while the response is not over.
     fn link(&self) -> Option<&Link> {
         match self {
             Self::Asked { link, .. } | Self::Responding { link, .. } | Self::Responded { link } => Some(link),
@@ -662,13 +677,14 @@ impl Upstream {
     }
 }
 
-/// The body that has to be held is longer than may be: where its length is announced.
+/// Returns the error for a body that is too long to be held: at the field that announces it.
 fn too_long_to_hold(fields: &Fields) -> ParseError {
     let at = fields.named("Content-Length").next().map_or(0, |line| fields.position(line));
     ParseError { fault: LimitError::Held.into(), at: at as u64 }
 }
 
-/// The length that a response without a body tells (RFC 9110, section 8.6), if two readers would agree on it.
+/// Returns the length that a response without a body announces (RFC 9110, section 8.6), if two
+/// readers would agree on it.
 fn described_length(head: &ResponseHead) -> Option<u64> {
     match response_framing(MethodKind::Ordinary, head.version, StatusCode::OK, &head.fields) {
         Ok(BodyFraming::Length(length)) => Some(length),
@@ -690,7 +706,7 @@ fn with_facts<T>(head: &RequestHead, config: &ConnConfig, ask: impl FnOnce(&Requ
     })
 }
 
-/// The value of a list field over all its lines (RFC 9110, section 5.3).
+/// Returns the value of a list field over all its lines (RFC 9110, section 5.3).
 fn joined<'f>(fields: &'f Fields, name: &str) -> Option<Cow<'f, [u8]>> {
     let mut values = fields.values(name);
     let first = values.next()?;

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What a client is told of a failure: what is wrong with its own request, and of the upstream only that it failed.
+//! What a client learns of a failure: what is wrong with its own request, and of the upstream only
+//! that it failed.
 
 use crate::error::{Cause, FailedSide, Failure, Phase, Side, Timeout};
 use crate::proxy::reply::Reply;

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! What of a head goes on to the next hop, and what this hop says (RFC 9110, section 7.6).
+//! Which fields of a head are passed on, and which ones this hop adds (RFC 9110, section 7.6).
 //!
-//! Framing was decided from the fields as received. Here they are stripped first, then ours are added, so that no
-//! field of a peer can remove or alter one of ours.
+//! Framing was decided from the fields as received. They are removed first, then ours are added, so
+//! that no field of a peer can remove or alter one of ours.
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ const HOP_BY_HOP: &[&str] = &[
     "Proxy-Authentication-Info",
 ];
 
-/// The lengths of those names, a bit each: most other names are told apart by theirs.
+/// The lengths of those names, a bit each: most other names are ruled out by their length.
 const HOP_BY_HOP_LENGTHS: u32 = {
     let (mut lengths, mut at) = (0, 0);
     while at < HOP_BY_HOP.len() {
@@ -38,16 +38,16 @@ const HOP_BY_HOP_LENGTHS: u32 = {
     lengths
 };
 
-/// What a client might say about itself, or about who it is.
+/// What a client could claim about itself, or about who it is.
 const CLAIMS: &[&str] = &["Forwarded", "X-Real-IP"];
 const CLAIM_FAMILIES: &[&str] = &["X-Forwarded-", "X-Client-", "X-SSL-"];
 
-/// Naming one of these in `Connection` asks a proxy to break the message; without its `Expect`, a client and a server
-/// wait for each other.
+/// Naming one of these in `Connection` asks a proxy to break the message; without its `Expect`,
+/// client and server wait for each other.
 const NOT_CONNECTION_OPTIONS: &[&str] =
     &["Host", "Content-Length", "Transfer-Encoding", "Expect", "Cookie", "Authorization"];
 
-/// Who asks, as far as the fields tell.
+/// The client, as far as fields about it are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Its address; `None` over a Unix socket.
@@ -56,7 +56,7 @@ pub struct Client {
     pub tls: bool,
 }
 
-/// Refuses a `Connection` that names what is not for one hop only, or more than there may be fields.
+/// Refuses a `Connection` that names an end-to-end field, or more fields than there may be.
 pub(super) fn check_connection_options(fields: &Fields, max_fields: usize) -> Result<(), PeerError> {
     let is_protected = |option: &[u8]| NOT_CONNECTION_OPTIONS.iter().any(|name| is_alias(option, name));
     if fields.members("Connection").any(is_protected) || has_too_many_options(fields, max_fields) {
@@ -65,12 +65,13 @@ pub(super) fn check_connection_options(fields: &Fields, max_fields: usize) -> Re
     Ok(())
 }
 
-/// Each field is looked for among the options: the product of both must stay small.
+/// Returns whether `Connection` has too many options: each field is looked up among them, so the
+/// product of both must stay small.
 pub(super) fn has_too_many_options(fields: &Fields, max_fields: usize) -> bool {
     fields.members("Connection").nth(max_fields).is_some()
 }
 
-/// What a request head is sent on with.
+/// How a request head is passed on.
 pub(super) struct RequestRewrite<'a> {
     pub(super) forwarding: &'a Forwarding,
     pub(super) client: Client,
@@ -108,7 +109,7 @@ impl RequestRewrite<'_> {
         self.write_claims(head, own_host, written).end();
     }
 
-    /// Whether a field goes on that is not for one hop.
+    /// Returns whether a field that is not hop-by-hop is passed on.
     fn goes_on(&self, line: Field<'_>) -> bool {
         let name = line.name();
         !is_alias(name, "Host")
@@ -131,7 +132,8 @@ impl RequestRewrite<'_> {
             if let Some(address) = self.client.address {
                 written = written.field("X-Forwarded-For", address.to_canonical().to_string().as_bytes());
             }
-            // Lists grow; of a single value a trusted proxy knows better, being nearer to the client.
+            // Lists are appended to; a single value is better known to a trusted proxy, which is
+            // nearer to the client.
             let is_open = |name| !(self.forwarding.trusted && head.fields.contains(name));
             if is_open("X-Forwarded-Proto") {
                 written = written.field("X-Forwarded-Proto", proto.as_bytes());
@@ -154,19 +156,19 @@ impl RequestRewrite<'_> {
     }
 }
 
-/// What a response head is sent on with.
+/// How a response head is passed on.
 pub(super) struct ResponseRewrite<'a> {
     pub(super) via: Option<&'a [u8]>,
     pub(super) body: ResponseBody,
     pub(super) persistence: Persistence,
 }
 
-/// What a response head says about what becomes of the connection that it comes over (RFC 9112, section 9.3).
+/// What a response head states about the future of its connection (RFC 9112, section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Persistence {
-    /// Nothing: what HTTP/1.1 takes for granted, or no business of this head.
+    /// Nothing: the default of HTTP/1.1, or not the concern of this head.
     Untold,
-    /// It ends with the answer.
+    /// It ends with the response.
     Close,
     /// It is kept for so many seconds.
     Kept(u64),
@@ -184,18 +186,18 @@ impl Persistence {
     }
 }
 
-/// What stands in a response head about the body behind it.
+/// What a response head states about its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseBody {
     /// There is none, and none is announced: 1xx, 204.
     None,
-    /// There is none, but its length may be told: HEAD, 304.
+    /// There is none, but its length may be given: HEAD, 304.
     Described(Option<u64>),
-    /// As long as it says.
+    /// It has this length.
     Length(u64),
     /// In chunks, or until the connection ends.
     Framed(BodyWriter),
-    /// The head opens a tunnel; `Upgrade` goes on with it.
+    /// The head opens a tunnel; `Upgrade` is passed on with it.
     Upgrade,
     /// The head opens a tunnel without saying so.
     Tunnel,
@@ -228,7 +230,7 @@ impl ResponseRewrite<'_> {
     }
 }
 
-/// RFC 9110, section 7.6.3: the version is that of the message as received.
+/// Writes `Via` (RFC 9110, section 7.6.3): the version is that of the message as received.
 fn write_via<'o>(written: HeadWriter<'o>, version: Version, pseudonym: &[u8]) -> HeadWriter<'o> {
     let number: &[u8] = match version {
         Version::Http10 => b"1.0 ",
@@ -237,7 +239,7 @@ fn write_via<'o>(written: HeadWriter<'o>, version: Version, pseudonym: &[u8]) ->
     written.field("Via", &[number, pseudonym].concat())
 }
 
-/// Tells whether a field is for one hop: by its name, or because `Connection` says so.
+/// Tests whether a field is hop-by-hop: by its name, or because `Connection` names it.
 struct HopByHop<'f> {
     /// The fields of the head, if there is a `Connection` among them.
     connection: Option<&'f Fields>,

@@ -1,30 +1,32 @@
 #![forbid(unsafe_code)]
-//! [`ProxyConn`]: one client connection, and the upstream connections that serve it one after the other.
+//! [`ProxyConn`]: one client connection, and the upstream connections that serve it one after the
+//! other.
 //!
-//! Sans-IO: the owner has the sockets and the clock. The methods come in four families:
+//! Sans-IO: the owner has the sockets and the clock. The methods form four families:
 //!
 //! | family | methods |
 //! |---|---|
-//! | the world did | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
+//! | what happened | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
 //! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`reply`](ProxyConn::reply), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
-//! | looks only | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
+//! | queries | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
 //!
-//! After each call of the first two: take all events, send the output of both sides, read where reading is wanted.
+//! After each call of the first two families: take all events, send the output of both sides, read
+//! where reading is wanted.
 //!
 //! ```text
-//!          head read            answer delivered, both sides may go on
-//!   Idle ────────────► Exchange ──────────────────────────────────────► Idle
-//!                        │  │ │ answer delivered, connection ends here
+//!          head read            response delivered, both sides may go on
+//!   Idle ────────────► Exchange ────────────────────────────────────────► Idle
+//!                        │  │ │ response delivered, connection ends here
 //!                        │  │ └───────────────► Closing ──► Closed
-//!                        │  │ answer cut
+//!                        │  │ response cut
 //!                        │  └─────────────────► Cutting ──► Closed
 //!                        │ head of a tunnel delivered
 //!                        └────────────────────► Tunnel
 //! ```
 //!
-//! Requests are answered in order, one at a time: the next is looked at when the last byte of the answer before it
-//! has left.
+//! Requests are served in order, one at a time: the next is read when the last byte of the response
+//! before it has left.
 
 mod buffer;
 mod client;
@@ -54,31 +56,33 @@ use crate::h1::{BodyFraming, BodyWriter, HeadWriter, RequestHead, RequestHeadRea
 pub use self::hop::Client;
 pub use self::outcome::{EndKind, ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
 
-/// Bytes that may wait for a slow receiver, or for an upstream, before their source is no longer read. What one read
-/// brought may come on top, and one head.
+/// Bytes that may wait for a slow receiver, or for an upstream, before their source is no longer
+/// read. What one read brought may come on top, and one head.
 pub const OUTPUT_BOUND: usize = 64 * 1024;
 
 /// What the owner has to do.
 #[derive(Debug)]
 pub enum ConnEvent {
-    /// A request was read: decide about it ([`ProxyConn::request`]), then call [`ProxyConn::upstream_ready`] once
-    /// there is a connection, or [`ProxyConn::upstream_failed`], or [`ProxyConn::reply`].
+    /// A request was read: look at it ([`ProxyConn::request`]), then call
+    /// [`ProxyConn::upstream_ready`] once there is a connection, or [`ProxyConn::upstream_failed`],
+    /// or [`ProxyConn::reply`].
     NeedUpstream {
-        /// Whether a kept connection will do. If not, one that is newly made: a request that must not be sent twice
-        /// is not risked on a connection that its peer may be closing.
+        /// Whether an idle connection may be used. If not, make a new one: a request that must not
+        /// be sent twice is not risked on a connection that its peer may be closing.
         may_reuse: bool,
-        /// Whether the same request was sent before, on a kept connection that turned out to be dead.
+        /// Whether the same request was sent before, on an idle connection that turned out to be
+        /// dead.
         again: bool,
     },
     /// The upstream connection is not used any more: keep it for others, or close it.
     ReleaseUpstream(Reuse),
-    /// A request has been dealt with. Comes before [`ConnEvent::Tunnel`], too.
+    /// An exchange ended. Also comes before [`ConnEvent::Tunnel`].
     ExchangeEnded(Box<ExchangeSummary>),
     /// From here on both connections carry raw bytes: take them with [`ProxyConn::into_tunnel`].
     Tunnel(HijackKind),
     /// Close the client's connection.
     Closed {
-        /// By a reset, because its end would be taken for the end of the answer.
+        /// By a reset, because its end would be taken for the end of the response.
         reset: bool,
     },
 }
@@ -96,8 +100,7 @@ pub struct ConnWants {
 
 /// What is left of a [`ProxyConn`] that became a tunnel.
 ///
-/// An end that a side had fed is not in it: reading from the
-/// socket gives it again.
+/// The end of a side's stream is not part of it: reading from the socket reports it again.
 #[derive(Debug)]
 pub struct IntoTunnel {
     /// Bytes of the client that the upstream has not got: they go first.
@@ -120,14 +123,14 @@ pub struct ProxyConn {
     draining: bool,
 }
 
-/// What is known of one connection besides its place in an exchange.
+/// The state of one connection apart from its part in an exchange.
 struct Peer {
     /// Received, and not yet understood.
     input: Buffer,
     out: Buffer,
-    /// Bytes for it that are on their way past this machine.
+    /// Bytes for it that are in transit past this machine.
     offered: u64,
-    /// Its peer sends no more.
+    /// The peer sends no more.
     ended: bool,
     /// When a byte last came, or began to be waited for.
     received: Instant,
@@ -147,7 +150,7 @@ impl Peer {
         }
     }
 
-    /// Whether it has to take bytes before more can be had for it.
+    /// Returns whether it has to accept bytes before more of them are read.
     fn is_behind(&self) -> bool {
         !self.out.is_empty() || self.offered > 0
     }
@@ -159,14 +162,14 @@ enum Stage {
         since: Instant,
         first_byte: Option<Instant>,
     },
-    /// From the head of a request to the last byte of its answer.
+    /// From the head of a request to the last byte of its response.
     Exchange(Box<Exchange>),
-    /// The last answer is delivered, then the client is given time to see it.
+    /// The last response is delivered, then the client is given time to read it.
     Closing {
         since: Instant,
         shut: bool,
     },
-    /// The answer was cut: what there is of it is delivered, then the connection ends.
+    /// The response was cut: what there is of it is delivered, then the connection ends.
     Cutting {
         since: Instant,
         reset: bool,
@@ -196,7 +199,7 @@ impl Stage {
 }
 
 impl ProxyConn {
-    /// A connection that was just accepted.
+    /// Returns a connection that was just accepted.
     #[must_use]
     pub fn new(config: Arc<ConnConfig>, client: Client, now: Instant) -> Self {
         Self {
@@ -212,7 +215,8 @@ impl ProxyConn {
         }
     }
 
-    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is wanted, or queues grow.
+    /// `bytes` came from a side. All of them are taken; call it only when [`ConnWants::read`] is
+    /// wanted, or queues grow.
     pub fn feed(&mut self, side: Side, bytes: &[u8], now: Instant) {
         self.enter(now, |conn| {
             conn.note_progress(now);
@@ -228,8 +232,9 @@ impl ProxyConn {
         });
     }
 
-    /// A side sends no more: its stream ended. So did the client's when TLS ended without a close_notify, since a request
-    /// tells by itself whether it is whole; the upstream's did not.
+    /// The stream of a side ended. For the client that includes the end of TLS without a
+    /// close_notify, since a request shows by itself whether it is whole; for the upstream it does
+    /// not.
     pub fn feed_eof(&mut self, side: Side, now: Instant) {
         self.enter(now, |conn| {
             conn.peer_mut(side).ended = true;
@@ -240,8 +245,8 @@ impl ProxyConn {
         });
     }
 
-    /// The connection of a side failed: a reset ([`Cause::of_io`]), or the end of the upstream's TLS stream without its
-    /// close_notify ([`Cause::TlsTruncated`]).
+    /// The connection of a side failed: a reset ([`Cause::of_io`]), or the end of the upstream's
+    /// TLS stream without its close_notify ([`Cause::TlsTruncated`]).
     pub fn feed_error(&mut self, side: Side, cause: Cause, now: Instant) {
         self.enter(now, |conn| {
             conn.peer_mut(side).ended = true;
@@ -262,7 +267,7 @@ impl ProxyConn {
         });
     }
 
-    /// A side will never take another byte. What the upstream has still to say is worth waiting for.
+    /// A side will never accept another byte. A response of the upstream is still waited for.
     pub fn output_refused(&mut self, side: Side, cause: Cause, now: Instant) {
         self.enter(now, |conn| match side {
             Side::Downstream => conn.client_lost(cause, now),
@@ -276,8 +281,9 @@ impl ProxyConn {
         });
     }
 
-    /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were received, and wait past this machine for the
-    /// other side to take them: it is that side's turn. An owner that keeps none waiting need not call it.
+    /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were received, and wait past
+    /// this machine for the other side to accept them: it has the turn. An owner that keeps none
+    /// waiting need not call it.
     pub fn offered(&mut self, from: Side, n: u64, now: Instant) {
         self.enter(now, |conn| {
             conn.note_progress(now);
@@ -290,7 +296,8 @@ impl ProxyConn {
         });
     }
 
-    /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were delivered to the other, past this machine.
+    /// `n` of the [`passthrough`](Self::passthrough) bytes of a side were delivered to the other,
+    /// past this machine.
     pub fn passed(&mut self, from: Side, n: u64, now: Instant) {
         self.enter(now, |conn| {
             conn.note_progress(now);
@@ -315,7 +322,8 @@ impl ProxyConn {
         });
     }
 
-    /// There is a connection for the request. `host` replaces its `Host`. Ignored when none is needed (any more).
+    /// There is a connection for the request. `host` replaces its `Host`. Ignored when none is
+    /// needed (any more).
     pub fn upstream_ready(&mut self, host: Option<&str>, reused: bool, now: Instant) {
         self.enter(now, |conn| {
             conn.send_request(host, reused, now);
@@ -326,8 +334,8 @@ impl ProxyConn {
         });
     }
 
-    /// There is no connection for the request. Ignored when none is needed. The client gets 503 if the cause is
-    /// [`Cause::OutOfResources`], 504 for a timeout, and else 502.
+    /// There is no connection for the request. Ignored when none is needed. The client gets 503 if
+    /// the cause is [`Cause::OutOfResources`], 504 for a timeout, and else 502.
     pub fn upstream_failed(&mut self, cause: Cause, now: Instant) {
         let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
         self.reply_instead(&failure::reply_to(&failure), ExchangeEnd::Failed(failure), now);
@@ -346,8 +354,9 @@ impl ProxyConn {
         });
     }
 
-    /// Ends the connection as soon as the present request, if there is one, is answered. A connection without one yet
-    /// has [`Limits::head_time`](crate::limits::Limits::head_time) from its beginning to send it.
+    /// Ends the connection as soon as the response to the present request, if there is one, was
+    /// delivered. A connection without one yet has
+    /// [`Limits::head_time`](crate::limits::Limits::head_time) from its beginning to send it.
     pub fn drain(&mut self, now: Instant) {
         self.enter(now, |conn| {
             conn.draining = true;
@@ -375,26 +384,26 @@ impl ProxyConn {
         self.close(reset);
     }
 
-    /// Runs what a call is about between what each of them begins and ends with: clocks of those who do not wait start
-    /// anew, and what follows from the new state without anything else happening is done.
+    /// Runs the body of a call between what every call begins and ends with: the clocks of sides
+    /// that do not wait restart, and what follows from the new state is done.
     fn enter(&mut self, now: Instant, act: impl FnOnce(&mut Self)) {
         self.restart_clocks(now);
         act(self);
         self.settle(now);
     }
 
-    /// The next thing to do.
+    /// Returns the next thing to do.
     pub fn poll_event(&mut self) -> Option<ConnEvent> {
         self.events.pop_front()
     }
 
-    /// Bytes for a side. They stay until [`output_sent`](Self::output_sent).
+    /// Returns the bytes for a side. They stay until [`output_sent`](Self::output_sent).
     #[must_use]
     pub fn output(&self, side: Side) -> &[u8] {
         self.peer(side).out.as_slice()
     }
 
-    /// What to do on a side, or wait for.
+    /// Returns what to do on a side, or wait for.
     #[must_use]
     pub fn wants(&self, side: Side) -> ConnWants {
         let write = !self.peer(side).out.is_empty();
@@ -412,21 +421,21 @@ impl ProxyConn {
         }
     }
 
-    /// The request in progress.
+    /// Returns the request in progress.
     #[must_use]
     pub fn request(&self) -> Option<&RequestHead> {
         self.stage.exchange().map(|exchange| &exchange.head)
     }
 
-    /// Whether [`ConnEvent::NeedUpstream`] waits for its answer.
+    /// Returns whether [`ConnEvent::NeedUpstream`] waits for the owner.
     #[must_use]
     pub fn needs_upstream(&self) -> bool {
         self.stage.exchange().is_some_and(Exchange::needs_upstream)
     }
 
-    /// How many bytes may be moved from a side to the other without this machine, which wants to know how many were
-    /// ([`passed`](Self::passed)): the rest of a body that needs no new framing. Zero as long as bytes that come
-    /// before them are here.
+    /// Returns how many bytes may be moved from a side to the other past this machine: the rest of
+    /// a body that needs no new framing. Report them with [`passed`](Self::passed). Zero while
+    /// bytes that precede them are queued here.
     #[must_use]
     pub fn passthrough(&self, from: Side) -> u64 {
         let to = self.peer(from.other());
@@ -444,8 +453,8 @@ impl ProxyConn {
         left.saturating_sub(to.offered)
     }
 
-    /// Returns whether a request that was received whole has not gone to its upstream yet. It takes effect even if its
-    /// client is gone: without a proxy the daemon would have it by now.
+    /// Returns whether a request that was received whole has not gone to its upstream yet. It takes
+    /// effect even if its client is gone: without a proxy the daemon would have it by now.
     #[must_use]
     pub fn has_request_to_send(&self) -> bool {
         self.stage.exchange().is_some_and(|exchange| {
@@ -454,7 +463,8 @@ impl ProxyConn {
         })
     }
 
-    /// Returns how many bytes of a side were [`offered`](Self::offered) to the other and have not [`passed`](Self::passed).
+    /// Returns how many bytes of a side were [`offered`](Self::offered) to the other and have not
+    /// [`passed`](Self::passed).
     #[must_use]
     pub fn in_transit(&self, from: Side) -> u64 {
         self.peer(from.other()).offered
@@ -502,15 +512,16 @@ impl ProxyConn {
         }
     }
 
-    /// A client that leaves while a daemon follows something for it, or works, is told to the daemon, which has no other way
-    /// to know that its work is in vain. On a short request it is not: some servers would not respond then.
+    /// Returns whether the client's end is to be passed on. A daemon that follows something, or
+    /// works, for a client that has left cannot know otherwise that its work is in vain. On a short
+    /// request it is not passed on: some servers would not respond then.
     fn wants_half_close(&self) -> bool {
         self.down.ended
             && self.down.input.is_empty()
             && self.stage.exchange().is_some_and(Exchange::may_half_close)
     }
 
-    /// Returns what a final answer says, by whether the connection ends with it.
+    /// Returns what the head of a final response states about the connection.
     fn persistence(&self, close: bool) -> Persistence {
         if close {
             return Persistence::Close;
@@ -518,7 +529,8 @@ impl ProxyConn {
         self.config.told_keep_alive().map_or(Persistence::Untold, Persistence::Kept)
     }
 
-    /// Writes an answer of our own to the client's queue, and returns the length of its body there.
+    /// Writes a response of the proxy's own to the client's queue, and returns the length of its
+    /// body there.
     fn write_reply(&mut self, reply: &Reply, close: bool, is_head: bool) -> u64 {
         let persistence = self.persistence(close);
         let out = self.down.out.tail();

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! How an exchange ended, and what becomes of the connection that served it.
+//! How an exchange ended, and what becomes of its upstream connection.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub enum EndKind {
 }
 
 impl EndKind {
-    /// The word that logs use; stable.
+    /// Returns the word that logs use; stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,13 +66,13 @@ impl EndKind {
 }
 
 impl ExchangeEnd {
-    /// The word of its class that logs use; stable.
+    /// Returns the word of its class that logs use; stable.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.kind().name()
     }
 
-    /// Its class.
+    /// Returns its class.
     #[must_use]
     pub fn kind(self) -> EndKind {
         let Failure { side, phase, cause } = match self {
@@ -92,7 +92,7 @@ impl ExchangeEnd {
         }
     }
 
-    /// Why it failed, if it did.
+    /// Returns why it failed, if it did.
     #[must_use]
     pub fn failure(self) -> Option<Failure> {
         match self {
@@ -117,13 +117,13 @@ pub enum Reuse {
 pub enum NoReuse {
     /// It said `Connection: close`, or speaks HTTP/1.0.
     Announced,
-    /// The end of its answer was the end of the connection.
+    /// The end of its response was the end of the connection.
     CloseDelimited,
-    /// A switch of protocols was proposed on it, whatever the answer.
+    /// A switch of protocols was proposed on it, whatever the response.
     SwitchProposed,
-    /// It answered before it had the whole request.
+    /// It responded before it had the whole request.
     EarlyResponse,
-    /// It sent bytes behind its answer.
+    /// It sent bytes behind its response.
     Leftover,
     /// The client's end was passed on.
     HalfClosed,
@@ -136,7 +136,7 @@ pub enum NoReuse {
 pub struct ExchangeSummary {
     /// The request; `None` if its head could not be read.
     pub request: Option<RequestHead>,
-    /// The status of the final answer; `None` if none was sent.
+    /// The status of the final response; `None` if none was sent.
     pub status: Option<u16>,
     /// How it ended.
     pub end: ExchangeEnd,
@@ -150,6 +150,6 @@ pub struct ExchangeSummary {
     pub bytes_down: u64,
     /// From the first byte of the request to now.
     pub duration: Duration,
-    /// From the first byte of the request to the head of the answer.
+    /// From the first byte of the request to the head of the response.
     pub time_to_head: Option<Duration>,
 }

@@ -1,4 +1,5 @@
-//! The ordinary ways through a [`ProxyConn`], and each way out. The seeded simulation is in `tests/`.
+//! The ordinary ways through a [`ProxyConn`], and every way out. The seeded simulation is in
+//! `tests/`.
 
 mod reasons;
 
@@ -14,7 +15,7 @@ use crate::proxy::{ConnConfig, Reply};
 /// How a connection fails here.
 const RESET: Cause = Cause::Reset { errno: Some(104) };
 
-/// A connection with a clock, and everything that it said so far.
+/// A connection with a clock, and a record of what it did.
 struct Bench {
     conn: ProxyConn,
     now: Instant,
@@ -135,7 +136,7 @@ fn one_request_after_the_other_on_kept_connections() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_one_at_a_time() {
+fn pipelined_requests_are_served_in_order_one_at_a_time() {
     let mut bench = Bench::new();
     bench.client(&GET.repeat(2));
     assert_eq!(bench.daemon_got().matches("GET").count(), 1);
@@ -224,7 +225,7 @@ fn a_dead_kept_connection_is_replaced_once_and_only_for_what_may_be_repeated() {
 }
 
 #[test]
-fn an_early_answer_ends_both_connections() {
+fn an_early_response_ends_both_connections() {
     let mut bench = Bench::new();
     bench.client("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
     bench.daemon("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
@@ -238,7 +239,7 @@ fn an_early_answer_ends_both_connections() {
 }
 
 #[test]
-fn a_cut_answer_does_not_look_whole() {
+fn a_cut_response_does_not_look_whole() {
     for (version, head, reset) in [
         ("1.1", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", false),
         ("1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", false),
@@ -297,7 +298,7 @@ fn every_deadline() {
     assert_eq!(bench.client_got(), "");
 }
 
-/// An upload of 1,000,000 bytes whose daemon has been found.
+/// Returns an upload of 1,000,000 bytes whose daemon has been found.
 fn upload(target: &str, fields: &str) -> Bench {
     let mut bench = Bench::new();
     let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n{fields}\r\n");
@@ -321,7 +322,7 @@ fn what_is_offered_to_the_daemon_is_the_daemon_s_turn() {
     assert_eq!(bench.conn.in_transit(Side::Downstream), 0);
 }
 
-/// A body that ends with its connection may be as long as an owner says.
+/// A body that ends with its connection has no length limit.
 #[test]
 fn counts_of_bytes_stay_at_their_largest() {
     let mut bench = Bench::new();
@@ -362,12 +363,12 @@ fn a_client_that_waits_to_be_told_to_go_on_has_its_time_all_the_same() {
         bench.sleep(Duration::from_millis(1));
         assert!(bench.client_got().starts_with("HTTP/1.1 408 "), "{target}");
     }
-    // Another interim response does not tell it so.
+    // Another interim response does not ask for it.
     let mut bench = upload("/images/load", "Expect: 100-continue\r\n");
     bench.daemon("HTTP/1.1 103 Early Hints\r\n\r\n").client_got();
     bench.sleep(limits.body_progress);
     assert!(bench.client_got().starts_with("HTTP/1.1 408 "));
-    // Of this one the daemon would never learn.
+    // The daemon would not learn of this one.
     let mut bench = Bench::new();
     bench.client("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: Expect\r\n\r\n");
     assert!(bench.client_got().starts_with("HTTP/1.1 400 "));
@@ -376,7 +377,7 @@ fn a_client_that_waits_to_be_told_to_go_on_has_its_time_all_the_same() {
 #[test]
 fn either_side_of_a_stream_may_pause() {
     let long = Duration::from_secs(70_000);
-    // A slow producer, told to go on or not asking for it; then a daemon that takes nothing for a while.
+    // A slow producer, with and without a 100; then a daemon that accepts nothing for a while.
     for fields in ["", "Expect: 100-continue\r\n"] {
         let mut bench = upload("/images/load", fields);
         if !fields.is_empty() {
@@ -395,7 +396,7 @@ fn either_side_of_a_stream_may_pause() {
         bench.sleep(ConnConfig::default().limits.body_progress);
         assert!(bench.client_got().starts_with("HTTP/1.1 408 "), "{target}");
     }
-    // A client at a pager, and a daemon that has nothing to say.
+    // A client at a pager, and a silent daemon.
     let mut bench = Bench::new();
     bench.client("GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n").sleep(long);
     bench.conn.feed(Side::Upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nline", bench.now);
@@ -405,9 +406,9 @@ fn either_side_of_a_stream_may_pause() {
     assert_eq!(bench.sleep(long).daemon("s\nend").client_got(), "s\nend");
 }
 
-/// The answer is not the stream that was asked for.
+/// The response is not the stream that was asked for.
 #[test]
-fn a_client_takes_an_answer_that_was_written_here_in_time() {
+fn a_client_accepts_an_own_reply_in_time() {
     let limits = ConnConfig::default().limits;
     let mut bench = Bench::new();
     bench.conn.feed(Side::Downstream, b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n", bench.now);
@@ -421,7 +422,7 @@ fn an_operator_may_limit_the_silence_of_streams() {
     let mut config = ConnConfig::default();
     config.limits.stream_idle = Some(minute);
     const LOGS: &str = "GET /containers/x/logs?follow=1 HTTP/1.1\r\nHost: x\r\n\r\n";
-    // Nobody answers: 504. A client that sends no more: 408. Silence within an answer cuts it.
+    // No response: 504. A client that sends no more: 408. Silence within a response cuts it.
     let mut bench = Bench::with(config.clone());
     bench.client(LOGS).sleep(minute - Duration::from_millis(1));
     assert_eq!(bench.client_got(), "");
@@ -440,7 +441,7 @@ fn an_operator_may_limit_the_silence_of_streams() {
     bench.daemon("2").sleep(minute / 2);
     assert_eq!(bench.conn.poll_timeout(), Some(bench.now + minute / 2));
     assert_eq!(bench.sleep(minute / 2).events().last().unwrap(), "closed reset=false");
-    // It has nothing to say about anything else.
+    // It applies to nothing else.
     let mut config = ConnConfig::default();
     config.limits.stream_idle = Some(minute);
     let mut bench = Bench::with(config);
@@ -448,7 +449,7 @@ fn an_operator_may_limit_the_silence_of_streams() {
 }
 
 #[test]
-fn a_daemon_that_stops_within_its_answer_has_its_limit_too() {
+fn a_daemon_that_stops_within_its_response_has_its_limit_too() {
     let mut config = ConnConfig::default();
     config.limits.response_time = Some(Duration::from_secs(7));
     let mut bench = Bench::with(config);
@@ -464,7 +465,7 @@ fn a_daemon_that_stops_within_its_answer_has_its_limit_too() {
 }
 
 #[test]
-fn the_router_s_answer_and_an_upstream_that_is_not_there() {
+fn the_router_s_reply_and_an_upstream_that_is_not_there() {
     let mut bench = Bench::new();
     bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
     assert!(matches!(bench.conn.poll_event(), Some(ConnEvent::NeedUpstream { .. })));
@@ -477,7 +478,7 @@ fn the_router_s_answer_and_an_upstream_that_is_not_there() {
 }
 
 #[test]
-fn bytes_behind_an_answer_end_its_connection_and_come_before_nothing() {
+fn bytes_behind_a_response_end_its_connection_and_come_before_nothing() {
     for extra in [OK, "x"] {
         let mut bench = Bench::new();
         bench.client(GET).daemon(&format!("{OK}{extra}"));
@@ -493,7 +494,7 @@ fn bytes_behind_an_answer_end_its_connection_and_come_before_nothing() {
 }
 
 #[test]
-fn what_is_left_of_a_bad_answer_is_not_the_beginning_of_the_next() {
+fn what_is_left_of_a_bad_response_is_not_the_beginning_of_the_next() {
     let mut bench = Bench::new();
     bench.client(GET).daemon("HTTP/1.1 999 x\r\n\r\n");
     assert!(bench.client_got().starts_with("HTTP/1.1 502 "));
@@ -519,7 +520,7 @@ fn the_client_s_clock_stands_still_while_the_daemon_is_waited_for() {
     let limits = ConnConfig::default().limits;
     let mut bench = Bench::new();
     bench.client("POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n").daemon_got();
-    // The daemon takes nothing for long: that is not the client's fault.
+    // The daemon accepts nothing for long: that is not the client's fault.
     bench.conn.feed(Side::Downstream, &[b'x'; super::OUTPUT_BOUND], bench.now);
     assert!(!bench.conn.wants(Side::Downstream).read);
     bench.now += limits.body_progress * 3;
@@ -533,7 +534,7 @@ fn the_client_s_clock_stands_still_while_the_daemon_is_waited_for() {
 }
 
 #[test]
-fn a_late_answer_finds_a_client_with_all_its_time() {
+fn a_late_response_finds_a_client_with_all_its_time() {
     let limits = ConnConfig::default().limits;
     let mut bench = Bench::new();
     bench.client("POST /containers/x/start HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -543,7 +544,7 @@ fn a_late_answer_finds_a_client_with_all_its_time() {
 }
 
 #[test]
-fn an_answer_that_ends_with_the_connection_is_never_cut_cleanly() {
+fn a_response_that_ends_with_the_connection_is_never_cut_cleanly() {
     let until_close = "HTTP/1.1 200 OK\r\n\r\nhalf";
     let limits = ConnConfig::default().limits;
     for by in ["time", "host", "slow client"] {
@@ -564,7 +565,7 @@ fn an_answer_that_ends_with_the_connection_is_never_cut_cleanly() {
 }
 
 #[test]
-fn an_own_answer_cannot_be_framed_from_outside() {
+fn an_own_reply_cannot_be_framed_from_outside() {
     let line = |name: &'static str| FieldLine::new(name, "7").unwrap();
     let reply = Reply::new(204, "text/plain", "body")
         .with_field(line("Content-Length"))
@@ -574,7 +575,7 @@ fn an_own_answer_cannot_be_framed_from_outside() {
     bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
     assert!(bench.conn.poll_event().is_some());
     bench.conn.reply(&reply, bench.now);
-    // What comes too late is not heard.
+    // What comes too late is ignored.
     bench.conn.reply(&reply, bench.now);
     bench.conn.upstream_failed(Cause::Timeout(Timeout::Connect), bench.now);
     let got = bench.turn().client_got();
@@ -631,44 +632,44 @@ const PROPOSALS: [&str; 8] = [
 
 type NoTunnel = fn(&mut Bench);
 
-/// Ways in which there is no tunnel after all: what they are called, and what happens to the request.
+/// Ways in which no tunnel comes about: their names, and what happens to the request.
 const NO_TUNNEL: [(&str, NoTunnel); 17] = [
     ("no daemon", |bench| bench.fail(Cause::ConnectFailed { errno: None })),
     ("a daemon that accepts nothing", |bench| bench.fail(Cause::Timeout(Timeout::Connect))),
     ("no descriptors", |bench| bench.fail(Cause::OutOfResources { errno: None })),
-    ("an answer of the router", |bench| bench.conn.reply(&Reply::error(403, "no"), bench.now)),
-    ("404", |bench| bench.answered("HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno")),
-    ("200 with a length", |bench| bench.answered("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+    ("a reply of the router", |bench| bench.conn.reply(&Reply::error(403, "no"), bench.now)),
+    ("404", |bench| bench.responded("HTTP/1.1 404 no\r\nContent-Length: 2\r\n\r\nno")),
+    ("200 with a length", |bench| bench.responded("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
     ("200 in chunks", |bench| {
-        bench.answered("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        bench.responded("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     }),
     ("an error until the end", |bench| {
-        bench.answered("HTTP/1.1 409 no\r\n\r\nno");
+        bench.responded("HTTP/1.1 409 no\r\n\r\nno");
         bench.conn.feed_eof(Side::Upstream, bench.now);
     }),
     ("an error that is cut", |bench| {
-        bench.answered("HTTP/1.1 500 no\r\nContent-Length: 9\r\n\r\nno");
+        bench.responded("HTTP/1.1 500 no\r\nContent-Length: 9\r\n\r\nno");
         bench.conn.feed_eof(Side::Upstream, bench.now);
     }),
-    ("304", |bench| bench.answered("HTTP/1.1 304 x\r\n\r\n")),
+    ("304", |bench| bench.responded("HTTP/1.1 304 x\r\n\r\n")),
     ("interim, then 401", |bench| {
-        bench.answered("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n");
+        bench.responded("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n");
     }),
     ("a switch to something else", |bench| {
-        bench.answered("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: else\r\nContent-Type: x\r\n\r\n");
+        bench.responded("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: else\r\nContent-Type: x\r\n\r\n");
     }),
-    ("no HTTP", |bench| bench.answered("SSH-2.0-x\r\n\r\n")),
-    ("too many interim responses", |bench| bench.answered(&"HTTP/1.1 102 x\r\n\r\n".repeat(9))),
+    ("no HTTP", |bench| bench.responded("SSH-2.0-x\r\n\r\n")),
+    ("too many interim responses", |bench| bench.responded(&"HTTP/1.1 102 x\r\n\r\n".repeat(9))),
     ("a daemon that leaves", |bench| {
-        bench.answered("");
+        bench.responded("");
         bench.conn.feed_eof(Side::Upstream, bench.now);
     }),
     ("a daemon that resets", |bench| {
-        bench.answered("HTTP/1.1 2");
+        bench.responded("HTTP/1.1 2");
         bench.conn.feed_error(Side::Upstream, RESET, bench.now);
     }),
     ("a daemon that takes nothing", |bench| {
-        bench.answered("");
+        bench.responded("");
         bench.conn.output_refused(Side::Upstream, RESET, bench.now);
         bench.conn.feed_eof(Side::Upstream, bench.now);
     }),
@@ -680,7 +681,7 @@ impl Bench {
     }
 
     /// The daemon gets the request and sends this.
-    fn answered(&mut self, bytes: &str) {
+    fn responded(&mut self, bytes: &str) {
         self.conn.upstream_ready(None, false, self.now);
         let n = self.conn.output(Side::Upstream).len();
         self.conn.output_sent(Side::Upstream, n, self.now);
@@ -690,13 +691,14 @@ impl Bench {
     }
 }
 
-/// Input for a tunnel is never a request, whenever it comes and however the tunnel did not come about.
+/// Input for a tunnel is never taken for a request, whenever it arrives and whatever prevented the
+/// tunnel.
 #[test]
 fn what_was_meant_for_a_tunnel_is_never_a_request() {
     const INPUT: &str = "POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
     for request in PROPOSALS {
         for (end, happens) in NO_TUNNEL {
-            // Those do come about.
+            // In these cases one does come about.
             let accepts_any = request.contains("attach") && request.contains("Upgrade: tcp");
             if (end == "a switch to something else" && accepts_any)
                 || (end.starts_with("200") && request.starts_with("CONNECT"))

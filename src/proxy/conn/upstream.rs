@@ -31,7 +31,7 @@ impl ProxyConn {
         out.append(&mut body);
     }
 
-    /// Takes one step with bytes of the upstream; `None` when the rest has to wait, or belongs to nobody.
+    /// Takes one step with bytes of the upstream; `None` when the rest has to wait.
     pub(super) fn consume_upstream(&mut self, bytes: &[u8], now: Instant) -> Option<usize> {
         if bytes.is_empty() {
             return None;
@@ -39,7 +39,8 @@ impl ProxyConn {
         let exchange = match &mut self.stage {
             Stage::Exchange(exchange) if exchange.is_linked() => exchange,
             Stage::Tunnel => return None,
-            // Behind a connection that was given back: they must not come before another one's bytes.
+            // Behind a connection that was given back: they must not come before another one's
+            // bytes.
             _ => return Some(bytes.len()),
         };
         match &mut exchange.upstream {
@@ -123,7 +124,8 @@ impl ProxyConn {
         self.respond(&reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
-    /// Writes a response of the proxy's own, if the client has not seen the beginning of another one; else cuts that.
+    /// Writes a response of the proxy's own, if the client has not seen the beginning of another
+    /// one; else cuts that.
     pub(super) fn respond(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
         let Some(exchange) = self.stage.exchange_mut() else { return };
         if exchange.has_begun_response() {

@@ -1,11 +1,11 @@
-//! The conformance cases of docs/HIJACK.md that the decision alone answers.
+//! The conformance cases of docs/HIJACK.md that the decision alone determines.
 
 use super::*;
 
 const RAW: &str = "application/vnd.docker.raw-stream";
 const MUX: &str = "application/vnd.docker.multiplexed-stream";
 
-/// A request as text: `METHOD target [HTTP/x] [; Field: value]...`.
+/// Reads a request from text: `METHOD target [HTTP/x] [; Field: value]...`.
 fn request(text: &str) -> RequestFacts<'_> {
     let mut parts = text.split("; ");
     let mut line = parts.next().unwrap().split(' ');
@@ -36,7 +36,7 @@ fn request(text: &str) -> RequestFacts<'_> {
     facts
 }
 
-/// A response as text: `status [; CT type] [; Upgrade value] [; CL] [; TE]`.
+/// Reads a response from text: `status [; CT type] [; Upgrade value] [; CL] [; TE]`.
 fn response(text: &str) -> ResponseFacts<'_> {
     let mut parts = text.split("; ");
     let mut facts = ResponseFacts {
@@ -86,7 +86,7 @@ fn up_hijack_200() {
             assert_eq!(decided(&format!("{EXEC}{version}"), &format!("200; CT {kind}")), RAW_STREAM);
         }
     }
-    // An intermediary ate the Upgrade: the stream is raw all the same.
+    // An intermediary has removed the Upgrade: the stream is raw all the same.
     assert_eq!(decided(&format!("{EXEC}{UP}"), &format!("200; CT {RAW}")), RAW_STREAM);
 }
 
@@ -96,7 +96,7 @@ fn http_10_with_upgrade_is_what_dockerd_accepts() {
 }
 
 #[test]
-fn dockerd_answers_tcp_whatever_was_offered() {
+fn dockerd_names_tcp_whatever_was_offered() {
     let asked = format!("{ATTACH}; Connection: keep-alive, Upgrade; Upgrade: websocket");
     assert_eq!(decided(&asked, "101; Upgrade tcp"), UPGRADED);
 }
@@ -164,7 +164,8 @@ fn up_logs_not_hijacked() {
     for kind in [RAW, MUX] {
         for head in ["GET /v1.44/containers/x/logs?follow=1", "GET /services/x/logs", "GET /tasks/x/logs"] {
             assert_eq!(decided(head, &format!("200; CT {kind}; TE")), Decision::Message);
-            // As HTTP/1.0 the answer has no framing either: only the operation tells it from a hijack.
+            // In HTTP/1.0 the response has no framing either: only the operation distinguishes it
+            // from a hijack.
             assert_eq!(decided(&format!("{head} HTTP/1.0"), &format!("200; CT {kind}")), Decision::Message);
             let asked = format!("{head}{UP}");
             assert!(!plan(&request(&asked)).send_upgrade);
@@ -174,12 +175,12 @@ fn up_logs_not_hijacked() {
 }
 
 #[test]
-fn errors_in_answer_to_an_upgrade_are_messages() {
+fn errors_in_response_to_an_upgrade_are_messages() {
     for status in [400, 404, 409, 426, 500] {
         for head in [ATTACH, EXEC] {
-            let answer = format!("{status}; CT {RAW}");
-            assert_eq!(decided(&format!("{head}{UP}"), &answer), Decision::Message);
-            assert_eq!(decided(head, &answer), Decision::Message);
+            let error = format!("{status}; CT {RAW}");
+            assert_eq!(decided(&format!("{head}{UP}"), &error), Decision::Message);
+            assert_eq!(decided(head, &error), Decision::Message);
         }
     }
 }
@@ -277,12 +278,13 @@ mod properties {
     }
 
     proptest! {
-        /// Only a 101 that was asked for, a bare 200 of one of two operations, and CONNECT open a tunnel.
+        /// Only a 101 that was asked for, a bare 200 of one of two operations, and CONNECT open a
+        /// tunnel.
         #[test]
         fn nothing_else_opens_a_tunnel(
             method in text(), target in text(), upgrade in prop::option::of(text()),
             connection in prop::option::of(text()), content_type in prop::option::of(text()),
-            answer in prop::option::of(text()), status in prop_oneof![Just(101_u16), Just(200), any::<u16>()],
+            response_upgrade in prop::option::of(text()), status in prop_oneof![Just(101_u16), Just(200), any::<u16>()],
             has_length in any::<bool>(), has_transfer_encoding in any::<bool>(), allow_connect in any::<bool>(),
             version in prop_oneof![
                 Just(ClientVersion::Http10), Just(ClientVersion::Http11), Just(ClientVersion::Http2)
@@ -293,7 +295,7 @@ mod properties {
                 connection: connection.as_deref(), allow_connect,
             };
             let response = ResponseFacts {
-                status, content_type: content_type.as_deref(), upgrade: answer.as_deref(), has_length,
+                status, content_type: content_type.as_deref(), upgrade: response_upgrade.as_deref(), has_length,
                 has_transfer_encoding,
             };
             let plan = plan(&request);

@@ -68,7 +68,7 @@ fn config() -> ConnConfig {
 /// Lets a cause happen, and returns it with what is known of it.
 type Script = fn(&mut Bench) -> Cause;
 
-/// How an exchange comes to this end; `None` if it is none of an exchange: the tests of the engine have it.
+/// Returns how to produce a cause in an exchange; `None` if only the engine can, whose tests do.
 fn produced_by(cause: Cause) -> Option<(Script, FailedSide, Phase)> {
     use FailedSide::{Downstream, Proxy, Upstream};
 
@@ -205,7 +205,7 @@ fn late(bench: &mut Bench, timeout: Timeout) -> Cause {
     Cause::Timeout(timeout)
 }
 
-/// A connection fails within a response.
+/// Makes a connection fail within a response.
 fn fail(bench: &mut Bench, side: Side, cause: Cause) -> Cause {
     bench.client(POST).daemon(HALF);
     bench.conn.feed_error(side, cause, bench.now);
@@ -300,7 +300,7 @@ fn malformed_by(error: PeerError) -> Option<Malformed> {
         PeerError::ChunkSizeTooLarge => chunks("FFFFFFFFFFFFFFF^F\r\n"),
         PeerError::ChunkExtensionByte => chunks("1;^\u{1}\r\n"),
         PeerError::ChunkDataEnd => chunks("1\r\na^b"),
-        // The second reader is there for what nobody has thought of.
+        // The second reader is there for cases that are not known.
         PeerError::ReadersDisagree => return None,
     })
 }
