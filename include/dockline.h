@@ -1642,6 +1642,16 @@ dockline_status dockline_worker_new(const struct dockline_worker_options *option
 void dockline_worker_free(struct dockline_worker *worker);
 
 /**
+ * The word for a close reason, for logs: "none", "eof", "linger", "idle", "downstream-reset",
+ * "upstream-reset", "drain", "killed".
+ *
+ * @param reason DOCKLINE_CLOSE_*
+ * @return a static string; "unknown" for another number
+ * @since 0.1
+ */
+const char *dockline_close_reason_name(int32_t reason);
+
+/**
  * Makes a relay. It moves nothing before the first pump.
  *
  * @param worker        what it shares with the thread's other relays; it may be freed before the relay
@@ -1742,16 +1752,6 @@ dockline_status dockline_relay_stats_get(const struct dockline_relay *relay,
  * @since 0.1
  */
 void dockline_relay_free(struct dockline_relay *relay);
-
-/**
- * The word for a close reason, for logs: "none", "eof", "linger", "idle", "downstream-reset",
- * "upstream-reset", "drain", "killed".
- *
- * @param reason DOCKLINE_CLOSE_*
- * @return a static string; "unknown" for another number
- * @since 0.1
- */
-const char *dockline_close_reason_name(int32_t reason);
 
 /**
  * The word for the end of an exchange, for logs: "complete", "replied", "bad-request", "client-timeout",

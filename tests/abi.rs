@@ -7,12 +7,13 @@ use std::fs;
 use std::path::Path;
 
 /// The sections of the header, in their order.
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "version",
     "status",
     "types",
     "hijack",
     "worker",
+    "relay_types",
     "relay",
     "record",
     "message",

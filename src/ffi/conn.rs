@@ -10,7 +10,7 @@ use super::conn_types::{
 };
 use super::options::{DOCKLINE_CONN_HELD_MAX, conn_options_from_c, dockline_conn_options};
 use super::record::{DOCKLINE_CLIENT_TLS, dockline_client};
-use super::relay::{
+use super::relay_types::{
     DOCKLINE_DOWNSTREAM_READ, DOCKLINE_DOWNSTREAM_WRITE, DOCKLINE_NO_DEADLINE, DOCKLINE_UPSTREAM_READ,
     DOCKLINE_UPSTREAM_WRITE,
 };

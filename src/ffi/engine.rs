@@ -1,62 +1,22 @@
 //! `dockline_engine`: the loop that owns its sockets.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::boundary::{Guarded, Kind, boundary};
+use super::boundary::{Guarded, boundary};
 use super::engine_types::{
-    DOCKLINE_SERVICE_FORWARD, DOCKLINE_SERVICE_HTTP, dockline_engine_options, dockline_engine_stats,
-    dockline_listener_options, dockline_pair, engine_options_from_c, stats_to_c,
+    DOCKLINE_ENGINE_DONE, DOCKLINE_ENGINE_DRAINING, DOCKLINE_ENGINE_RUNNING, EngineHandle, EngineShared,
+    dockline_engine, dockline_engine_options, dockline_engine_stats, dockline_listener_options,
+    dockline_pair, engine_options_from_c, settings_from_c, stats_to_c,
 };
-use super::options::conn_options_from_c;
-use super::relay::DOCKLINE_NO_DEADLINE;
-use super::route::HostRouter;
+use super::relay_types::DOCKLINE_NO_DEADLINE;
 use super::status::{Failure, dockline_status};
 use super::types::{bytes_from_c, check_out, optional_text_from_c, struct_from_c, struct_out};
-use super::upstream::upstream_from_c;
 use crate::drive::PREFILL_LIMIT;
-use crate::engine::{Engine, EngineState, Handle, Listener, ListenerHandle, ListenerSettings, Pair, Service};
+use crate::engine::{Engine, EngineState, Listener, Pair};
 use crate::sys;
-
-/// A loop that owns its sockets: it accepts, connects, speaks HTTP and relays tunnels. One thread at a time drives
-/// it (dockline_engine_poll, _run, _timeout_ms); any thread may call the rest but dockline_engine_free. Make it after
-/// fork(2).
-pub struct dockline_engine {
-    _opaque: [u8; 0],
-}
-
-/// The engine serves.
-pub const DOCKLINE_ENGINE_RUNNING: i32 = 0;
-/// It was stopped, and finishes what it has begun.
-pub const DOCKLINE_ENGINE_DRAINING: i32 = 1;
-/// Nothing is left to do.
-pub const DOCKLINE_ENGINE_DONE: i32 = 2;
-
-/// Behind `dockline_engine`.
-pub(super) struct EngineHandle(Engine);
-
-/// What any thread may use.
-pub(super) struct EngineShared {
-    handle: Handle,
-    fd: RawFd,
-    listeners: Mutex<Listeners>,
-    stopped: AtomicBool,
-}
-
-/// Those that were adopted and not closed, by their numbers.
-#[derive(Default)]
-struct Listeners {
-    open: BTreeMap<u64, ListenerHandle>,
-    last: u64,
-}
-
-impl Kind for EngineHandle {
-    const MAGIC: u64 = 0xd0c2_11e5_0000_0005;
-    type Shared = EngineShared;
-}
 
 /// Makes an engine. It owns three descriptors from the start.
 ///
@@ -431,41 +391,6 @@ pub unsafe extern "C" fn dockline_engine_stats_get(
 pub unsafe extern "C" fn dockline_engine_free(engine: *mut dockline_engine) {
     // SAFETY: the caller's promise.
     unsafe { Guarded::<EngineHandle>::free(engine.cast()) };
-}
-
-/// # Safety
-/// `options` is NULL or points to `size` readable bytes, and so do the pointers in it.
-unsafe fn settings_from_c(
-    options: *const dockline_listener_options,
-    size: usize,
-) -> Result<ListenerSettings, Failure> {
-    // SAFETY: the caller's promise.
-    let options = unsafe { struct_from_c(options, size) }?;
-    // SAFETY: the caller's promise about the pointers.
-    let name = unsafe { optional_text_from_c(options.name, options.name_len) }?;
-    // SAFETY: as above.
-    let conn = unsafe { conn_options_from_c(options.conn, options.conn_size) }?;
-    if options.reserved != 0 || (options.route.is_some() && !options.upstream.is_null()) {
-        return Err(Failure::Value);
-    }
-    let service = match (options.service, options.route) {
-        (DOCKLINE_SERVICE_HTTP, Some(route)) => {
-            Service::Http(Arc::new(HostRouter { route, user: options.route_user }))
-        }
-        (service @ (DOCKLINE_SERVICE_HTTP | DOCKLINE_SERVICE_FORWARD), None) => {
-            // SAFETY: as above.
-            let upstream = unsafe { upstream_from_c(options.upstream) }?;
-            if service == DOCKLINE_SERVICE_HTTP {
-                Service::Http(Arc::new(upstream))
-            } else {
-                Service::Forward(upstream)
-            }
-        }
-        _ => return Err(Failure::Value),
-    };
-    let mut settings = ListenerSettings::new(name.unwrap_or_default(), service);
-    settings.conn = Arc::new(conn);
-    Ok(settings)
 }
 
 /// Borrows a descriptor that has to be a stream socket.

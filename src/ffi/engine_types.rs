@@ -1,19 +1,31 @@
 //! What `dockline_engine` is given and gives.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::os::fd::RawFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::boundary::Kind;
 use super::observe::{HostObserver, dockline_tunnel_record};
-use super::options::dockline_conn_options;
+use super::options::{conn_options_from_c, dockline_conn_options};
 use super::record::{dockline_client, dockline_exchange_record};
-use super::relay::{DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS, DOCKLINE_RELAY_NO_SPLICE};
-use super::route::dockline_route;
+use super::relay_types::{DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS, DOCKLINE_RELAY_NO_SPLICE};
+use super::route::{HostRouter, dockline_route};
 use super::status::Failure;
-use super::types::{CStruct, struct_from_c};
-use super::upstream::dockline_upstream;
+use super::types::{CStruct, optional_text_from_c, struct_from_c};
+use super::upstream::{dockline_upstream, upstream_from_c};
 use super::worker::HostLog;
 use crate::drive::{RelayOptions, WorkerOptions};
-use crate::engine::{EngineOptions, Stats};
+use crate::engine::{Engine, EngineOptions, Handle, ListenerHandle, ListenerSettings, Service, Stats};
+
+/// A loop that owns its sockets: it accepts, connects, speaks HTTP and relays tunnels. One thread at a time drives
+/// it (dockline_engine_poll, _run, _timeout_ms); any thread may call the rest but dockline_engine_free. Make it after
+/// fork(2).
+pub struct dockline_engine {
+    _opaque: [u8; 0],
+}
 
 /// The bounds, habits and callbacks of an engine. All zero is the default. Callbacks are called on the thread that
 /// drives the engine, within dockline_engine_poll and _run. They must not block, unwind or longjmp, and what
@@ -131,6 +143,13 @@ unsafe impl CStruct for dockline_pair {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
+/// The engine serves.
+pub const DOCKLINE_ENGINE_RUNNING: i32 = 0;
+/// It was stopped, and finishes what it has begun.
+pub const DOCKLINE_ENGINE_DRAINING: i32 = 1;
+/// Nothing is left to do.
+pub const DOCKLINE_ENGINE_DONE: i32 = 2;
+
 /// Counters of an engine. All but the _now ones only grow.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -168,6 +187,29 @@ pub struct dockline_engine_stats {
 // SAFETY: integers only.
 unsafe impl CStruct for dockline_engine_stats {
     const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Behind `dockline_engine`.
+pub(super) struct EngineHandle(pub(super) Engine);
+
+/// What any thread may use.
+pub(super) struct EngineShared {
+    pub(super) handle: Handle,
+    pub(super) fd: RawFd,
+    pub(super) listeners: Mutex<Listeners>,
+    pub(super) stopped: AtomicBool,
+}
+
+/// Those that were adopted and not closed, by their numbers.
+#[derive(Default)]
+pub(super) struct Listeners {
+    pub(super) open: BTreeMap<u64, ListenerHandle>,
+    pub(super) last: u64,
+}
+
+impl Kind for EngineHandle {
+    const MAGIC: u64 = 0xd0c2_11e5_0000_0005;
+    type Shared = EngineShared;
 }
 
 /// # Safety
@@ -249,4 +291,39 @@ pub(super) fn stats_to_c(stats: &Stats) -> dockline_engine_stats {
         accept_pauses: stats.accept_pauses,
         panics: stats.panics,
     }
+}
+
+/// # Safety
+/// `options` is NULL or points to `size` readable bytes, and so do the pointers in it.
+pub(super) unsafe fn settings_from_c(
+    options: *const dockline_listener_options,
+    size: usize,
+) -> Result<ListenerSettings, Failure> {
+    // SAFETY: the caller's promise.
+    let options = unsafe { struct_from_c(options, size) }?;
+    // SAFETY: the caller's promise about the pointers.
+    let name = unsafe { optional_text_from_c(options.name, options.name_len) }?;
+    // SAFETY: as above.
+    let conn = unsafe { conn_options_from_c(options.conn, options.conn_size) }?;
+    if options.reserved != 0 || (options.route.is_some() && !options.upstream.is_null()) {
+        return Err(Failure::Value);
+    }
+    let service = match (options.service, options.route) {
+        (DOCKLINE_SERVICE_HTTP, Some(route)) => {
+            Service::Http(Arc::new(HostRouter { route, user: options.route_user }))
+        }
+        (service @ (DOCKLINE_SERVICE_HTTP | DOCKLINE_SERVICE_FORWARD), None) => {
+            // SAFETY: as above.
+            let upstream = unsafe { upstream_from_c(options.upstream) }?;
+            if service == DOCKLINE_SERVICE_HTTP {
+                Service::Http(Arc::new(upstream))
+            } else {
+                Service::Forward(upstream)
+            }
+        }
+        _ => return Err(Failure::Value),
+    };
+    let mut settings = ListenerSettings::new(name.unwrap_or_default(), service);
+    settings.conn = Arc::new(conn);
+    Ok(settings)
 }

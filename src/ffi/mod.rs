@@ -10,11 +10,13 @@ mod conn_types;
 mod engine;
 mod engine_types;
 mod hijack;
+mod host_side;
 mod message;
 mod observe;
 mod options;
 mod record;
 mod relay;
+mod relay_types;
 mod route;
 mod status;
 #[cfg(feature = "_test-hooks")]
@@ -35,6 +37,7 @@ pub use observe::*;
 pub use options::*;
 pub use record::*;
 pub use relay::*;
+pub use relay_types::*;
 pub use route::*;
 pub use status::*;
 #[cfg(feature = "_test-hooks")]

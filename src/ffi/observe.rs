@@ -8,7 +8,7 @@ use super::record::{
     DOCKLINE_CLIENT_TLS, DOCKLINE_CLIENT_UNIX, DOCKLINE_EXCHANGE_REUSED, dockline_client,
     dockline_exchange_record, end_to_c, ip_to_c, us,
 };
-use super::relay::close_reason_to_c;
+use super::relay_types::close_reason_to_c;
 use super::types::{CStruct, side_to_c};
 use super::worker::{DOCKLINE_LOG_ERROR, DOCKLINE_LOG_INFO, DOCKLINE_LOG_WARN, HostLog};
 use crate::engine::{ClientInfo, Event, Exchange, Observer, PeerAddr, Tunnel};

@@ -4,8 +4,8 @@ use std::ffi::c_void;
 
 use super::boundary::{Guarded, Kind};
 use super::conn_types::ConnHandle;
-use super::engine::EngineHandle;
-use super::relay::RelayHandle;
+use super::engine_types::EngineHandle;
+use super::relay_types::RelayHandle;
 use super::status::{DOCKLINE_E_HANDLE, dockline_status};
 
 /// Panics inside the boundary, so that ffi-tests can see what comes of it.
