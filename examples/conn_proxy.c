@@ -86,7 +86,7 @@ static void close_side(struct session *session, int side)
 static void ready(struct session *session, int reused)
 {
     session->connecting_until = 0;
-    dockline_conn_upstream_ready(session->conn, (const uint8_t *)"docker", 6, reused, now_ms());
+    dockline_conn_upstream_ready(session->conn, DOCKLINE_STR("docker"), reused, now_ms());
 }
 
 static void failed(struct session *session, int32_t failure)
@@ -150,8 +150,8 @@ static void log_exchange(const struct session *session)
 {
     dockline_exchange_record record;
     if (dockline_conn_record_get(session->conn, &record, sizeof record) == DOCKLINE_OK)
-        fprintf(stderr, "%.*s %.*s %u %s\n", (int)record.method_len, (const char *)record.method,
-                (int)record.target_len, (const char *)record.target, record.status,
+        fprintf(stderr, "%.*s %.*s %u %s\n", (int)record.method.len, record.method.data,
+                (int)record.target.len, record.target.data, record.status,
                 dockline_exchange_end_name(record.end));
 }
 

@@ -24,9 +24,9 @@
 static dockline_engine *engine;
 static volatile sig_atomic_t stop_asked;
 
-static int is(const uint8_t *text, size_t len, const char *word)
+static int is(dockline_str text, const char *word)
 {
-    return len == strlen(word) && memcmp(text, word, len) == 0;
+    return text.len == strlen(word) && memcmp(text.data, word, text.len) == 0;
 }
 
 /* Called for each request, on the thread of the loop. */
@@ -34,11 +34,11 @@ static void on_route(void *user, dockline_route *route)
 {
     static const char message[] = "this proxy is read-only";
     dockline_request request;
-    dockline_reply reply = {.status = 403, .body = (const uint8_t *)message, .body_len = sizeof message - 1};
+    dockline_reply reply = {.status = 403, .body = message, .body_len = sizeof message - 1};
     if (dockline_route_request(route, &request, sizeof request) != DOCKLINE_OK)
         return; /* only a bug gets here; the client gets a 500 */
-    if (is(request.method, request.method_len, "GET") || is(request.method, request.method_len, "HEAD")
-        || memmem(request.target, request.target_len, "/exec", 5) != NULL)
+    if (is(request.method, "GET") || is(request.method, "HEAD")
+        || memmem(request.target.data, request.target.len, "/exec", 5) != NULL)
         dockline_route_upstream(route, user);
     else
         dockline_route_reply(route, &reply, sizeof reply);
@@ -48,15 +48,15 @@ static void on_exchange(void *user, const dockline_client *client, size_t client
                         const dockline_exchange_record *record, size_t record_size)
 {
     (void)user, (void)client, (void)client_size, (void)record_size;
-    fprintf(stderr, "%.*s %.*s %u %s\n", (int)record->method_len, (const char *)record->method,
-            (int)record->target_len, (const char *)record->target, record->status,
+    fprintf(stderr, "%.*s %.*s %u %s\n", (int)record->method.len, record->method.data,
+            (int)record->target.len, record->target.data, record->status,
             dockline_exchange_end_name(record->end));
 }
 
-static void on_log(void *user, int32_t level, const uint8_t *text, size_t len)
+static void on_log(void *user, int32_t level, dockline_str text)
 {
     (void)user;
-    fprintf(stderr, "%s: %.*s\n", level <= DOCKLINE_LOG_WARN ? "warning" : "info", (int)len, (const char *)text);
+    fprintf(stderr, "%s: %.*s\n", level <= DOCKLINE_LOG_WARN ? "warning" : "info", (int)text.len, text.data);
 }
 
 static void on_signal(int number)
@@ -88,7 +88,7 @@ int main(int argc, char **argv)
 {
     struct sigaction action = {.sa_handler = on_signal};
     dockline_engine_options options = {.exchange_ended = on_exchange, .log = on_log};
-    dockline_upstream_options where = {.host = (const uint8_t *)"docker", .host_len = 6};
+    dockline_upstream_options where = {.host = DOCKLINE_STR("docker")};
     dockline_listener_options serve = {.route = on_route};
     dockline_upstream *upstream = NULL;
     struct pollfd loop = {.events = POLLIN};
@@ -98,8 +98,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: engine_server LISTEN UPSTREAM   %s\n", dockline_version_string());
         return 2;
     }
-    where.address = (const uint8_t *)argv[2];
-    where.address_len = strlen(argv[2]);
+    where.address = dockline_str_of(argv[2]);
     if (dockline_upstream_new(&where, sizeof where, &upstream) != DOCKLINE_OK || (fd = listen_on(argv[1])) < 0) {
         fprintf(stderr, "cannot listen, or no such address: %s\n", strerror(errno));
         return 1;
@@ -107,8 +106,10 @@ int main(int argc, char **argv)
     serve.route_user = upstream;
     if (dockline_engine_new(&options, sizeof options, &engine) != DOCKLINE_OK
         || dockline_engine_adopt_listener(engine, fd, &serve, sizeof serve, NULL) != DOCKLINE_OK
-        || dockline_engine_fd(engine, &loop.fd) != DOCKLINE_OK)
+        || dockline_engine_fd(engine, &loop.fd) != DOCKLINE_OK) {
+        perror("cannot serve");
         return 1;
+    }
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     while (state != DOCKLINE_ENGINE_DONE) {

@@ -93,10 +93,10 @@ static uint32_t ready_bits(uint32_t events)
         | (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? DOCKLINE_DOWNSTREAM_HUP : 0u);
 }
 
-static void on_log(void *user, int32_t level, const uint8_t *text, size_t len)
+static void on_log(void *user, int32_t level, dockline_str text)
 {
     (void)user;
-    fprintf(stderr, "%s: %.*s\n", level <= DOCKLINE_LOG_WARN ? "warning" : "info", (int)len, (const char *)text);
+    fprintf(stderr, "%s: %.*s\n", level <= DOCKLINE_LOG_WARN ? "warning" : "info", (int)text.len, text.data);
 }
 
 static void tunnel_close(struct tunnel *tunnel)

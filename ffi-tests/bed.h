@@ -51,7 +51,7 @@ static inline size_t at_most(size_t len, size_t most)
     return most != 0 && most < len ? most : len;
 }
 
-static inline int64_t host_read(void *user, uint8_t *buf, size_t len)
+static inline int64_t host_read(void *user, void *buf, size_t len)
 {
     struct host_side *side = (struct host_side *)user;
     side->reads++;
@@ -60,7 +60,7 @@ static inline int64_t host_read(void *user, uint8_t *buf, size_t len)
     return io_answer(recv(side->fd, buf, at_most(len, side->most), 0));
 }
 
-static inline int64_t host_write(void *user, const uint8_t *buf, size_t len)
+static inline int64_t host_write(void *user, const void *buf, size_t len)
 {
     struct host_side *side = (struct host_side *)user;
     side->writes++;

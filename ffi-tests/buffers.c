@@ -84,8 +84,7 @@ static void text(void)
         "POST", "/docker/v1.41/containers/x/attach?stdin=1", "/docker", "tcp", "keep-alive, Upgrade",
         "application/vnd.docker.raw-stream", "tcp",
     };
-    uint8_t *lent[7];
-    size_t lens[7];
+    dockline_str lent[7];
     AT("text");
     for (int round = 0; round < 3; round++) {
         dockline_request_facts *request = malloc(sizeof *request);
@@ -95,24 +94,17 @@ static void text(void)
         memset(response, 0, sizeof *response);
         /* Not terminated: one byte too many is one byte outside the block. */
         for (int i = 0; i < 7; i++) {
-            lens[i] = strlen(texts[i]);
-            lent[i] = lend(texts[i], lens[i]);
+            lent[i].len = strlen(texts[i]);
+            lent[i].data = lend(texts[i], lent[i].len);
         }
         request->method = lent[0];
-        request->method_len = lens[0];
         request->target = lent[1];
-        request->target_len = lens[1];
         request->base = lent[2];
-        request->base_len = lens[2];
         request->upgrade = lent[3];
-        request->upgrade_len = lens[3];
         request->connection = lent[4];
-        request->connection_len = lens[4];
         request->version = DOCKLINE_HTTP_11;
         response->content_type = lent[5];
-        response->content_type_len = lens[5];
         response->upgrade = lent[6];
-        response->upgrade_len = lens[6];
         response->status = round == 0 ? 101 : 200;
         dockline_request_plan plan;
         int32_t decision = -1;
@@ -120,7 +112,7 @@ static void text(void)
         CHECK_EQ(dockline_hijack_decide(request, sizeof *request, response, sizeof *response, &decision),
                  DOCKLINE_OK);
         for (int i = 0; i < 7; i++)
-            take_back(lent[i], lens[i]);
+            take_back((char *)lent[i].data, lent[i].len);
         take_back(request, sizeof *request);
         take_back(response, sizeof *response);
         CHECK_EQ(plan.kind, DOCKLINE_REQUEST_SWITCH);
@@ -130,7 +122,7 @@ static void text(void)
 }
 
 /* What a callback is lent may not be kept by the host; the library may do with it what it likes. */
-static int64_t scribbling_read(void *user, uint8_t *buf, size_t len)
+static int64_t scribbling_read(void *user, void *buf, size_t len)
 {
     struct host_side *side = user;
     memset(buf, 0xDD, len); /* the whole buffer is the callback's for the call */

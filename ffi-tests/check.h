@@ -79,6 +79,16 @@ static inline void require_ok(dockline_status status, const char *file, int line
         exit(1);
 }
 
+static inline int is_text(dockline_str text, const char *expected)
+{
+    return text.data != NULL && text.len == strlen(expected) && memcmp(text.data, expected, text.len) == 0;
+}
+
+static inline int is_absent(dockline_str text)
+{
+    return text.data == NULL && text.len == 0;
+}
+
 /* The exit status of the program. */
 static inline int check_summary(const char *program)
 {

@@ -38,7 +38,7 @@ static void note_record(struct rig *rig)
     char text[128];
     REQUIRE(dockline_conn_record_get(rig->conn, &record, sizeof record) == DOCKLINE_OK);
     snprintf(text, sizeof text, "%s %u %.*s", dockline_exchange_end_name(record.end), record.status,
-             (int)record.target_len, (const char *)record.target);
+             (int)record.target.len, record.target.data);
     note(rig, text);
 }
 
@@ -54,7 +54,7 @@ static void rig_turn(struct rig *rig)
             case DOCKLINE_EVENT_NEED_UPSTREAM:
                 note(rig, event.flags & DOCKLINE_EVENT_MAY_REUSE ? "connect or reuse" : "connect");
                 if (!rig->hold)
-                    REQUIRE_OK(dockline_conn_upstream_ready(rig->conn, (const uint8_t *)"docker", 6, 0, rig->now));
+                    REQUIRE_OK(dockline_conn_upstream_ready(rig->conn, DOCKLINE_STR("docker"), 0, rig->now));
                 break;
             case DOCKLINE_EVENT_RELEASE_UPSTREAM:
                 note(rig, event.flags & DOCKLINE_EVENT_KEEP ? "keep" : "drop");
@@ -180,9 +180,9 @@ static void a_tunnel_with_early_bytes(size_t step)
     snprintf(both, sizeof both, "%s$ ", answer);
     /* What follows the head comes with its last byte. */
     size_t len = strlen(answer);
-    REQUIRE_OK(dockline_conn_feed(rig.conn, UP, (const uint8_t *)both, len - 1, rig.now));
+    REQUIRE_OK(dockline_conn_feed(rig.conn, UP, both, len - 1, rig.now));
     rig_turn(&rig);
-    REQUIRE_OK(dockline_conn_feed(rig.conn, UP, (const uint8_t *)both + len - 1, 3, rig.now));
+    REQUIRE_OK(dockline_conn_feed(rig.conn, UP, both + len - 1, 3, rig.now));
     rig_turn(&rig);
     expect(&rig, "complete 101 /exec/x/start, upgrade", answer, "");
     REQUIRE_OK(dockline_conn_tunnel_take(rig.conn, &tunnel, sizeof tunnel));
@@ -190,18 +190,17 @@ static void a_tunnel_with_early_bytes(size_t step)
     CHECK(tunnel.from_upstream_len == 2 && memcmp(tunnel.from_upstream, "$ ", 2) == 0);
     REQUIRE_OK(dockline_conn_tunnel_take(rig.conn, &again, sizeof again));
     CHECK(memcmp(&tunnel, &again, sizeof tunnel) == 0);
-    CHECK_EQ(dockline_conn_feed(rig.conn, DOWN, (const uint8_t *)"x", 1, rig.now), DOCKLINE_E_STATE);
+    CHECK_EQ(dockline_conn_feed(rig.conn, DOWN, "x", 1, rig.now), DOCKLINE_E_STATE);
     dockline_exchange_record record;
     REQUIRE_OK(dockline_conn_record_get(rig.conn, &record, sizeof record));
     CHECK_EQ(record.tunnel, DOCKLINE_DECISION_TUNNEL_UPGRADE);
     rig_close(&rig);
 }
 
-static const uint8_t *field(const dockline_request *request, const char *name, size_t nth, size_t *len)
+static dockline_str field(const dockline_request *request, const char *name, size_t nth)
 {
-    const uint8_t *value = NULL;
-    REQUIRE_OK(dockline_request_field(request, sizeof *request, (const uint8_t *)name, strlen(name), nth, &value,
-                                      len));
+    dockline_str value;
+    REQUIRE_OK(dockline_request_field(request, sizeof *request, dockline_str_of(name), nth, &value));
     return value;
 }
 
@@ -209,31 +208,30 @@ static void requests_are_shown(void)
 {
     struct rig rig;
     dockline_request request;
-    size_t len;
     AT("a request is shown");
     rig_open(&rig, NULL);
     rig.hold = 1;
     CHECK_EQ(dockline_conn_request_view(rig.conn, &request, sizeof request), DOCKLINE_E_STATE);
     rig_feed(&rig, DOWN, "GET /v1/x?y HTTP/1.1\r\nhost: d\r\nX-A: one\r\nx-empty:\r\nx-a:  two \r\n\r\n", 5);
     REQUIRE_OK(dockline_conn_request_view(rig.conn, &request, sizeof request));
-    CHECK(request.method_len == 3 && memcmp(request.method, "GET", 3) == 0);
-    CHECK(request.target_len == 7 && memcmp(request.target, "/v1/x?y", 7) == 0);
+    CHECK(is_text(request.method, "GET"));
+    CHECK(is_text(request.target, "/v1/x?y"));
     CHECK_EQ(request.version, DOCKLINE_HTTP_11);
     CHECK_EQ(request.field_count, 4);
-    CHECK(request.fields[1].name_len == 3 && memcmp(request.fields[1].name, "X-A", 3) == 0);
-    CHECK(memcmp(field(&request, "X-a", 0, &len), "one", 3) == 0 && len == 3);
-    CHECK(memcmp(field(&request, "X-a", 1, &len), "two", 3) == 0 && len == 3);
-    CHECK(field(&request, "x-a", 2, &len) == NULL && len == 0);
-    CHECK(field(&request, "x-empty", 0, &len) != NULL && len == 0);
-    CHECK(field(&request, "", 0, &len) == NULL);
+    CHECK(is_text(request.fields[1].name, "X-A"));
+    CHECK(is_text(field(&request, "X-a", 0), "one"));
+    CHECK(is_text(field(&request, "X-a", 1), "two"));
+    CHECK(is_absent(field(&request, "x-a", 2)));
+    CHECK(is_text(field(&request, "x-empty", 0), ""));
+    CHECK(is_absent(field(&request, "", 0)));
     rig_close(&rig);
 }
 
 static void own_answers(void)
 {
-    static const dockline_field more[] = {
-        {(const uint8_t *)"Location", 8, (const uint8_t *)"/there", 6},
-        {(const uint8_t *)"X-B", 3, NULL, 0},
+    const dockline_field more[] = {
+        {DOCKLINE_STR("Location"), DOCKLINE_STR("/there")},
+        {DOCKLINE_STR("X-B"), dockline_str_of(NULL)},
     };
     struct rig rig;
     dockline_reply reply;
@@ -242,21 +240,20 @@ static void own_answers(void)
     rig_open(&rig, NULL);
     rig.hold = 1;
     reply.status = 403;
-    reply.body = (const uint8_t *)"say \"no\"";
+    reply.body = "say \"no\"";
     reply.body_len = 8;
     CHECK_EQ(dockline_conn_reply(rig.conn, &reply, sizeof reply, rig.now), DOCKLINE_E_STATE);
     rig_feed(&rig, DOWN, GET("/a"), 100);
     REQUIRE_OK(dockline_conn_reply(rig.conn, &reply, sizeof reply, rig.now));
     CHECK_EQ(dockline_conn_reply(rig.conn, &reply, sizeof reply, rig.now), DOCKLINE_E_STATE);
-    CHECK_EQ(dockline_conn_upstream_ready(rig.conn, NULL, 0, 0, rig.now), DOCKLINE_E_STATE);
+    CHECK_EQ(dockline_conn_upstream_ready(rig.conn, dockline_str_of(NULL), 0, rig.now), DOCKLINE_E_STATE);
     rig_turn(&rig);
     expect(&rig, "connect or reuse, replied 403 /a",
            "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 25\r\n\r\n"
            "{\"message\":\"say \\\"no\\\"\"}\n",
            "");
     reply.status = 302;
-    reply.content_type = (const uint8_t *)"text/plain";
-    reply.content_type_len = 10;
+    reply.content_type = DOCKLINE_STR("text/plain");
     reply.fields = more;
     reply.field_count = 2;
     rig_feed(&rig, DOWN, GET("/b"), 100);
@@ -332,8 +329,7 @@ static void time_and_ends(void)
     AT("a slow head");
     memset(&options, 0, sizeof options);
     options.head_ms = 50;
-    options.via = (const uint8_t *)"edge";
-    options.via_len = 4;
+    options.via = DOCKLINE_STR("edge");
     options.flags = DOCKLINE_CONN_X_FORWARDED;
     rig_open(&rig, &options);
     rig_feed(&rig, DOWN, "GET", 1);
@@ -485,7 +481,7 @@ static void half_closes(size_t step)
             REQUIRE_OK(dockline_conn_feed_eof(rig.conn, DOWN, rig.now));
             rig_turn(&rig);
             if (phase == CONNECTING)
-                REQUIRE_OK(dockline_conn_upstream_ready(rig.conn, (const uint8_t *)"docker", 6, 0, rig.now));
+                REQUIRE_OK(dockline_conn_upstream_ready(rig.conn, DOCKLINE_STR("docker"), 0, rig.now));
             rig_turn(&rig);
             rig_feed(&rig, UP, answer + half, step);
             CHECK(strstr(rig.events, "complete 200 /a, closed") != NULL);

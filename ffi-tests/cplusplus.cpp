@@ -39,8 +39,8 @@ Worker make_worker(std::vector<std::string> &log)
 {
     dockline_worker_options options{};
     options.log_user = &log;
-    options.log = [](void *user, std::int32_t, const std::uint8_t *text, std::size_t len) {
-        static_cast<std::vector<std::string> *>(user)->emplace_back(reinterpret_cast<const char *>(text), len);
+    options.log = [](void *user, std::int32_t, dockline_str text) {
+        static_cast<std::vector<std::string> *>(user)->emplace_back(text.data, text.len);
     };
     dockline_worker *worker = nullptr;
     REQUIRE(dockline_worker_new(&options, sizeof options, &worker) == DOCKLINE_OK);
@@ -58,14 +58,14 @@ struct Memory {
         dockline_endpoint side{};
         side.fd = -1;
         side.user = this;
-        side.read = [](void *user, std::uint8_t *buf, std::size_t len) -> std::int64_t {
+        side.read = [](void *user, void *buf, std::size_t len) -> std::int64_t {
             auto &self = *static_cast<Memory *>(user);
-            const std::size_t n = self.input.copy(reinterpret_cast<char *>(buf), len);
+            const std::size_t n = self.input.copy(static_cast<char *>(buf), len);
             self.input.remove_prefix(n);
             return static_cast<std::int64_t>(n);
         };
-        side.write = [](void *user, const std::uint8_t *buf, std::size_t len) -> std::int64_t {
-            static_cast<Memory *>(user)->output.append(reinterpret_cast<const char *>(buf), len);
+        side.write = [](void *user, const void *buf, std::size_t len) -> std::int64_t {
+            static_cast<Memory *>(user)->output.append(static_cast<const char *>(buf), len);
             return static_cast<std::int64_t>(len);
         };
         side.shutdown_write = [](void *user) -> std::int32_t {
@@ -120,17 +120,13 @@ void a_tunnel_between_a_socket_and_memory()
 
 void a_decision()
 {
-    const std::string_view method = "POST", target = "/exec/x/start", type = "application/vnd.docker.raw-stream";
-    const auto bytes = [](std::string_view text) { return reinterpret_cast<const std::uint8_t *>(text.data()); };
+    const std::string_view target = "/exec/x/start";
     dockline_request_facts request{};
-    request.method = bytes(method);
-    request.method_len = method.size();
-    request.target = bytes(target);
-    request.target_len = target.size();
+    request.method = DOCKLINE_STR("POST");
+    request.target = {target.data(), target.size()};
     request.version = DOCKLINE_HTTP_11;
     dockline_response_facts response{};
-    response.content_type = bytes(type);
-    response.content_type_len = type.size();
+    response.content_type = dockline_str_of("application/vnd.docker.raw-stream");
     response.status = 200;
     std::int32_t decision = -1;
     CHECK_EQ(dockline_hijack_decide(&request, sizeof request, &response, sizeof response, &decision), DOCKLINE_OK);
@@ -140,15 +136,14 @@ void a_decision()
 void an_exchange()
 {
     const std::string_view request = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
-    const auto bytes = [](std::string_view text) { return reinterpret_cast<const std::uint8_t *>(text.data()); };
     dockline_conn *made = nullptr;
     REQUIRE_OK(dockline_conn_new(nullptr, 0, nullptr, 0, 0, &made));
     std::unique_ptr<dockline_conn, Free> conn(made);
-    REQUIRE_OK(dockline_conn_feed(conn.get(), DOCKLINE_SIDE_DOWNSTREAM, bytes(request), request.size(), 0));
+    REQUIRE_OK(dockline_conn_feed(conn.get(), DOCKLINE_SIDE_DOWNSTREAM, request.data(), request.size(), 0));
     dockline_conn_event event{};
     REQUIRE_OK(dockline_conn_next_event(conn.get(), &event, sizeof event));
     CHECK_EQ(event.kind, DOCKLINE_EVENT_NEED_UPSTREAM);
-    REQUIRE_OK(dockline_conn_upstream_ready(conn.get(), nullptr, 0, 0, 0));
+    REQUIRE_OK(dockline_conn_upstream_ready(conn.get(), dockline_str_of(nullptr), 0, 0));
     const std::uint8_t *data = nullptr;
     std::size_t len = 0;
     REQUIRE_OK(dockline_conn_output_view(conn.get(), DOCKLINE_SIDE_UPSTREAM, &data, &len));

@@ -20,7 +20,7 @@ static void append(char *to, size_t size, const char *text)
 static void note_client(struct host *host, const dockline_client *client, size_t size)
 {
     REQUIRE(size >= sizeof *client);
-    snprintf(host->listener, sizeof host->listener, "%.*s", (int)client->listener_len, (const char *)client->listener);
+    snprintf(host->listener, sizeof host->listener, "%.*s", (int)client->listener.len, client->listener.data);
     if (client->ip_len == 4)
         inet_ntop(AF_INET, client->ip, host->address, sizeof host->address);
     else if (client->flags & DOCKLINE_CLIENT_UNIX)
@@ -36,9 +36,9 @@ static void on_exchange(void *user, const dockline_client *client, size_t client
     char text[256];
     REQUIRE(record_size >= sizeof *record);
     note_client(host, client, client_size);
-    snprintf(text, sizeof text, "%.*s %u %s %.*s%s", (int)record->target_len, (const char *)record->target,
-             record->status, dockline_exchange_end_name(record->end), (int)record->upstream_len,
-             (const char *)record->upstream, record->flags & DOCKLINE_EXCHANGE_REUSED ? " again" : "");
+    snprintf(text, sizeof text, "%.*s %u %s %.*s%s", (int)record->target.len, record->target.data,
+             record->status, dockline_exchange_end_name(record->end), (int)record->upstream.len,
+             record->upstream.data, record->flags & DOCKLINE_EXCHANGE_REUSED ? " again" : "");
     append(host->records, sizeof host->records, text);
 }
 
@@ -49,18 +49,18 @@ static void on_tunnel(void *user, const dockline_client *client, size_t client_s
     char text[256];
     REQUIRE(record_size >= sizeof *record);
     note_client(host, client, client_size);
-    snprintf(text, sizeof text, "tunnel %.*s %d %.*s up %ju down %ju %s", (int)record->target_len,
-             (const char *)record->target, record->tunnel, (int)record->upstream_len, (const char *)record->upstream,
+    snprintf(text, sizeof text, "tunnel %.*s %d %.*s up %ju down %ju %s", (int)record->target.len,
+             record->target.data, record->tunnel, (int)record->upstream.len, record->upstream.data,
              (uintmax_t)record->bytes_up, (uintmax_t)record->bytes_down,
              dockline_close_reason_name(record->close_reason));
     append(host->records, sizeof host->records, text);
 }
 
-static void on_log(void *user, int32_t level, const uint8_t *text, size_t len)
+static void on_log(void *user, int32_t level, dockline_str text)
 {
     struct host *host = user;
     char line[256];
-    snprintf(line, sizeof line, "%d %.*s", level, (int)len, (const char *)text);
+    snprintf(line, sizeof line, "%d %.*s", level, (int)text.len, text.data);
     append(host->log, sizeof host->log, line);
 }
 
@@ -93,15 +93,15 @@ static void on_route(void *user, dockline_route *route)
     CHECK_EQ(client.ip_len, 4);
     CHECK(client.port != 0);
     REQUIRE_OK(dockline_route_request(route, &request, sizeof request));
-    if (request.target_len == 8 && memcmp(request.target, "/nothing", 8) == 0)
+    if (is_text(request.target, "/nothing"))
         return;
     REQUIRE_OK(dockline_route_upstream(route, host->upstream));
-    if (request.target_len != 5 || memcmp(request.target, "/deny", 5) != 0)
+    if (!is_text(request.target, "/deny"))
         return;
     char body[] = "not here";
     memset(&reply, 0, sizeof reply);
     reply.status = 403;
-    reply.body = (uint8_t *)body;
+    reply.body = body;
     reply.body_len = 8;
     REQUIRE_OK(dockline_route_reply(route, &reply, sizeof reply));
     memset(body, 0xDD, sizeof body);
@@ -119,13 +119,11 @@ static void host_open(struct host *host, const char *address, const char *spare)
     options.tunnel_ended = on_tunnel;
     options.log = on_log;
     REQUIRE_OK(dockline_engine_new(&options, sizeof options, &host->engine));
-    upstream.address = (const uint8_t *)address;
-    upstream.address_len = strlen(address);
-    upstream.name = (const uint8_t *)"daemon";
-    upstream.name_len = 6;
+    upstream.address = dockline_str_of(address);
+    upstream.name = DOCKLINE_STR("daemon");
     REQUIRE_OK(dockline_upstream_new(&upstream, sizeof upstream, &host->upstream));
     if (spare != NULL)
-        REQUIRE_OK(dockline_upstream_add_address(host->upstream, (const uint8_t *)spare, strlen(spare)));
+        REQUIRE_OK(dockline_upstream_add_address(host->upstream, dockline_str_of(spare)));
 }
 
 static void host_close(struct host *host)
@@ -139,8 +137,7 @@ static uint64_t serve(struct host *host, int fd, int32_t service, int with_route
     dockline_listener_options options;
     uint64_t listener = 0;
     memset(&options, 0, sizeof options);
-    options.name = (const uint8_t *)"front";
-    options.name_len = 5;
+    options.name = DOCKLINE_STR("front");
     options.service = service;
     if (with_route) {
         options.route = on_route;
@@ -213,11 +210,11 @@ static void http_in_a_loop_of_the_host(const char *upstream, const char *spare)
     host_open(&host, upstream, spare);
     uint64_t listener = serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, 1);
     CHECK_EQ(listener, 1);
-    CHECK_EQ(dockline_upstream_add_address(host.upstream, (const uint8_t *)"unix:///a", 9), DOCKLINE_OK);
+    CHECK_EQ(dockline_upstream_add_address(host.upstream, DOCKLINE_STR("unix:///a")), DOCKLINE_OK);
     int client = dial_tcp(port);
     say(client, GET("/a"));
     expect_bytes(&host, client, ANSWER);
-    CHECK_EQ(dockline_upstream_add_address(host.upstream, (const uint8_t *)"unix:///a", 9), DOCKLINE_E_STATE);
+    CHECK_EQ(dockline_upstream_add_address(host.upstream, DOCKLINE_STR("unix:///a")), DOCKLINE_E_STATE);
     say(client, GET("/deny") GET("/b") GET("/nothing"));
     expect_bytes(&host, client,
                  "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 23\r\n\r\n"
@@ -304,12 +301,11 @@ static void pairs_are_adopted(void)
     memset(&pair, 0, sizeof pair);
     pair.downstream_fd = client[1];
     pair.upstream_fd = daemon[1];
-    pair.from_downstream = (const uint8_t *)"early up";
+    pair.from_downstream = "early up";
     pair.from_downstream_len = 8;
-    pair.from_upstream = (const uint8_t *)"early down";
+    pair.from_upstream = "early down";
     pair.from_upstream_len = 10;
-    pair.name = (const uint8_t *)"mine";
-    pair.name_len = 4;
+    pair.name = DOCKLINE_STR("mine");
     REQUIRE_OK(dockline_engine_adopt_pair(host.engine, &pair, sizeof pair));
     say(client[0], ", late up");
     say(daemon[0], ", late down");

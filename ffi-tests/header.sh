@@ -29,7 +29,7 @@ foreign=$(printf '%s\n' "$code" | sed -n \
     -e 's/^} *\([A-Za-z0-9_]*\);$/\1/p' | grep -v -e '^DOCKLINE_' -e '^dockline_' || true)
 [ -z "$foreign" ] || fail "names without our prefix: $(echo $foreign)"
 
-declared=$(printf '%s\n' "$code" | grep -o '\bdockline_[a-z0-9_]*(' | tr -d '(' | sort -u)
+declared=$(printf '%s\n' "$code" | grep -v '^static inline' | grep -o '\bdockline_[a-z0-9_]*(' | tr -d '(' | sort -u)
 exported=$(nm -D --defined-only "$library" | awk '{ print $3 }' | sort -u)
 printf '%s\n' "$exported" > "$names"
 [ "$(printf '%s\n' $declared dockline_test_panic | sort)" = "$exported" ] ||

@@ -12,35 +12,20 @@ enum { CL = DOCKLINE_RESPONSE_HAS_LENGTH, TE = DOCKLINE_RESPONSE_HAS_TRANSFER_EN
 struct head {
     const char *method, *target;
     const char *connection, *upgrade;
-    uint32_t version; /* 0: HTTP/1.1 */
+    int32_t version; /* 0: HTTP/1.1 */
     uint32_t flags;
     const char *base;
 };
-
-static size_t length(const char *text)
-{
-    return text == NULL ? 0 : strlen(text);
-}
-
-static const uint8_t *bytes(const char *text)
-{
-    return (const uint8_t *)text;
-}
 
 static dockline_request_facts request_facts(const struct head *head)
 {
     dockline_request_facts facts;
     memset(&facts, 0, sizeof facts);
-    facts.method = bytes(head->method);
-    facts.method_len = length(head->method);
-    facts.target = bytes(head->target);
-    facts.target_len = length(head->target);
-    facts.base = bytes(head->base);
-    facts.base_len = length(head->base);
-    facts.connection = bytes(head->connection);
-    facts.connection_len = length(head->connection);
-    facts.upgrade = bytes(head->upgrade);
-    facts.upgrade_len = length(head->upgrade);
+    facts.method = dockline_str_of(head->method);
+    facts.target = dockline_str_of(head->target);
+    facts.base = dockline_str_of(head->base);
+    facts.connection = dockline_str_of(head->connection);
+    facts.upgrade = dockline_str_of(head->upgrade);
     facts.version = head->version == 0 ? DOCKLINE_HTTP_11 : head->version;
     facts.flags = head->flags;
     return facts;
@@ -182,10 +167,8 @@ int main(void)
         memset(&response, 0, sizeof response);
         response.status = row->status;
         response.flags = row->flags;
-        response.content_type = bytes(row->content_type);
-        response.content_type_len = length(row->content_type);
-        response.upgrade = bytes(row->upgrade);
-        response.upgrade_len = length(row->upgrade);
+        response.content_type = dockline_str_of(row->content_type);
+        response.upgrade = dockline_str_of(row->upgrade);
         int32_t decision = -1;
         AT("decide: %s", row->name);
         CHECK_EQ(dockline_hijack_decide(&request, sizeof request, &response, sizeof response, &decision),

@@ -8,16 +8,14 @@
 
 #include "misuse.h"
 
-static const uint8_t method[] = "GET", target[] = "/info";
+static const char target[] = "/info";
 
 static dockline_request_facts good_request(void)
 {
     dockline_request_facts facts;
     memset(&facts, 0, sizeof facts);
-    facts.method = method;
-    facts.method_len = 3;
-    facts.target = target;
-    facts.target_len = 5;
+    facts.method = DOCKLINE_STR("GET");
+    facts.target = dockline_str_of(target);
     facts.version = DOCKLINE_HTTP_11;
     return facts;
 }
@@ -97,51 +95,36 @@ static void decisions(void)
     }
 
     /* Text: NULL with a length, and a length that no object has. */
-    const struct {
-        size_t pointer, length;
-        int required;
-    } texts[] = {
-        {offsetof(dockline_request_facts, method), offsetof(dockline_request_facts, method_len), 1},
-        {offsetof(dockline_request_facts, target), offsetof(dockline_request_facts, target_len), 1},
-        {offsetof(dockline_request_facts, base), offsetof(dockline_request_facts, base_len), 0},
-        {offsetof(dockline_request_facts, upgrade), offsetof(dockline_request_facts, upgrade_len), 0},
-        {offsetof(dockline_request_facts, connection), offsetof(dockline_request_facts, connection_len), 0},
-    };
-    const uint8_t *none = NULL, *some = target;
-    const size_t one = 1, too_long = SIZE_MAX, zero = 0;
-    for (size_t i = 0; i < LENGTH(texts); i++) {
-        uint8_t *at = (uint8_t *)&request;
+    const dockline_str dangling = {NULL, 1}, empty = {target, 0}, too_long = {target, SIZE_MAX};
+    for (size_t i = 0; i < 5; i++) {
+        dockline_str *const texts[] = {&request.method, &request.target, &request.base, &request.upgrade,
+                                       &request.connection};
         AT("request text %zu", i);
         request = good_request();
-        memcpy(at + texts[i].pointer, &none, sizeof none);
-        memcpy(at + texts[i].length, &one, sizeof one);
+        *texts[i] = dangling;
         CHECK_STATUS(plan(&request, sizeof request), DOCKLINE_E_NULL);
         CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_NULL);
-        memcpy(at + texts[i].length, &zero, sizeof zero);
+        *texts[i] = dockline_str_of(NULL);
         CHECK_STATUS(plan(&request, sizeof request), DOCKLINE_OK);
-        memcpy(at + texts[i].pointer, &some, sizeof some);
+        *texts[i] = empty;
         CHECK_STATUS(plan(&request, sizeof request), DOCKLINE_OK);
-        memcpy(at + texts[i].length, &too_long, sizeof too_long);
+        *texts[i] = too_long;
         CHECK_STATUS(plan(&request, sizeof request), DOCKLINE_E_VALUE);
         CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_VALUE);
     }
     request = good_request();
-    AT("response text");
-    response.content_type_len = 1;
-    CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_NULL);
-    response.content_type = target;
-    response.content_type_len = SIZE_MAX;
-    CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_VALUE);
-    response = good_response();
-    response.upgrade_len = 1;
-    CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_NULL);
-    response.upgrade = target;
-    response.upgrade_len = SIZE_MAX;
-    CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_VALUE);
-    response = good_response();
+    for (size_t i = 0; i < 2; i++) {
+        dockline_str *text = i == 0 ? &response.content_type : &response.upgrade;
+        AT("response text %zu", i);
+        *text = dangling;
+        CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_NULL);
+        *text = too_long;
+        CHECK_STATUS(decide(&request, sizeof request, &response, sizeof response), DOCKLINE_E_VALUE);
+        response = good_response();
+    }
 
     AT("request values");
-    static const uint32_t versions[] = {0, 1, 9, 12, 21, 31, UINT32_MAX};
+    static const int32_t versions[] = {0, 1, 9, 12, 21, 31, -10, INT32_MIN, INT32_MAX};
     for (size_t i = 0; i < LENGTH(versions); i++) {
         request.version = versions[i];
         CHECK_STATUS(plan(&request, sizeof request), DOCKLINE_E_VALUE);
@@ -585,14 +568,14 @@ static void call_back_in(struct inside *inside, int callback)
     REQUIRE(pthread_join(thread, NULL) == 0);
 }
 
-static int64_t read_inside(void *user, uint8_t *buf, size_t len)
+static int64_t read_inside(void *user, void *buf, size_t len)
 {
     struct inside *inside = user;
     call_back_in(inside, 0);
     return host_read(&inside->bed->up_host, buf, len);
 }
 
-static int64_t write_inside(void *user, const uint8_t *buf, size_t len)
+static int64_t write_inside(void *user, const void *buf, size_t len)
 {
     struct inside *inside = user;
     call_back_in(inside, 1);
@@ -606,11 +589,10 @@ static int32_t shutdown_inside(void *user)
     return host_shutdown(&inside->bed->up_host);
 }
 
-static void log_inside(void *user, int32_t level, const uint8_t *text, size_t len)
+static void log_inside(void *user, int32_t level, dockline_str text)
 {
     (void)level;
     (void)text;
-    (void)len;
     call_back_in(user, 3);
 }
 
@@ -659,7 +641,7 @@ static void calls_from_inside_callbacks(int by_thread)
 }
 
 /* Making relays and freeing others, the worker among them, is allowed inside a callback. */
-static int64_t read_and_house_keep(void *user, uint8_t *buf, size_t len)
+static int64_t read_and_house_keep(void *user, void *buf, size_t len)
 {
     struct inside *inside = user;
     dockline_endpoint downstream = endpoint_of(UNIX_FD, inside->bed->down, &inside->bed->down_host);

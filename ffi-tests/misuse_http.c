@@ -7,8 +7,10 @@
 
 #include "misuse.h"
 
-static const uint8_t text[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+static const char text[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 #define TEXT_LEN (sizeof text - 1)
+
+static const dockline_str absent = {NULL, 0}, dangling = {NULL, 1}, too_long = {text, SIZE_MAX};
 
 /* Room for any result, and what says that nothing was written to it. */
 union out {
@@ -20,6 +22,7 @@ union out {
     dockline_client client;
     void *pointer;
     const uint8_t *bytes_pointer;
+    dockline_str text;
     size_t len;
     uint64_t number;
     uint32_t bits;
@@ -72,7 +75,7 @@ static void every_conn_call_answers(dockline_conn *conn, dockline_status expecte
     CHECK_GIVES(CALL(dockline_conn_handle_timeout, conn, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_next_event, conn, &out.event, sizeof out.event), expected);
     CHECK_GIVES(CALL(dockline_conn_request_view, conn, &out.request, sizeof out.request), expected);
-    CHECK_GIVES(CALL(dockline_conn_upstream_ready, conn, NULL, 0, 0, 1), expected);
+    CHECK_GIVES(CALL(dockline_conn_upstream_ready, conn, absent, 0, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_upstream_failed, conn, DOCKLINE_FAILED_TIMEOUT, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_reply, conn, &reply, sizeof reply, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_passthrough, conn, down, &out.number), expected);
@@ -114,7 +117,7 @@ static void every_other_call_answers(void *handle, dockline_status expected)
 {
     const dockline_reply reply = good_reply();
     reset();
-    CHECK_GIVES(CALL(dockline_upstream_add_address, handle, (const uint8_t *)"unix:///a", 9), expected);
+    CHECK_GIVES(CALL(dockline_upstream_add_address, handle, DOCKLINE_STR("unix:///a")), expected);
     CHECK_GIVES(CALL(dockline_route_client, handle, &out.client, sizeof out.client), expected);
     CHECK_GIVES(CALL(dockline_route_request, handle, &out.request, sizeof out.request), expected);
     CHECK_GIVES(CALL(dockline_route_upstream, handle, NULL), expected);
@@ -206,16 +209,14 @@ static void making_connections(void)
     AT("conn_new, values");
     static const char *const no_tokens[] = {"a b", "a\r\nb", "a:b", "\x80"};
     for (size_t i = 0; i < LENGTH(no_tokens); i++) {
-        options.via = (const uint8_t *)no_tokens[i];
-        options.via_len = strlen(no_tokens[i]);
+        options.via = dockline_str_of(no_tokens[i]);
         CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
     }
-    options.via_len = 0;
+    options.via = DOCKLINE_STR("");
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
-    options.via = NULL;
-    options.via_len = 1;
+    options.via = dangling;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_NULL);
-    options.via_len = 0;
+    options.via = absent;
     options.flags = 0x40;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
     memset(&options, 0, sizeof options);
@@ -232,8 +233,7 @@ static void making_connections(void)
     CHECK(conn == NULL);
     memset(&options, 0xff, sizeof options); /* every bound as large as can be */
     options.held_bytes = DOCKLINE_CONN_HELD_MAX;
-    options.via = options.base = NULL;
-    options.via_len = options.base_len = 0;
+    options.via = options.base = absent;
     options.flags = 0x1f;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, UINT64_MAX, &conn), DOCKLINE_OK);
     CHECK_STATUS(dockline_conn_feed(conn, DOCKLINE_SIDE_DOWNSTREAM, text, TEXT_LEN, 0), DOCKLINE_OK);
@@ -282,17 +282,17 @@ static void using_connections(void)
     CHECK_STATUS(dockline_conn_passthrough(conn, down, NULL), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_conn_offered(conn, down, 1, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_passed(conn, down, 1, 0), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_conn_upstream_ready(conn, NULL, 0, 0, 0), DOCKLINE_E_STATE);
+    CHECK_STATUS(dockline_conn_upstream_ready(conn, absent, 0, 0), DOCKLINE_E_STATE);
     CHECK_STATUS(dockline_conn_upstream_failed(conn, DOCKLINE_FAILED_TIMEOUT, 0), DOCKLINE_E_STATE);
     CHECK(untouched());
 
     REQUIRE_OK(dockline_conn_feed(conn, down, text, TEXT_LEN, 0));
     AT("values");
-    CHECK_STATUS(dockline_conn_upstream_ready(conn, NULL, 0, 2, 0), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_conn_upstream_ready(conn, NULL, 0, -1, 0), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_conn_upstream_ready(conn, NULL, 1, 0, 0), DOCKLINE_E_NULL);
-    CHECK_STATUS(dockline_conn_upstream_ready(conn, (const uint8_t *)"a\r\nb", 4, 0, 0), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_conn_upstream_ready(conn, (const uint8_t *)"\xff", 1, 0, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_ready(conn, absent, 2, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_ready(conn, absent, -1, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_ready(conn, dangling, 0, 0), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_conn_upstream_ready(conn, DOCKLINE_STR("a\r\nb"), 0, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_ready(conn, DOCKLINE_STR("\xff"), 0, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_upstream_failed(conn, 0, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_upstream_failed(conn, 4, 0), DOCKLINE_E_VALUE);
     for (size_t which = 0; which < LENGTH(outs); which++) {
@@ -358,20 +358,18 @@ static void replies(void)
     for (size_t i = 0; i < LENGTH(own); i++) {
         AT("reply, field \"%s\"", own[i]);
         memset(&field, 0, sizeof field);
-        field.name = (const uint8_t *)own[i];
-        field.name_len = strlen(own[i]);
+        field.name = dockline_str_of(own[i]);
         reply = good_reply();
         reply.fields = &field;
         reply.field_count = 1;
         CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_VALUE);
     }
     AT("reply, fields");
-    field.name = (const uint8_t *)"X";
-    field.name_len = 1;
+    field.name = DOCKLINE_STR("X");
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_OK);
-    field.value_len = 1;
+    field.value = dangling;
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_NULL);
-    field.value = (const uint8_t *)"\n";
+    field.value = DOCKLINE_STR("\n");
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_VALUE);
     reply.fields = (const dockline_field *)(const void *)((const uint8_t *)&field + 1);
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_VALUE);
@@ -383,10 +381,9 @@ static void replies(void)
     reply = good_reply();
     reply.body_len = 1;
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_NULL);
-    reply.body = (const uint8_t *)"\xff";
+    reply.body = "\xff";
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_VALUE); /* a message is UTF-8 */
-    reply.content_type = (const uint8_t *)"a/b";
-    reply.content_type_len = 3;
+    reply.content_type = DOCKLINE_STR("a/b");
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_OK);
     reply.status = 204;
     CHECK_STATUS(try_reply(&reply, sizeof reply), DOCKLINE_E_VALUE);
@@ -399,30 +396,28 @@ static void replies(void)
 static void fields_of_requests(void)
 {
     dockline_request request;
-    const dockline_field none = {NULL, 1, NULL, 0};
+    const dockline_field none = {dangling, absent};
     AT("request_field");
     memset(&request, 0, sizeof request);
     reset();
-#define FIND(from, from_size, name, count) \
-    CALL(dockline_request_field, from, from_size, name, count, 0, &out.bytes_pointer, &out2.len)
-    CHECK_STATUS(FIND(NULL, sizeof request, text, 1), DOCKLINE_E_NULL);
-    CHECK_STATUS(FIND(&request, 0, text, 1), DOCKLINE_E_SIZE);
-    CHECK_STATUS(FIND(&request, sizeof request - 1, text, 1), DOCKLINE_E_SIZE);
-    CHECK_STATUS(FIND(&request, sizeof request, NULL, 1), DOCKLINE_E_NULL);
-    CHECK_STATUS(FIND(&request, sizeof request, text, SIZE_MAX), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_request_field(&request, sizeof request, text, 1, 0, NULL, &out2.len), DOCKLINE_E_NULL);
-    CHECK_STATUS(dockline_request_field(&request, sizeof request, text, 1, 0, &out.bytes_pointer, NULL),
-                 DOCKLINE_E_NULL);
+#define FIND(from, from_size, name) CALL(dockline_request_field, from, from_size, name, 0, &out.text)
+    const dockline_str name = DOCKLINE_STR("G");
+    CHECK_STATUS(FIND(NULL, sizeof request, name), DOCKLINE_E_NULL);
+    CHECK_STATUS(FIND(&request, 0, name), DOCKLINE_E_SIZE);
+    CHECK_STATUS(FIND(&request, sizeof request - 1, name), DOCKLINE_E_SIZE);
+    CHECK_STATUS(FIND(&request, sizeof request, dangling), DOCKLINE_E_NULL);
+    CHECK_STATUS(FIND(&request, sizeof request, too_long), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_request_field(&request, sizeof request, name, 0, NULL), DOCKLINE_E_NULL);
     request.field_count = 1;
-    CHECK_STATUS(FIND(&request, sizeof request, text, 1), DOCKLINE_E_NULL);
+    CHECK_STATUS(FIND(&request, sizeof request, name), DOCKLINE_E_NULL);
     request.fields = &none;
-    CHECK_STATUS(FIND(&request, sizeof request, text, 1), DOCKLINE_E_NULL);
+    CHECK_STATUS(FIND(&request, sizeof request, name), DOCKLINE_E_NULL);
     request.field_count = SIZE_MAX;
-    CHECK_STATUS(FIND(&request, sizeof request, text, 1), DOCKLINE_E_VALUE);
+    CHECK_STATUS(FIND(&request, sizeof request, name), DOCKLINE_E_VALUE);
     CHECK(untouched());
     request.field_count = 0;
-    CHECK_STATUS(FIND(&request, sizeof request, text, 1), DOCKLINE_OK);
-    CHECK(out.bytes_pointer == NULL && out2.len == 0);
+    CHECK_STATUS(FIND(&request, sizeof request, name), DOCKLINE_OK);
+    CHECK(is_absent(out.text));
 }
 
 static void upstreams(void)
@@ -441,16 +436,14 @@ static void upstreams(void)
     CHECK_STATUS(dockline_upstream_new(NULL, sizeof options, &upstream), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_upstream_new(NULL, 0, &upstream), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_upstream_new(&options, 0, &upstream), DOCKLINE_E_SIZE);
-    options.address_len = 1;
+    options.address = dangling;
     CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_NULL);
     for (size_t i = 0; i < LENGTH(wrong); i++) {
         AT("upstream_new, \"%s\"", wrong[i]);
-        options.address = (const uint8_t *)wrong[i];
-        options.address_len = strlen(wrong[i]);
+        options.address = dockline_str_of(wrong[i]);
         CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_VALUE);
     }
-    options.address = (const uint8_t *)"unix:///a";
-    options.address_len = 9;
+    options.address = DOCKLINE_STR("unix:///a");
     for (size_t i = 0; i < LENGTH(sizes); i++) {
         AT("upstream_new, size: %s", sizes[i].name);
         put(&roomy, &options, sizeof options, sizes[i].tail_byte);
@@ -461,20 +454,18 @@ static void upstreams(void)
     }
     AT("upstream_new, text");
     upstream = NULL;
-    options.host = (const uint8_t *)"a\r\nb";
-    options.host_len = 4;
+    options.host = DOCKLINE_STR("a\r\nb");
     CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_VALUE);
-    options.host = NULL;
+    options.host = dangling;
     CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_NULL);
-    options.host_len = 0;
-    options.name = (const uint8_t *)"\xff";
-    options.name_len = 1;
+    options.host = absent;
+    options.name = DOCKLINE_STR("\xff");
     CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_VALUE);
     CHECK(upstream == NULL);
-    options.name_len = 0;
+    options.name = absent;
     REQUIRE_OK(dockline_upstream_new(&options, sizeof options, &upstream));
-    CHECK_STATUS(dockline_upstream_add_address(upstream, NULL, 1), DOCKLINE_E_NULL);
-    CHECK_STATUS(dockline_upstream_add_address(upstream, (const uint8_t *)"a", 1), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_upstream_add_address(upstream, dangling), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_upstream_add_address(upstream, DOCKLINE_STR("a")), DOCKLINE_E_VALUE);
     dockline_upstream_free(upstream);
 }
 
@@ -504,8 +495,7 @@ static void engines(void)
     memset(&listener, 0, sizeof listener);
     memset(&pair, 0, sizeof pair);
     memset(&where, 0, sizeof where);
-    where.address = (const uint8_t *)"unix:///a";
-    where.address_len = 9;
+    where.address = DOCKLINE_STR("unix:///a");
     REQUIRE_OK(dockline_upstream_new(&where, sizeof where, &upstream));
     AT("engine_new");
     CHECK_STATUS(dockline_engine_new(NULL, 0, NULL), DOCKLINE_E_NULL);
@@ -557,9 +547,9 @@ static void engines(void)
     listener.conn_size = 1;
     CHECK_STATUS(ADOPT(ends[0]), DOCKLINE_E_NULL);
     listener.conn_size = 0;
-    listener.name_len = 1;
+    listener.name = dangling;
     CHECK_STATUS(ADOPT(ends[0]), DOCKLINE_E_NULL);
-    listener.name_len = 0;
+    listener.name = absent;
     for (size_t i = 0; i < LENGTH(sizes); i++) {
         AT("adopt_listener, size: %s", sizes[i].name);
         put(&roomy, &listener, sizeof listener, sizes[i].tail_byte);
@@ -575,7 +565,7 @@ static void engines(void)
     AT("engine, results");
     CHECK_STATUS(dockline_engine_adopt_listener(engine, ends[0], NULL, sizeof listener, NULL), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_engine_adopt_pair(engine, NULL, sizeof pair), DOCKLINE_E_NULL);
-    pair.name_len = 1;
+    pair.name = dangling;
     CHECK_STATUS(dockline_engine_adopt_pair(engine, &pair, sizeof pair), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_engine_close_listener(engine, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_engine_close_listener(engine, 1), DOCKLINE_E_VALUE);
@@ -619,9 +609,9 @@ static void a_tunnel_was_taken(void)
     static const char answer[] = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
     dockline_conn *conn = conn_open();
     AT("a tunnel was taken");
-    REQUIRE_OK(dockline_conn_feed(conn, DOCKLINE_SIDE_DOWNSTREAM, (const uint8_t *)request, sizeof request - 1, 0));
-    REQUIRE_OK(dockline_conn_upstream_ready(conn, NULL, 0, 0, 0));
-    REQUIRE_OK(dockline_conn_feed(conn, DOCKLINE_SIDE_UPSTREAM, (const uint8_t *)answer, sizeof answer - 1, 0));
+    REQUIRE_OK(dockline_conn_feed(conn, DOCKLINE_SIDE_DOWNSTREAM, request, sizeof request - 1, 0));
+    REQUIRE_OK(dockline_conn_upstream_ready(conn, absent, 0, 0));
+    REQUIRE_OK(dockline_conn_feed(conn, DOCKLINE_SIDE_UPSTREAM, answer, sizeof answer - 1, 0));
     for (int side = DOCKLINE_SIDE_DOWNSTREAM; side <= DOCKLINE_SIDE_UPSTREAM; side++) {
         REQUIRE_OK(dockline_conn_output_view(conn, side, &out.bytes_pointer, &out2.len));
         REQUIRE_OK(dockline_conn_output_sent(conn, side, out2.len, 0));

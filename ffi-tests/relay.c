@@ -232,12 +232,12 @@ struct noted {
     char text[200];
 };
 
-static void note(void *user, int32_t level, const uint8_t *text, size_t len)
+static void note(void *user, int32_t level, dockline_str text)
 {
     struct noted *noted = user;
     noted->calls++;
     noted->level = level;
-    snprintf(noted->text, sizeof noted->text, "%.*s", (int)len, (const char *)text);
+    snprintf(noted->text, sizeof noted->text, "%.*s", (int)text.len, text.data);
 }
 
 static void without_pipes_it_copies_and_says_so(void)

@@ -49,17 +49,15 @@ struct field {
 static void layouts_are_frozen(void)
 {
     static const struct field fields[] = {
+        SIZE(dockline_str, 16),
+        FIELD(dockline_str, data, 0),
+        FIELD(dockline_str, len, 8),
         SIZE(dockline_request_facts, 88),
         FIELD(dockline_request_facts, method, 0),
-        FIELD(dockline_request_facts, method_len, 8),
         FIELD(dockline_request_facts, target, 16),
-        FIELD(dockline_request_facts, target_len, 24),
         FIELD(dockline_request_facts, base, 32),
-        FIELD(dockline_request_facts, base_len, 40),
         FIELD(dockline_request_facts, upgrade, 48),
-        FIELD(dockline_request_facts, upgrade_len, 56),
         FIELD(dockline_request_facts, connection, 64),
-        FIELD(dockline_request_facts, connection_len, 72),
         FIELD(dockline_request_facts, version, 80),
         FIELD(dockline_request_facts, flags, 84),
         SIZE(dockline_request_plan, 24),
@@ -71,9 +69,7 @@ static void layouts_are_frozen(void)
         FIELD(dockline_request_plan, body_may_pause, 20),
         SIZE(dockline_response_facts, 40),
         FIELD(dockline_response_facts, content_type, 0),
-        FIELD(dockline_response_facts, content_type_len, 8),
         FIELD(dockline_response_facts, upgrade, 16),
-        FIELD(dockline_response_facts, upgrade_len, 24),
         FIELD(dockline_response_facts, status, 32),
         FIELD(dockline_response_facts, flags, 36),
         SIZE(dockline_relay_options, 32),
@@ -111,23 +107,17 @@ static void layouts_are_frozen(void)
         FIELD(dockline_worker_options, pipe_bytes, 20),
         SIZE(dockline_field, 32),
         FIELD(dockline_field, name, 0),
-        FIELD(dockline_field, name_len, 8),
         FIELD(dockline_field, value, 16),
-        FIELD(dockline_field, value_len, 24),
         SIZE(dockline_request, 56),
         FIELD(dockline_request, method, 0),
-        FIELD(dockline_request, method_len, 8),
         FIELD(dockline_request, target, 16),
-        FIELD(dockline_request, target_len, 24),
         FIELD(dockline_request, fields, 32),
         FIELD(dockline_request, field_count, 40),
         FIELD(dockline_request, version, 48),
         FIELD(dockline_request, reserved, 52),
         SIZE(dockline_conn_options, 152),
         FIELD(dockline_conn_options, via, 0),
-        FIELD(dockline_conn_options, via_len, 8),
         FIELD(dockline_conn_options, base, 16),
-        FIELD(dockline_conn_options, base_len, 24),
         FIELD(dockline_conn_options, request_head_bytes, 32),
         FIELD(dockline_conn_options, request_line_bytes, 40),
         FIELD(dockline_conn_options, response_head_bytes, 48),
@@ -154,7 +144,6 @@ static void layouts_are_frozen(void)
         FIELD(dockline_client, uid, 32),
         FIELD(dockline_client, gid, 36),
         FIELD(dockline_client, listener, 40),
-        FIELD(dockline_client, listener_len, 48),
         SIZE(dockline_conn_event, 16),
         FIELD(dockline_conn_event, kind, 0),
         FIELD(dockline_conn_event, flags, 4),
@@ -164,7 +153,6 @@ static void layouts_are_frozen(void)
         FIELD(dockline_reply, status, 0),
         FIELD(dockline_reply, reserved, 4),
         FIELD(dockline_reply, content_type, 8),
-        FIELD(dockline_reply, content_type_len, 16),
         FIELD(dockline_reply, body, 24),
         FIELD(dockline_reply, body_len, 32),
         FIELD(dockline_reply, fields, 40),
@@ -176,11 +164,8 @@ static void layouts_are_frozen(void)
         FIELD(dockline_conn_tunnel, from_upstream_len, 24),
         SIZE(dockline_exchange_record, 96),
         FIELD(dockline_exchange_record, method, 0),
-        FIELD(dockline_exchange_record, method_len, 8),
         FIELD(dockline_exchange_record, target, 16),
-        FIELD(dockline_exchange_record, target_len, 24),
         FIELD(dockline_exchange_record, upstream, 32),
-        FIELD(dockline_exchange_record, upstream_len, 40),
         FIELD(dockline_exchange_record, bytes_up, 48),
         FIELD(dockline_exchange_record, bytes_down, 56),
         FIELD(dockline_exchange_record, duration_us, 64),
@@ -191,18 +176,12 @@ static void layouts_are_frozen(void)
         FIELD(dockline_exchange_record, flags, 92),
         SIZE(dockline_upstream_options, 48),
         FIELD(dockline_upstream_options, address, 0),
-        FIELD(dockline_upstream_options, address_len, 8),
         FIELD(dockline_upstream_options, name, 16),
-        FIELD(dockline_upstream_options, name_len, 24),
         FIELD(dockline_upstream_options, host, 32),
-        FIELD(dockline_upstream_options, host_len, 40),
         SIZE(dockline_tunnel_record, 104),
         FIELD(dockline_tunnel_record, method, 0),
-        FIELD(dockline_tunnel_record, method_len, 8),
         FIELD(dockline_tunnel_record, target, 16),
-        FIELD(dockline_tunnel_record, target_len, 24),
         FIELD(dockline_tunnel_record, upstream, 32),
-        FIELD(dockline_tunnel_record, upstream_len, 40),
         FIELD(dockline_tunnel_record, bytes_up, 48),
         FIELD(dockline_tunnel_record, bytes_down, 56),
         FIELD(dockline_tunnel_record, received_up, 64),
@@ -226,7 +205,6 @@ static void layouts_are_frozen(void)
         FIELD(dockline_engine_options, flags, 68),
         SIZE(dockline_listener_options, 64),
         FIELD(dockline_listener_options, name, 0),
-        FIELD(dockline_listener_options, name_len, 8),
         FIELD(dockline_listener_options, route, 16),
         FIELD(dockline_listener_options, route_user, 24),
         FIELD(dockline_listener_options, upstream, 32),
@@ -242,7 +220,6 @@ static void layouts_are_frozen(void)
         FIELD(dockline_pair, from_upstream, 24),
         FIELD(dockline_pair, from_upstream_len, 32),
         FIELD(dockline_pair, name, 40),
-        FIELD(dockline_pair, name_len, 48),
         SIZE(dockline_engine_stats, 112),
         FIELD(dockline_engine_stats, accepted, 0),
         FIELD(dockline_engine_stats, clients_now, 8),
@@ -270,14 +247,11 @@ static void layouts_are_frozen(void)
 /* The three that write a struct, at every size from nothing to more than they know. */
 static void structs_that_go_out(void)
 {
-    static const uint8_t method[] = "POST", target[] = "/exec/x/start";
     struct bed bed;
     dockline_request_facts facts;
     memset(&facts, 0, sizeof facts);
-    facts.method = method;
-    facts.method_len = 4;
-    facts.target = target;
-    facts.target_len = sizeof target - 1;
+    facts.method = DOCKLINE_STR("POST");
+    facts.target = DOCKLINE_STR("/exec/x/start");
     facts.version = DOCKLINE_HTTP_11;
     bed_open(&bed, UNIX_FD, UNIX_FD, NULL, NULL);
     dockline_relay_wants wants;
@@ -332,7 +306,6 @@ static struct guarded guarded_copy(const void *value, size_t len, size_t size, s
 /* The rest take structs, of which they look at not a byte too many. */
 static void structs_that_come_in(void)
 {
-    static const uint8_t method[] = "GET", target[] = "/";
     struct bed bed;
     dockline_request_facts request;
     dockline_response_facts response;
@@ -345,10 +318,8 @@ static void structs_that_come_in(void)
     memset(&options, 0, sizeof options);
     memset(&endpoint, 0, sizeof endpoint);
     bed_open(&bed, UNIX_FD, UNIX_FD, NULL, NULL);
-    request.method = method;
-    request.method_len = 3;
-    request.target = target;
-    request.target_len = 1;
+    request.method = DOCKLINE_STR("GET");
+    request.target = DOCKLINE_STR("/");
     request.version = DOCKLINE_HTTP_11;
     response.status = 200;
     endpoint.fd = bed.down;

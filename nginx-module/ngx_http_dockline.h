@@ -21,7 +21,7 @@
 #endif
 
 
-/* the longest timeout that epoll_wait() can be given, less a margin: 24 days */
+/* the longest timeout epoll_wait() can be passed, less a margin: 24 days */
 #define NGX_HTTP_DOCKLINE_FOREVER  (ngx_msec_t) 2073600000
 
 /* the body of a request that takes its connection over; 30 bytes are usual */
@@ -123,6 +123,18 @@ typedef struct {
     unsigned                           plain_upstream:1;
     unsigned                           header_flushed:1;
 } ngx_http_dockline_ctx_t;
+
+
+static ngx_inline dockline_str
+ngx_http_dockline_str(ngx_str_t *s)
+{
+    dockline_str  str;
+
+    str.data = (const char *) s->data;
+    str.len = s->len;
+
+    return str;
+}
 
 
 ngx_int_t ngx_http_dockline_proxy_init(ngx_conf_t *cf,

@@ -163,8 +163,8 @@ ngx_http_dockline_decide(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx,
     facts.status = u->headers_in.status_n;
 
     if (u->headers_in.content_type) {
-        facts.content_type = u->headers_in.content_type->value.data;
-        facts.content_type_len = u->headers_in.content_type->value.len;
+        facts.content_type = ngx_http_dockline_str(
+                                         &u->headers_in.content_type->value);
     }
 
     if (ngx_http_dockline_find_header(r, &u->headers_in.headers, "upgrade",
@@ -174,8 +174,7 @@ ngx_http_dockline_decide(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    facts.upgrade = value.data;
-    facts.upgrade_len = value.len;
+    facts.upgrade = ngx_http_dockline_str(&value);
 
     if (u->headers_in.content_length) {
         facts.flags |= DOCKLINE_RESPONSE_HAS_LENGTH;

@@ -7,8 +7,8 @@
 #include <poll.h>
 
 
-static int64_t ngx_http_dockline_recv(void *data, uint8_t *buf, size_t size);
-static int64_t ngx_http_dockline_send(void *data, const uint8_t *buf,
+static int64_t ngx_http_dockline_recv(void *data, void *buf, size_t size);
+static int64_t ngx_http_dockline_send(void *data, const void *buf,
     size_t size);
 static ngx_uint_t ngx_http_dockline_ssl_truncated(ngx_connection_t *c);
 
@@ -43,7 +43,7 @@ ngx_http_dockline_endpoint(ngx_connection_t *c, dockline_endpoint *endpoint)
 
 
 static int64_t
-ngx_http_dockline_recv(void *data, uint8_t *buf, size_t size)
+ngx_http_dockline_recv(void *data, void *buf, size_t size)
 {
     ngx_connection_t *c = data;
 
@@ -72,7 +72,7 @@ ngx_http_dockline_recv(void *data, uint8_t *buf, size_t size)
 
 
 static int64_t
-ngx_http_dockline_send(void *data, const uint8_t *buf, size_t size)
+ngx_http_dockline_send(void *data, const void *buf, size_t size)
 {
     ngx_connection_t *c = data;
 

@@ -119,9 +119,8 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
      * to be served below any path.
      */
 
-    facts.target = r->uri.data;
-    facts.target_len = r->uri.len;
-    facts.base = r->uri.data;
+    facts.target = ngx_http_dockline_str(&r->uri);
+    facts.base.data = facts.target.data;
 
     segments = 0;
 
@@ -135,7 +134,7 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
             break;
         }
 
-        facts.base_len = i - 1;
+        facts.base.len = i - 1;
 
         rc = ngx_http_dockline_proposes(r, &facts);
     }

@@ -161,7 +161,7 @@ ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
 
         if (prev->injected) {
 
-            /* the proxy module must not inherit what is meant for the parent */
+            /* the proxy module must not inherit what is for the parent */
 
             *headers = conf->headers;
 

@@ -91,8 +91,7 @@ ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 #endif
         && clcf->name.len > 1)
     {
-        ctx->facts.base = clcf->name.data;
-        ctx->facts.base_len = clcf->name.len;
+        ctx->facts.base = ngx_http_dockline_str(&clcf->name);
     }
 
     if (ngx_http_dockline_make_plan(r, &ctx->facts, &ctx->plan) != NGX_OK) {
@@ -113,17 +112,14 @@ ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 ngx_int_t
 ngx_http_dockline_facts(ngx_http_request_t *r, dockline_request_facts *facts)
 {
-    ngx_str_t  *target, value;
+    ngx_str_t  value;
 
-    facts->method = r->method_name.data;
-    facts->method_len = r->method_name.len;
+    facts->method = ngx_http_dockline_str(&r->method_name);
 
     /* "rewrite" invalidates what the client sent */
 
-    target = r->valid_unparsed_uri ? &r->unparsed_uri : &r->uri;
-
-    facts->target = target->data;
-    facts->target_len = target->len;
+    facts->target = ngx_http_dockline_str(r->valid_unparsed_uri
+                                          ? &r->unparsed_uri : &r->uri);
 
     if (ngx_http_dockline_find_header(r, &r->headers_in.headers, "upgrade",
                                       &value)
@@ -132,8 +128,7 @@ ngx_http_dockline_facts(ngx_http_request_t *r, dockline_request_facts *facts)
         return NGX_ERROR;
     }
 
-    facts->upgrade = value.data;
-    facts->upgrade_len = value.len;
+    facts->upgrade = ngx_http_dockline_str(&value);
 
     if (ngx_http_dockline_find_header(r, &r->headers_in.headers,
                                       "connection", &value)
@@ -142,8 +137,7 @@ ngx_http_dockline_facts(ngx_http_request_t *r, dockline_request_facts *facts)
         return NGX_ERROR;
     }
 
-    facts->connection = value.data;
-    facts->connection_len = value.len;
+    facts->connection = ngx_http_dockline_str(&value);
 
     if (r->http_version >= 3000) {
         facts->version = DOCKLINE_HTTP_30;
@@ -450,8 +444,8 @@ ngx_http_dockline_proxy_upgrade_variable(ngx_http_request_t *r,
     }
 
     if (ctx->plan.send_upgrade) {
-        v->len = ctx->facts.upgrade_len;
-        v->data = (u_char *) ctx->facts.upgrade;
+        v->len = ctx->facts.upgrade.len;
+        v->data = (u_char *) ctx->facts.upgrade.data;
     }
 
     return NGX_OK;

@@ -6,7 +6,7 @@
 
 
 static void ngx_http_dockline_log_handler(void *user, int32_t level,
-    const uint8_t *text, size_t len);
+    dockline_str text);
 
 static ngx_int_t ngx_http_dockline_relay_create(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
@@ -70,8 +70,7 @@ ngx_http_dockline_tunnel_exit_process(ngx_cycle_t *cycle)
 
 
 static void
-ngx_http_dockline_log_handler(void *user, int32_t level, const uint8_t *text,
-    size_t len)
+ngx_http_dockline_log_handler(void *user, int32_t level, dockline_str text)
 {
     ngx_uint_t  ngx_level;
 
@@ -90,7 +89,7 @@ ngx_http_dockline_log_handler(void *user, int32_t level, const uint8_t *text,
     }
 
     ngx_log_error(ngx_level, ngx_http_dockline_log, 0, "dockline: %*s",
-                  len, text);
+                  text.len, text.data);
 }
 
 

@@ -161,20 +161,20 @@ impl HostSide {
     }
 }
 
-unsafe extern "C" fn read(user: *mut c_void, buf: *mut u8, len: usize) -> i64 {
+unsafe extern "C" fn read(user: *mut c_void, buf: *mut c_void, len: usize) -> i64 {
     let answer = HostSide::answer(user);
     if let Ok(n) = usize::try_from(answer)
         && n <= len
     {
         // SAFETY: the library gives `len` writable bytes.
-        unsafe { ptr::write_bytes(buf, 0x5a, n) };
+        unsafe { ptr::write_bytes(buf.cast::<u8>(), 0x5a, n) };
     }
     answer
 }
 
-unsafe extern "C" fn write(user: *mut c_void, buf: *const u8, len: usize) -> i64 {
+unsafe extern "C" fn write(user: *mut c_void, buf: *const c_void, len: usize) -> i64 {
     // SAFETY: the library gives `len` readable bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(buf, len) };
+    let bytes = unsafe { std::slice::from_raw_parts(buf.cast::<u8>(), len) };
     assert!(!bytes.is_empty());
     std::hint::black_box(bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)));
     HostSide::answer(user)
@@ -184,11 +184,11 @@ unsafe extern "C" fn shutdown_write(user: *mut c_void) -> i32 {
     HostSide::answer(user) as i32
 }
 
-unsafe extern "C" fn log(user: *mut c_void, level: i32, text: *const u8, len: usize) {
+unsafe extern "C" fn log(user: *mut c_void, level: i32, text: dockline_str) {
     assert!(!user.is_null());
     assert!((DOCKLINE_LOG_ERROR..=DOCKLINE_LOG_INFO).contains(&level));
-    // SAFETY: the library gives `len` readable bytes.
-    let text = unsafe { std::slice::from_raw_parts(text, len) };
+    // SAFETY: the library passes readable text.
+    let text = unsafe { std::slice::from_raw_parts(text.data.cast::<u8>(), text.len) };
     assert!(std::str::from_utf8(text).is_ok_and(|text| !text.is_empty()));
 }
 
@@ -413,7 +413,7 @@ impl Bed {
         let bytes = vec![0x77; len.into()];
         // SAFETY: the bytes are there.
         let status =
-            unsafe { dockline_relay_prefill(self.handle(handle), side.into(), bytes.as_ptr(), bytes.len()) };
+            unsafe { dockline_relay_prefill(self.handle(handle), side.into(), bytes.as_ptr().cast(), bytes.len()) };
         let good = self.good(handle);
         match self.slot(handle) {
             _ if good != DOCKLINE_OK => assert_eq!(status, good),

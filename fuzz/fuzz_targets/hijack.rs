@@ -177,19 +177,14 @@ fn c_is_told_the_same(
     planned: &RequestPlan,
     decided: Decision,
 ) {
-    let pointer = |text: Option<&[u8]>| text.map_or(ptr::null(), <[u8]>::as_ptr);
-    let length = |text: Option<&[u8]>| text.map_or(0, <[u8]>::len);
+    let text = |text: &[u8]| ffi::dockline_str { data: text.as_ptr().cast(), len: text.len() };
+    let absent = ffi::dockline_str { data: ptr::null(), len: 0 };
     let facts = ffi::dockline_request_facts {
-        method: request.method.as_ptr(),
-        method_len: request.method.len(),
-        target: request.target.as_ptr(),
-        target_len: request.target.len(),
-        base: request.base.as_ptr(),
-        base_len: request.base.len(),
-        upgrade: pointer(request.upgrade),
-        upgrade_len: length(request.upgrade),
-        connection: pointer(request.connection),
-        connection_len: length(request.connection),
+        method: text(request.method),
+        target: text(request.target),
+        base: text(request.base),
+        upgrade: request.upgrade.map_or(absent, text),
+        connection: request.connection.map_or(absent, text),
         version: match request.version {
             ClientVersion::Http10 => ffi::DOCKLINE_HTTP_10,
             ClientVersion::Http11 => ffi::DOCKLINE_HTTP_11,
@@ -199,10 +194,8 @@ fn c_is_told_the_same(
         flags: if request.allow_connect { ffi::DOCKLINE_ALLOW_CONNECT } else { 0 },
     };
     let answer = ffi::dockline_response_facts {
-        content_type: pointer(response.content_type),
-        content_type_len: length(response.content_type),
-        upgrade: pointer(response.upgrade),
-        upgrade_len: length(response.upgrade),
+        content_type: response.content_type.map_or(absent, text),
+        upgrade: response.upgrade.map_or(absent, text),
         status: response.status.into(),
         flags: if response.has_length { ffi::DOCKLINE_RESPONSE_HAS_LENGTH } else { 0 }
             | if response.has_transfer_encoding { ffi::DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING } else { 0 },

@@ -1,4 +1,4 @@
-//! The one place where C calls become Rust calls: panics stop here, and handles are checked here.
+//! Where C calls become Rust calls: panics stop here, and handles are checked here.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,16 +16,17 @@ pub(super) fn boundary(call: impl FnOnce() -> Result<(), Failure>) -> dockline_s
     }
 }
 
-/// What a handle type is recognised by.
+/// How a handle type is recognised.
 pub(super) trait Kind {
-    /// A number that no other type and no ordinary memory has.
+    /// A number that no other type has and that ordinary memory is unlikely to contain.
     const MAGIC: u64;
     /// What any thread may use at any time.
     type Shared: Sync;
 }
 
-/// The inside of every handle: a value that one call at a time may use, and what needs no such care. The first
-/// three fields stay in this order, so that the magic of one type is where that of another is looked for.
+/// The content of every handle: a value that one call at a time may use, and a part that any thread
+/// may use. The first three fields stay in this order, so that the magic of one type is where that
+/// of another is looked for.
 #[repr(C)]
 pub(super) struct Guarded<T: Kind> {
     magic: AtomicU64,
@@ -43,12 +44,12 @@ impl<T: Kind<Shared = ()>> Guarded<T> {
 }
 
 impl<T: Kind> Guarded<T> {
-    /// The same with a part that any thread may use.
+    /// Does the same with a part that any thread may use.
     pub(super) fn into_c_with(value: T, shared: T::Shared) -> *mut Self {
         Box::into_raw(Box::new(Self::new(value, shared)))
     }
 
-    /// A handle that lives here, for the time of a callback.
+    /// Makes a handle on the stack, for the duration of a callback.
     pub(super) fn new(value: T, shared: T::Shared) -> Self {
         Self {
             magic: AtomicU64::new(T::MAGIC),
@@ -59,7 +60,7 @@ impl<T: Kind> Guarded<T> {
         }
     }
 
-    /// Takes the value out of a handle that lived here.
+    /// Takes the value out of a handle on the stack.
     pub(super) fn into_value(self) -> T {
         self.magic.store(0, Ordering::Relaxed);
         self.value.into_inner()
@@ -94,7 +95,7 @@ impl<T: Kind> Guarded<T> {
         status
     }
 
-    /// Runs a call on what any thread may use, whether or not another call has the value.
+    /// Runs a call on the part that any thread may use, whether or not another call has the value.
     ///
     /// # Safety
     /// As [`Guarded::enter`].
@@ -117,8 +118,8 @@ impl<T: Kind> Guarded<T> {
         status
     }
 
-    /// Frees a handle. One that is in use, as inside its own callback, is left alone: leaked, not freed
-    /// under the caller's feet.
+    /// Frees a handle. One that is in use, as inside its own callback, is leaked rather than freed
+    /// while its caller still needs it.
     ///
     /// # Safety
     /// As [`Guarded::enter`], and the handle is not used again.
@@ -129,7 +130,8 @@ impl<T: Kind> Guarded<T> {
             return;
         }
         found.magic.store(0, Ordering::Relaxed);
-        // SAFETY: `into_c` made it of a box; the cleared magic keeps a second call from getting here.
+        // SAFETY: `into_c` made it of a box; the cleared magic keeps a second call from getting
+        // here.
         let owned = unsafe { Box::from_raw(handle) };
         // A panic while dropping must not cross into C either.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(owned)));

@@ -1,15 +1,16 @@
-//! `dockline_conn`: one client connection as HTTP, without any socket.
+//! `dockline_conn`: one client connection as HTTP, without a socket.
 
+use std::ffi::c_void;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::boundary::{Guarded, boundary};
+use super::client::{DOCKLINE_CLIENT_TLS, dockline_client};
 use super::conn_types::{
     ConnHandle, DOCKLINE_DOWNSTREAM_SHUT, DOCKLINE_EVENT_NONE, DOCKLINE_UPSTREAM_SHUT, Machine, bits,
     dockline_conn, dockline_conn_event, event_of, event_to_c,
 };
 use super::options::{DOCKLINE_CONN_HELD_MAX, conn_options_from_c, dockline_conn_options};
-use super::record::{DOCKLINE_CLIENT_TLS, dockline_client};
 use super::relay_types::{
     DOCKLINE_DOWNSTREAM_READ, DOCKLINE_DOWNSTREAM_WRITE, DOCKLINE_NO_DEADLINE, DOCKLINE_UPSTREAM_READ,
     DOCKLINE_UPSTREAM_WRITE,
@@ -21,12 +22,12 @@ use crate::error::{Cause, Side};
 use crate::proxy::conn::Client;
 use crate::proxy::{ExchangeEnd, ProxyConn};
 
-/// Makes a connection of a client that was just accepted.
+/// Makes the handle of a client connection that was just accepted.
 ///
 /// @param options      NULL for the default, and then options_size is 0; copied
 /// @param options_size sizeof(dockline_conn_options)
-/// @param client       what is told about the client, if it is: ip, ip_len and DOCKLINE_CLIENT_TLS. NULL, and then
-///                     client_size is 0: a client without an address
+/// @param client       what Forwarded and X-Forwarded-* say of the client: ip, ip_len and
+///                     DOCKLINE_CLIENT_TLS. NULL, and then client_size is 0: no address
 /// @param client_size  sizeof(dockline_client)
 /// @param now_ms       the host's monotonic clock in milliseconds
 /// @param out          set on success; free it with dockline_conn_free
@@ -63,14 +64,14 @@ pub unsafe extern "C" fn dockline_conn_new(
     })
 }
 
-/// Gives it bytes that came from a side. All of them are taken.
+/// Passes bytes that were received from a side. All of them are consumed.
 ///
 /// @param conn   not in use by another call
-/// @param side   where they came from: DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+/// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param data   len readable bytes; may be NULL if len is 0
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE if the side is
-///         not to be read now (dockline_conn_wants): nothing was taken
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC;
+///         _E_STATE if the side is not to be read now (dockline_conn_wants): nothing was consumed
 /// @since 0.1
 ///
 /// # Safety
@@ -79,7 +80,7 @@ pub unsafe extern "C" fn dockline_conn_new(
 pub unsafe extern "C" fn dockline_conn_feed(
     conn: *mut dockline_conn,
     side: i32,
-    data: *const u8,
+    data: *const c_void,
     len: usize,
     now_ms: u64,
 ) -> dockline_status {
@@ -101,13 +102,14 @@ pub unsafe extern "C" fn dockline_conn_feed(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Notes that a side sends no more: its stream ended. A client's TLS stream that ended without its close_notify counts,
-/// since a request tells by itself whether it is whole; an upstream's does not.
+/// Reports that the stream of a side has ended. That includes a client's TLS stream without
+/// close_notify, since a request is complete or not by itself; it excludes an upstream's.
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -128,12 +130,14 @@ pub unsafe extern "C" fn dockline_conn_feed_eof(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Notes that the connection of a side failed: a reset, or the end of an upstream's TLS stream without its close_notify.
+/// Reports that the connection of a side has failed: a reset, or the end of an upstream's TLS
+/// stream without close_notify.
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -155,12 +159,12 @@ pub unsafe extern "C" fn dockline_conn_feed_error(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Shows the bytes that wait to be sent to a side. They stay until dockline_conn_output_sent.
+/// Returns the bytes to be sent to a side. They stay until dockline_conn_output_sent.
 ///
 /// @param conn     not in use by another call
 /// @param side     DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param out_data set on success; borrowed until the next call on conn that takes a time
-/// @param out_len  set on success: bytes of it, perhaps 0
+/// @param out_len  set on success: their number, which may be 0
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
@@ -188,13 +192,14 @@ pub unsafe extern "C" fn dockline_conn_output_view(
     unsafe { Guarded::enter(conn.cast(), call) }
 }
 
-/// Says that a side took bytes of its output.
+/// Reports that bytes were sent to a side.
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
-/// @param len    how many; at most what dockline_conn_output_view showed
+/// @param len    how many; at most what dockline_conn_output_view returned
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -220,13 +225,14 @@ pub unsafe extern "C" fn dockline_conn_output_sent(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Says that a side will never take another byte (EPIPE). What the upstream has still to say is worth waiting for: go on
-/// reading it.
+/// Reports that nothing more can be sent to a side (EPIPE). Continue to read an upstream: it may
+/// have sent a response.
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -247,12 +253,14 @@ pub unsafe extern "C" fn dockline_conn_output_refused(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Says that a side was half-closed, as DOCKLINE_DOWNSTREAM_SHUT or DOCKLINE_UPSTREAM_SHUT asked.
+/// Reports that a side was half-closed, as DOCKLINE_DOWNSTREAM_SHUT or DOCKLINE_UPSTREAM_SHUT
+/// asked.
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -273,13 +281,14 @@ pub unsafe extern "C" fn dockline_conn_shut_done(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Tells what to wait for or to do on both sides, when there are no more events.
+/// Returns what to wait for and what to do on both sides. Call it when there are no more events.
 ///
 /// @param conn            not in use by another call
-/// @param out_interest    set on success: READ (then dockline_conn_feed), WRITE (dockline_conn_output_view) and SHUT bits
-///                        of both sides, DOCKLINE_DOWNSTREAM_* and DOCKLINE_UPSTREAM_*
-/// @param out_deadline_ms set on success: call dockline_conn_handle_timeout at this time of the host's clock, or
-///                        DOCKLINE_NO_DEADLINE
+/// @param out_interest    set on success: READ (then dockline_conn_feed), WRITE
+///                        (dockline_conn_output_view) and SHUT bits of both sides,
+///                        DOCKLINE_DOWNSTREAM_* and DOCKLINE_UPSTREAM_*
+/// @param out_deadline_ms set on success: when to call dockline_conn_handle_timeout, on the host's
+///                        clock; or DOCKLINE_NO_DEADLINE
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
@@ -314,7 +323,8 @@ pub unsafe extern "C" fn dockline_conn_wants(
 ///
 /// @param conn   not in use by another call
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -333,7 +343,8 @@ pub unsafe extern "C" fn dockline_conn_handle_timeout(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Takes the next thing to do. Call it after every call that takes a time, until it says DOCKLINE_EVENT_NONE.
+/// Takes the next event. Call it after every call that takes a time, until there is
+/// DOCKLINE_EVENT_NONE.
 ///
 /// @param conn     not in use by another call
 /// @param out      set on success
@@ -361,11 +372,12 @@ pub unsafe extern "C" fn dockline_conn_next_event(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Ends the connection as soon as the present request, if there is one, is answered.
+/// Ends the connection as soon as the present exchange, if there is one, has ended.
 ///
 /// @param conn   not in use by another call
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -381,11 +393,12 @@ pub unsafe extern "C" fn dockline_conn_drain(conn: *mut dockline_conn, now_ms: u
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Ends the connection now. The events tell what to close.
+/// Ends the connection now. The events say what to close.
 ///
 /// @param conn   not in use by another call
 /// @param now_ms the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -401,7 +414,7 @@ pub unsafe extern "C" fn dockline_conn_kill(conn: *mut dockline_conn, now_ms: u6
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Frees a connection in any state. Closes nothing: the sockets are the host's.
+/// Frees a connection in any state. Closes nothing, since the sockets are the host's.
 ///
 /// @param conn may be NULL
 /// @since 0.1

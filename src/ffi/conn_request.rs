@@ -1,4 +1,5 @@
-//! `dockline_conn`: what becomes of a request, of its body, and of a tunnel.
+//! `dockline_conn`: the request, its upstream, bodies that bypass the handle, the tunnel, the
+//! record.
 
 use super::boundary::Guarded;
 use super::conn_types::{
@@ -8,17 +9,20 @@ use super::conn_types::{
 use super::message::{dockline_reply, dockline_request, reply_from_c, request_to_c};
 use super::record::{dockline_exchange_record, summary_to_c};
 use super::status::{Failure, dockline_status};
-use super::types::{check_out, optional_text_from_c, side_from_c, struct_out};
+use super::text::dockline_str;
+use super::types::{check_out, side_from_c, struct_out};
 use crate::error::{Cause, Timeout};
 use crate::h1::FieldLine;
 use crate::proxy::conn::IntoTunnel;
 
-/// Shows the request in progress.
+/// Returns the head of the present request.
 ///
 /// @param conn     not in use by another call
-/// @param out      set on success; what it points to is borrowed until the next call on conn that takes a time
+/// @param out      set on success; what it points to is borrowed until the next call on conn that
+///                 takes a time
 /// @param out_size sizeof(dockline_request)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE if there is none
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE if
+///         there is none
 /// @since 0.1
 ///
 /// # Safety
@@ -43,30 +47,29 @@ pub unsafe extern "C" fn dockline_conn_request_view(
     unsafe { Guarded::enter(conn.cast(), call) }
 }
 
-/// Says that there is a connection for the request, which is sent on it.
+/// Reports that there is a connection for the request, which is then sent on it.
 ///
-/// @param conn     not in use by another call
-/// @param host     replaces the Host of the request; NULL sends the client's
-/// @param host_len bytes of host
-/// @param reused   1 if the connection has served before, 0 if it is new
-/// @param now_ms   the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE if no
-///         DOCKLINE_EVENT_NEED_UPSTREAM waits for an answer, perhaps not any more: the connection stays the host's
+/// @param conn   not in use by another call
+/// @param host   replaces the Host of the request; absent: the client's is sent
+/// @param reused 1 if the connection has served a request before, 0 if it is new
+/// @param now_ms the host's clock
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC;
+///         _E_STATE if no DOCKLINE_EVENT_NEED_UPSTREAM awaits its answer, or no longer does: the
+///         connection stays with the host
 /// @since 0.1
 ///
 /// # Safety
-/// `conn` is NULL or a live connection; `host` is NULL or points to `host_len` readable bytes.
+/// `conn` is NULL or a live connection; `host` is readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_conn_upstream_ready(
     conn: *mut dockline_conn,
-    host: *const u8,
-    host_len: usize,
+    host: dockline_str,
     reused: i32,
     now_ms: u64,
 ) -> dockline_status {
     let call = |handle: &mut ConnHandle| {
         // SAFETY: the caller's promise about `host`.
-        let host = unsafe { optional_text_from_c(host, host_len) }?;
+        let host = unsafe { host.utf8() }?;
         let is_value = |host: &str| FieldLine::new("Host", host.to_owned()).is_ok();
         if !(0..=1).contains(&reused) || !host.is_none_or(is_value) {
             return Err(Failure::Value);
@@ -79,13 +82,13 @@ pub unsafe extern "C" fn dockline_conn_upstream_ready(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Says that there is no connection for the request. The client gets an answer that says so.
+/// Reports that there is no connection for the request. The client receives an error.
 ///
 /// @param conn    not in use by another call
-/// @param failure DOCKLINE_FAILED_UNREACHABLE, DOCKLINE_FAILED_TIMEOUT or DOCKLINE_FAILED_OVERLOADED
+/// @param failure enum dockline_upstream_failure
 /// @param now_ms  the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE as for
-///         dockline_conn_upstream_ready
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC;
+///         _E_STATE as for dockline_conn_upstream_ready
 /// @since 0.1
 ///
 /// # Safety
@@ -111,14 +114,14 @@ pub unsafe extern "C" fn dockline_conn_upstream_failed(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Answers the request here.
+/// Replies to the request.
 ///
 /// @param conn       not in use by another call
-/// @param reply      the answer, copied
+/// @param reply      copied
 /// @param reply_size sizeof(dockline_reply)
 /// @param now_ms     the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC; _E_STATE as for
-///         dockline_conn_upstream_ready
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC; _E_STATE as for dockline_conn_upstream_ready
 /// @since 0.1
 ///
 /// # Safety
@@ -141,13 +144,13 @@ pub unsafe extern "C" fn dockline_conn_reply(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Tells how many bytes may be moved from a side to the other without this handle, by splice(2) for instance: the rest of
-/// a body that needs no new framing.
+/// Returns how many bytes may be moved from one side to the other without this handle, by splice(2)
+/// for instance: the rest of a body that is forwarded as it is.
 ///
 /// @param conn      not in use by another call
 /// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
-/// @param out_len   set on success; UINT64_MAX: until the connection ends; 0 as long as bytes that come before
-///                  them are here
+/// @param out_len   set on success; UINT64_MAX: until the connection ends; 0 while the handle still
+///                  holds bytes that precede them
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
@@ -171,14 +174,16 @@ pub unsafe extern "C" fn dockline_conn_passthrough(
     unsafe { Guarded::enter(conn.cast(), call) }
 }
 
-/// Counts bytes that were received past this handle and wait for the other side, in a pipe for example: from now on it is
-/// that side's turn. dockline_conn_passed follows when they are sent. A host that keeps none waiting need not call it.
+/// Reports bytes that bypassed this handle and wait for the other side, in a pipe for example: from
+/// now on the time limits of that side apply. Call dockline_conn_passed when they were sent. A host
+/// that never holds such bytes need not call it.
 ///
 /// @param conn      not in use by another call
 /// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
-/// @param len       how many; at most what dockline_conn_passthrough told
+/// @param len       how many; at most what dockline_conn_passthrough returned
 /// @param now_ms    the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -206,13 +211,14 @@ pub unsafe extern "C" fn dockline_conn_offered(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Counts bytes that were moved past this handle: sent to the other side, that is.
+/// Reports bytes that bypassed this handle and were sent to the other side.
 ///
 /// @param conn      not in use by another call
 /// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
-/// @param len       how many; at most what dockline_conn_passthrough told, and what was offered
+/// @param len       how many; at most what dockline_conn_passthrough returned plus what was offered
 /// @param now_ms    the host's clock
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
+///         _E_PANIC
 /// @since 0.1
 ///
 /// # Safety
@@ -240,14 +246,16 @@ pub unsafe extern "C" fn dockline_conn_passed(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Ends HTTP after DOCKLINE_EVENT_TUNNEL: hand both connections and these bytes to a relay (dockline_relay_new, then
-/// dockline_relay_prefill) or to an engine (dockline_engine_adopt_pair), then free the handle. Only this function,
-/// dockline_conn_record_get and dockline_conn_free may be called from then on.
+/// Ends HTTP after DOCKLINE_EVENT_TUNNEL. Hand both connections and these bytes to a relay
+/// (dockline_relay_new, then dockline_relay_prefill) or to an engine (dockline_engine_adopt_pair),
+/// then free the handle. From now on only this function, dockline_conn_record_get and
+/// dockline_conn_free may be called.
 ///
 /// @param conn     not in use by another call
 /// @param out      set on success; what it points to is borrowed until conn is freed
 /// @param out_size sizeof(dockline_conn_tunnel)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before that event
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before
+///         that event
 /// @since 0.1
 ///
 /// # Safety
@@ -269,9 +277,9 @@ pub unsafe extern "C" fn dockline_conn_tunnel_take(
             Machine::Taken(bytes) => bytes,
         };
         let tunnel = dockline_conn_tunnel {
-            from_downstream: bytes.to_upstream.as_ptr(),
+            from_downstream: bytes.to_upstream.as_ptr().cast(),
             from_downstream_len: bytes.to_upstream.len(),
-            from_upstream: bytes.to_downstream.as_ptr(),
+            from_upstream: bytes.to_downstream.as_ptr().cast(),
             from_upstream_len: bytes.to_downstream.len(),
         };
         handle.machine = Machine::Taken(bytes);
@@ -283,12 +291,14 @@ pub unsafe extern "C" fn dockline_conn_tunnel_take(
     unsafe { Guarded::enter(conn.cast_const().cast(), call) }
 }
 
-/// Tells what became of the exchange whose end was told last, by DOCKLINE_EVENT_EXCHANGE_ENDED.
+/// Returns the record of the exchange that the last DOCKLINE_EVENT_EXCHANGE_ENDED was about.
 ///
 /// @param conn     not in use by another call
-/// @param out      set on success; what it points to is borrowed until the next dockline_conn_next_event
+/// @param out      set on success; what it points to is borrowed until the next
+///                 dockline_conn_next_event
 /// @param out_size sizeof(dockline_exchange_record)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before the first
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE before
+///         the first
 /// @since 0.1
 ///
 /// # Safety

@@ -13,7 +13,7 @@ use super::engine_types::{
 };
 use super::relay_types::DOCKLINE_NO_DEADLINE;
 use super::status::{Failure, dockline_status};
-use super::types::{bytes_from_c, check_out, optional_text_from_c, struct_from_c, struct_out};
+use super::types::{bytes_from_c, check_out, struct_from_c, struct_out};
 use crate::drive::PREFILL_LIMIT;
 use crate::engine::{Engine, EngineState, Listener, Pair};
 use crate::sys;
@@ -27,8 +27,8 @@ use crate::sys;
 /// @since 0.1
 ///
 /// # Safety
-/// The pointers are NULL or point to as many bytes as the sizes say; the callbacks stay callable until the engine is
-/// freed.
+/// The pointers are NULL or point to as many bytes as the sizes say; the callbacks stay callable
+/// until the engine is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_engine_new(
     options: *const dockline_engine_options,
@@ -53,21 +53,21 @@ pub unsafe extern "C" fn dockline_engine_new(
     })
 }
 
-/// Serves a listener from the next turn on. On success the descriptor belongs to the engine, which makes it
-/// non-blocking and closes it; otherwise it stays the host's.
+/// Serves a listener from the next turn on. On success the descriptor belongs to the engine, which
+/// makes it non-blocking and closes it; otherwise it stays with the host.
 ///
 /// @param engine       any thread may call this
-/// @param fd           a stream socket that listens
+/// @param fd           a listening stream socket
 /// @param options      what is served; copied
 /// @param options_size sizeof(dockline_listener_options)
 /// @param out_listener set on success: a number for dockline_engine_close_listener; may be NULL
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_NOT_STREAM, _E_NOT_LISTENING, _E_SYSTEM,
-///         _E_POISONED; _E_STATE after dockline_engine_stop
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_NOT_STREAM,
+///         _E_NOT_LISTENING, _E_SYSTEM, _E_POISONED; _E_STATE after dockline_engine_stop
 /// @since 0.1
 ///
 /// # Safety
-/// `engine` is NULL or a live engine; the other pointers are NULL or point to as many bytes as the sizes say, and so
-/// do those in `options`. The descriptor is the caller's to give.
+/// `engine` is NULL or a live engine; the other pointers are NULL or point to as many bytes as the
+/// sizes say, and so do those in `options`. The descriptor is the caller's to give.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_engine_adopt_listener(
     engine: *mut dockline_engine,
@@ -107,11 +107,13 @@ pub unsafe extern "C" fn dockline_engine_adopt_listener(
     unsafe { Guarded::<EngineHandle>::share(engine.cast_const().cast(), call) }
 }
 
-/// Closes a listener at the next turn. Its connections live on; what waits in its backlog is refused by the kernel.
+/// Closes a listener at the next turn. Its connections are kept; the kernel refuses those that wait
+/// in its backlog.
 ///
 /// @param engine   any thread may call this
-/// @param listener as dockline_engine_adopt_listener said
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED; _E_VALUE if there is no such listener
+/// @param listener from dockline_engine_adopt_listener
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED; _E_VALUE if there is no such
+///         listener
 /// @since 0.1
 ///
 /// # Safety
@@ -131,19 +133,19 @@ pub unsafe extern "C" fn dockline_engine_close_listener(
     unsafe { Guarded::<EngineHandle>::share(engine.cast_const().cast(), call) }
 }
 
-/// Joins two connected sockets from the next turn on. On success both descriptors belong to the engine, which makes
-/// them non-blocking and closes them; otherwise they stay the host's.
+/// Joins two connected sockets from the next turn on. On success both descriptors belong to the
+/// engine, which makes them non-blocking and closes them; otherwise they stay with the host.
 ///
 /// @param engine    any thread may call this
-/// @param pair      the sockets, and the bytes that come before what is still to be read
+/// @param pair      the sockets, and the bytes that were read from them already
 /// @param pair_size sizeof(dockline_pair)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_NOT_STREAM, _E_SYSTEM, _E_POISONED;
-///         _E_LIMIT for too many bytes; _E_STATE after dockline_engine_stop
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_NOT_STREAM, _E_SYSTEM,
+///         _E_POISONED; _E_LIMIT for too many bytes; _E_STATE after dockline_engine_stop
 /// @since 0.1
 ///
 /// # Safety
-/// `engine` is NULL or a live engine; `pair` is NULL or points to `pair_size` readable bytes, and so do the pointers
-/// in it. The descriptors are the caller's to give.
+/// `engine` is NULL or a live engine; `pair` is NULL or points to `pair_size` readable bytes, and
+/// so do the pointers in it. The descriptors are the caller's to give.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_engine_adopt_pair(
     engine: *mut dockline_engine,
@@ -158,7 +160,7 @@ pub unsafe extern "C" fn dockline_engine_adopt_pair(
         // SAFETY: as above.
         let upstream_early = unsafe { bytes_from_c(pair.from_upstream, pair.from_upstream_len) }?;
         // SAFETY: as above.
-        let name = unsafe { optional_text_from_c(pair.name, pair.name_len) }?;
+        let name = unsafe { pair.name.utf8() }?;
         if pair.downstream_fd == pair.upstream_fd {
             return Err(Failure::Value);
         }
@@ -189,13 +191,15 @@ pub unsafe extern "C" fn dockline_engine_adopt_pair(
     unsafe { Guarded::<EngineHandle>::share(engine.cast_const().cast(), call) }
 }
 
-/// One turn: waits for events and deals with them. It may return sooner than timeout_ms, for no reason to be seen.
+/// Runs one turn: waits for events and handles them. May return before timeout_ms without a visible
+/// reason.
 ///
 /// @param engine     driven by no other thread
-/// @param timeout_ms how long to wait at most; 0: not at all; DOCKLINE_NO_DEADLINE: as long as it takes
+/// @param timeout_ms how long to wait at most; 0: not at all; DOCKLINE_NO_DEADLINE: as long as it
+///                   takes
 /// @param out_state  set on success: DOCKLINE_ENGINE_RUNNING, _DRAINING or _DONE; may be NULL
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_PANIC, _E_POISONED; _E_SYSTEM if the kernel
-///         refuses to wait: free the engine
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_PANIC, _E_POISONED;
+///         _E_SYSTEM if the kernel refuses to wait: free the engine
 /// @since 0.1
 ///
 /// # Safety
@@ -226,7 +230,7 @@ pub unsafe extern "C" fn dockline_engine_poll(
     unsafe { Guarded::enter(engine.cast_const().cast(), call) }
 }
 
-/// Turns until the engine is stopped and has drained.
+/// Runs turns until the engine was stopped and has drained.
 ///
 /// @param engine driven by no other thread
 /// @return as dockline_engine_poll
@@ -241,9 +245,9 @@ pub unsafe extern "C" fn dockline_engine_run(engine: *mut dockline_engine) -> do
     unsafe { Guarded::enter(engine.cast_const().cast(), call) }
 }
 
-/// The descriptor that is readable when there is something to do: for a host that has a loop of its own, and calls
-/// dockline_engine_poll with 0 when it is or when the time is over. Level-triggered; the host does not read or close
-/// it.
+/// Returns a descriptor that is readable when there is something to do. For a host with a loop of
+/// its own, which calls dockline_engine_poll with 0 when the descriptor is readable or the time of
+/// dockline_engine_timeout_ms has passed. Level-triggered; the host does not read or close it.
 ///
 /// @param engine any thread may call this
 /// @param out_fd set on success; valid until the engine is freed
@@ -267,11 +271,11 @@ pub unsafe extern "C" fn dockline_engine_fd(
     unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
 }
 
-/// How long such a host may wait. Ask after each dockline_engine_poll.
+/// Returns how long such a host may wait. Call it after each dockline_engine_poll.
 ///
 /// @param engine         driven by no other thread
-/// @param out_timeout_ms set on success: milliseconds, rounded up; DOCKLINE_NO_DEADLINE: until the descriptor is
-///                       readable
+/// @param out_timeout_ms set on success: milliseconds, rounded up; DOCKLINE_NO_DEADLINE: until the
+///                       descriptor is readable
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
@@ -310,11 +314,12 @@ pub unsafe extern "C" fn dockline_engine_wake(engine: *const dockline_engine) ->
     unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
 }
 
-/// Stops with patience: listeners are closed, idle client connections too, running requests and tunnels go on until
-/// they end or the time is over. Then the state is DOCKLINE_ENGINE_DONE. A second call shortens the time.
+/// Stops gracefully: listeners and idle client connections are closed, running requests and tunnels
+/// continue until they end or the time has passed. Then the state is DOCKLINE_ENGINE_DONE. A second
+/// call shortens the time.
 ///
 /// @param engine   any thread may call this
-/// @param drain_ms how long they may go on; DOCKLINE_NO_DEADLINE: as long as it takes
+/// @param drain_ms how long they may continue; DOCKLINE_NO_DEADLINE: without a limit
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
 /// @since 0.1
 ///
@@ -353,7 +358,7 @@ pub unsafe extern "C" fn dockline_engine_kill(engine: *const dockline_engine) ->
     unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
 }
 
-/// Tells the counters.
+/// Returns the counters.
 ///
 /// @param engine   any thread may call this
 /// @param out      set on success
@@ -379,8 +384,9 @@ pub unsafe extern "C" fn dockline_engine_stats_get(
     unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
 }
 
-/// Frees an engine in any state, with everything that it owns: listeners, connections, tunnels. Nobody is told of
-/// those; stop it first for that. Inside its own callbacks it does nothing.
+/// Frees an engine in any state, with everything that it owns: listeners, connections, tunnels.
+/// They are not reported to the callbacks; stop the engine first for that. Inside its own callbacks
+/// it does nothing.
 ///
 /// @param engine may be NULL
 /// @since 0.1

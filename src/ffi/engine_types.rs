@@ -1,4 +1,4 @@
-//! What `dockline_engine` is given and gives.
+//! Types of `dockline_engine`.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -8,58 +8,42 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::boundary::Kind;
-use super::observe::{HostObserver, dockline_tunnel_record};
+use super::observe::{HostObserver, dockline_exchange_callback, dockline_tunnel_callback};
 use super::options::{conn_options_from_c, dockline_conn_options};
-use super::record::{dockline_client, dockline_exchange_record};
 use super::relay_types::{DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS, DOCKLINE_RELAY_NO_SPLICE};
-use super::route::{HostRouter, dockline_route};
+use super::route::{HostRouter, dockline_route_callback};
 use super::status::Failure;
-use super::types::{CStruct, optional_text_from_c, struct_from_c};
+use super::text::dockline_str;
+use super::types::{CStruct, struct_from_c};
 use super::upstream::{dockline_upstream, upstream_from_c};
-use super::worker::HostLog;
+use super::worker::{HostLog, dockline_log_callback};
 use crate::drive::{RelayOptions, WorkerOptions};
 use crate::engine::{Engine, EngineOptions, Handle, ListenerHandle, ListenerSettings, Service, Stats};
 
-/// A loop that owns its sockets: it accepts, connects, speaks HTTP and relays tunnels. One thread at a time drives
-/// it (dockline_engine_poll, _run, _timeout_ms); any thread may call the rest but dockline_engine_free. Make it after
-/// fork(2).
+/// A loop that owns its sockets: it accepts, connects, speaks HTTP and relays tunnels. One thread
+/// at a time drives it (dockline_engine_poll, _run, _timeout_ms); any thread may call the rest
+/// except dockline_engine_free. Make it after fork(2).
 pub struct dockline_engine {
     _opaque: [u8; 0],
 }
 
-/// The bounds, habits and callbacks of an engine. All zero is the default. Callbacks are called on the thread that
-/// drives the engine, within dockline_engine_poll and _run. They must not block, unwind or longjmp, and what
-/// they are given is borrowed for the call. Within them dockline_engine_poll, _run and _timeout_ms get
-/// DOCKLINE_E_BUSY; the other functions may be used, but for _free, which does nothing.
+/// Bounds, behaviour and callbacks of an engine. Callbacks are called on the thread that drives the
+/// engine, within dockline_engine_poll and _run. They must not block, unwind or longjmp. Within
+/// them dockline_engine_poll, _run and _timeout_ms return DOCKLINE_E_BUSY and dockline_engine_free
+/// does nothing; all other functions may be used.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_engine_options {
-    /// A request has been dealt with, or became a tunnel. NULL: nobody is told.
-    pub exchange_ended: Option<
-        unsafe extern "C" fn(
-            user: *mut c_void,
-            client: *const dockline_client,
-            client_size: usize,
-            record: *const dockline_exchange_record,
-            record_size: usize,
-        ),
-    >,
-    /// A tunnel ended. NULL: nobody is told.
-    pub tunnel_ended: Option<
-        unsafe extern "C" fn(
-            user: *mut c_void,
-            client: *const dockline_client,
-            client_size: usize,
-            record: *const dockline_tunnel_record,
-            record_size: usize,
-        ),
-    >,
-    /// Something out of the ordinary; as dockline_worker_options.log. NULL: no log.
-    pub log: Option<unsafe extern "C" fn(user: *mut c_void, level: i32, text: *const u8, len: usize)>,
+    /// An exchange has ended or became a tunnel. NULL: not reported.
+    pub exchange_ended: dockline_exchange_callback,
+    /// A tunnel has ended. NULL: not reported.
+    pub tunnel_ended: dockline_tunnel_callback,
+    /// Something unusual has happened. NULL: no log.
+    pub log: dockline_log_callback,
     /// The first argument of the callbacks.
     pub user: *mut c_void,
-    /// Client connections at a time; at the bound, accepting waits. 0: a third of the descriptors that the process
-    /// may open (RLIMIT_NOFILE), less 64.
+    /// Client connections at a time; at the maximum, accepting waits. 0: a third of the descriptors
+    /// that the process may open (RLIMIT_NOFILE), less 64.
     pub connections: u64,
     /// As in dockline_relay_options, for tunnels. 0: 5000.
     pub linger_ms: u64,
@@ -67,9 +51,9 @@ pub struct dockline_engine_options {
     pub budget_bytes: u64,
     /// Connections accepted for each listener in one turn. 0: 64.
     pub accepts: u32,
-    /// Pipes that may be lent at a time, two descriptors each. 0: 64.
+    /// Pipes in use at a time, two descriptors each. 0: 64.
     pub max_pipes: u32,
-    /// Bytes asked for each pipe; the kernel may grant less. 0: 1 MiB.
+    /// The size to request for each pipe; the kernel may grant less. 0: 1 MiB.
     pub pipe_bytes: u32,
     /// DOCKLINE_RELAY_NO_SPLICE, DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS
     pub flags: u32,
@@ -80,32 +64,31 @@ unsafe impl CStruct for dockline_engine_options {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// Listener service: HTTP/1.1, request by request.
-pub const DOCKLINE_SERVICE_HTTP: i32 = 0;
-/// Listener service: bytes; each connection is joined with one to the upstream, or reset when that cannot be reached.
-pub const DOCKLINE_SERVICE_FORWARD: i32 = 1;
+/// What a listener serves.
+pub type dockline_service = i32;
+/// HTTP/1.1, request by request.
+pub const DOCKLINE_SERVICE_HTTP: dockline_service = 0;
+/// Bytes: each connection is joined with one to the upstream, or reset if that cannot be reached.
+pub const DOCKLINE_SERVICE_FORWARD: dockline_service = 1;
 
 /// What is served on a listener. Everything is copied.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_listener_options {
-    /// What records and logs call it, in UTF-8; may be NULL.
-    pub name: *const u8,
-    /// Bytes of name.
-    pub name_len: usize,
-    /// For HTTP: called once for each request, before a byte of it has left, on the thread that drives the engine. It
-    /// decides by dockline_route_upstream or dockline_route_reply before it returns. It must not block, unwind or
-    /// longjmp. It may be called until the engine is freed.
-    pub route: Option<unsafe extern "C" fn(user: *mut c_void, route: *mut dockline_route)>,
+    /// Its name in records and logs, in UTF-8; may be absent.
+    pub name: dockline_str,
+    /// For HTTP: called once for each request, before any of it is sent, on the thread that drives
+    /// the engine, until the engine is freed.
+    pub route: dockline_route_callback,
     /// The first argument of route.
     pub route_user: *mut c_void,
-    /// Where everything goes, if route is NULL. May be freed when the listener is adopted.
+    /// Receives everything if route is NULL. May be freed when the listener has been adopted.
     pub upstream: *const dockline_upstream,
     /// NULL for the default, and then conn_size is 0.
     pub conn: *const dockline_conn_options,
     /// sizeof(dockline_conn_options)
     pub conn_size: usize,
-    /// DOCKLINE_SERVICE_HTTP or DOCKLINE_SERVICE_FORWARD
+    /// enum dockline_service
     pub service: i32,
     /// 0
     pub reserved: u32,
@@ -116,7 +99,7 @@ unsafe impl CStruct for dockline_listener_options {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// Two connected stream sockets to be joined, with what was read from each before.
+/// Two connected stream sockets to be joined, with what was read from them before.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_pair {
@@ -125,17 +108,15 @@ pub struct dockline_pair {
     /// The daemon's connection.
     pub upstream_fd: i32,
     /// Bytes read from the client and not yet sent on, at most 1 MiB; copied.
-    pub from_downstream: *const u8,
+    pub from_downstream: *const c_void,
     /// Bytes of from_downstream.
     pub from_downstream_len: usize,
     /// Bytes read from the daemon and not yet sent on, at most 1 MiB; copied.
-    pub from_upstream: *const u8,
+    pub from_upstream: *const c_void,
     /// Bytes of from_upstream.
     pub from_upstream_len: usize,
-    /// What the record calls the upstream, in UTF-8; may be NULL.
-    pub name: *const u8,
-    /// Bytes of name.
-    pub name_len: usize,
+    /// The name of the upstream in the record, in UTF-8; may be absent.
+    pub name: dockline_str,
 }
 
 // SAFETY: integers and pointers; all zero is valid.
@@ -143,14 +124,16 @@ unsafe impl CStruct for dockline_pair {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// The engine serves.
-pub const DOCKLINE_ENGINE_RUNNING: i32 = 0;
-/// It was stopped, and finishes what it has begun.
-pub const DOCKLINE_ENGINE_DRAINING: i32 = 1;
+/// States of an engine.
+pub type dockline_engine_state = i32;
+/// It serves.
+pub const DOCKLINE_ENGINE_RUNNING: dockline_engine_state = 0;
+/// It was stopped and finishes what it has begun.
+pub const DOCKLINE_ENGINE_DRAINING: dockline_engine_state = 1;
 /// Nothing is left to do.
-pub const DOCKLINE_ENGINE_DONE: i32 = 2;
+pub const DOCKLINE_ENGINE_DONE: dockline_engine_state = 2;
 
-/// Counters of an engine. All but the _now ones only grow.
+/// Counters of an engine. All except the _now ones only grow.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_engine_stats {
@@ -158,9 +141,9 @@ pub struct dockline_engine_stats {
     pub accepted: u64,
     /// Client connections open now.
     pub clients_now: u64,
-    /// Requests that have been dealt with, or became tunnels.
+    /// Exchanges that ended or became tunnels.
     pub requests: u64,
-    /// Requests answered by the engine itself: errors, and replies of the host.
+    /// Replies by the engine itself: errors, and what the host decided.
     pub own_replies: u64,
     /// Tunnels opened.
     pub tunnels: u64,
@@ -178,7 +161,7 @@ pub struct dockline_engine_stats {
     pub pooled_now: u64,
     /// Attempts to connect to an address of an upstream that failed.
     pub connect_failures: u64,
-    /// Times that accepting had to pause for want of descriptors or memory.
+    /// Times that accepting paused for lack of descriptors or memory.
     pub accept_pauses: u64,
     /// Connections ended by a bug in dockline.
     pub panics: u64,
@@ -192,7 +175,7 @@ unsafe impl CStruct for dockline_engine_stats {
 /// Behind `dockline_engine`.
 pub(super) struct EngineHandle(pub(super) Engine);
 
-/// What any thread may use.
+/// The part that any thread may use.
 pub(super) struct EngineShared {
     pub(super) handle: Handle,
     pub(super) fd: RawFd,
@@ -200,7 +183,7 @@ pub(super) struct EngineShared {
     pub(super) stopped: AtomicBool,
 }
 
-/// Those that were adopted and not closed, by their numbers.
+/// Adopted listeners that were not closed, by number.
 #[derive(Default)]
 pub(super) struct Listeners {
     pub(super) open: BTreeMap<u64, ListenerHandle>,
@@ -220,9 +203,9 @@ pub(super) unsafe fn engine_options_from_c(
 ) -> Result<(EngineOptions, HostObserver), Failure> {
     let mut out = EngineOptions::default();
     if options.is_null() && size == 0 {
-        let nobody =
+        let silent =
             HostObserver { exchange_ended: None, tunnel_ended: None, log: None, user: std::ptr::null_mut() };
-        return Ok((out, nobody));
+        return Ok((out, silent));
     }
     // SAFETY: the caller's promise.
     let options = unsafe { struct_from_c(options, size) }?;
@@ -273,7 +256,7 @@ fn worker_options(options: &dockline_engine_options) -> WorkerOptions {
     out
 }
 
-/// The counters as C sees them.
+/// Converts the counters.
 pub(super) fn stats_to_c(stats: &Stats) -> dockline_engine_stats {
     dockline_engine_stats {
         accepted: stats.accepted,
@@ -302,7 +285,7 @@ pub(super) unsafe fn settings_from_c(
     // SAFETY: the caller's promise.
     let options = unsafe { struct_from_c(options, size) }?;
     // SAFETY: the caller's promise about the pointers.
-    let name = unsafe { optional_text_from_c(options.name, options.name_len) }?;
+    let name = unsafe { options.name.utf8() }?;
     // SAFETY: as above.
     let conn = unsafe { conn_options_from_c(options.conn, options.conn_size) }?;
     if options.reserved != 0 || (options.route.is_some() && !options.upstream.is_null()) {

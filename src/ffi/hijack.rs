@@ -2,89 +2,89 @@
 
 use super::boundary::boundary;
 use super::status::{Failure, dockline_status};
-use super::types::{CStruct, bytes_from_c, check_out, optional_bytes_from_c, struct_from_c, struct_out};
+use super::text::dockline_str;
+use super::types::{CStruct, check_out, struct_from_c, struct_out};
 use crate::proxy::hijack::{
     self, ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, ResponseFacts,
 };
 
+/// Versions of HTTP.
+pub type dockline_http_version = i32;
 /// HTTP/1.0
-pub const DOCKLINE_HTTP_10: u32 = 10;
+pub const DOCKLINE_HTTP_10: dockline_http_version = 10;
 /// HTTP/1.1
-pub const DOCKLINE_HTTP_11: u32 = 11;
+pub const DOCKLINE_HTTP_11: dockline_http_version = 11;
 /// HTTP/2
-pub const DOCKLINE_HTTP_20: u32 = 20;
+pub const DOCKLINE_HTTP_20: dockline_http_version = 20;
 /// HTTP/3
-pub const DOCKLINE_HTTP_30: u32 = 30;
+pub const DOCKLINE_HTTP_30: dockline_http_version = 30;
 
 /// Request flag: the host offers CONNECT. Without it CONNECT is refused.
-pub const DOCKLINE_ALLOW_CONNECT: u32 = 1;
+pub const DOCKLINE_ALLOW_CONNECT: u32 = 0x01;
 
 /// What the decision needs to know of a request. Text is borrowed for the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_request_facts {
     /// The method, as sent.
-    pub method: *const u8,
-    /// Bytes of method.
-    pub method_len: usize,
+    pub method: dockline_str,
     /// The request target, as sent, with or without its query.
-    pub target: *const u8,
-    /// Bytes of target.
-    pub target_len: usize,
-    /// A path below which the daemon is served, such as "/docker"; NULL if it is served at the root.
-    pub base: *const u8,
-    /// Bytes of base.
-    pub base_len: usize,
-    /// The value of Upgrade, several fields joined by commas; NULL if there is none.
-    pub upgrade: *const u8,
-    /// Bytes of upgrade.
-    pub upgrade_len: usize,
-    /// The value of Connection, several fields joined by commas; NULL if there is none.
-    pub connection: *const u8,
-    /// Bytes of connection.
-    pub connection_len: usize,
-    /// What the client speaks: DOCKLINE_HTTP_*.
-    pub version: u32,
-    /// DOCKLINE_ALLOW_CONNECT, or 0.
+    pub target: dockline_str,
+    /// A path below which the daemon is served, such as "/docker"; absent if it is served at the
+    /// root.
+    pub base: dockline_str,
+    /// The value of Upgrade, several fields joined by commas; absent if there is none.
+    pub upgrade: dockline_str,
+    /// The value of Connection, several fields joined by commas; absent if there is none.
+    pub connection: dockline_str,
+    /// What the client speaks: enum dockline_http_version. Required.
+    pub version: i32,
+    /// DOCKLINE_ALLOW_CONNECT
     pub flags: u32,
 }
 
-// SAFETY: pointers and integers only.
+// SAFETY: text and integers; all zero is valid.
 unsafe impl CStruct for dockline_request_facts {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// One message, one answer; no operation of the Docker Engine API.
-pub const DOCKLINE_REQUEST_ORDINARY: i32 = 0;
-/// An operation of the Docker Engine API that follows something, or moves much: logs, events, wait, build, load, save, pull,
-/// push, cp and the like. Either side may pause for as long as it wants: no time limit for the client's bytes nor for
-/// the daemon's.
-pub const DOCKLINE_REQUEST_STREAM: i32 = 1;
-/// It may turn into a tunnel: what the client sends behind it is held until the response head decides,
+/// What a request is to the proxy.
+pub type dockline_request_kind = i32;
+/// One request and one response; not an operation of the Docker Engine API.
+pub const DOCKLINE_REQUEST_ORDINARY: dockline_request_kind = 0;
+/// An operation of the Docker Engine API that follows something or transfers much: logs, events,
+/// wait, build, load, save, pull, push, cp and the like. Either side may pause for as long as it
+/// wants: no time limit applies to the client's bytes or to the daemon's.
+pub const DOCKLINE_REQUEST_STREAM: dockline_request_kind = 1;
+/// It may become a tunnel: what the client sends behind it is held until the response head decides,
 /// and the upstream connection is never used for another request.
-pub const DOCKLINE_REQUEST_SWITCH: i32 = 2;
-/// Any other operation of the Docker Engine API: the daemon answers when it is done, on a busy machine after minutes. No time
-/// limit for the daemon's bytes; the client is to send its request at once.
-pub const DOCKLINE_REQUEST_COMMAND: i32 = 3;
+pub const DOCKLINE_REQUEST_SWITCH: dockline_request_kind = 2;
+/// Any other operation of the Docker Engine API: the daemon responds when it is done, on a busy
+/// machine after minutes. No time limit applies to the daemon's bytes; the client has to send its
+/// request at once.
+pub const DOCKLINE_REQUEST_COMMAND: dockline_request_kind = 3;
 
-/// What to do with a request.
+/// How to send a request on.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_request_plan {
-    /// DOCKLINE_REQUEST_*
+    /// enum dockline_request_kind
     pub kind: i32,
     /// 1: send the client's Upgrade value and "Connection: Upgrade". 0: send neither.
     pub send_upgrade: i32,
     /// 1: read the declared body whole, then send head and body at once.
     pub whole_body_first: i32,
-    /// 0, or the status to refuse the request with: 501 for an operation that takes the connection over,
-    /// asked for over HTTP/2 or 3; 405 for CONNECT (close the connection after it).
+    /// 0, or the status to refuse the request with: 501 for an operation that takes over the
+    /// connection but was requested over HTTP/2 or HTTP/3; 405 for CONNECT (close the connection
+    /// afterwards).
     pub refuse_status: i32,
-    /// 1: what the client sends behind the request may be input for a tunnel, even if no tunnel can come of it. Unless one
-    /// does, close the client's connection after the answer, or that input could run as the next request.
+    /// 1: what the client sends behind the request may be input for a tunnel, even if no tunnel can
+    /// come of it. Unless one does, close the client's connection after the response, or that input
+    /// could run as the next request.
     pub proposes_tunnel: i32,
-    /// 1: the client may pause within the body of its request, which carries a build context, an image or an archive. Only
-    /// for DOCKLINE_REQUEST_STREAM; all other bodies are short, and come at once.
+    /// 1: the client may pause within the body of its request, which carries a build context, an
+    /// image or an archive. Only with DOCKLINE_REQUEST_STREAM; all other bodies are short and sent
+    /// at once.
     pub body_may_pause: i32,
 }
 
@@ -94,45 +94,44 @@ unsafe impl CStruct for dockline_request_plan {
 }
 
 /// Response flag: there is a Content-Length.
-pub const DOCKLINE_RESPONSE_HAS_LENGTH: u32 = 1;
+pub const DOCKLINE_RESPONSE_HAS_LENGTH: u32 = 0x01;
 /// Response flag: there is a Transfer-Encoding.
-pub const DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING: u32 = 2;
+pub const DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING: u32 = 0x02;
 
 /// What the decision needs to know of a response head. Text is borrowed for the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_response_facts {
-    /// The value of Content-Type; NULL if there is none.
-    pub content_type: *const u8,
-    /// Bytes of content_type.
-    pub content_type_len: usize,
-    /// The value of Upgrade; NULL if there is none.
-    pub upgrade: *const u8,
-    /// Bytes of upgrade.
-    pub upgrade_len: usize,
+    /// The value of Content-Type; absent if there is none.
+    pub content_type: dockline_str,
+    /// The value of Upgrade; absent if there is none.
+    pub upgrade: dockline_str,
     /// The status code.
     pub status: u32,
     /// DOCKLINE_RESPONSE_*
     pub flags: u32,
 }
 
-// SAFETY: pointers and integers only.
+// SAFETY: text and integers; all zero is valid.
 unsafe impl CStruct for dockline_response_facts {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// An ordinary final response. Held client bytes must not reach the upstream any more.
-pub const DOCKLINE_DECISION_MESSAGE: i32 = 0;
-/// 1xx: pass it on and wait for the next head.
-pub const DOCKLINE_DECISION_INTERIM: i32 = 1;
-/// 101 that was asked for: from the blank line on, both directions are raw bytes.
-pub const DOCKLINE_DECISION_TUNNEL_UPGRADE: i32 = 2;
-/// Docker's bare 200: the same.
-pub const DOCKLINE_DECISION_TUNNEL_RAW: i32 = 3;
-/// 2xx in answer to CONNECT: the same.
-pub const DOCKLINE_DECISION_TUNNEL_CONNECT: i32 = 4;
-/// A switch that nobody asked for, or no response at all: drop the upstream and answer 502.
-pub const DOCKLINE_DECISION_REFUSE: i32 = 5;
+/// What a response head means for the connection.
+pub type dockline_decision = i32;
+/// An ordinary final response. Held client bytes must no longer be sent to the upstream.
+pub const DOCKLINE_DECISION_MESSAGE: dockline_decision = 0;
+/// An interim response (1xx): pass it on and wait for the next head.
+pub const DOCKLINE_DECISION_INTERIM: dockline_decision = 1;
+/// A requested 101: from the blank line on, both directions are raw bytes.
+pub const DOCKLINE_DECISION_TUNNEL_UPGRADE: dockline_decision = 2;
+/// Docker's bare 200: as for 101.
+pub const DOCKLINE_DECISION_TUNNEL_RAW: dockline_decision = 3;
+/// 2xx in response to CONNECT: as for 101.
+pub const DOCKLINE_DECISION_TUNNEL_CONNECT: dockline_decision = 4;
+/// A switch that was not requested, or not a response at all: close the upstream connection and
+/// reply with 502.
+pub const DOCKLINE_DECISION_REFUSE: dockline_decision = 5;
 
 /// Decides how a request is sent on. Pure: any thread, no state.
 ///
@@ -184,7 +183,7 @@ pub unsafe extern "C" fn dockline_request_plan_make(
 /// @param request_size  sizeof(dockline_request_facts)
 /// @param response      the response head as the upstream sent it
 /// @param response_size sizeof(dockline_response_facts)
-/// @param out_decision  set on success: DOCKLINE_DECISION_*
+/// @param out_decision  set on success: enum dockline_decision
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE
 /// @since 0.1
 ///
@@ -220,7 +219,7 @@ pub unsafe extern "C" fn dockline_hijack_decide(
     })
 }
 
-/// The number of a way to become a tunnel; 0 for none.
+/// Returns the number of the way in which a tunnel was opened; 0 for none.
 pub(super) fn tunnel_to_c(kind: Option<HijackKind>) -> i32 {
     match kind {
         None => DOCKLINE_DECISION_MESSAGE,
@@ -231,18 +230,18 @@ pub(super) fn tunnel_to_c(kind: Option<HijackKind>) -> i32 {
 }
 
 /// # Safety
-/// The text pointers are NULL or point to as many bytes as their lengths say, for `'a`.
+/// The texts are readable for `'a`.
 unsafe fn request_from_c<'a>(facts: &dockline_request_facts) -> Result<RequestFacts<'a>, Failure> {
     if facts.flags & !DOCKLINE_ALLOW_CONNECT != 0 {
         return Err(Failure::Value);
     }
     Ok(RequestFacts {
         // SAFETY: the caller's promise.
-        method: unsafe { bytes_from_c(facts.method, facts.method_len) }?,
+        method: unsafe { facts.method.bytes() }?,
         // SAFETY: the caller's promise.
-        target: unsafe { bytes_from_c(facts.target, facts.target_len) }?,
+        target: unsafe { facts.target.bytes() }?,
         // SAFETY: the caller's promise.
-        base: unsafe { bytes_from_c(facts.base, facts.base_len) }?,
+        base: unsafe { facts.base.bytes() }?,
         version: match facts.version {
             DOCKLINE_HTTP_10 => ClientVersion::Http10,
             DOCKLINE_HTTP_11 => ClientVersion::Http11,
@@ -251,9 +250,9 @@ unsafe fn request_from_c<'a>(facts: &dockline_request_facts) -> Result<RequestFa
             _ => return Err(Failure::Value),
         },
         // SAFETY: the caller's promise.
-        upgrade: unsafe { optional_bytes_from_c(facts.upgrade, facts.upgrade_len) }?,
+        upgrade: unsafe { facts.upgrade.optional() }?,
         // SAFETY: the caller's promise.
-        connection: unsafe { optional_bytes_from_c(facts.connection, facts.connection_len) }?,
+        connection: unsafe { facts.connection.optional() }?,
         allow_connect: facts.flags & DOCKLINE_ALLOW_CONNECT != 0,
     })
 }
@@ -267,9 +266,9 @@ unsafe fn response_from_c<'a>(facts: &dockline_response_facts) -> Result<Respons
     Ok(ResponseFacts {
         status: u16::try_from(facts.status).map_err(|_| Failure::Value)?,
         // SAFETY: the caller's promise.
-        content_type: unsafe { optional_bytes_from_c(facts.content_type, facts.content_type_len) }?,
+        content_type: unsafe { facts.content_type.optional() }?,
         // SAFETY: the caller's promise.
-        upgrade: unsafe { optional_bytes_from_c(facts.upgrade, facts.upgrade_len) }?,
+        upgrade: unsafe { facts.upgrade.optional() }?,
         has_length: facts.flags & DOCKLINE_RESPONSE_HAS_LENGTH != 0,
         has_transfer_encoding: facts.flags & DOCKLINE_RESPONSE_HAS_TRANSFER_ENCODING != 0,
     })

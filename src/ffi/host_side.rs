@@ -8,7 +8,7 @@ use super::relay_types::{DOCKLINE_IO_AGAIN, dockline_endpoint};
 use super::status::Failure;
 use crate::drive::{Socket, Transport};
 
-/// A side as the host gave it.
+/// A side as the host described it.
 pub(super) enum HostSide {
     Plain(Socket<BorrowedFd<'static>>),
     Callbacks(HostIo),
@@ -18,17 +18,18 @@ pub(super) enum HostSide {
 pub(super) struct HostIo {
     user: *mut c_void,
     socket: Option<BorrowedFd<'static>>,
-    read: unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> i64,
-    write: unsafe extern "C" fn(*mut c_void, *const u8, usize) -> i64,
+    read: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> i64,
+    write: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> i64,
     shutdown_write: unsafe extern "C" fn(*mut c_void) -> i32,
 }
 
 impl HostIo {
-    fn result(answer: i64, len: usize) -> io::Result<usize> {
-        match usize::try_from(answer) {
+    /// Interprets what a callback returned for a buffer of `len` bytes.
+    fn result(returned: i64, len: usize) -> io::Result<usize> {
+        match usize::try_from(returned) {
             Ok(n) if n <= len => Ok(n),
             Ok(_) => Err(ErrorKind::InvalidData.into()),
-            Err(_) if answer == i64::from(DOCKLINE_IO_AGAIN) => Err(ErrorKind::WouldBlock.into()),
+            Err(_) if returned == i64::from(DOCKLINE_IO_AGAIN) => Err(ErrorKind::WouldBlock.into()),
             Err(_) => Err(io::Error::from_raw_os_error(libc::ECONNRESET)),
         }
     }
@@ -39,9 +40,10 @@ impl Transport for HostSide {
         match self {
             Self::Plain(socket) => socket.read(buf),
             Self::Callbacks(io) => {
-                // SAFETY: the host gave function and argument together, and `buf` is ours for the call.
-                let answer = unsafe { (io.read)(io.user, buf.as_mut_ptr(), buf.len()) };
-                HostIo::result(answer, buf.len())
+                // SAFETY: the host gave function and argument together, and `buf` is ours for the
+                // call.
+                let returned = unsafe { (io.read)(io.user, buf.as_mut_ptr().cast(), buf.len()) };
+                HostIo::result(returned, buf.len())
             }
         }
     }
@@ -51,8 +53,8 @@ impl Transport for HostSide {
             Self::Plain(socket) => socket.write(buf),
             Self::Callbacks(io) => {
                 // SAFETY: as in `read`.
-                let answer = unsafe { (io.write)(io.user, buf.as_ptr(), buf.len()) };
-                match HostIo::result(answer, buf.len()) {
+                let returned = unsafe { (io.write)(io.user, buf.as_ptr().cast(), buf.len()) };
+                match HostIo::result(returned, buf.len()) {
                     Ok(0) => Err(ErrorKind::WouldBlock.into()),
                     result => result,
                 }
@@ -65,8 +67,8 @@ impl Transport for HostSide {
             Self::Plain(socket) => socket.shutdown_write(),
             Self::Callbacks(io) => {
                 // SAFETY: as in `read`.
-                let answer = unsafe { (io.shutdown_write)(io.user) };
-                HostIo::result(i64::from(answer), 0).map(drop)
+                let returned = unsafe { (io.shutdown_write)(io.user) };
+                HostIo::result(i64::from(returned), 0).map(drop)
             }
         }
     }

@@ -1,13 +1,14 @@
-//! Requests that are looked at, and answers of the host's own.
+//! Request heads, and replies that the host writes.
 
-use std::ptr;
+use std::ffi::c_void;
 
 use bytes::Bytes;
 
 use super::boundary::boundary;
 use super::hijack::{DOCKLINE_HTTP_10, DOCKLINE_HTTP_11};
 use super::status::{Failure, dockline_status};
-use super::types::{CStruct, array_from_c, bytes_from_c, check_out, optional_bytes_from_c, struct_from_c};
+use super::text::dockline_str;
+use super::types::{CStruct, array_from_c, bytes_from_c, check_out, struct_from_c};
 use crate::h1::{FieldLine, RequestHead, Version};
 use crate::proxy::Reply;
 
@@ -16,33 +17,25 @@ use crate::proxy::Reply;
 #[derive(Clone, Copy)]
 pub struct dockline_field {
     /// The name, as sent; compare it without regard to case.
-    pub name: *const u8,
-    /// Bytes of name.
-    pub name_len: usize,
-    /// The value, without blanks around it.
-    pub value: *const u8,
-    /// Bytes of value.
-    pub value_len: usize,
+    pub name: dockline_str,
+    /// The value, without the whitespace around it.
+    pub value: dockline_str,
 }
 
-/// A request head. All of it is borrowed, for as long as the function that gave it says.
+/// A request head. All of it is borrowed, for as long as the function that returned it says.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_request {
     /// The method, as sent.
-    pub method: *const u8,
-    /// Bytes of method.
-    pub method_len: usize,
+    pub method: dockline_str,
     /// The request target, as sent.
-    pub target: *const u8,
-    /// Bytes of target.
-    pub target_len: usize,
-    /// The field lines, in the order in which they came.
+    pub target: dockline_str,
+    /// The field lines, in the order in which they were received.
     pub fields: *const dockline_field,
     /// How many there are.
     pub field_count: usize,
     /// DOCKLINE_HTTP_10 or DOCKLINE_HTTP_11
-    pub version: u32,
+    pub version: i32,
     /// 0
     pub reserved: u32,
 }
@@ -52,7 +45,7 @@ unsafe impl CStruct for dockline_request {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// An answer of the host's own. Everything is copied.
+/// A reply that the host writes. Everything is copied.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_reply {
@@ -60,16 +53,15 @@ pub struct dockline_reply {
     pub status: u32,
     /// 0
     pub reserved: u32,
-    /// Content-Type. NULL: body is a message in UTF-8, and is sent as the Docker Engine API sends errors,
-    /// {"message": ...}: docker prints it.
-    pub content_type: *const u8,
-    /// Bytes of content_type.
-    pub content_type_len: usize,
+    /// Content-Type. Absent: body is a message in UTF-8 and is sent in the form that the Docker
+    /// Engine API has for errors, {"message": ...}, which docker prints.
+    pub content_type: dockline_str,
     /// The body; none with status 204, 205 and 304.
-    pub body: *const u8,
+    pub body: *const c_void,
     /// Bytes of body.
     pub body_len: usize,
-    /// More fields. Connection, Content-Length, Content-Type, Transfer-Encoding and Upgrade are not taken.
+    /// More fields. Connection, Content-Length, Content-Type, Transfer-Encoding and Upgrade are
+    /// refused.
     pub fields: *const dockline_field,
     /// How many there are.
     pub field_count: usize,
@@ -80,14 +72,13 @@ unsafe impl CStruct for dockline_reply {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// Looks a field of a request up by its name, without regard to case. Pure: any thread, no state.
+/// Looks up a field of a request by name, without regard to case. Pure: any thread, no state.
 ///
-/// @param request      as the library gave it, and as long as that is good
+/// @param request      as the library returned it, while that is valid
 /// @param request_size sizeof(dockline_request)
-/// @param name         name_len bytes
+/// @param name         the name of the field
 /// @param nth          0 for the first line of this name, 1 for the second, and so on
-/// @param out_value    set on success: borrowed as the request is; NULL if there is no such line
-/// @param out_len      set on success: bytes of the value
+/// @param out_value    set on success: borrowed as the request is; absent if there is no such line
 /// @return DOCKLINE_OK, also if there is no such line; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE
 /// @since 0.1
 ///
@@ -97,57 +88,47 @@ unsafe impl CStruct for dockline_reply {
 pub unsafe extern "C" fn dockline_request_field(
     request: *const dockline_request,
     request_size: usize,
-    name: *const u8,
-    name_len: usize,
+    name: dockline_str,
     nth: usize,
-    out_value: *mut *const u8,
-    out_len: *mut usize,
+    out_value: *mut dockline_str,
 ) -> dockline_status {
     boundary(|| {
         check_out(out_value)?;
-        check_out(out_len)?;
         // SAFETY: the caller's promise about `request`.
         let request = unsafe { struct_from_c(request, request_size) }?;
         // SAFETY: the caller's promise about `name`.
-        let name = unsafe { bytes_from_c(name, name_len) }?;
-        // SAFETY: the request is as the library gave it.
+        let name = unsafe { name.bytes() }?;
+        // SAFETY: the request is as the library returned it.
         let fields = unsafe { array_from_c(request.fields, request.field_count) }?;
-        let mut found = (ptr::null(), 0);
+        let mut found = dockline_str::ABSENT;
         let mut left = nth;
         for field in fields {
             // SAFETY: as above.
-            let own = unsafe { bytes_from_c(field.name, field.name_len) }?;
+            let own = unsafe { field.name.bytes() }?;
             if own.eq_ignore_ascii_case(name) {
                 if left == 0 {
-                    found = (field.value, field.value_len);
+                    found = field.value;
                     break;
                 }
                 left -= 1;
             }
         }
         // SAFETY: checked, and the caller's promise.
-        unsafe { out_value.write(found.0) };
-        // SAFETY: as above.
-        unsafe { out_len.write(found.1) };
+        unsafe { out_value.write(found) };
         Ok(())
     })
 }
 
-/// The head as C sees it; `fields` has the lines, and both must outlive the result.
+/// Converts a head. The result points into `head` and `fields`.
 pub(super) fn request_to_c(head: &RequestHead, fields: &mut Vec<dockline_field>) -> dockline_request {
     fields.clear();
     fields.extend(head.fields.iter().map(|line| dockline_field {
-        name: line.name().as_ptr(),
-        name_len: line.name().len(),
-        value: line.value().as_ptr(),
-        value_len: line.value().len(),
+        name: dockline_str::new(line.name()),
+        value: dockline_str::new(line.value()),
     }));
-    let target = head.target().as_bytes();
     dockline_request {
-        method: head.method().as_ptr(),
-        method_len: head.method().len(),
-        target: target.as_ptr(),
-        target_len: target.len(),
+        method: dockline_str::new(head.method()),
+        target: dockline_str::new(head.target().as_bytes()),
         fields: fields.as_ptr(),
         field_count: fields.len(),
         version: match head.version {
@@ -158,7 +139,7 @@ pub(super) fn request_to_c(head: &RequestHead, fields: &mut Vec<dockline_field>)
     }
 }
 
-/// What frames an answer is for the library to say.
+/// Fields that frame a reply, which the library writes itself.
 const OWN_FIELDS: [&str; 5] =
     ["Connection", "Content-Length", "Content-Type", "Transfer-Encoding", "Upgrade"];
 
@@ -168,7 +149,7 @@ pub(super) unsafe fn reply_from_c(reply: *const dockline_reply, size: usize) -> 
     // SAFETY: the caller's promise.
     let reply = unsafe { struct_from_c(reply, size) }?;
     // SAFETY: the caller's promise about what is in it.
-    let content_type = unsafe { optional_bytes_from_c(reply.content_type, reply.content_type_len) }?;
+    let content_type = unsafe { reply.content_type.optional() }?;
     // SAFETY: as above.
     let body = unsafe { bytes_from_c(reply.body, reply.body_len) }?;
     // SAFETY: as above.
@@ -192,9 +173,9 @@ pub(super) unsafe fn reply_from_c(reply: *const dockline_reply, size: usize) -> 
     };
     for field in fields {
         // SAFETY: the caller's promise.
-        let name = unsafe { bytes_from_c(field.name, field.name_len) }?;
+        let name = unsafe { field.name.bytes() }?;
         // SAFETY: the caller's promise.
-        let value = unsafe { bytes_from_c(field.value, field.value_len) }?;
+        let value = unsafe { field.value.bytes() }?;
         let line = line(name, value)?;
         if OWN_FIELDS.iter().any(|own| line.is(own)) {
             return Err(Failure::Value);

@@ -1,9 +1,11 @@
-//! The C ABI. Thin: every function checks its arguments, copies structs in and out, and calls the safe
-//! API inside one panic boundary. `docs/ABI.md` has the promises, `include/dockline.h` the manual.
+//! The C ABI. Thin: every function checks its arguments, copies structs in and out, and calls the
+//! safe API inside one panic boundary. `docs/ABI.md` has the promises, `include/dockline.h` the
+//! manual.
 #![allow(unsafe_code, reason = "C hands over pointers; each is looked at once, in types.rs or boundary.rs")]
 #![allow(non_camel_case_types, reason = "C names")]
 
 mod boundary;
+mod client;
 mod conn;
 mod conn_request;
 mod conn_types;
@@ -21,11 +23,13 @@ mod route;
 mod status;
 #[cfg(feature = "_test-hooks")]
 mod test_hooks;
+mod text;
 mod types;
 mod upstream;
 mod version;
 mod worker;
 
+pub use client::*;
 pub use conn::*;
 pub use conn_request::*;
 pub use conn_types::*;
@@ -42,7 +46,8 @@ pub use route::*;
 pub use status::*;
 #[cfg(feature = "_test-hooks")]
 pub use test_hooks::*;
-pub use types::{DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_NONE, DOCKLINE_SIDE_UPSTREAM};
+pub use text::*;
+pub use types::{DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_NONE, DOCKLINE_SIDE_UPSTREAM, dockline_side};
 pub use upstream::*;
 pub use version::*;
 pub use worker::*;

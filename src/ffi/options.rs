@@ -1,83 +1,88 @@
-//! How HTTP connections behave: `dockline_conn_options`.
+//! Bounds and behaviour of HTTP connections: `dockline_conn_options`.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::status::Failure;
-use super::types::{CStruct, bytes_from_c, optional_bytes_from_c, struct_from_c};
+use super::text::dockline_str;
+use super::types::{CStruct, struct_from_c};
 use crate::h1::{FieldLine, HostPolicy};
 use crate::limits::Limits;
 use crate::proxy::{ConnConfig, Forwarding};
 
-/// Connection flag: Host has to be a host and a port. Without it anything goes: Docker clients send odd ones. Set it
-/// if you route by Host.
+/// Connection flag: Host has to be a host and a port. Without it any value is accepted, since
+/// Docker clients send odd ones. Set it if you route by Host.
 pub const DOCKLINE_CONN_STRICT_HOST: u32 = 0x01;
-/// Connection flag: send CONNECT on. Without it CONNECT is refused and the connection closed (RFC 9931).
+/// Connection flag: forward CONNECT. Without it CONNECT is refused and the connection closed
+/// (RFC 9931).
 pub const DOCKLINE_CONN_ALLOW_CONNECT: u32 = 0x02;
 /// Connection flag: send X-Forwarded-For, -Proto and -Host.
 pub const DOCKLINE_CONN_X_FORWARDED: u32 = 0x04;
 /// Connection flag: send Forwarded (RFC 7239).
 pub const DOCKLINE_CONN_FORWARDED: u32 = 0x08;
-/// Connection flag: clients are proxies that are believed: what they say in these fields is kept. Without it, removed.
+/// Connection flag: clients are trusted proxies, whose values of these fields are kept. Without it
+/// they are removed.
 pub const DOCKLINE_CONN_TRUSTED: u32 = 0x10;
-/// Connection flag: answers after which the connection is kept say for how long (Keep-Alive: timeout=N), so that a client
-/// does not send a request into a connection that is being closed. N is somewhat less than keep_alive_ms.
+/// Connection flag: responses after which the connection is kept state for how long (Keep-Alive:
+/// timeout=N), so that a client does not send a request into a connection that is being closed. N
+/// is somewhat less than keep_alive_ms.
 pub const DOCKLINE_CONN_KEEP_ALIVE_HINT: u32 = 0x20;
 
-/// The most that held_bytes of a connection which the host drives may be: 512 KiB.
+/// The maximum of held_bytes for dockline_conn_new: 512 KiB.
 pub const DOCKLINE_CONN_HELD_MAX: u64 = 524_288;
 
-/// The bounds and habits of HTTP connections. All zero is the default. Times are totals: a byte now and then does
-/// not prolong them, unless it says so; UINT64_MAX is as good as for ever.
+/// Bounds and behaviour of HTTP connections. Times are totals, which a byte now and then does not
+/// extend, unless the field says so; UINT64_MAX is as good as for ever.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_conn_options {
-    /// The name of this hop in Via, a token; NULL adds no Via.
-    pub via: *const u8,
-    /// Bytes of via.
-    pub via_len: usize,
-    /// A path below which the daemon is served; NULL if at the root.
-    pub base: *const u8,
-    /// Bytes of base.
-    pub base_len: usize,
+    /// The name of this hop in Via, a token; absent: no Via is added.
+    pub via: dockline_str,
+    /// A path below which the daemon is served; absent: at the root.
+    pub base: dockline_str,
     /// Bytes of a request head. 0: 64 KiB.
     pub request_head_bytes: u64,
     /// Bytes of a request line. 0: 16 KiB.
     pub request_line_bytes: u64,
     /// Bytes of a response head. 0: 64 KiB.
     pub response_head_bytes: u64,
-    /// Bytes that a client may send behind a request that may become a tunnel, before the answer; also the longest
-    /// body that is read whole first. 0: 64 KiB. dockline_conn_new takes DOCKLINE_CONN_HELD_MAX at most: they have to fit
-    /// into dockline_relay_prefill, with what was read on top.
+    /// Bytes that a client may send behind a request that may become a tunnel, before the response;
+    /// also the longest body that is read whole first. 0: 64 KiB. dockline_conn_new accepts
+    /// DOCKLINE_CONN_HELD_MAX at most: they have to fit into dockline_relay_prefill, with what the
+    /// last read brought on top.
     pub held_bytes: u64,
     /// From the first byte of a request head to its end. 0: 15000.
     pub head_ms: u64,
-    /// Without a byte of a request body from the client, or of an answer taken by it, while it is the client's turn; not
-    /// for streams (DOCKLINE_REQUEST_STREAM), but for requests of theirs without body_may_pause. 0: 300000.
+    /// Without a byte of a request body from the client, or of a response received by it, while the
+    /// proxy waits for the client. Not for streams (DOCKLINE_REQUEST_STREAM), except for the
+    /// request of one without body_may_pause. 0: 300000.
     pub body_ms: u64,
-    /// From the end of the request to the response head, and without a byte of the answer behind it; not for streams.
-    /// 0: for ever.
+    /// From the end of the request to the response head, and then without a byte of the response.
+    /// Not for streams. 0: for ever.
     pub response_ms: u64,
-    /// Ends a stream (DOCKLINE_REQUEST_STREAM) that moved nothing in either direction for so long. 0: never.
+    /// Ends a stream (DOCKLINE_REQUEST_STREAM) after so long without a byte in either direction. 0:
+    /// never.
     pub stream_idle_ms: u64,
     /// How long a client connection may be idle between requests. 0: 300000.
     pub keep_alive_ms: u64,
-    /// How long a closing connection may still send, so that the last answer is not lost to a reset. 0: 2000.
+    /// How long a connection that is being closed may still send, so that the last response is not
+    /// lost to a reset. 0: 2000.
     pub closing_ms: u64,
     /// Engine only. One attempt to connect to one address of an upstream. 0: 5000.
     pub connect_ms: u64,
     /// Engine only. How long an unused upstream connection is kept. 0: 60000.
     pub pool_ms: u64,
-    /// Engine only. Ends a tunnel that carried nothing for so long. 0: never.
+    /// Engine only. Ends a tunnel after so long without a byte in either direction. 0: never.
     pub tunnel_idle_ms: u64,
-    /// Requests on one client connection; the last one is answered with Connection: close. 0: 100000.
+    /// Requests on one client connection; the response to the last one has Connection: close. 0:
+    /// 100000.
     pub requests: u32,
     /// Field lines in one head. 0: 128.
     pub fields: u32,
     /// Engine only. Unused connections kept for each upstream. 0: 128.
     pub pool_size: u32,
-    /// DOCKLINE_CONN_STRICT_HOST and so on.
+    /// DOCKLINE_CONN_*, except DOCKLINE_CONN_HELD_MAX
     pub flags: u32,
 }
 
@@ -105,11 +110,11 @@ pub(super) unsafe fn conn_options_from_c(
     // SAFETY: the caller's promise.
     let options = unsafe { struct_from_c(options, size) }?;
     // SAFETY: the caller's promise about the texts.
-    let via = unsafe { optional_bytes_from_c(options.via, options.via_len) }?;
+    let via = unsafe { options.via.optional() }?;
     // SAFETY: as above.
-    let base = unsafe { bytes_from_c(options.base, options.base_len) }?;
+    let base = unsafe { options.base.bytes() }?;
     let via = via.map(Bytes::copy_from_slice);
-    // A name of a field is a token, too.
+    // A field name is a token, too.
     let is_token = |text: &Bytes| FieldLine::new(text.clone(), Bytes::new()).is_ok();
     if options.flags & !KNOWN_FLAGS != 0 || !via.as_ref().is_none_or(is_token) {
         return Err(Failure::Value);

@@ -1,117 +1,121 @@
-//! Who asked, and what became of it.
+//! What became of an exchange or a tunnel: the records that callbacks and
+//! `dockline_conn_record_get` deliver.
 
 use std::ffi::{CStr, c_char};
-use std::net::IpAddr;
-use std::ptr;
 use std::time::Duration;
 
 use super::hijack::tunnel_to_c;
-use super::types::CStruct;
+use super::relay_types::close_reason_to_c;
+use super::text::dockline_str;
+use super::types::{CStruct, side_to_c};
+use crate::engine::{Exchange, Tunnel};
 use crate::h1::RequestHead;
 use crate::proxy::ExchangeEnd;
 use crate::proxy::conn::{EndKind, ExchangeSummary};
 
-/// Client flag: the connection is TLS.
-pub const DOCKLINE_CLIENT_TLS: u32 = 1;
-/// Client flag: it came over a Unix socket, and pid, uid and gid are known (SO_PEERCRED).
-pub const DOCKLINE_CLIENT_UNIX: u32 = 2;
-
-/// Who is at the other end of a client connection.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct dockline_client {
-    /// Its address in network order, ip_len bytes of it.
-    pub ip: [u8; 16],
-    /// 4, 16, or 0 if there is no address.
-    pub ip_len: u32,
-    /// Its port.
-    pub port: u32,
-    /// DOCKLINE_CLIENT_TLS, DOCKLINE_CLIENT_UNIX
-    pub flags: u32,
-    /// The process that connected, for logs only: the number may be another's by now.
-    pub pid: i32,
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// The name of the engine's listener.
-    pub listener: *const u8,
-    /// Bytes of listener.
-    pub listener_len: usize,
-}
-
-// SAFETY: integers and a pointer; all zero is valid.
-unsafe impl CStruct for dockline_client {
-    const FIRST_SIZE: usize = size_of::<Self>();
-}
-
-/// The answer was delivered whole, or the tunnel was opened.
-pub const DOCKLINE_END_COMPLETE: i32 = 1;
-/// It was answered here, as the host said.
-pub const DOCKLINE_END_REPLIED: i32 = 2;
+/// How an exchange ended.
+pub type dockline_exchange_end = i32;
+/// The response was delivered whole, or the tunnel was opened.
+pub const DOCKLINE_END_COMPLETE: dockline_exchange_end = 1;
+/// The proxy replied by itself, as the host decided.
+pub const DOCKLINE_END_REPLIED: dockline_exchange_end = 2;
 /// The request could not be accepted: malformed, over a limit, or refused.
-pub const DOCKLINE_END_BAD_REQUEST: i32 = 3;
-/// The client took too long with its request, or with taking the answer.
-pub const DOCKLINE_END_CLIENT_TIMEOUT: i32 = 4;
-/// The client left.
-pub const DOCKLINE_END_CLIENT_ABORTED: i32 = 5;
+pub const DOCKLINE_END_BAD_REQUEST: dockline_exchange_end = 3;
+/// The client took too long to send its request or to receive the response.
+pub const DOCKLINE_END_CLIENT_TIMEOUT: dockline_exchange_end = 4;
+/// The client closed its connection.
+pub const DOCKLINE_END_CLIENT_ABORTED: dockline_exchange_end = 5;
 /// The upstream could not be reached.
-pub const DOCKLINE_END_UNREACHABLE: i32 = 6;
-/// The upstream's answer was malformed, or it ended or failed before one.
-pub const DOCKLINE_END_BAD_RESPONSE: i32 = 7;
-/// The upstream took too long to answer, or to take the request.
-pub const DOCKLINE_END_UPSTREAM_TIMEOUT: i32 = 8;
-/// The upstream's answer was cut; the client saw that.
-pub const DOCKLINE_END_TRUNCATED: i32 = 9;
+pub const DOCKLINE_END_UNREACHABLE: dockline_exchange_end = 6;
+/// The upstream's response was malformed, or the connection ended or failed before one.
+pub const DOCKLINE_END_BAD_RESPONSE: dockline_exchange_end = 7;
+/// The upstream took too long to respond or to receive the request.
+pub const DOCKLINE_END_UPSTREAM_TIMEOUT: dockline_exchange_end = 8;
+/// The upstream's response was cut short, and the client could see that.
+pub const DOCKLINE_END_TRUNCATED: dockline_exchange_end = 9;
 /// The host ended it.
-pub const DOCKLINE_END_STOPPED: i32 = 10;
+pub const DOCKLINE_END_STOPPED: dockline_exchange_end = 10;
 
-/// Exchange flag: it used a kept upstream connection. Set by the engine; a host that connects itself knows.
-pub const DOCKLINE_EXCHANGE_REUSED: u32 = 1;
+/// Exchange flag: it used a kept upstream connection. Set by the engine; a host that connects
+/// itself knows.
+pub const DOCKLINE_EXCHANGE_REUSED: u32 = 0x01;
 
-/// A request that has been dealt with, or became a tunnel.
+/// One exchange, from the first byte of the request to the end of the response or the beginning of
+/// a tunnel.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_exchange_record {
     /// The method; empty if the request could not be read.
-    pub method: *const u8,
-    /// Bytes of method.
-    pub method_len: usize,
+    pub method: dockline_str,
     /// The request target, as sent; empty if the request could not be read.
-    pub target: *const u8,
-    /// Bytes of target.
-    pub target_len: usize,
-    /// The name of the upstream that it went to, from the engine; empty if it went nowhere.
-    pub upstream: *const u8,
-    /// Bytes of upstream.
-    pub upstream_len: usize,
+    pub target: dockline_str,
+    /// The name of the engine's upstream that received the request; empty if none did.
+    pub upstream: dockline_str,
     /// Body bytes from the client.
     pub bytes_up: u64,
     /// Body bytes to the client.
     pub bytes_down: u64,
-    /// Microseconds from the first byte of the request to the end of the answer (of its head for a tunnel).
+    /// Microseconds from the first byte of the request to the end of the response (of its head for
+    /// a tunnel).
     pub duration_us: u64,
-    /// Microseconds from the first byte of the request to the head of the answer; 0 without an answer.
+    /// Microseconds from the first byte of the request to the head of the response; 0 without a
+    /// response.
     pub head_us: u64,
-    /// The status of the answer; 0 if none was sent.
+    /// The status of the response; 0 if none was sent.
     pub status: u32,
-    /// DOCKLINE_END_*
+    /// enum dockline_exchange_end
     pub end: i32,
-    /// DOCKLINE_DECISION_TUNNEL_*, or 0 if it became no tunnel.
+    /// DOCKLINE_DECISION_TUNNEL_*, or 0 if it did not become a tunnel.
     pub tunnel: i32,
-    /// DOCKLINE_EXCHANGE_REUSED
+    /// DOCKLINE_EXCHANGE_*
     pub flags: u32,
 }
 
-// SAFETY: integers and pointers; all zero is valid.
+// SAFETY: integers and text; all zero is valid.
 unsafe impl CStruct for dockline_exchange_record {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// The word for the end of an exchange, for logs: "complete", "replied", "bad-request", "client-timeout",
-/// "client-aborted", "unreachable", "bad-response", "upstream-timeout", "truncated", "stopped".
+/// One tunnel that ended.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dockline_tunnel_record {
+    /// The method of the request that opened it; empty for a connection that was not HTTP.
+    pub method: dockline_str,
+    /// The target of that request, at most its first 255 bytes.
+    pub target: dockline_str,
+    /// The name of the upstream or of the pair.
+    pub upstream: dockline_str,
+    /// Bytes that the upstream received.
+    pub bytes_up: u64,
+    /// Bytes that the downstream received.
+    pub bytes_down: u64,
+    /// Bytes read from the downstream.
+    pub received_up: u64,
+    /// Bytes read from the upstream.
+    pub received_down: u64,
+    /// How many microseconds it was open.
+    pub duration_us: u64,
+    /// DOCKLINE_DECISION_TUNNEL_*, or 0 for a connection that was not HTTP.
+    pub tunnel: i32,
+    /// The side that ended first: enum dockline_side
+    pub first_closer: i32,
+    /// enum dockline_close_reason
+    pub close_reason: i32,
+    /// 0
+    pub reserved: u32,
+}
+
+// SAFETY: integers and text; all zero is valid.
+unsafe impl CStruct for dockline_tunnel_record {
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Returns the word for the end of an exchange, for logs: "complete", "replied", "bad-request",
+/// "client-timeout", "client-aborted", "unreachable", "bad-response", "upstream-timeout",
+/// "truncated", "stopped".
 ///
-/// @param end DOCKLINE_END_*
+/// @param end enum dockline_exchange_end
 /// @return a static string; "unknown" for another number
 /// @since 0.1
 #[unsafe(no_mangle)]
@@ -132,8 +136,7 @@ pub extern "C" fn dockline_exchange_end_name(end: i32) -> *const c_char {
     name.as_ptr()
 }
 
-/// The number of an end.
-pub(super) fn end_to_c(end: ExchangeEnd) -> i32 {
+fn end_to_c(end: ExchangeEnd) -> i32 {
     match end.kind() {
         EndKind::Complete => DOCKLINE_END_COMPLETE,
         EndKind::Replied => DOCKLINE_END_REPLIED,
@@ -148,23 +151,19 @@ pub(super) fn end_to_c(end: ExchangeEnd) -> i32 {
     }
 }
 
-/// Microseconds.
-pub(super) fn us(time: Duration) -> u64 {
+fn us(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What a [`ProxyConn`](crate::proxy::ProxyConn) says of an exchange.
+/// Converts the summary of a [`ProxyConn`](crate::proxy::ProxyConn).
 pub(super) fn summary_to_c(summary: &ExchangeSummary) -> dockline_exchange_record {
     let request = summary.request.as_ref();
     let method = request.map_or(&b""[..], RequestHead::method);
     let target = request.map_or(&b""[..], |head| head.target().as_bytes());
     dockline_exchange_record {
-        method: method.as_ptr(),
-        method_len: method.len(),
-        target: target.as_ptr(),
-        target_len: target.len(),
-        upstream: ptr::null(),
-        upstream_len: 0,
+        method: dockline_str::new(method),
+        target: dockline_str::new(target),
+        upstream: dockline_str::new(b""),
         bytes_up: summary.bytes_up,
         bytes_down: summary.bytes_down,
         duration_us: us(summary.duration),
@@ -176,14 +175,38 @@ pub(super) fn summary_to_c(summary: &ExchangeSummary) -> dockline_exchange_recor
     }
 }
 
-/// An address and how many bytes of it count.
-pub(super) fn ip_to_c(ip: IpAddr) -> ([u8; 16], u32) {
-    match ip {
-        IpAddr::V4(ip) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&ip.octets());
-            (bytes, 4)
-        }
-        IpAddr::V6(ip) => (ip.octets(), 16),
+/// Converts an exchange of an engine.
+pub(super) fn exchange_to_c(exchange: &Exchange<'_>) -> dockline_exchange_record {
+    let upstream = exchange.upstream.map_or("", |upstream| &*upstream.name);
+    dockline_exchange_record {
+        method: dockline_str::new(exchange.method),
+        target: dockline_str::new(exchange.target),
+        upstream: dockline_str::new(upstream.as_bytes()),
+        bytes_up: exchange.bytes_up,
+        bytes_down: exchange.bytes_down,
+        duration_us: us(exchange.duration),
+        head_us: exchange.time_to_head.map_or(0, us),
+        status: exchange.status.map_or(0, u32::from),
+        end: end_to_c(exchange.end),
+        tunnel: tunnel_to_c(exchange.tunnel),
+        flags: if exchange.reused { DOCKLINE_EXCHANGE_REUSED } else { 0 },
+    }
+}
+
+/// Converts a tunnel of an engine.
+pub(super) fn tunnel_record_to_c(tunnel: &Tunnel<'_>) -> dockline_tunnel_record {
+    dockline_tunnel_record {
+        method: dockline_str::new(tunnel.method),
+        target: dockline_str::new(tunnel.target),
+        upstream: dockline_str::new(tunnel.upstream.name.as_bytes()),
+        bytes_up: tunnel.stats.up.delivered,
+        bytes_down: tunnel.stats.down.delivered,
+        received_up: tunnel.stats.up.received,
+        received_down: tunnel.stats.down.received,
+        duration_us: us(tunnel.duration),
+        tunnel: tunnel_to_c(tunnel.kind),
+        first_closer: side_to_c(tunnel.stats.first_closer),
+        close_reason: close_reason_to_c(tunnel.stats.close_reason),
+        reserved: 0,
     }
 }

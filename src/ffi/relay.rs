@@ -1,5 +1,6 @@
 //! `dockline_relay`: two byte streams joined, driven by the host.
 
+use std::ffi::c_void;
 use std::sync::{Arc, TryLockError};
 
 use super::boundary::Guarded;
@@ -17,7 +18,7 @@ use crate::error::Side;
 
 /// Makes a relay. It moves nothing before the first pump.
 ///
-/// @param worker        what it shares with the thread's other relays; it may be freed before the relay
+/// @param worker        shared with the other relays of the thread; may be freed before the relay
 /// @param options       NULL for the default, and then options_size is 0
 /// @param options_size  sizeof(dockline_relay_options)
 /// @param downstream    the client's side, copied
@@ -30,8 +31,8 @@ use crate::error::Side;
 /// @since 0.1
 ///
 /// # Safety
-/// The pointers are NULL or point to as many bytes as the sizes say; the descriptors stay open, and the
-/// callbacks callable, until the relay is freed.
+/// The pointers are NULL or point to as many bytes as the sizes say; the descriptors stay open, and
+/// the callbacks callable, until the relay is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_relay_new(
     worker: *mut dockline_worker,
@@ -65,13 +66,14 @@ pub unsafe extern "C" fn dockline_relay_new(
     unsafe { Guarded::enter(worker.cast_const().cast(), call) }
 }
 
-/// Hands over bytes that the host has already read from a side. They are copied, and delivered first.
+/// Hands over bytes that the host has already read from a side. They are copied and delivered
+/// first.
 ///
 /// @param relay     before its first pump
 /// @param from_side DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM: where they came from
 /// @param data      len readable bytes; may be NULL if len is 0
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the first
-///         pump; _E_LIMIT above 1 MiB in all on a side, nothing was taken then
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after
+///         the first pump; _E_LIMIT above 1 MiB in all on a side, nothing was taken then
 /// @since 0.1
 ///
 /// # Safety
@@ -80,7 +82,7 @@ pub unsafe extern "C" fn dockline_relay_new(
 pub unsafe extern "C" fn dockline_relay_prefill(
     relay: *mut dockline_relay,
     from_side: i32,
-    data: *const u8,
+    data: *const c_void,
     len: usize,
 ) -> dockline_status {
     let call = |handle: &mut RelayHandle| {
@@ -93,17 +95,20 @@ pub unsafe extern "C" fn dockline_relay_prefill(
     unsafe { Guarded::enter(relay.cast_const().cast(), call) }
 }
 
-/// Moves what can be moved, both ways. May be called at any time, spuriously.
+/// Moves what can be moved, in both directions. May be called at any time, also without a reason.
 ///
-/// Both sides count as ready at first. Readiness is remembered until a read or write proves otherwise,
-/// so an edge-triggered host passes each event once, and a level-triggered host waits for interest.
+/// Both sides count as ready at first. Readiness is remembered until a read or write proves
+/// otherwise, so an edge-triggered host passes each event once, and a level-triggered host waits
+/// for interest.
 ///
 /// @param relay    not in use by another call
-/// @param ready    what the host saw since the last pump: DOCKLINE_DOWNSTREAM_*, DOCKLINE_UPSTREAM_*
+/// @param ready    what the host saw since the last pump: DOCKLINE_DOWNSTREAM_*,
+///                 DOCKLINE_UPSTREAM_*
 /// @param now_ms   the host's monotonic clock in milliseconds
 /// @param out      set on success
 /// @param out_size sizeof(dockline_relay_wants)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_PANIC, _E_POISONED
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_PANIC,
+///         _E_POISONED
 /// @since 0.1
 ///
 /// # Safety
@@ -142,11 +147,11 @@ pub unsafe extern "C" fn dockline_relay_pump(
     unsafe { Guarded::enter(relay.cast_const().cast(), call) }
 }
 
-/// Lets the relay live until at_ms, then ends it with DOCKLINE_CLOSE_DRAIN. An earlier limit stays. The
-/// next pump tells the new deadline.
+/// Ends the relay at at_ms with DOCKLINE_CLOSE_DRAIN, unless it ends before. An earlier limit
+/// stays. The next pump returns the new deadline.
 ///
 /// @param relay not in use by another call
-/// @param at_ms a time of the host's clock; one that has passed ends it at the next pump
+/// @param at_ms a time of the host's clock; one that has passed ends the relay at the next pump
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
@@ -181,7 +186,7 @@ pub unsafe extern "C" fn dockline_relay_kill(relay: *mut dockline_relay) -> dock
     unsafe { Guarded::enter(relay.cast_const().cast(), call) }
 }
 
-/// Tells what the relay did so far.
+/// Returns the counters of a relay.
 ///
 /// @param relay    not in use by another call
 /// @param out      set on success
@@ -207,7 +212,7 @@ pub unsafe extern "C" fn dockline_relay_stats_get(
     unsafe { Guarded::enter(relay.cast(), call) }
 }
 
-/// Frees a relay in any state. Calls nothing back and closes no descriptor of the host's. Inside a
+/// Frees a relay in any state. Calls no callback and closes no descriptor of the host. Inside a
 /// callback of the same relay it does nothing: free it after the pump.
 ///
 /// @param relay may be NULL

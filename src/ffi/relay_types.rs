@@ -1,4 +1,4 @@
-//! What `dockline_relay` takes and returns.
+//! Types of `dockline_relay`.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::{Arc, Mutex};
@@ -18,29 +18,32 @@ pub struct dockline_relay {
     _opaque: [u8; 0],
 }
 
-/// Callback result: not now.
-pub const DOCKLINE_IO_AGAIN: i32 = -1;
-/// Callback result: the connection failed; no more I/O on this side.
-pub const DOCKLINE_IO_RESET: i32 = -2;
+/// Results of the callbacks of an endpoint, besides a number of bytes.
+pub type dockline_io_result = i32;
+/// Not now.
+pub const DOCKLINE_IO_AGAIN: dockline_io_result = -1;
+/// The connection failed; no more I/O on this side.
+pub const DOCKLINE_IO_RESET: dockline_io_result = -2;
 
-/// One side of a relay: a descriptor, or callbacks for a host that alone knows how to read and write
-/// (TLS). Callbacks are called from within dockline_relay_pump; they may not unwind, longjmp or call
-/// into the same worker's relays.
+/// One side of a relay: a descriptor, or callbacks if only the host can read and write (TLS).
+/// Callbacks are called from within dockline_relay_pump; they must not unwind, longjmp or call
+/// relays of the same worker.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_endpoint {
-    /// A connected, non-blocking stream socket, borrowed: the host keeps it open until the relay is freed,
-    /// and closes it. With callbacks it is only asked whether the peer is gone, and told to close by a reset
-    /// when the stream was cut; -1 if there is none.
+    /// A connected, non-blocking stream socket, borrowed: the host keeps it open until the relay is
+    /// freed, and closes it. With callbacks it is used only to see whether the peer is gone and to
+    /// set SO_LINGER when the stream was cut; -1 if there is none.
     pub fd: i32,
     /// The first argument of the callbacks.
     pub user: *mut c_void,
-    /// Reads up to len bytes: their number, 0 at the end (FIN, close_notify), or DOCKLINE_IO_*.
-    /// NULL, as the other two: the library reads, writes and splices fd itself.
-    pub read: Option<unsafe extern "C" fn(user: *mut c_void, buf: *mut u8, len: usize) -> i64>,
-    /// Writes up to len bytes: their number, or DOCKLINE_IO_*.
-    pub write: Option<unsafe extern "C" fn(user: *mut c_void, buf: *const u8, len: usize) -> i64>,
-    /// Half-closes: 0, or DOCKLINE_IO_*. Called once; again only after DOCKLINE_IO_AGAIN.
+    /// Reads up to len bytes. Returns their number, 0 at the end (FIN, close_notify), or
+    /// DOCKLINE_IO_*. NULL, like the other two: the library reads, writes and splices fd itself.
+    pub read: Option<unsafe extern "C" fn(user: *mut c_void, buf: *mut c_void, len: usize) -> i64>,
+    /// Writes up to len bytes. Returns their number or DOCKLINE_IO_*.
+    pub write: Option<unsafe extern "C" fn(user: *mut c_void, buf: *const c_void, len: usize) -> i64>,
+    /// Half-closes. Returns 0 or DOCKLINE_IO_*. Called once, and again only after
+    /// DOCKLINE_IO_AGAIN.
     pub shutdown_write: Option<unsafe extern "C" fn(user: *mut c_void) -> i32>,
 }
 
@@ -50,22 +53,22 @@ unsafe impl CStruct for dockline_endpoint {
 }
 
 /// Relay flag: never splice.
-pub const DOCKLINE_RELAY_NO_SPLICE: u32 = 1;
+pub const DOCKLINE_RELAY_NO_SPLICE: u32 = 0x01;
 /// Relay flag: do not set TCP_NODELAY and keepalive (30 s, 6 x 10 s) on TCP sockets.
-pub const DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS: u32 = 2;
+pub const DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS: u32 = 0x02;
 
-/// How a relay behaves. All zero is the default.
+/// How a relay behaves.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_relay_options {
-    /// End after so many milliseconds without a byte either way. 0: never.
+    /// Ends the relay after so many milliseconds without a byte in either direction. 0: never.
     pub idle_ms: u64,
-    /// Milliseconds to wait, without progress towards the upstream, for the client's end after the
-    /// daemon's was passed on. 0: 5000. UINT64_MAX: for ever.
+    /// After the daemon's end was passed on: milliseconds to wait for the client's, while no byte
+    /// moves towards the upstream. 0: 5000. UINT64_MAX: for ever.
     pub linger_ms: u64,
     /// About how many bytes one pump moves. 0: 1 MiB.
     pub budget_bytes: u64,
-    /// DOCKLINE_RELAY_NO_SPLICE, DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS
+    /// DOCKLINE_RELAY_*
     pub flags: u32,
     /// 0
     pub reserved: u32,
@@ -80,8 +83,9 @@ unsafe impl CStruct for dockline_relay_options {
 pub const DOCKLINE_DOWNSTREAM_READ: u32 = 0x01;
 /// The downstream may be written.
 pub const DOCKLINE_DOWNSTREAM_WRITE: u32 = 0x02;
-/// The poller saw EPOLLRDHUP, EPOLLHUP or EPOLLERR on the downstream: a short read proves nothing then.
-/// An edge-triggered host that cannot tell passes it with every READ. Never in interest.
+/// The poller reported EPOLLRDHUP, EPOLLHUP or EPOLLERR on the downstream: a short read then does
+/// not prove that nothing is left. An edge-triggered host that cannot tell passes it with every
+/// READ. Never in interest.
 pub const DOCKLINE_DOWNSTREAM_HUP: u32 = 0x04;
 /// The host knows that the downstream connection is dead. Never in interest.
 pub const DOCKLINE_DOWNSTREAM_GONE: u32 = 0x08;
@@ -94,25 +98,27 @@ pub const DOCKLINE_UPSTREAM_HUP: u32 = 0x40;
 /// As DOCKLINE_DOWNSTREAM_GONE.
 pub const DOCKLINE_UPSTREAM_GONE: u32 = 0x80;
 
+/// States of a relay.
+pub type dockline_relay_state = i32;
 /// Pump upon interest or deadline.
-pub const DOCKLINE_RELAY_RUNNING: i32 = 0;
-/// The budget is spent: pump again soon, let others go first.
-pub const DOCKLINE_RELAY_YIELD: i32 = 1;
-/// It is over: read the stats, free the relay, close both connections.
-pub const DOCKLINE_RELAY_DONE: i32 = 2;
+pub const DOCKLINE_RELAY_RUNNING: dockline_relay_state = 0;
+/// The budget is spent: pump again soon, after other work.
+pub const DOCKLINE_RELAY_YIELD: dockline_relay_state = 1;
+/// It has ended: read the stats, free the relay, close both connections.
+pub const DOCKLINE_RELAY_DONE: dockline_relay_state = 2;
 
-/// No deadline.
+/// No deadline; as a duration: without a limit.
 pub const DOCKLINE_NO_DEADLINE: u64 = u64::MAX;
 
 /// What a relay waits for.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_relay_wants {
-    /// DOCKLINE_RELAY_RUNNING, _YIELD or _DONE
+    /// enum dockline_relay_state
     pub state: i32,
     /// READ and WRITE bits of both sides to wait for.
     pub interest: u32,
-    /// Pump at this time of the host's clock at the latest, or DOCKLINE_NO_DEADLINE.
+    /// When to pump at the latest, on the host's clock; or DOCKLINE_NO_DEADLINE.
     pub deadline_ms: u64,
 }
 
@@ -121,34 +127,36 @@ unsafe impl CStruct for dockline_relay_wants {
     const FIRST_SIZE: usize = size_of::<Self>();
 }
 
-/// The relay runs.
-pub const DOCKLINE_CLOSE_NONE: i32 = 0;
+/// Why a relay or a tunnel ended.
+pub type dockline_close_reason = i32;
+/// It has not ended.
+pub const DOCKLINE_CLOSE_NONE: dockline_close_reason = 0;
 /// Both directions ended by themselves.
-pub const DOCKLINE_CLOSE_EOF: i32 = 1;
+pub const DOCKLINE_CLOSE_EOF: dockline_close_reason = 1;
 /// The daemon's end was passed on, and the client did not follow within linger_ms.
-pub const DOCKLINE_CLOSE_LINGER: i32 = 2;
+pub const DOCKLINE_CLOSE_LINGER: dockline_close_reason = 2;
 /// No byte moved for idle_ms.
-pub const DOCKLINE_CLOSE_IDLE: i32 = 3;
-/// The client's connection was reset, or stopped answering.
-pub const DOCKLINE_CLOSE_DOWNSTREAM_RESET: i32 = 4;
-/// The daemon's connection was reset, or stopped answering.
-pub const DOCKLINE_CLOSE_UPSTREAM_RESET: i32 = 5;
-/// The time that dockline_relay_drain gave is over.
-pub const DOCKLINE_CLOSE_DRAIN: i32 = 6;
-/// dockline_relay_kill
-pub const DOCKLINE_CLOSE_KILLED: i32 = 7;
+pub const DOCKLINE_CLOSE_IDLE: dockline_close_reason = 3;
+/// The client's connection was reset, or its peer stopped acknowledging.
+pub const DOCKLINE_CLOSE_DOWNSTREAM_RESET: dockline_close_reason = 4;
+/// The daemon's connection was reset, or its peer stopped acknowledging.
+pub const DOCKLINE_CLOSE_UPSTREAM_RESET: dockline_close_reason = 5;
+/// The time given by dockline_relay_drain, or by dockline_engine_stop, has passed.
+pub const DOCKLINE_CLOSE_DRAIN: dockline_close_reason = 6;
+/// dockline_relay_kill, or dockline_engine_kill
+pub const DOCKLINE_CLOSE_KILLED: dockline_close_reason = 7;
 
-/// What a relay did. "Up" is from the client to the daemon.
+/// Counters of a relay. "Up" is from the client to the daemon.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_relay_stats {
-    /// Bytes that the upstream took.
+    /// Bytes that the upstream received.
     pub bytes_up: u64,
-    /// Bytes that the downstream took.
+    /// Bytes that the downstream received.
     pub bytes_down: u64,
-    /// Bytes taken from the downstream, prefilled ones included.
+    /// Bytes read from the downstream, including prefilled ones.
     pub received_up: u64,
-    /// Bytes taken from the upstream, prefilled ones included.
+    /// Bytes read from the upstream, including prefilled ones.
     pub received_down: u64,
     /// How many of bytes_up went through a pipe.
     pub spliced_up: u64,
@@ -156,14 +164,15 @@ pub struct dockline_relay_stats {
     pub spliced_down: u64,
     /// When a byte last moved, on the host's clock.
     pub last_activity_ms: u64,
-    /// The side that ended first, by EOF or reset: DOCKLINE_SIDE_*.
+    /// The side that ended first, by EOF or reset: enum dockline_side
     pub first_closer: i32,
-    /// DOCKLINE_CLOSE_*
+    /// enum dockline_close_reason
     pub close_reason: i32,
     /// The errno of the last failed read, write or shutdown; 0 if none failed.
     pub error_number: i32,
-    /// The sides to close without close_notify, because their streams were cut: DOCKLINE_SIDE_DOWNSTREAM
-    /// plus DOCKLINE_SIDE_UPSTREAM as bits. TCP descriptors have been told already (SO_LINGER).
+    /// The sides to close without close_notify because their streams were cut:
+    /// DOCKLINE_SIDE_DOWNSTREAM and DOCKLINE_SIDE_UPSTREAM as bits. For TCP descriptors SO_LINGER
+    /// has already been set.
     pub abort_sides: i32,
 }
 
@@ -184,10 +193,10 @@ impl Kind for RelayHandle {
     type Shared = ();
 }
 
-/// The word for a close reason, for logs: "none", "eof", "linger", "idle", "downstream-reset",
-/// "upstream-reset", "drain", "killed".
+/// Returns the word for a close reason, for logs: "none", "eof", "linger", "idle",
+/// "downstream-reset", "upstream-reset", "drain", "killed".
 ///
-/// @param reason DOCKLINE_CLOSE_*
+/// @param reason enum dockline_close_reason
 /// @return a static string; "unknown" for another number
 /// @since 0.1
 #[unsafe(no_mangle)]
@@ -290,7 +299,7 @@ pub(super) fn stats_to_c(handle: &RelayHandle) -> dockline_relay_stats {
     }
 }
 
-/// The number of a close reason.
+/// Returns the number of a close reason.
 pub(super) fn close_reason_to_c(reason: Option<CloseReason>) -> i32 {
     match reason {
         None => DOCKLINE_CLOSE_NONE,

@@ -1,11 +1,10 @@
-//! `dockline_route`: the decision about one request, while the engine asks for it.
+//! `dockline_route`: the decision about one request, within the callback for it.
 
 use std::ffi::c_void;
 
 use super::boundary::{Guarded, Kind};
+use super::client::{client_to_c, dockline_client};
 use super::message::{dockline_field, dockline_reply, dockline_request, reply_from_c, request_to_c};
-use super::observe::client_to_c;
-use super::record::dockline_client;
 use super::status::{Failure, dockline_status};
 use super::types::struct_out;
 use super::upstream::{dockline_upstream, upstream_from_c};
@@ -13,17 +12,20 @@ use crate::engine::{ClientInfo, Route, Router};
 use crate::h1::RequestHead;
 use crate::proxy::Reply;
 
-/// The decision about one request. It lives within the callback that gets it: dockline_listener_options.route.
+/// The decision about one request. It is valid within the callback that receives it:
+/// dockline_listener_options.route.
 pub struct dockline_route {
     _opaque: [u8; 0],
 }
 
-/// The host's say about requests.
-pub(super) type RouteCallback = unsafe extern "C" fn(user: *mut c_void, route: *mut dockline_route);
+/// Decides about a request by dockline_route_upstream or dockline_route_reply before it returns. It
+/// must not block, unwind or longjmp.
+pub type dockline_route_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, route: *mut dockline_route)>;
 
-/// Asks the host.
+/// Routes by the host's callback.
 pub(super) struct HostRouter {
-    pub(super) route: RouteCallback,
+    pub(super) route: unsafe extern "C" fn(*mut c_void, *mut dockline_route),
     pub(super) user: *mut c_void,
 }
 
@@ -48,14 +50,15 @@ impl Kind for RouteHandle<'_> {
 impl Router for HostRouter {
     fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route {
         let handle = Guarded::new(RouteHandle { client, request, fields: Vec::new(), decision: None }, ());
-        // SAFETY: the host gave the function and its argument together; the handle lives for the call.
+        // SAFETY: the host gave the function and its argument together; the handle lives for the
+        // call.
         unsafe { (self.route)(self.user, (&raw const handle).cast_mut().cast()) };
         let decision = handle.into_value().decision;
         decision.unwrap_or_else(|| Route::Reply(Reply::error(500, "the proxy has no route for this request")))
     }
 }
 
-/// Tells who asks.
+/// Returns the client that sent the request.
 ///
 /// @param route    within its callback
 /// @param out      set on success; what it points to is borrowed until the callback returns
@@ -81,7 +84,7 @@ pub unsafe extern "C" fn dockline_route_client(
     unsafe { Guarded::enter(route.cast(), call) }
 }
 
-/// Shows what is asked for.
+/// Returns the request head.
 ///
 /// @param route    within its callback
 /// @param out      set on success; what it points to is borrowed until the callback returns
@@ -107,10 +110,11 @@ pub unsafe extern "C" fn dockline_route_request(
     unsafe { Guarded::enter(route.cast(), call) }
 }
 
-/// Decides that the request is sent to an upstream. The last decision counts; without one the client gets a 500.
+/// Sends the request to an upstream. The last decision counts; without one the client receives a
+/// 500.
 ///
 /// @param route    within its callback
-/// @param upstream may be freed from now on
+/// @param upstream may be freed afterwards
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
@@ -131,16 +135,17 @@ pub unsafe extern "C" fn dockline_route_upstream(
     unsafe { Guarded::enter(route.cast_const().cast(), call) }
 }
 
-/// Decides that the request is answered here. The last decision counts.
+/// Replies to the request. The last decision counts.
 ///
 /// @param route      within its callback
-/// @param reply      the answer, copied
+/// @param reply      copied
 /// @param reply_size sizeof(dockline_reply)
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
 /// @since 0.1
 ///
 /// # Safety
-/// `route` is NULL or live; `reply` is NULL or points to `reply_size` readable bytes, and so does what is in it.
+/// `route` is NULL or live; `reply` is NULL or points to `reply_size` readable bytes, and so does
+/// what is in it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_route_reply(
     route: *mut dockline_route,

@@ -4,40 +4,44 @@ use std::ffi::{CStr, c_char};
 
 use crate::drive::{PrefillError, SetupError};
 
-/// 0, or a negative number: what went wrong. "Would block" is never a status.
+/// What a call returns: 0, or a negative number that says what went wrong. "Would block" is never a
+/// status.
 ///
 /// -1xx: the call was wrong, and nothing changed. -3xx: a limit. -4xx: the system. -9xx: a bug in
 /// dockline.
 pub type dockline_status = i32;
 
-/// Done.
-pub const DOCKLINE_OK: dockline_status = 0;
-/// A pointer that may not be NULL is NULL.
-pub const DOCKLINE_E_NULL: dockline_status = -100;
-/// A struct is smaller than its first version, or larger than this library knows and not zero there.
-pub const DOCKLINE_E_SIZE: dockline_status = -101;
-/// An argument or a field has a value that means nothing.
-pub const DOCKLINE_E_VALUE: dockline_status = -102;
-/// The call is not allowed at this point.
-pub const DOCKLINE_E_STATE: dockline_status = -103;
-/// The handle, or its worker, is in use: by a callback's caller or by another thread.
-pub const DOCKLINE_E_BUSY: dockline_status = -104;
+/// The values of a dockline_status.
+pub type dockline_status_code = i32;
+/// Success.
+pub const DOCKLINE_OK: dockline_status_code = 0;
+/// A pointer that must not be NULL is NULL.
+pub const DOCKLINE_E_NULL: dockline_status_code = -100;
+/// A struct is smaller than its first version, or larger than this library knows and not zero
+/// there.
+pub const DOCKLINE_E_SIZE: dockline_status_code = -101;
+/// An argument or a field has an invalid value.
+pub const DOCKLINE_E_VALUE: dockline_status_code = -102;
+/// The call is not allowed in this state.
+pub const DOCKLINE_E_STATE: dockline_status_code = -103;
+/// The handle, or its worker, is in use: by the caller of a callback or by another thread.
+pub const DOCKLINE_E_BUSY: dockline_status_code = -104;
 /// The pointer is not a handle of this type.
-pub const DOCKLINE_E_HANDLE: dockline_status = -105;
+pub const DOCKLINE_E_HANDLE: dockline_status_code = -105;
 /// The descriptor is in blocking mode; set O_NONBLOCK first.
-pub const DOCKLINE_E_BLOCKING: dockline_status = -106;
+pub const DOCKLINE_E_BLOCKING: dockline_status_code = -106;
 /// The descriptor is not a stream socket.
-pub const DOCKLINE_E_NOT_STREAM: dockline_status = -107;
+pub const DOCKLINE_E_NOT_STREAM: dockline_status_code = -107;
 /// The socket does not listen.
-pub const DOCKLINE_E_NOT_LISTENING: dockline_status = -108;
-/// More than the library takes.
-pub const DOCKLINE_E_LIMIT: dockline_status = -300;
+pub const DOCKLINE_E_NOT_LISTENING: dockline_status_code = -108;
+/// More than the library accepts.
+pub const DOCKLINE_E_LIMIT: dockline_status_code = -300;
 /// A system call failed.
-pub const DOCKLINE_E_SYSTEM: dockline_status = -400;
-/// The library failed inside this call: a bug. The handle is poisoned; free it.
-pub const DOCKLINE_E_PANIC: dockline_status = -900;
-/// An earlier call on this handle failed with DOCKLINE_E_PANIC; it can only be freed.
-pub const DOCKLINE_E_POISONED: dockline_status = -901;
+pub const DOCKLINE_E_SYSTEM: dockline_status_code = -400;
+/// The library failed inside this call, which is a bug. The handle is poisoned; free it.
+pub const DOCKLINE_E_PANIC: dockline_status_code = -900;
+/// An earlier call on this handle returned DOCKLINE_E_PANIC; it can only be freed.
+pub const DOCKLINE_E_POISONED: dockline_status_code = -901;
 
 /// A status that is not `DOCKLINE_OK`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,17 +78,15 @@ impl Failure {
         Self::Poisoned,
     ];
 
-    /// Number, identifier and sentence. A failure that is added here does not compile without them.
+    /// Returns number, identifier and sentence. A new failure does not compile without them.
     const fn row(self) -> (dockline_status, &'static CStr, &'static CStr) {
         match self {
             Self::Null => (DOCKLINE_E_NULL, c"DOCKLINE_E_NULL", c"a required pointer is NULL"),
             Self::Size => {
                 (DOCKLINE_E_SIZE, c"DOCKLINE_E_SIZE", c"a struct has a size that this library does not know")
             }
-            Self::Value => {
-                (DOCKLINE_E_VALUE, c"DOCKLINE_E_VALUE", c"an argument has a value that means nothing")
-            }
-            Self::State => (DOCKLINE_E_STATE, c"DOCKLINE_E_STATE", c"the call is not allowed at this point"),
+            Self::Value => (DOCKLINE_E_VALUE, c"DOCKLINE_E_VALUE", c"an argument has an invalid value"),
+            Self::State => (DOCKLINE_E_STATE, c"DOCKLINE_E_STATE", c"the call is not allowed in this state"),
             Self::Busy => (
                 DOCKLINE_E_BUSY,
                 c"DOCKLINE_E_BUSY",
@@ -104,7 +106,7 @@ impl Failure {
             Self::NotListening => {
                 (DOCKLINE_E_NOT_LISTENING, c"DOCKLINE_E_NOT_LISTENING", c"the socket does not listen")
             }
-            Self::Limit => (DOCKLINE_E_LIMIT, c"DOCKLINE_E_LIMIT", c"more than the library takes"),
+            Self::Limit => (DOCKLINE_E_LIMIT, c"DOCKLINE_E_LIMIT", c"more than the library accepts"),
             Self::System => (DOCKLINE_E_SYSTEM, c"DOCKLINE_E_SYSTEM", c"a system call failed"),
             Self::Panic => {
                 (DOCKLINE_E_PANIC, c"DOCKLINE_E_PANIC", c"dockline failed inside this call; free the handle")
@@ -121,7 +123,7 @@ impl Failure {
         self.row().0
     }
 
-    /// The failure behind a status that is not `DOCKLINE_OK`.
+    /// Returns the failure behind a status that is not `DOCKLINE_OK`.
     pub(super) fn of(status: dockline_status) -> Self {
         find(status).unwrap_or(Self::Panic)
     }
@@ -150,9 +152,10 @@ fn find(status: dockline_status) -> Option<Failure> {
     Failure::ALL.into_iter().find(|failure| failure.status() == status)
 }
 
-/// The identifier of a status, for logs.
+/// Returns the identifier of a status, for logs.
 ///
-/// @return a static string, such as "DOCKLINE_E_NULL"; "DOCKLINE_E_UNKNOWN" for a number without a name
+/// @return a static string, such as "DOCKLINE_E_NULL"; "DOCKLINE_E_UNKNOWN" for a number without a
+///         name
 /// @since 0.1
 #[unsafe(no_mangle)]
 pub extern "C" fn dockline_status_name(status: dockline_status) -> *const c_char {
@@ -164,7 +167,7 @@ pub extern "C" fn dockline_status_name(status: dockline_status) -> *const c_char
     name.as_ptr()
 }
 
-/// What a status means, in English, without a final dot.
+/// Returns what a status means, in English, without a final full stop.
 ///
 /// @return a static string
 /// @since 0.1
@@ -172,7 +175,7 @@ pub extern "C" fn dockline_status_name(status: dockline_status) -> *const c_char
 pub extern "C" fn dockline_status_text(status: dockline_status) -> *const c_char {
     let text = match find(status) {
         Some(failure) => failure.row().2,
-        None if status == DOCKLINE_OK => c"done",
+        None if status == DOCKLINE_OK => c"success",
         None => c"a status that this library does not know",
     };
     text.as_ptr()

@@ -1,5 +1,6 @@
-//! Structs, buffers and text across the boundary.
+//! Structs and buffers across the boundary.
 
+use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::slice;
@@ -10,15 +11,15 @@ use crate::error::Side;
 /// A struct that crosses by pointer and size, so that it can grow at its end.
 ///
 /// # Safety
-/// All-zero bytes must be a valid value, and every value that C can write must be one: integers and
-/// pointers only, callbacks as `Option`.
+/// All-zero bytes must be a valid value, and so must everything that C can write: integers and
+/// pointers only, callbacks as `Option`. A `bool` is not allowed, since C may write a 2.
 pub(super) unsafe trait CStruct: Copy {
-    /// The size of its first version; less is refused.
+    /// The size of its first version. A smaller one is refused.
     const FIRST_SIZE: usize;
 }
 
-/// Copies a struct in. Fields that the caller does not know are zero; fields that this library does not
-/// know must be.
+/// Copies a struct in. Fields that the caller does not know become zero; bytes that this library
+/// does not know have to be zero.
 ///
 /// # Safety
 /// `from` is NULL or points to `size` readable bytes.
@@ -42,13 +43,13 @@ pub(super) unsafe fn struct_from_c<T: CStruct>(from: *const T, size: usize) -> R
     Ok(unsafe { value.assume_init() })
 }
 
-/// A checked place for a result.
+/// A checked destination for a struct.
 pub(super) struct StructOut<T> {
     to: *mut T,
     size: usize,
 }
 
-/// Checks the place for a struct that goes out, before anything is done.
+/// Checks the destination of a struct before anything is done.
 pub(super) fn struct_out<T: CStruct>(to: *mut T, size: usize) -> Result<StructOut<T>, Failure> {
     if to.is_null() {
         return Err(Failure::Null);
@@ -60,7 +61,8 @@ pub(super) fn struct_out<T: CStruct>(to: *mut T, size: usize) -> Result<StructOu
 }
 
 impl<T: CStruct> StructOut<T> {
-    /// Writes as much as the caller has room for, and zeroes what this library does not know.
+    /// Writes as much as the caller has room for and zeroes the bytes that this library does not
+    /// know.
     ///
     /// # Safety
     /// The pointer that was checked points to that many writable bytes.
@@ -75,7 +77,7 @@ impl<T: CStruct> StructOut<T> {
     }
 }
 
-/// Checks the place for a handle or a number that goes out.
+/// Checks the destination of a handle or a number.
 pub(super) fn check_out<T>(to: *mut T) -> Result<(), Failure> {
     match (to.is_null(), to.is_aligned()) {
         (true, _) => Err(Failure::Null),
@@ -84,19 +86,20 @@ pub(super) fn check_out<T>(to: *mut T) -> Result<(), Failure> {
     }
 }
 
-/// Borrows a buffer. NULL is fine with length 0.
+/// Borrows a buffer. NULL is allowed with length 0.
 ///
 /// # Safety
 /// `data` is NULL or points to `len` readable bytes that do not change while the result is in use.
-pub(super) unsafe fn bytes_from_c<'a>(data: *const u8, len: usize) -> Result<&'a [u8], Failure> {
+pub(super) unsafe fn bytes_from_c<'a>(data: *const c_void, len: usize) -> Result<&'a [u8], Failure> {
     // SAFETY: the caller's promise.
-    unsafe { array_from_c(data, len) }
+    unsafe { array_from_c(data.cast(), len) }
 }
 
-/// The same for an array of plain structs.
+/// Borrows an array of plain values.
 ///
 /// # Safety
-/// `data` is NULL or points to `len` readable elements that do not change while the result is in use.
+/// `data` is NULL or points to `len` readable elements that do not change while the result is in
+/// use.
 pub(super) unsafe fn array_from_c<'a, T>(data: *const T, len: usize) -> Result<&'a [T], Failure> {
     if len > isize::MAX.unsigned_abs() / size_of::<T>() {
         return Err(Failure::Value);
@@ -110,42 +113,16 @@ pub(super) unsafe fn array_from_c<'a, T>(data: *const T, len: usize) -> Result<&
     }
 }
 
-/// Borrows text that has to be UTF-8; `None` if it is absent, which NULL says.
-///
-/// # Safety
-/// As [`bytes_from_c`].
-pub(super) unsafe fn optional_text_from_c<'a>(
-    data: *const u8,
-    len: usize,
-) -> Result<Option<&'a str>, Failure> {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { optional_bytes_from_c(data, len) }?;
-    bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| Failure::Value)).transpose()
-}
+/// The two sides of a proxied connection.
+pub type dockline_side = i32;
+/// Neither.
+pub const DOCKLINE_SIDE_NONE: dockline_side = 0;
+/// The client's side.
+pub const DOCKLINE_SIDE_DOWNSTREAM: dockline_side = 1;
+/// The daemon's side.
+pub const DOCKLINE_SIDE_UPSTREAM: dockline_side = 2;
 
-/// The same for a value that may be absent, which NULL says. Absent is not the same as empty.
-///
-/// # Safety
-/// As [`bytes_from_c`].
-pub(super) unsafe fn optional_bytes_from_c<'a>(
-    data: *const u8,
-    len: usize,
-) -> Result<Option<&'a [u8]>, Failure> {
-    if data.is_null() && len == 0 {
-        return Ok(None);
-    }
-    // SAFETY: the caller's promise.
-    unsafe { bytes_from_c(data, len) }.map(Some)
-}
-
-/// No side.
-pub const DOCKLINE_SIDE_NONE: i32 = 0;
-/// The side of the client.
-pub const DOCKLINE_SIDE_DOWNSTREAM: i32 = 1;
-/// The side of the daemon.
-pub const DOCKLINE_SIDE_UPSTREAM: i32 = 2;
-
-/// A side by its number.
+/// Returns the side that a number names.
 pub(super) fn side_from_c(side: i32) -> Result<Side, Failure> {
     match side {
         DOCKLINE_SIDE_DOWNSTREAM => Ok(Side::Downstream),
@@ -154,7 +131,7 @@ pub(super) fn side_from_c(side: i32) -> Result<Side, Failure> {
     }
 }
 
-/// The number of a side.
+/// Returns the number of a side.
 pub(super) fn side_to_c(side: Option<Side>) -> i32 {
     match side {
         None => DOCKLINE_SIDE_NONE,

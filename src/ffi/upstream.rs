@@ -8,33 +8,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::boundary::{Guarded, Kind, boundary};
 use super::status::{Failure, dockline_status};
-use super::types::{CStruct, bytes_from_c, check_out, optional_text_from_c, struct_from_c};
+use super::text::dockline_str;
+use super::types::{CStruct, check_out, struct_from_c};
 use crate::engine::{Address, Upstream};
 use crate::h1::FieldLine;
 
-/// A server that requests or connections are sent on to. Any thread may use it, and any number of engines.
+/// A server that receives requests or connections. Any thread may use it, and any number of
+/// engines.
 pub struct dockline_upstream {
     _opaque: [u8; 0],
 }
 
-/// Where an upstream is, and how it is spoken with. Text is copied. An engine does not connect to listeners of its own.
+/// Where an upstream is and what it is sent. Text is copied. An engine does not connect to its own
+/// listeners.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_upstream_options {
-    /// "unix:///PATH", "unix://@NAME" (in the abstract namespace), or "tcp://HOST:PORT", IPv6 addresses in
-    /// brackets. Required.
-    pub address: *const u8,
-    /// Bytes of address.
-    pub address_len: usize,
-    /// What records and logs call it, in UTF-8; NULL: the address.
-    pub name: *const u8,
-    /// Bytes of name.
-    pub name_len: usize,
-    /// Replaces the Host of requests; NULL sends the client's. A Docker daemon does not care, and refuses some that
-    /// its own clients send: set it, to "docker" for instance.
-    pub host: *const u8,
-    /// Bytes of host.
-    pub host_len: usize,
+    /// "unix:///PATH", "unix://@NAME" (in the abstract namespace), or "tcp://HOST:PORT", IPv6
+    /// addresses in brackets. Required.
+    pub address: dockline_str,
+    /// Its name in records and logs, in UTF-8; absent: the address.
+    pub name: dockline_str,
+    /// Replaces the Host of requests; absent: the client's is sent. A Docker daemon does not use
+    /// it, but refuses some values that its own clients send: set it, to "docker" for instance.
+    pub host: dockline_str,
 }
 
 // SAFETY: integers and pointers; all zero is valid.
@@ -55,7 +52,7 @@ impl Kind for UpstreamHandle {
 /// @param options      copied
 /// @param options_size sizeof(dockline_upstream_options)
 /// @param out          set on success; free it with dockline_upstream_free
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE; _E_VALUE, for an address of another form, too
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE; _E_VALUE, also for an address of another form
 /// @since 0.1
 ///
 /// # Safety
@@ -71,11 +68,11 @@ pub unsafe extern "C" fn dockline_upstream_new(
         // SAFETY: the caller's promise about `options`.
         let options = unsafe { struct_from_c(options, options_size) }?;
         // SAFETY: the caller's promise about the text in it.
-        let address = unsafe { bytes_from_c(options.address, options.address_len) }?;
+        let address = unsafe { options.address.bytes() }?;
         // SAFETY: as above.
-        let name = unsafe { optional_text_from_c(options.name, options.name_len) }?;
+        let name = unsafe { options.name.utf8() }?;
         // SAFETY: as above.
-        let host = unsafe { optional_text_from_c(options.host, options.host_len) }?;
+        let host = unsafe { options.host.utf8() }?;
         let is_value = |host: &str| FieldLine::new("Host", host.to_owned()).is_ok();
         if !host.is_none_or(is_value) {
             return Err(Failure::Value);
@@ -91,26 +88,25 @@ pub unsafe extern "C" fn dockline_upstream_new(
     })
 }
 
-/// Adds an address that is tried when those before it do not answer. Before the upstream is used.
+/// Adds an address, which is tried when those before it cannot be reached. Only before the upstream
+/// is used.
 ///
-/// @param upstream    as dockline_upstream_new made it
-/// @param address     as in dockline_upstream_options, copied
-/// @param address_len bytes of address
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED; _E_STATE if a listener or a request
-///         has the upstream
+/// @param upstream from dockline_upstream_new
+/// @param address  as in dockline_upstream_options, copied
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED; _E_STATE if a listener
+///         or a request uses the upstream
 /// @since 0.1
 ///
 /// # Safety
-/// `upstream` is NULL or a live upstream; `address` is NULL or points to `address_len` readable bytes.
+/// `upstream` is NULL or a live upstream; `address` is readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_upstream_add_address(
     upstream: *mut dockline_upstream,
-    address: *const u8,
-    address_len: usize,
+    address: dockline_str,
 ) -> dockline_status {
     let call = |shared: &Mutex<Arc<Upstream>>| {
         // SAFETY: the caller's promise about `address`.
-        let address = unsafe { bytes_from_c(address, address_len) }?;
+        let address = unsafe { address.bytes() }?;
         let address = address_from_bytes(address).ok_or(Failure::Value)?;
         let mut upstream = shared.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::get_mut(&mut upstream).ok_or(Failure::State)?.addresses.push(address);
@@ -120,7 +116,7 @@ pub unsafe extern "C" fn dockline_upstream_add_address(
     unsafe { Guarded::<UpstreamHandle>::share(upstream.cast_const().cast(), call) }
 }
 
-/// Frees an upstream. Engines that use it go on doing so.
+/// Frees an upstream. Engines that use it continue to do so.
 ///
 /// @param upstream may be NULL
 /// @since 0.1
@@ -133,7 +129,7 @@ pub unsafe extern "C" fn dockline_upstream_free(upstream: *mut dockline_upstream
     unsafe { Guarded::<UpstreamHandle>::free(upstream.cast()) };
 }
 
-/// The upstream behind a handle.
+/// Returns the upstream behind a handle.
 ///
 /// # Safety
 /// `upstream` is NULL or a live upstream.

@@ -2,8 +2,8 @@
 
 use std::ffi::{CStr, c_char};
 
-/// The ABI that this header describes. Compare it with `dockline_abi_version()` at start-up: a library
-/// with another number must not be used.
+/// The ABI that this header describes. Compare it with dockline_abi_version() at start-up: a
+/// library with another number must not be used.
 pub const DOCKLINE_ABI_VERSION: u32 = 1;
 
 const VERSION: &CStr =
@@ -12,7 +12,7 @@ const VERSION: &CStr =
         Err(_) => c"dockline",
     };
 
-/// The ABI of the library that is loaded.
+/// Returns the ABI of the library that is loaded.
 ///
 /// @return compare with DOCKLINE_ABI_VERSION
 /// @since 0.1
@@ -21,7 +21,7 @@ pub extern "C" fn dockline_abi_version() -> u32 {
     DOCKLINE_ABI_VERSION
 }
 
-/// The name and version of the library that is loaded.
+/// Returns the name and version of the library that is loaded.
 ///
 /// @return a static string, such as "dockline 0.1.0"
 /// @since 0.1

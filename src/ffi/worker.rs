@@ -6,34 +6,41 @@ use std::time::Instant;
 
 use super::boundary::{Guarded, Kind, boundary};
 use super::status::{Failure, dockline_status};
+use super::text::dockline_str;
 use super::types::{CStruct, check_out, struct_from_c};
 use crate::drive::{Event, Worker, WorkerOptions};
 
-/// What the relays of one thread share: a scratch buffer, pipes for bulk transfers, the log. Make one
-/// for each thread that drives relays, after fork(2).
+/// What the relays of one thread share: a scratch buffer, pipes for bulk transfers, the log. Make
+/// one for each thread that drives relays, after fork(2).
 pub struct dockline_worker {
     _opaque: [u8; 0],
 }
 
-/// Log level: somebody has to act.
-pub const DOCKLINE_LOG_ERROR: i32 = 1;
-/// Log level: it works, but less well.
-pub const DOCKLINE_LOG_WARN: i32 = 2;
-/// Log level: worth knowing.
-pub const DOCKLINE_LOG_INFO: i32 = 3;
+/// Levels of log messages.
+pub type dockline_log_level = i32;
+/// The operator has to act.
+pub const DOCKLINE_LOG_ERROR: dockline_log_level = 1;
+/// It works, but less well.
+pub const DOCKLINE_LOG_WARN: dockline_log_level = 2;
+/// Worth knowing.
+pub const DOCKLINE_LOG_INFO: dockline_log_level = 3;
 
-/// Bounds and log of a worker. All zero is the default.
+/// Receives a log message: enum dockline_log_level and one line of text, borrowed for the call. It
+/// must not unwind or longjmp.
+pub type dockline_log_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, level: i32, text: dockline_str)>;
+
+/// Bounds and log of a worker.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_worker_options {
-    /// Called from within dockline_relay_pump with a DOCKLINE_LOG_* level and a text of len bytes, not
-    /// NUL-terminated, borrowed for the call. NULL: no log. It must not unwind or longjmp.
-    pub log: Option<unsafe extern "C" fn(user: *mut c_void, level: i32, text: *const u8, len: usize)>,
+    /// Called from within dockline_relay_pump. NULL: no log.
+    pub log: dockline_log_callback,
     /// The first argument of log.
     pub log_user: *mut c_void,
-    /// Pipes that may be lent at a time, two descriptors each. 0: 64.
+    /// Pipes in use at a time, two descriptors each. 0: 64.
     pub max_pipes: u32,
-    /// Bytes asked for each pipe; the kernel may grant less. 0: 1 MiB.
+    /// The size to request for each pipe; the kernel may grant less. 0: 1 MiB.
     pub pipe_bytes: u32,
 }
 
@@ -53,10 +60,10 @@ impl Kind for WorkerHandle {
     type Shared = ();
 }
 
-/// The host's millisecond clock as `Instant`s.
+/// Converts the host's millisecond clock to `Instant` and back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
-    /// What the host's time 0 is taken for: any instant will do, since only differences count.
+    /// The instant of the host's time 0. Any will do, since only differences count.
     origin: Instant,
 }
 
@@ -71,7 +78,7 @@ impl Clock {
         self.origin.checked_add(std::time::Duration::from_millis(ms)).ok_or(Failure::Value)
     }
 
-    /// Rounded up, so that a deadline has passed when its millisecond is reached.
+    /// Rounds up, so that a deadline has passed when its millisecond is reached.
     pub(super) fn ms(self, at: Instant) -> u64 {
         let passed = at.saturating_duration_since(self.origin);
         u64::try_from(passed.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -80,7 +87,7 @@ impl Clock {
 
 /// The host's log callback.
 pub(super) struct HostLog {
-    pub(super) log: unsafe extern "C" fn(*mut c_void, i32, *const u8, usize),
+    pub(super) log: unsafe extern "C" fn(*mut c_void, i32, dockline_str),
     pub(super) user: *mut c_void,
 }
 
@@ -89,11 +96,12 @@ unsafe impl Send for HostLog {}
 
 impl HostLog {
     pub(super) fn write(&self, level: i32, text: &str) {
-        // SAFETY: the host gave the function and its argument together; the text lives for the call.
-        unsafe { (self.log)(self.user, level, text.as_ptr(), text.len()) };
+        // SAFETY: the host gave the function and its argument together; the text lives for the
+        // call.
+        unsafe { (self.log)(self.user, level, dockline_str::new(text.as_bytes())) };
     }
 
-    /// What a relay has to say.
+    /// Logs an event of a relay.
     pub(super) fn report(&self, event: &Event<'_>) {
         let level = match event {
             Event::SpliceUnavailable(_) => DOCKLINE_LOG_WARN,
@@ -105,8 +113,8 @@ impl HostLog {
 
 /// Makes a worker. It owns no descriptor until a transfer turns out to be long.
 ///
-/// Whether the process ignores SIGPIPE is looked up now. If it does not, splicing keeps the signal back
-/// for the thread, at the cost of some system calls for each pump.
+/// Whether the process ignores SIGPIPE is determined now. If it does not, the signal is blocked for
+/// the thread while splicing, at the cost of some system calls in each pump.
 ///
 /// @param options      NULL for the default, and then options_size is 0
 /// @param options_size sizeof(dockline_worker_options)
@@ -149,7 +157,7 @@ pub unsafe extern "C" fn dockline_worker_new(
     })
 }
 
-/// Frees a worker. Relays made from it stay valid; what they share goes with the last of them.
+/// Frees a worker. Relays made from it stay valid; what they share is freed with the last of them.
 ///
 /// @param worker may be NULL
 /// @since 0.1

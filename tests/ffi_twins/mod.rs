@@ -22,10 +22,15 @@ macro_rules! call {
     };
 }
 
-/// What the library says is there.
-fn bytes<'a>(data: *const u8, len: usize) -> &'a [u8] {
-    // SAFETY: that is its promise, and nothing is called while the result is in use.
-    unsafe { slice::from_raw_parts(data, len) }
+/// Borrows bytes of the library.
+fn bytes<'a, T>(data: *const T, len: usize) -> &'a [u8] {
+    // SAFETY: they are there, and nothing is called while the result is in use.
+    unsafe { slice::from_raw_parts(data.cast(), len) }
+}
+
+/// Borrows text of the library.
+fn text<'a>(text: dockline_str) -> &'a [u8] {
+    bytes(text.data, text.len)
 }
 
 /// What clients say.
@@ -108,7 +113,7 @@ impl Twins {
                 }
                 let bytes: Vec<u8> = waiting.drain(..waiting.len().min(1 + (n >> 3) * 4)).collect();
                 let wanted = rust.wants(side).read;
-                let status = call!(dockline_conn_feed, c, c_side, bytes.as_ptr(), bytes.len(), ms);
+                let status = call!(dockline_conn_feed, c, c_side, bytes.as_ptr().cast(), bytes.len(), ms);
                 assert_eq!(status, if wanted { DOCKLINE_OK } else { DOCKLINE_E_STATE });
                 if wanted {
                     rust.feed(side, &bytes, now);
@@ -121,9 +126,9 @@ impl Twins {
             }
             7 => {
                 let wanted = rust.needs_upstream();
-                let status =
-                    call!(dockline_conn_upstream_ready, c, b"d".as_ptr(), n & 1, i32::from(n & 2 != 0), ms);
-                // Of length 0 is not NULL, but empty.
+                // Empty is not absent.
+                let host = dockline_str { data: c"d".as_ptr(), len: n & 1 };
+                let status = call!(dockline_conn_upstream_ready, c, host, i32::from(n & 2 != 0), ms);
                 let host = if n & 1 == 1 { "d" } else { "" };
                 assert_eq!(status, if wanted { DOCKLINE_OK } else { DOCKLINE_E_STATE });
                 if wanted {
@@ -148,9 +153,8 @@ impl Twins {
                 let reply = dockline_reply {
                     status: 403,
                     reserved: 0,
-                    content_type: ptr::null(),
-                    content_type_len: 0,
-                    body: b"no".as_ptr(),
+                    content_type: dockline_str { data: ptr::null(), len: 0 },
+                    body: b"no".as_ptr().cast(),
                     body_len: 2,
                     fields: ptr::null(),
                     field_count: 0,
@@ -252,14 +256,14 @@ impl Twins {
         assert_eq!(status, DOCKLINE_OK);
         // SAFETY: it has just been written.
         let view = unsafe { out.assume_init() };
-        assert_eq!(head.method(), bytes(view.method, view.method_len));
-        assert_eq!(head.target().as_bytes(), bytes(view.target, view.target_len));
+        assert_eq!(head.method(), text(view.method));
+        assert_eq!(head.target().as_bytes(), text(view.target));
         // SAFETY: the library says that they are there.
         let fields = unsafe { slice::from_raw_parts(view.fields, view.field_count) };
         assert_eq!(head.fields.len(), fields.len());
         for (line, field) in head.fields.iter().zip(fields) {
-            assert_eq!(line.name(), bytes(field.name, field.name_len));
-            assert_eq!(line.value(), bytes(field.value, field.value_len));
+            assert_eq!(line.name(), text(field.name));
+            assert_eq!(line.value(), text(field.value));
         }
     }
 
@@ -313,7 +317,7 @@ impl Twins {
         assert_eq!(u128::from(record.duration_us), summary.duration.as_micros());
         assert_eq!(u128::from(record.head_us), summary.time_to_head.unwrap_or_default().as_micros());
         assert_eq!(record.tunnel != 0, summary.tunnel.is_some());
-        let method = bytes(record.method, record.method_len);
+        let method = text(record.method);
         assert_eq!(method, summary.request.as_ref().map_or(&b""[..], |head| head.method()));
     }
 
