@@ -344,7 +344,9 @@ static void making_relays(void)
             dockline_endpoint *endpoint = side == 0 ? &wrong.downstream : &wrong.upstream;
             AT("relay_new, side %d, descriptor: %s", side, descriptors[i].name);
             endpoint->fd = descriptors[i].fd;
+            errno = 0;
             CHECK_GIVES(try_new(&wrong), descriptors[i].plain);
+            CHECK(errno == EBADF || descriptors[i].plain != DOCKLINE_E_SYSTEM);
             *endpoint = endpoint_of(UNIX_CALLBACKS, descriptors[i].fd, &wrong.host);
             CHECK_GIVES(try_new(&wrong), descriptors[i].with_callbacks);
             for (int set = 1; set < 7; set++) { /* some of the three callbacks */

@@ -38,6 +38,8 @@
  *         status = dockline_engine_adopt_listener(engine, listening_socket, &web, sizeof web, NULL);
  *     if (status == DOCKLINE_OK)
  *         status = dockline_engine_run(engine);  // until dockline_engine_stop(), from any thread
+ *     if (status == DOCKLINE_E_SYSTEM)
+ *         perror("dockline");
  *     dockline_engine_free(engine);
  *     dockline_upstream_free(upstream);
  *     return status;
@@ -94,7 +96,9 @@
  * values; switch ((enum dockline_decision)decision) lets the compiler warn of a missing case. Flags
  * are bits of a uint32_t. A truth value is an int32_t that is 0 or 1.
  *
- * Errors. 0 is success, a negative number is one of enum dockline_status_code. A connection that fails is not an error of a call: it is an event, a close
+ * Errors. 0 is success, a negative number is one of enum dockline_status_code. With
+ * DOCKLINE_E_SYSTEM, errno is that of the system call that failed; no other call of the library sets
+ * it to a defined value. A connection that fails is not an error of a call: it is an event, a close
  * reason or the end in a record. Panics do not cross: the call returns DOCKLINE_E_PANIC, and the
  * handle can only be freed.
  *
@@ -173,7 +177,7 @@ enum dockline_status_code {
     DOCKLINE_E_NOT_LISTENING = -108,
     /** More than the library accepts. */
     DOCKLINE_E_LIMIT = -300,
-    /** A system call failed. */
+    /** A system call failed; errno says why. */
     DOCKLINE_E_SYSTEM = -400,
     /** The library failed inside this call, which is a bug. The handle is poisoned; free it. */
     DOCKLINE_E_PANIC = -900,

@@ -203,7 +203,8 @@ ngx_http_dockline_relay_create(ngx_http_request_t *r,
 
 failed:
 
-    ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+    ngx_log_error(NGX_LOG_ALERT, r->connection->log,
+                  (status == DOCKLINE_E_SYSTEM) ? ngx_errno : 0,
                   "dockline relay could not be created: %s",
                   dockline_status_text(status));
 

@@ -7,13 +7,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::status::{DOCKLINE_OK, Failure, dockline_status};
 
-/// Runs a call that needs no handle.
+/// Runs a call that needs no handle. A failed system call is left in errno.
 pub(super) fn boundary(call: impl FnOnce() -> Result<(), Failure>) -> dockline_status {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(())) => DOCKLINE_OK,
-        Ok(Err(failure)) => failure.status(),
-        Err(_) => Failure::Panic.status(),
+    let failure = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(())) => return DOCKLINE_OK,
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Panic,
+    };
+    if let Failure::System(number) = failure {
+        // Last, since dropping what the call owned may have made system calls of its own.
+        set_errno(number);
     }
+    failure.status()
+}
+
+fn set_errno(number: i32) {
+    // SAFETY: the C library returns the address of this thread's errno.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { errno.write(number) };
 }
 
 /// How a handle type is recognised.

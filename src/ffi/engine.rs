@@ -39,7 +39,7 @@ pub unsafe extern "C" fn dockline_engine_new(
         check_out(out)?;
         // SAFETY: the caller's promise about `options`.
         let (options, observer) = unsafe { engine_options_from_c(options, options_size) }?;
-        let engine = Engine::new(options, Arc::new(observer)).map_err(|_| Failure::System)?;
+        let engine = Engine::new(options, Arc::new(observer))?;
         let shared = EngineShared {
             handle: engine.handle(),
             fd: engine.as_raw_fd(),
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn dockline_engine_adopt_listener(
         let settings = unsafe { settings_from_c(options, options_size) }?;
         // SAFETY: the caller's promise about the descriptor.
         let socket = unsafe { stream_from_c(fd) }?;
-        if !sys::is_listening(socket).map_err(|_| Failure::System)? {
+        if !sys::is_listening(socket)? {
             return Err(Failure::NotListening);
         }
         let mut listeners = shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn dockline_engine_poll(
             check_out(out_state)?;
         }
         let timeout = (timeout_ms != DOCKLINE_NO_DEADLINE).then(|| Duration::from_millis(timeout_ms));
-        let state = match engine.0.poll(timeout).map_err(|_| Failure::System)? {
+        let state = match engine.0.poll(timeout)? {
             EngineState::Running => DOCKLINE_ENGINE_RUNNING,
             EngineState::Draining => DOCKLINE_ENGINE_DRAINING,
             EngineState::Done => DOCKLINE_ENGINE_DONE,
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn dockline_engine_poll(
 /// `engine` is NULL or a live engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_engine_run(engine: *mut dockline_engine) -> dockline_status {
-    let call = |engine: &mut EngineHandle| engine.0.run().map_err(|_| Failure::System);
+    let call = |engine: &mut EngineHandle| Ok(engine.0.run()?);
     // SAFETY: the caller's promise about `engine`.
     unsafe { Guarded::enter(engine.cast_const().cast(), call) }
 }
@@ -309,7 +309,7 @@ pub unsafe extern "C" fn dockline_engine_timeout_ms(
 /// `engine` is NULL or a live engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dockline_engine_wake(engine: *const dockline_engine) -> dockline_status {
-    let call = |shared: &EngineShared| shared.handle.wake().map_err(|_| Failure::System);
+    let call = |shared: &EngineShared| Ok(shared.handle.wake()?);
     // SAFETY: the caller's promise about `engine`.
     unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
 }
@@ -413,6 +413,6 @@ unsafe fn stream_from_c<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Failure> {
         Ok(Some(_)) => Ok(socket),
         Ok(None) => Err(Failure::NotStream),
         Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => Err(Failure::NotStream),
-        Err(_) => Err(Failure::System),
+        Err(error) => Err(error.into()),
     }
 }

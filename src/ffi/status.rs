@@ -1,6 +1,7 @@
 //! What a call returns.
 
 use std::ffi::{CStr, c_char};
+use std::io;
 
 use crate::drive::{PrefillError, SetupError};
 
@@ -36,7 +37,7 @@ pub const DOCKLINE_E_NOT_STREAM: dockline_status_code = -107;
 pub const DOCKLINE_E_NOT_LISTENING: dockline_status_code = -108;
 /// More than the library accepts.
 pub const DOCKLINE_E_LIMIT: dockline_status_code = -300;
-/// A system call failed.
+/// A system call failed; errno says why.
 pub const DOCKLINE_E_SYSTEM: dockline_status_code = -400;
 /// The library failed inside this call, which is a bug. The handle is poisoned; free it.
 pub const DOCKLINE_E_PANIC: dockline_status_code = -900;
@@ -56,7 +57,8 @@ pub(super) enum Failure {
     NotStream,
     NotListening,
     Limit,
-    System,
+    /// With the errno.
+    System(i32),
     Panic,
     Poisoned,
 }
@@ -73,7 +75,7 @@ impl Failure {
         Self::NotStream,
         Self::NotListening,
         Self::Limit,
-        Self::System,
+        Self::System(0),
         Self::Panic,
         Self::Poisoned,
     ];
@@ -107,7 +109,7 @@ impl Failure {
                 (DOCKLINE_E_NOT_LISTENING, c"DOCKLINE_E_NOT_LISTENING", c"the socket does not listen")
             }
             Self::Limit => (DOCKLINE_E_LIMIT, c"DOCKLINE_E_LIMIT", c"more than the library accepts"),
-            Self::System => (DOCKLINE_E_SYSTEM, c"DOCKLINE_E_SYSTEM", c"a system call failed"),
+            Self::System(_) => (DOCKLINE_E_SYSTEM, c"DOCKLINE_E_SYSTEM", c"a system call failed, see errno"),
             Self::Panic => {
                 (DOCKLINE_E_PANIC, c"DOCKLINE_E_PANIC", c"dockline failed inside this call; free the handle")
             }
@@ -129,12 +131,18 @@ impl Failure {
     }
 }
 
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::System(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
         match error {
             SetupError::Blocking(_) => Self::Blocking,
             SetupError::NotStream(_) => Self::NotStream,
-            SetupError::System(..) => Self::System,
+            SetupError::System(_, error) => Self::from(error),
         }
     }
 }
