@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs what the Makefile built, and says how it went; a program's output is shown when it fails.
+# Runs what the Makefile built and reports each result; the output of a program is shown when it fails.
 #
 #     run.sh DIRECTORY LIBRARY HEADER
 set -u
@@ -8,7 +8,7 @@ memcheck="${VALGRIND:-valgrind} -q --leak-check=full --show-leak-kinds=definite,
     --errors-for-leak-kinds=definite,indirect --error-exitcode=99"
 runs=0 failed=0
 
-# The programs ask for panics; their backtraces are not worth their time.
+# The programs cause panics on purpose; their backtraces would only take time.
 export RUST_BACKTRACE=0
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=print_stacktrace=1
@@ -30,6 +30,7 @@ run() {
 }
 
 run header ./header.sh "$header" "$library" "$out/names"
+run manual ./manual.sh "$(dirname "$library")" "$out"
 for program in version hijack relay ends conn engine misuse misuse_http structsize buffers dlopen cplusplus \
     relay_server conn_proxy engine_server; do
     for variant in shared static shared-san static-san; do
