@@ -13,8 +13,8 @@
 
 
 /*
- * Without it, ngx_connection_t has no "ssl" here while it has one in nginx,
- * and TLS connections would be taken for plain ones.
+ * Without it, ngx_connection_t has no "ssl" here, while it may have in nginx,
+ * and TLS connections would look like plain ones.
  */
 #if !(NGX_HTTP_SSL)
 #error the dockline module requires --with-http_ssl_module
@@ -24,10 +24,10 @@
 /* the longest timeout epoll_wait() can be passed, less a margin: 24 days */
 #define NGX_HTTP_DOCKLINE_FOREVER  (ngx_msec_t) 2073600000
 
-/* the body of a request that takes its connection over; 30 bytes are usual */
+/* the body of a request that takes its connection over, usually 30 bytes */
 #define NGX_HTTP_DOCKLINE_SWITCH_BODY  (1024 * 1024)
 
-/* heads, as long as the gateway takes them, and as Docker may send one */
+/* headers as large as accepted by the gateway and as sent by Docker */
 #define NGX_HTTP_DOCKLINE_REQUEST_BUFFER   (192 * 1024)
 #define NGX_HTTP_DOCKLINE_RESPONSE_BUFFER  (64 * 1024)
 #define NGX_HTTP_DOCKLINE_RESPONSE_NEEDED  (16 * 1024)
@@ -38,7 +38,7 @@
 
 
 typedef struct {
-    /* where the proxy module keeps its settings, by its table of directives */
+    /* offsets in the configuration of the proxy module */
     size_t                             headers;
     size_t                             http_version;
     size_t                             request_buffering;
@@ -49,8 +49,8 @@ typedef struct {
 
 
 typedef struct {
-    ngx_uint_t                         enable;  /* in any of its locations */
-    ngx_uint_t                         buffers;  /* were looked at */
+    ngx_uint_t                         enable;  /* in any location */
+    ngx_uint_t                         buffers;  /* already checked */
 } ngx_http_dockline_srv_conf_t;
 
 
@@ -60,7 +60,7 @@ typedef struct {
 
     ngx_http_complex_value_t          *connection;
 
-    /* what the proxy module would use on this level without us */
+    /* what the proxy module would use on this level without the module */
     ngx_array_t                       *headers;     /* of ngx_keyval_t */
     ngx_uint_t                         http_version;
     ngx_flag_t                         request_buffering;
@@ -70,17 +70,17 @@ typedef struct {
 
     unsigned                           injected:1;
 
-    /* set in this location, or in one around it */
+    /* set in this location or in an enclosing one */
     unsigned                           read_timeout:1;
     unsigned                           send_timeout:1;
 
-    /* this location for requests whose answer may pause */
+    /* copies of the location: for requests whose response may pause, */
     void                             **following;
 
-    /* for those that may pause themselves, too */
+    /* for requests whose body may pause as well, */
     void                             **uploading;
 
-    /* and for those that take their connection over */
+    /* and for requests that take their connection over */
     void                             **switching;
 
     ngx_pool_t                        *pool;

@@ -22,6 +22,8 @@ static ngx_int_t ngx_http_dockline_arm(ngx_http_request_t *r,
     ngx_http_dockline_ctx_t *ctx);
 static ngx_int_t ngx_http_dockline_process_header(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_reinit_request(ngx_http_request_t *r);
+static ngx_int_t ngx_http_dockline_call(ngx_http_request_t *r,
+    ngx_http_dockline_ctx_t *ctx, ngx_int_t (*handler)(ngx_http_request_t *r));
 
 
 ngx_int_t
@@ -107,7 +109,7 @@ ngx_http_dockline_plan(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 }
 
 
-/* What the request says of itself; where the daemon is served is not set. */
+/* sets all facts except "base", the path the daemon is served at */
 
 ngx_int_t
 ngx_http_dockline_facts(ngx_http_request_t *r, dockline_request_facts *facts)
@@ -244,7 +246,8 @@ ngx_http_dockline_refuse(ngx_http_request_t *r, ngx_uint_t status)
     if (status == NGX_HTTP_NOT_IMPLEMENTED) {
         ngx_str_set(&cv.value, "{\"message\":\"this operation takes its "
                                "connection over, which needs HTTP/1.1; "
-                               "disable HTTP/2 in the client or in nginx\"}\n");
+                               "disable HTTP/2 in the client or in "
+                               "nginx\"}\n");
 
     } else {
         ngx_str_set(&cv.value, "{\"message\":\"method not allowed\"}\n");
@@ -266,9 +269,9 @@ ngx_http_dockline_read_body(ngx_http_request_t *r,
     ngx_int_t  rc;
 
     /*
-     * The daemon takes what arrives behind the request head for input of
-     * the tunnel, be it the rest of the request.  Once the body has been read
-     * here, the proxy module sends it together with the head.
+     * The daemon takes everything received after the request header for
+     * input of the tunnel, even the rest of the request.  Once the body has
+     * been read here, the proxy module sends it together with the header.
      */
 
     rc = ngx_http_dockline_bound_body(r);
@@ -306,8 +309,9 @@ ngx_http_dockline_body_handler(ngx_http_request_t *r)
 
 
 /*
- * The body is read before the daemon is asked, which would refuse a long one;
- * and "client_max_body_size" is not limited for the sake of builds.
+ * The body is read before the request is sent to the daemon, which would
+ * reject a long one, and "client_max_body_size" is usually unlimited to allow
+ * builds.
  */
 
 static ngx_int_t
@@ -333,7 +337,7 @@ ngx_http_dockline_bound_body(ngx_http_request_t *r)
         return NGX_HTTP_REQUEST_ENTITY_TOO_LARGE;
     }
 
-    /* a chunked one is measured by the core module */
+    /* the size of a chunked body is checked by the core module */
 
     if (dlcf->switching == NULL) {
 
@@ -353,8 +357,8 @@ ngx_http_dockline_bound_body(ngx_http_request_t *r)
 
 
 /*
- * A client that follows something is paused at a pager, and one that
- * uploads sends what a command makes.
+ * A client may be paused by its pager while receiving a stream, and may wait
+ * for the output of a command while uploading.
  */
 
 static ngx_int_t
@@ -388,8 +392,8 @@ ngx_http_dockline_follow(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
 
 /*
- * The core module reads its timeouts even after the request was freed,
- * so their copy belongs to the configuration.
+ * The core module uses its timeouts even after the request is freed,
+ * so the copy is allocated from the configuration pool.
  */
 
 static ngx_http_core_loc_conf_t *
@@ -478,7 +482,7 @@ ngx_http_dockline_proxy_connection_variable(ngx_http_request_t *r,
             return NGX_ERROR;
         }
 
-        /* the usual websocket map, and an upgrade that is not passed on */
+        /* the usual websocket map, while the upgrade is not passed on */
 
         if (value.len == sizeof("upgrade") - 1
             && ngx_strncasecmp(value.data, (u_char *) "upgrade", value.len)
@@ -506,8 +510,8 @@ ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
     ngx_http_dockline_loc_conf_t  *dlcf;
 
     /*
-     * The proxy module evaluates our variable while it creates the request,
-     * when the upstream has its settings and handlers, but is not started.
+     * The proxy module evaluates the variable while creating the request,
+     * when the upstream is set up, but not started yet.
      */
 
     u = r->upstream;
@@ -549,7 +553,7 @@ ngx_http_dockline_arm(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
         conf->send_timeout = NGX_HTTP_DOCKLINE_FOREVER;
     }
 
-    /* as nothing is buffered, the other sizes need not be in proportion */
+    /* the other sizes may stay, as nothing is buffered */
 
     if (dlcf->buffer_size == NGX_CONF_UNSET_SIZE
         && conf->buffer_size < NGX_HTTP_DOCKLINE_RESPONSE_BUFFER)
@@ -576,23 +580,22 @@ ngx_http_dockline_process_header(ngx_http_request_t *r)
     ngx_http_upstream_t      *u;
     ngx_http_dockline_ctx_t  *ctx;
 
-    u = r->upstream;
     ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
 
     if (ctx == NULL) {
         return NGX_ERROR;
     }
 
-    rc = ctx->process_header(r);
-
-    if (u->process_header != ngx_http_dockline_process_header) {
-        ctx->process_header = u->process_header;
-        u->process_header = ngx_http_dockline_process_header;
-    }
+    rc = ngx_http_dockline_call(r, ctx, ctx->process_header);
 
     if (rc == NGX_OK) {
 
-        /* whatever the answer, nobody knows what else was sent along */
+        /*
+         * Whatever the response, the client may have sent more than
+         * the request, so the connection must not be reused.
+         */
+
+        u = r->upstream;
 
         u->headers_in.connection_close = 1;
         u->keepalive = 0;
@@ -605,18 +608,33 @@ ngx_http_dockline_process_header(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_dockline_reinit_request(ngx_http_request_t *r)
 {
-    ngx_int_t                 rc;
-    ngx_http_upstream_t      *u;
     ngx_http_dockline_ctx_t  *ctx;
 
-    u = r->upstream;
     ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
 
     if (ctx == NULL) {
         return NGX_ERROR;
     }
 
-    rc = ctx->reinit_request(r);
+    return ngx_http_dockline_call(r, ctx, ctx->reinit_request);
+}
+
+
+/*
+ * Both handlers of the proxy module set "u->process_header", one to proceed
+ * from the status line to the headers, the other to start over.
+ */
+
+static ngx_int_t
+ngx_http_dockline_call(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx,
+    ngx_int_t (*handler)(ngx_http_request_t *r))
+{
+    ngx_int_t             rc;
+    ngx_http_upstream_t  *u;
+
+    rc = handler(r);
+
+    u = r->upstream;
 
     if (u->process_header != ngx_http_dockline_process_header) {
         ctx->process_header = u->process_header;
