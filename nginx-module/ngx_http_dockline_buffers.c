@@ -3,17 +3,17 @@
 
 
 /*
- * "docker build" puts its arguments into the query, and the credentials of
- * all registries into one field.  The size of the buffers for heads belongs
- * to the server, and to the default one of the address until the name of the
- * server is known.  They are allocated only if a head needs them.
+ * "docker build" passes its arguments in the query and the credentials of all
+ * registries in one header.  The buffers for large request headers are set per
+ * server, and those of the default server of the address are used until the
+ * server name is known.  They are only allocated when a request needs them.
  */
 
 
 #include "ngx_http_dockline.h"
 
 
-/* the default of nginx, which cannot be told from a value that was set */
+/* the default of nginx; an explicit value cannot be distinguished from it */
 #define NGX_HTTP_DOCKLINE_DEFAULT_BUFFER  8192
 
 

@@ -3,11 +3,12 @@
 
 
 /*
- * The client while its request is with the upstream.  For nginx, one that has
- * ended its side has aborted.  For the daemon, it has no more to say: it is
- * still answered, and operations that follow something end by themselves.  So
- * the end is passed on, as soon as the request has been sent.  That is the way
- * to abort them, too; a client that was reset is aborted as in nginx.
+ * The client while its request is processed by the upstream.  nginx assumes
+ * that a client that has closed its side has aborted.  For the daemon, it just
+ * sends nothing more: it still receives the response, and streams such as logs
+ * and events end on their own.  So the FIN is passed on as soon as the request
+ * has been sent, which also is the way to abort a stream.  A client connection
+ * that was reset aborts the request as usual.
  */
 
 
@@ -28,7 +29,7 @@ static ngx_int_t ngx_http_dockline_request_writer(void *data,
     ngx_chain_t *in);
 
 
-/* Replaces the handlers of the upstream module, which is about to start. */
+/* replaces the handlers of the upstream module, which is about to start */
 
 void
 ngx_http_dockline_watch(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
@@ -45,7 +46,7 @@ ngx_http_dockline_watch(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
     u = r->upstream;
 
-    /* otherwise its handler is back after a body that is not buffered */
+    /* otherwise its handler is set again after an unbuffered body */
 
     u->conf->ignore_client_abort = 1;
 
@@ -76,9 +77,9 @@ ngx_http_dockline_unwatch(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
 
 /*
- * The response is complete, and some of it could not be sent yet.  From now
- * on nginx, too, would take a client that ended its side for one that aborted.
- * An error is told with the write event.
+ * The response is complete, but some of it could not be sent yet.  From now on
+ * nginx would treat a client that closes its side as aborted.  An error is
+ * reported by the write event.
  */
 
 void
@@ -97,7 +98,7 @@ ngx_http_dockline_stop_reading(ngx_http_request_t *r)
                       ? NGX_CLEAR_EVENT : 0)
         == NGX_OK)
     {
-        /* what comes meanwhile is looked for when the request has ended */
+        /* whatever arrives now is read after the request has ended */
 
         rev->ready = 1;
     }
@@ -121,7 +122,7 @@ ngx_http_dockline_client_read(ngx_http_request_t *r)
             return;
         }
 
-        /* until the response head has been seen, its input was short */
+        /* little input is expected before the response header */
 
         if (ctx->plan.kind != DOCKLINE_REQUEST_SWITCH
             || r->upstream->header_sent)
@@ -130,7 +131,7 @@ ngx_http_dockline_client_read(ngx_http_request_t *r)
                 ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0,
                                "dockline client ended");
 
-                /* close_notify is no event that would be told again */
+                /* close_notify does not cause another event */
 
                 r->keepalive = 0;
 
@@ -172,7 +173,7 @@ ngx_http_dockline_client_write(ngx_http_request_t *r)
 }
 
 
-/* Whether the client was reset; if so, the request may be gone. */
+/* returns 1 if the client was reset; the request may be freed then */
 
 static ngx_uint_t
 ngx_http_dockline_client_aborted(ngx_http_request_t *r,
@@ -200,7 +201,7 @@ ngx_http_dockline_client_aborted(ngx_http_request_t *r,
 }
 
 
-/* Whether nothing is to be read any more; nothing is read. */
+/* returns 1 if there is nothing more to read; nothing is read here */
 
 static ngx_uint_t
 ngx_http_dockline_client_ended(ngx_http_request_t *r)
@@ -247,7 +248,7 @@ ngx_http_dockline_pass_end(ngx_http_request_t *r,
     u = r->upstream;
     pc = u->peer.connection;
 
-    /* the request may be sent again, to another server */
+    /* the request may be sent again to another server */
 
     if (!ctx->client_ended
         || pc == NULL
@@ -271,8 +272,8 @@ ngx_http_dockline_pass_end(ngx_http_request_t *r,
 
 
 /*
- * A client that has closed its socket looks like one that ended its side,
- * until it is sent something.
+ * A client that has closed its socket looks like one that has closed only its
+ * side until something is sent to it.
  */
 
 static void
@@ -315,7 +316,7 @@ ngx_http_dockline_keepalive(ngx_connection_t *c)
 }
 
 
-/* Sends the request; behind the last byte of it, an end may be waiting. */
+/* sends the request, and then a FIN that was received meanwhile */
 
 static ngx_int_t
 ngx_http_dockline_request_writer(void *data, ngx_chain_t *in)

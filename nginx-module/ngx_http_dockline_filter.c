@@ -78,8 +78,8 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
     }
 
     /*
-     * nginx itself has no rate for what it does not buffer, but only from
-     * behind the head on, for which it would wait.
+     * nginx does not limit the rate of unbuffered data, but would delay
+     * the header.
      */
 
     r->limit_rate = 0;
@@ -110,8 +110,8 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
     }
 
     /*
-     * The upstream module goes on as for a switch that it knows about,
-     * up to the flush that our body filter waits for.
+     * The upstream module proceeds as with an upgrade of its own, until it
+     * flushes, which our body filter waits for.
      */
 
     ngx_http_dockline_unwatch(r, ctx);
@@ -134,7 +134,7 @@ ngx_http_dockline_header_filter(ngx_http_request_t *r)
 
     ctx->tunnel = NGX_HTTP_DOCKLINE_HIJACK;
 
-    /* what ends with the connection is not chunked for an HTTP/1.0 client */
+    /* data that end with the connection must not be chunked, as in HTTP/1.0 */
 
     version = r->http_version;
     r->http_version = NGX_HTTP_VERSION_10;
@@ -210,15 +210,16 @@ ngx_http_dockline_message(ngx_http_request_t *r, ngx_http_dockline_ctx_t *ctx)
 
     u = r->upstream;
 
-    /* "run" waits for the head of "wait", whose body comes much later */
+    /* "run" waits for the header of "wait", the body follows much later */
 
     u->buffering = 0;
 
     if (ctx->plan.kind == DOCKLINE_REQUEST_STREAM) {
 
         /*
-         * Otherwise nginx stops to upload as soon as the response starts,
-         * as that of a build does.  After an error it is right to.
+         * Otherwise nginx stops sending the request body once the response
+         * starts, which happens early with a build.  After an error it is
+         * right to stop.
          */
 
         u->conf->preserve_output = (u->headers_in.status_n
@@ -242,7 +243,7 @@ ngx_http_dockline_refuse_switch(ngx_http_request_t *r,
     u->upgrade = 0;
     u->keepalive = 0;
 
-    /* the proxy module took an answer without a head for one of HTTP/0.9 */
+    /* the proxy module took a response without a header for HTTP/0.9 */
 
     if (r->http_version == NGX_HTTP_VERSION_9) {
         r->http_version = (ctx->facts.version == DOCKLINE_HTTP_10)

@@ -3,11 +3,10 @@
 
 
 /*
- * Go clients send an empty "Host" with requests that they make for taking
- * the connection over, /session and /grpc of BuildKit among them.  That is
- * allowed for a request that has no authority, and refused by nginx before any
- * phase.  So the handler of that field is replaced, in the hash that belongs
- * to the configuration, and goes away with it.
+ * Go clients send an empty "Host" with requests that take the connection over,
+ * such as /session and /grpc of BuildKit.  This is allowed if the request has
+ * no authority, but nginx rejects it before the first phase.  So the handler
+ * of this header is replaced in the hash, which belongs to the configuration.
  */
 
 
@@ -71,9 +70,9 @@ ngx_http_dockline_process_host(ngx_http_request_t *r, ngx_table_elt_t *h,
     }
 
     /*
-     * It names no server, so the request stays with the one that SNI has
-     * chosen, or with the default one.  The field itself would be dropped on
-     * the way if it were empty.
+     * It names no server, so the request stays with the one selected by SNI
+     * or with the default one.  An empty header would not be passed to
+     * the upstream.
      */
 
 #if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
@@ -82,7 +81,7 @@ ngx_http_dockline_process_host(ngx_http_request_t *r, ngx_table_elt_t *h,
 
     if (hc->ssl_servername) {
 
-        /* by the same name nginx stays there, and sets the captures of it */
+        /* with the same name nginx keeps the server and sets its captures */
 
         h->value = *hc->ssl_servername;
 

@@ -13,7 +13,7 @@ static int64_t ngx_http_dockline_send(void *data, const void *buf,
 static ngx_uint_t ngx_http_dockline_ssl_truncated(ngx_connection_t *c);
 
 
-/* Only plain sockets are left to the library; returns whether this is one. */
+/* only plain sockets are passed to the library; returns 1 for such */
 
 ngx_uint_t
 ngx_http_dockline_endpoint(ngx_connection_t *c, dockline_endpoint *endpoint)
@@ -33,7 +33,7 @@ ngx_http_dockline_endpoint(ngx_connection_t *c, dockline_endpoint *endpoint)
 
     if (c->ssl) {
 
-        /* what was not sent is moved, to be sent later from another place */
+        /* unsent data are moved and sent later from another buffer */
 
         SSL_set_mode(c->ssl->connection, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     }
@@ -105,8 +105,8 @@ ngx_http_dockline_shutdown(void *data)
     }
 
     /*
-     * This sends close_notify.  A second call would wait for that of the
-     * peer, and break the connection as soon as it reads data instead.
+     * This sends close_notify.  A second call would wait for close_notify of
+     * the peer and fail once it reads data instead.
      */
 
     ERR_clear_error();
@@ -135,9 +135,9 @@ static ngx_uint_t
 ngx_http_dockline_ssl_truncated(ngx_connection_t *c)
 {
     /*
-     * nginx makes OpenSSL take every FIN for close_notify, and itself takes
-     * a reset for one.  Between records, a FIN is how old clients end their
-     * input; within one, and with a reset, bytes are lost.
+     * nginx makes OpenSSL treat every FIN as close_notify, and treats
+     * a reset as such, too.  Old clients end their input by a FIN between
+     * records; within a record, and with a reset, bytes are lost.
      */
 
     if (c->ssl == NULL) {
@@ -150,7 +150,7 @@ ngx_http_dockline_ssl_truncated(ngx_connection_t *c)
 }
 
 
-/* Whether the connection was reset; nothing is read from it. */
+/* returns 1 if the connection was reset; nothing is read from it */
 
 ngx_uint_t
 ngx_http_dockline_gone(ngx_connection_t *c)
@@ -161,7 +161,7 @@ ngx_http_dockline_gone(ngx_connection_t *c)
         return 1;
     }
 
-    /* SO_ERROR does not show the hangup of a Unix socket, and clears errors */
+    /* SO_ERROR clears errors and does not report a hangup of a Unix socket */
 
     pfd.fd = c->fd;
     pfd.events = 0;

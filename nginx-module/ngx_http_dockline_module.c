@@ -99,7 +99,7 @@ static ngx_http_variable_t  ngx_http_dockline_vars[] = {
       ngx_http_dockline_close_reason_variable, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
-    /* what is sent to the upstream; not for configuration files */
+    /* sent to the upstream; not for use in configuration files */
 
     { ngx_string("dockline_proxy_upgrade"), NULL,
       ngx_http_dockline_proxy_upgrade_variable, 0,
@@ -346,8 +346,8 @@ ngx_http_dockline_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_http_dockline_loc_conf_t  *dlcf;
 
     /*
-     * This runs before the first merge, and the context is that of http{}:
-     * the only moment to see what the proxy module was told on that level.
+     * This is called before the first merge with the context of http{},
+     * the only moment to see the settings of the proxy module on this level.
      */
 
     dlcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_dockline_module);
@@ -438,7 +438,7 @@ ngx_http_dockline_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (conf->enable) {
         dscf->enable = 1;
 
-        /* builds and images are larger than the default of 1m */
+        /* build contexts and images are larger than the default of 1m */
 
         if (clcf->client_max_body_size == 1 * 1024 * 1024) {
             clcf->client_max_body_size = 0;

@@ -3,18 +3,19 @@
 
 
 /*
- * What a client sends behind a request that proposes a switch is input of
- * a tunnel.  If the request ends without one, these bytes must not be parsed
- * as a request, which would run under the client's identity.  Whoever answers
- * it, and wherever the request is redirected to, "r->keepalive" is never set
- * again: so it is cleared as early as the proposal can be seen.
+ * Everything a client sends after a request that proposes a switch is input of
+ * a tunnel.  If there is no tunnel in the end, these bytes must not be parsed
+ * as a request, which would run with the identity of the client.  Whatever
+ * module sends the response, and wherever the request is redirected to,
+ * "r->keepalive" is never set again: so it is cleared as early as a proposal
+ * can be recognized.
  */
 
 
 #include "ngx_http_dockline.h"
 
 
-/* a path of Docker, whose names may have slashes, has no more than these */
+/* enough for paths of Docker, although names may contain slashes */
 #define NGX_HTTP_DOCKLINE_SEGMENTS  16
 
 
@@ -32,8 +33,8 @@ ngx_http_dockline_proposal_init(ngx_conf_t *cf)
     ngx_http_core_main_conf_t  *cmcf;
 
     /*
-     * The location may answer in its rewrite phase, and in the access phase
-     * after it has rewritten the request.
+     * A location may send a response in the rewrite phase, or in the access
+     * phase after it has rewritten the request.
      */
 
     static ngx_http_phases  phases[] = {
@@ -75,7 +76,7 @@ ngx_http_dockline_post_read_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    /* anything else cannot propose one */
+    /* other requests cannot propose a switch */
 
     if (r->method != NGX_HTTP_POST && r->headers_in.upgrade == NULL) {
         return NGX_DECLINED;
@@ -85,7 +86,7 @@ ngx_http_dockline_post_read_handler(ngx_http_request_t *r)
 }
 
 
-/* called by the header filter, too: "return" may follow a "rewrite" at once */
+/* also called by the header filter: "return" may directly follow "rewrite" */
 
 ngx_int_t
 ngx_http_dockline_rewritten_handler(ngx_http_request_t *r)
@@ -115,8 +116,8 @@ ngx_http_dockline_propose(ngx_http_request_t *r)
     rc = ngx_http_dockline_proposes(r, &facts);
 
     /*
-     * The location is not known yet, and may change; so the daemon is taken
-     * to be served below any path.
+     * The location is not known yet and may change, so the daemon may be
+     * served below any path.
      */
 
     facts.target = ngx_http_dockline_str(&r->uri);

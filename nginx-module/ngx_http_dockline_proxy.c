@@ -3,9 +3,9 @@
 
 
 /*
- * Completes the settings of the proxy module before it merges them itself.
- * They are private to it, but its table of directives is not, and the offsets
- * in there lead to them.
+ * Changes the configuration of the proxy module before the module merges it.
+ * The structure is private, but the offsets of its fields are available from
+ * the table of directives.
  */
 
 
@@ -194,7 +194,7 @@ ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
         *http_version = NGX_HTTP_VERSION_11;
     }
 
-    /* requests that may become tunnels are buffered by our own handler */
+    /* our handler buffers requests that may become tunnels */
 
     *request_buffering = (conf->request_buffering == 1);
 
@@ -205,8 +205,8 @@ ngx_http_dockline_proxy_merge(ngx_conf_t *cf,
 
 
 /*
- * A time that was set for a whole server was not set for Docker, which knows
- * no such limit; one in a location was.
+ * A timeout set for the whole server is not meant for Docker, which has no
+ * such limit; one set in the location is.
  */
 
 static void

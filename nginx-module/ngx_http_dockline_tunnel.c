@@ -133,7 +133,7 @@ ngx_http_dockline_tunnel_start(ngx_http_request_t *r,
     u->read_event_handler = ngx_http_dockline_read_upstream;
     u->write_event_handler = ngx_http_dockline_write_upstream;
 
-    /* a daemon that closes while input is still coming is no error */
+    /* the daemon may close while there is still input, this is not an error */
 
     u->peer.connection->log_error = NGX_ERROR_INFO;
 
@@ -213,9 +213,9 @@ failed:
 
 
 /*
- * The upstream module is about to run its own pump once.  It moves nothing,
- * as its buffers have neither content nor room, and it does not finish, as
- * nobody is at EOF.  An EOF that was there will be seen again by a read.
+ * The upstream module is going to process the upgraded connection once.
+ * It moves nothing, as its buffers have neither data nor space, and does not
+ * finalize, as no EOF is set.  An EOF will be seen again on the next read.
  */
 
 static void
@@ -269,7 +269,7 @@ ngx_http_dockline_write_downstream(ngx_http_request_t *r)
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_module);
 
-    /* edge-triggered epoll tells that with every event */
+    /* edge-triggered epoll reports this with every event */
 
     if (ctx->header_flushed && !(ctx->interest & DOCKLINE_DOWNSTREAM_WRITE)) {
         return;
@@ -327,7 +327,7 @@ ngx_http_dockline_hangup(ngx_event_t *rev, ngx_uint_t plain)
 {
 #if (NGX_HAVE_EPOLLRDHUP)
 
-    /* close_notify is no event, and may have come together with data */
+    /* close_notify causes no event and may have arrived with data */
 
     if (plain
         && (ngx_event_flags & NGX_USE_EPOLL_EVENT)
@@ -391,8 +391,8 @@ ngx_http_dockline_process(ngx_http_request_t *r, uint32_t ready)
     }
 
     /*
-     * There is always a timer: a worker that is shutting down waits for
-     * timers, not for connections.
+     * There is always a timer: a worker process that is shutting down waits
+     * for timers, but not for connections.
      */
 
     timer = NGX_HTTP_DOCKLINE_FOREVER;
@@ -411,7 +411,7 @@ ngx_http_dockline_process(ngx_http_request_t *r, uint32_t ready)
 }
 
 
-/* Bytes of the tunnel must not overtake the response head. */
+/* data of the tunnel must not be sent before the response header */
 
 static ngx_int_t
 ngx_http_dockline_flush_header(ngx_http_request_t *r)
@@ -422,7 +422,7 @@ ngx_http_dockline_flush_header(ngx_http_request_t *r)
     c = r->connection;
     pc = r->upstream->peer.connection;
 
-    /* "send_timeout" and the like are not for tunnels */
+    /* "send_timeout" and similar do not apply to tunnels */
 
     if (c->write->timer_set) {
         ngx_del_timer(c->write);
@@ -439,7 +439,7 @@ ngx_http_dockline_flush_header(ngx_http_request_t *r)
         do {
             sent = c->sent;
 
-            /* a small "sendfile_max_chunk" has it wait for a timer */
+            /* with a small "sendfile_max_chunk" it waits for a timer */
 
             c->write->delayed = 0;
 
@@ -457,7 +457,7 @@ ngx_http_dockline_flush_header(ngx_http_request_t *r)
 
         if (r->out || c->buffered) {
 
-            /* what poll() and the like would tell about again and again */
+            /* poll() and similar methods would report this repeatedly */
 
             if (ngx_handle_read_event(c->read, 0) != NGX_OK
                 || ngx_handle_write_event(c->write, 0) != NGX_OK
@@ -563,8 +563,8 @@ ngx_http_dockline_handle_events(ngx_http_dockline_ctx_t *ctx)
 
 
 /*
- * The upstream module is let finalize the request as it does itself after
- * an upgraded connection has ended.  The request may be gone after that.
+ * Lets the upstream module finalize the request as it does after an upgraded
+ * connection has ended.  The request may be freed after that.
  */
 
 static void
@@ -586,7 +586,7 @@ ngx_http_dockline_finalize(ngx_http_dockline_ctx_t *ctx)
     u->read_event_handler = ctx->upstream_read_handler;
     u->write_event_handler = ctx->upstream_write_handler;
 
-    /* the relay has waited for the client; there is nothing to linger for */
+    /* the relay has waited for the client, no lingering close is needed */
 
     r->lingering_close = 0;
     c->read->eof = 1;
@@ -598,7 +598,7 @@ ngx_http_dockline_finalize(ngx_http_dockline_ctx_t *ctx)
 }
 
 
-/* The last moment for the access log: takes the stats and frees the relay. */
+/* before the access log is written: saves the stats and frees the relay */
 
 static void
 ngx_http_dockline_close(ngx_http_dockline_ctx_t *ctx)
@@ -635,7 +635,7 @@ ngx_http_dockline_close(ngx_http_dockline_ctx_t *ctx)
         pc->sent += stats->bytes_up;
     }
 
-    /* a stream that was cut must not look whole: no close_notify */
+    /* a truncated stream must not look complete: no close_notify */
 
     if (stats->abort_sides & DOCKLINE_SIDE_DOWNSTREAM) {
         c->error = 1;
@@ -687,7 +687,7 @@ ngx_http_dockline_cleanup(void *data)
         return;
     }
 
-    /* nginx terminates the request by itself */
+    /* nginx terminates the request itself */
 
     if (ctx->request->connection->close) {
         (void) dockline_relay_drain(ctx->relay, ngx_current_msec);
