@@ -89,11 +89,11 @@ static void ready(struct session *session, int reused)
     dockline_conn_upstream_ready(session->conn, DOCKLINE_STR("docker"), reused, now_ms());
 }
 
-static void failed(struct session *session, int32_t failure)
+static void failed(struct session *session, int32_t failure, int error)
 {
     session->connecting_until = 0;
     close_side(session, UPSTREAM);
-    dockline_conn_upstream_failed(session->conn, failure, now_ms());
+    dockline_conn_upstream_failed(session->conn, failure, error, now_ms());
 }
 
 static void find_upstream(struct session *session, int may_reuse)
@@ -111,16 +111,16 @@ static void find_upstream(struct session *session, int may_reuse)
     int fd = socket(upstream_address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     session->fd[UPSTREAM] = fd;
     if (fd < 0)
-        failed(session, DOCKLINE_FAILED_OVERLOADED);
+        failed(session, DOCKLINE_FAILED_OVERLOADED, errno);
     else if (connect(fd, (struct sockaddr *)&upstream_address.storage, upstream_address.len) == 0)
         ready(session, 0);
     else if (errno == EINPROGRESS)
         session->connecting_until = now_ms() + CONNECT_MS;
     else
-        failed(session, DOCKLINE_FAILED_UNREACHABLE);
+        failed(session, DOCKLINE_FAILED_UNREACHABLE, errno);
 }
 
-/* poll has something to say about a connection in the making, or its time is over. */
+/* poll reported the result of connect, or its time has passed. */
 static void check_connect(struct session *session)
 {
     int error = 0;
@@ -130,9 +130,9 @@ static void check_connect(struct session *session)
         if (error == 0)
             ready(session, 0);
         else
-            failed(session, DOCKLINE_FAILED_UNREACHABLE);
+            failed(session, DOCKLINE_FAILED_UNREACHABLE, error);
     } else if (now_ms() >= session->connecting_until) {
-        failed(session, DOCKLINE_FAILED_TIMEOUT);
+        failed(session, DOCKLINE_FAILED_TIMEOUT, 0);
     }
 }
 
@@ -150,12 +150,12 @@ static void log_exchange(const struct session *session)
 {
     dockline_exchange_record record;
     if (dockline_conn_record_get(session->conn, &record, sizeof record) == DOCKLINE_OK)
-        fprintf(stderr, "%.*s %.*s %u %s\n", (int)record.method.len, record.method.data,
+        fprintf(stderr, "%.*s %.*s %u %s %s\n", (int)record.method.len, record.method.data,
                 (int)record.target.len, record.target.data, record.status,
-                dockline_exchange_end_name(record.end));
+                dockline_exchange_end_name(record.end), dockline_cause_name(record.failure.cause));
 }
 
-/* HTTP is over: a relay takes both sockets and the bytes that were read too early. */
+/* HTTP has ended: a relay takes both sockets and the bytes that were read already. */
 static void become_tunnel(struct session *session)
 {
     dockline_endpoint client = {.fd = session->fd[CLIENT]}, upstream = {.fd = session->fd[UPSTREAM]};
@@ -221,7 +221,7 @@ static int move_side(struct session *session, int side)
         if (n > 0)
             dockline_conn_output_sent(session->conn, name, (size_t)n, now_ms());
         else if (errno != EAGAIN)
-            dockline_conn_output_refused(session->conn, name, now_ms());
+            dockline_conn_output_refused(session->conn, name, errno, now_ms());
         moved |= n > 0 || errno != EAGAIN;
     } else if (interest >> shift & DOCKLINE_DOWNSTREAM_SHUT) {
         shutdown(fd, SHUT_WR);
@@ -236,7 +236,7 @@ static int move_side(struct session *session, int side)
         else if (n == 0)
             dockline_conn_feed_eof(session->conn, name, now_ms());
         else if (errno != EAGAIN)
-            dockline_conn_feed_error(session->conn, name, now_ms());
+            dockline_conn_feed_error(session->conn, name, errno, now_ms());
         moved |= n >= 0 || errno != EAGAIN;
     }
     return moved;
@@ -249,7 +249,7 @@ static void step(struct session *session)
         if (session->connecting_until != 0)
             check_connect(session);
         take_events(session);
-        /* Not for ever: others want their turn, too, and poll comes back. */
+        /* Bounded, so that other sessions have their turn; poll will report the rest. */
         for (int rounds = 0, moved = 1; rounds < 64 && moved; rounds++) {
             moved = 0;
             for (int side = CLIENT; side <= UPSTREAM && session->conn != NULL && !session->over; side++) {
@@ -266,7 +266,7 @@ static void step(struct session *session)
     session->ready = 0;
 }
 
-/* Fills in what poll is to wait for, and says until when. */
+/* Fills in what poll waits for, and returns until when. */
 static uint64_t prepare(struct session *session, struct pollfd *polls)
 {
     uint32_t interest = session->wants.interest;
@@ -312,7 +312,7 @@ static void stop(void)
     while (idle_count > 0)
         close(idle[--idle_count]);
     for (int i = 0; i < session_count; i++) {
-        dockline_conn_drain(sessions[i].conn, now_ms()); /* one of the two is NULL, which does no harm */
+        dockline_conn_drain(sessions[i].conn, now_ms()); /* one of the two is NULL, which is refused without harm */
         dockline_relay_drain(sessions[i].relay, now_ms() + DRAIN_MS);
         step(&sessions[i]);
     }
@@ -337,7 +337,7 @@ int main(int argc, char **argv)
     sigemptyset(&none);
     sigemptyset(&stops);
     sigaddset(&stops, SIGTERM);
-    sigprocmask(SIG_BLOCK, &stops, NULL); /* but for the time of ppoll */
+    sigprocmask(SIG_BLOCK, &stops, NULL); /* except during ppoll */
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
     struct address here = parse_address(argv[1]);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * dockline_conn in memory: exchanges, failures and tunnels, byte for byte. */
+#include <errno.h>
+
 #include "check.h"
 
 enum { DOWN = DOCKLINE_SIDE_DOWNSTREAM, UP = DOCKLINE_SIDE_UPSTREAM };
@@ -30,6 +32,21 @@ static void note(struct rig *rig, const char *text)
 {
     size_t len = strlen(rig->events);
     snprintf(rig->events + len, sizeof rig->events - len, "%s%s", len == 0 ? "" : ", ", text);
+}
+
+/* Why the last exchange failed, in words: its side, the phase, the cause and what is known of that. */
+static const char *failure_of(struct rig *rig)
+{
+    static const char *const sides[] = {"nobody", "client", "daemon", "proxy"};
+    static char text[128];
+    dockline_exchange_record record;
+    REQUIRE_OK(dockline_conn_record_get(rig->conn, &record, sizeof record));
+    REQUIRE(record.failure.side >= DOCKLINE_SIDE_NONE && record.failure.side <= DOCKLINE_SIDE_PROXY);
+    CHECK_EQ(record.failure.reserved, 0);
+    snprintf(text, sizeof text, "%s, %s, %s, errno %d, alert %u, at %ju", sides[record.failure.side],
+             dockline_phase_name(record.failure.phase), dockline_cause_name(record.failure.cause),
+             record.failure.error_number, record.failure.tls_alert, (uintmax_t)record.failure.offset);
+    return text;
 }
 
 static void note_record(struct rig *rig)
@@ -264,18 +281,22 @@ static void own_answers(void)
            "say \"no\"",
            "");
     static const struct {
-        int32_t failure;
-        const char *events, *start;
+        int32_t failure, error_number;
+        const char *events, *start, *reason;
     } failures[] = {
-        {DOCKLINE_FAILED_UNREACHABLE, "connect or reuse, unreachable 502 /c", "HTTP/1.1 502 Bad Gateway\r\n"},
-        {DOCKLINE_FAILED_TIMEOUT, "connect or reuse, upstream-timeout 504 /c", "HTTP/1.1 504 Gateway Timeout\r\n"},
-        {DOCKLINE_FAILED_OVERLOADED, "connect or reuse, unreachable 503 /c", "HTTP/1.1 503 Service Unavailable\r\n"},
+        {DOCKLINE_FAILED_UNREACHABLE, ECONNREFUSED, "connect or reuse, unreachable 502 /c",
+         "HTTP/1.1 502 Bad Gateway\r\n", "daemon, connect, connect-failed, errno 111, alert 0, at 0"},
+        {DOCKLINE_FAILED_TIMEOUT, 0, "connect or reuse, upstream-timeout 504 /c", "HTTP/1.1 504 Gateway Timeout\r\n",
+         "daemon, connect, connect-timeout, errno 0, alert 0, at 0"},
+        {DOCKLINE_FAILED_OVERLOADED, EMFILE, "connect or reuse, unreachable 503 /c",
+         "HTTP/1.1 503 Service Unavailable\r\n", "proxy, connect, out-of-resources, errno 24, alert 0, at 0"},
     };
     for (int i = 0; i < 3; i++) {
         rig_feed(&rig, DOWN, GET("/c"), 100);
-        REQUIRE_OK(dockline_conn_upstream_failed(rig.conn, failures[i].failure, rig.now));
+        REQUIRE_OK(dockline_conn_upstream_failed(rig.conn, failures[i].failure, failures[i].error_number, rig.now));
         rig_turn(&rig);
         CHECK_STR(rig.events, failures[i].events);
+        CHECK_STR(failure_of(&rig), failures[i].reason);
         CHECK(memcmp(rig.sent[DOWN], failures[i].start, strlen(failures[i].start)) == 0);
         rig.events[0] = '\0';
         rig.sent_len[DOWN] = 0;
@@ -357,9 +378,23 @@ static void time_and_ends(void)
            "GET /a HTTP/1.1\r\nHost: docker\r\nVia: 1.1 edge\r\nX-Forwarded-For: 192.0.2.1\r\n"
            "X-Forwarded-Proto: http\r\nX-Forwarded-Host: x\r\n\r\n");
     rig_feed(&rig, UP, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", 1000);
-    REQUIRE_OK(dockline_conn_feed_error(rig.conn, UP, rig.now));
+    REQUIRE_OK(dockline_conn_feed_error(rig.conn, UP, ECONNRESET, rig.now));
     rig_turn(&rig);
     CHECK_STR(rig.events, "drop, truncated 200 /a, closed");
+    CHECK_STR(failure_of(&rig), "daemon, response-body, reset, errno 104, alert 0, at 0");
+    rig_close(&rig);
+
+    AT("a TLS stream that was cut, and a malformed response");
+    rig_open(&rig, NULL);
+    rig_feed(&rig, DOWN, GET("/a"), 1000);
+    REQUIRE_OK(dockline_conn_feed_error(rig.conn, UP, 0, rig.now));
+    rig_turn(&rig);
+    CHECK_STR(failure_of(&rig), "daemon, response-head, tls-truncated, errno 0, alert 0, at 0");
+    rig_close(&rig);
+    rig_open(&rig, NULL);
+    rig_feed(&rig, DOWN, GET("/a"), 1000);
+    rig_feed(&rig, UP, "HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", 1000);
+    CHECK_STR(failure_of(&rig), "daemon, response-head, bare-lf, errno 0, alert 0, at 21");
     rig_close(&rig);
 
     AT("drain and kill");
@@ -390,13 +425,14 @@ static void time_and_ends(void)
     AT("a client that leaves, and an upstream that refuses");
     rig_open(&rig, NULL);
     rig_feed(&rig, DOWN, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc", 1000);
-    REQUIRE_OK(dockline_conn_output_refused(rig.conn, UP, rig.now));
+    REQUIRE_OK(dockline_conn_output_refused(rig.conn, UP, EPIPE, rig.now));
     rig_feed(&rig, UP, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 1000);
     CHECK_STR(rig.events, "connect, drop, complete 400 /a");
+    CHECK_STR(failure_of(&rig), "nobody, none, none, errno 0, alert 0, at 0");
     rig_close(&rig);
 }
 
-/* What is behind a request that was to take the connection over is never a request, whoever refuses it. */
+/* What follows a request that was to take the connection over is never a request, whoever refuses it. */
 static void input_for_no_tunnel(size_t step)
 {
     static const char input[] = "POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
@@ -430,11 +466,11 @@ static void input_for_no_tunnel(size_t step)
                 REQUIRE_OK(dockline_conn_reply(rig.conn, &reply, sizeof reply, rig.now));
             else if (way > ANSWERS)
                 REQUIRE_OK(dockline_conn_upstream_failed(rig.conn, DOCKLINE_FAILED_UNREACHABLE + way - ANSWERS - 1,
-                                                         rig.now));
+                                                         0, rig.now));
             else if (answers[way] == NULL)
                 REQUIRE_OK(dockline_conn_feed_eof(rig.conn, UP, rig.now));
             else
-                rig_feed(&rig, UP, answers[way], 1000); /* an answer that is none ends with its first byte */
+                rig_feed(&rig, UP, answers[way], 1000); /* not a response: refused at its first byte */
             rig_turn(&rig);
             rig_feed(&rig, DOWN, input, step);
             CHECK_EQ(interest(&rig), DOCKLINE_DOWNSTREAM_READ | DOCKLINE_DOWNSTREAM_SHUT);
@@ -451,7 +487,7 @@ static void input_for_no_tunnel(size_t step)
     }
 }
 
-/* A client that has said all is answered, in whatever phase it says so; one that leaves within its request is not. */
+/* A client that half-closes after its request receives the response, in every phase; within the request it does not. */
 static void half_closes(size_t step)
 {
     static const char *const whole[] = {

@@ -5,7 +5,7 @@
 struct host {
     dockline_engine *engine;
     dockline_upstream *upstream;
-    char records[1024]; /* what the callbacks were told */
+    char records[1024]; /* what the callbacks received */
     char log[1024];
     char listener[64], address[64];
     int routed;
@@ -40,6 +40,12 @@ static void on_exchange(void *user, const dockline_client *client, size_t client
              record->status, dockline_exchange_end_name(record->end), (int)record->upstream.len,
              record->upstream.data, record->flags & DOCKLINE_EXCHANGE_REUSED ? " again" : "");
     append(host->records, sizeof host->records, text);
+    if (record->failure.side != DOCKLINE_SIDE_NONE) {
+        snprintf(text, sizeof text, "failed: %d %s %s %d", record->failure.side,
+                 dockline_phase_name(record->failure.phase), dockline_cause_name(record->failure.cause),
+                 record->failure.error_number);
+        append(host->records, sizeof host->records, text);
+    }
 }
 
 static void on_tunnel(void *user, const dockline_client *client, size_t client_size,
@@ -53,6 +59,9 @@ static void on_tunnel(void *user, const dockline_client *client, size_t client_s
              record->target.data, record->tunnel, (int)record->upstream.len, record->upstream.data,
              (uintmax_t)record->bytes_up, (uintmax_t)record->bytes_down,
              dockline_close_reason_name(record->close_reason));
+    CHECK_EQ(record->failure.cause, record->close_reason == DOCKLINE_CLOSE_KILLED  ? DOCKLINE_CAUSE_KILLED
+                                    : record->close_reason == DOCKLINE_CLOSE_DRAIN ? DOCKLINE_CAUSE_DRAINED
+                                                                                   : DOCKLINE_CAUSE_NONE);
     append(host->records, sizeof host->records, text);
 }
 
@@ -64,7 +73,7 @@ static void on_log(void *user, int32_t level, dockline_str text)
     append(host->log, sizeof host->log, line);
 }
 
-/* "/deny" is answered, "/nothing" forgotten, the rest sent on. Calls back in, which has to be noticed. */
+/* Replies to "/deny", decides nothing for "/nothing", sends the rest on. Calls back in, which has to be refused. */
 static void on_route(void *user, dockline_route *route)
 {
     struct host *host = user;
@@ -156,7 +165,7 @@ static dockline_engine_stats stats_of(struct host *host)
     return stats;
 }
 
-/* One turn of a loop that has other descriptors, too. Returns whether fd is readable. */
+/* One turn of a loop that has other descriptors as well. Returns whether fd is readable. */
 static int turn(struct host *host, int fd)
 {
     struct pollfd entries[2] = {{-1, POLLIN, 0}, {fd, POLLIN, 0}};
@@ -374,7 +383,7 @@ static void stopped_from_another_thread(const char *upstream, int kill)
     REQUIRE_OK(kill ? dockline_engine_kill(host.engine) : dockline_engine_stop(host.engine, DOCKLINE_NO_DEADLINE));
     CHECK_EQ(recv(idle, got, 1, 0), 0);
     if (!kill) {
-        say(client, "y"); /* the tunnel goes on */
+        say(client, "y"); /* the tunnel continues */
         CHECK(recv(client, got, 1, 0) == 1 && got[0] == 'y');
         shutdown(client, SHUT_WR);
         CHECK(recv(client, got, 3, MSG_WAITALL) == 3 && memcmp(got, "bye", 3) == 0);
@@ -393,6 +402,23 @@ static void stopped_from_another_thread(const char *upstream, int kill)
     CHECK_EQ(close(fd), 0);
     close(client);
     close(idle);
+    host_close(&host);
+}
+
+static void an_upstream_that_cannot_be_reached(void)
+{
+    struct host host;
+    uint16_t port;
+    AT("unreachable");
+    host_open(&host, "unix:///nowhere/at/all", NULL);
+    serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, 0);
+    int client = dial_tcp(port);
+    say(client, GET("/a"));
+    expect_bytes(&host, client, "HTTP/1.1 502 Bad Gateway\r\n");
+    close(client);
+    while (stats_of(&host).clients_now != 0)
+        turn(&host, -1);
+    CHECK_STR(host.records, "/a 502 unreachable daemon, failed: 2 connect connect-failed 2"); /* ENOENT */
     host_close(&host);
 }
 
@@ -420,6 +446,7 @@ int main(void)
     pairs_are_adopted();
     stopped_from_another_thread(daemon.address, 0);
     stopped_from_another_thread(daemon.address, 1);
+    an_upstream_that_cannot_be_reached();
     what_was_adopted_is_closed();
     AT("descriptors");
     daemon_join(&daemon);

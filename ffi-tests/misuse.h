@@ -24,7 +24,7 @@ static void mark(const char *name)
 #define CALL(function, ...) (mark(#function), function(__VA_ARGS__))
 #define CALL_PLAIN(function) (mark(#function), function())
 #define CHECK_STATUS(actual, expected) check_text(dockline_status_name(actual), #expected, __FILE__, __LINE__, #actual)
-/* The same for a status that a table gives. */
+/* CHECK_STATUS with a status from a table. */
 #define CHECK_GIVES(actual, expected) \
     check_text(dockline_status_name(actual), dockline_status_name(expected), __FILE__, __LINE__, #actual)
 
@@ -39,7 +39,7 @@ static int is_filled_with(const void *memory, int byte, size_t len)
     return 1;
 }
 
-/* A struct with room behind it, for every size that somebody might pass. */
+/* A struct with room behind it, for every size that might be passed. */
 #define ROOM 64
 struct size_case {
     const char *name;
@@ -72,10 +72,11 @@ static void put(void *roomy, const void *value, size_t len, int tail_byte)
     memcpy(roomy, value, len);
 }
 
-/* Whether a function belongs to misuse_http.c; the rest is misuse.c's. */
+/* Returns whether a function belongs to misuse_http.c; the others belong to misuse.c. */
 static int is_for_http(const char *name)
 {
-    static const char *const prefixes[] = {"conn_", "engine_", "exchange_", "request_field", "route_", "upstream_"};
+    static const char *const prefixes[] = {"cause_",        "conn_",  "engine_", "exchange_", "phase_",
+                                           "request_field", "route_", "upstream_"};
     for (size_t i = 0; i < LENGTH(prefixes); i++) {
         if (strncmp(name + strlen("dockline_"), prefixes[i], strlen(prefixes[i])) == 0)
             return 1;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Every function for HTTP and for the engine, called wrongly in every way there is: it says so, and changes nothing.
+ * Every function for HTTP and for the engine, called wrongly in every possible way: it returns an error and changes nothing.
  *
  *     misuse_http NAMES    a file with the exported functions, one a line; those for HTTP have to be called here
  */
@@ -12,7 +12,7 @@ static const char text[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 static const dockline_str absent = {NULL, 0}, dangling = {NULL, 1}, too_long = {text, SIZE_MAX};
 
-/* Room for any result, and what says that nothing was written to it. */
+/* Room for any result, and a pattern that shows that nothing was written to it. */
 union out {
     dockline_conn_event event;
     dockline_request request;
@@ -66,17 +66,17 @@ static void every_conn_call_answers(dockline_conn *conn, dockline_status expecte
     reset();
     CHECK_GIVES(CALL(dockline_conn_feed, conn, down, text, 1, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_feed_eof, conn, down, 1), expected);
-    CHECK_GIVES(CALL(dockline_conn_feed_error, conn, down, 1), expected);
+    CHECK_GIVES(CALL(dockline_conn_feed_error, conn, down, 0, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_output_view, conn, down, &out.bytes_pointer, &out2.len), expected);
     CHECK_GIVES(CALL(dockline_conn_output_sent, conn, down, 0, 1), expected);
-    CHECK_GIVES(CALL(dockline_conn_output_refused, conn, down, 1), expected);
+    CHECK_GIVES(CALL(dockline_conn_output_refused, conn, down, 0, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_shut_done, conn, down, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_wants, conn, &out.bits, &out2.number), expected);
     CHECK_GIVES(CALL(dockline_conn_handle_timeout, conn, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_next_event, conn, &out.event, sizeof out.event), expected);
     CHECK_GIVES(CALL(dockline_conn_request_view, conn, &out.request, sizeof out.request), expected);
     CHECK_GIVES(CALL(dockline_conn_upstream_ready, conn, absent, 0, 1), expected);
-    CHECK_GIVES(CALL(dockline_conn_upstream_failed, conn, DOCKLINE_FAILED_TIMEOUT, 1), expected);
+    CHECK_GIVES(CALL(dockline_conn_upstream_failed, conn, DOCKLINE_FAILED_TIMEOUT, 0, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_reply, conn, &reply, sizeof reply, 1), expected);
     CHECK_GIVES(CALL(dockline_conn_passthrough, conn, down, &out.number), expected);
     CHECK_GIVES(CALL(dockline_conn_offered, conn, down, 0, 1), expected);
@@ -245,7 +245,7 @@ static void using_connections(void)
 {
     dockline_conn *conn = conn_open();
     const int32_t down = DOCKLINE_SIDE_DOWNSTREAM, up = DOCKLINE_SIDE_UPSTREAM;
-    static const int32_t no_sides[] = {DOCKLINE_SIDE_NONE, 3, -1, INT32_MIN, INT32_MAX};
+    static const int32_t no_sides[] = {DOCKLINE_SIDE_NONE, DOCKLINE_SIDE_PROXY, 4, -1, INT32_MIN, INT32_MAX};
     const struct {
         size_t size;
         dockline_status in_state;
@@ -260,10 +260,10 @@ static void using_connections(void)
         AT("side %d", no_sides[i]);
         CHECK_STATUS(dockline_conn_feed(conn, no_sides[i], text, 1, 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_feed_eof(conn, no_sides[i], 0), DOCKLINE_E_VALUE);
-        CHECK_STATUS(dockline_conn_feed_error(conn, no_sides[i], 0), DOCKLINE_E_VALUE);
+        CHECK_STATUS(dockline_conn_feed_error(conn, no_sides[i], 0, 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_output_view(conn, no_sides[i], &out.bytes_pointer, &out2.len), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_output_sent(conn, no_sides[i], 0, 0), DOCKLINE_E_VALUE);
-        CHECK_STATUS(dockline_conn_output_refused(conn, no_sides[i], 0), DOCKLINE_E_VALUE);
+        CHECK_STATUS(dockline_conn_output_refused(conn, no_sides[i], 0, 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_shut_done(conn, no_sides[i], 0), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_passthrough(conn, no_sides[i], &out.number), DOCKLINE_E_VALUE);
         CHECK_STATUS(dockline_conn_offered(conn, no_sides[i], 0, 0), DOCKLINE_E_VALUE);
@@ -283,7 +283,7 @@ static void using_connections(void)
     CHECK_STATUS(dockline_conn_offered(conn, down, 1, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_passed(conn, down, 1, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_upstream_ready(conn, absent, 0, 0), DOCKLINE_E_STATE);
-    CHECK_STATUS(dockline_conn_upstream_failed(conn, DOCKLINE_FAILED_TIMEOUT, 0), DOCKLINE_E_STATE);
+    CHECK_STATUS(dockline_conn_upstream_failed(conn, DOCKLINE_FAILED_TIMEOUT, 0, 0), DOCKLINE_E_STATE);
     CHECK(untouched());
 
     REQUIRE_OK(dockline_conn_feed(conn, down, text, TEXT_LEN, 0));
@@ -293,8 +293,11 @@ static void using_connections(void)
     CHECK_STATUS(dockline_conn_upstream_ready(conn, dangling, 0, 0), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_conn_upstream_ready(conn, DOCKLINE_STR("a\r\nb"), 0, 0), DOCKLINE_E_VALUE);
     CHECK_STATUS(dockline_conn_upstream_ready(conn, DOCKLINE_STR("\xff"), 0, 0), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_conn_upstream_failed(conn, 0, 0), DOCKLINE_E_VALUE);
-    CHECK_STATUS(dockline_conn_upstream_failed(conn, 4, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_failed(conn, 0, 0, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_failed(conn, 4, 0, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_upstream_failed(conn, DOCKLINE_FAILED_UNREACHABLE, -1, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_feed_error(conn, down, INT32_MIN, 0), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_conn_output_refused(conn, down, -1, 0), DOCKLINE_E_VALUE);
     for (size_t which = 0; which < LENGTH(outs); which++) {
         for (size_t i = 0; i <= LENGTH(sizes); i++) {
             size_t size = i == LENGTH(sizes) ? 0 : size_of(&sizes[i], outs[which].size);
@@ -647,6 +650,8 @@ int main(int argc, char **argv)
     a_tunnel_was_taken();
     AT("names");
     CHECK(CALL(dockline_exchange_end_name, INT32_MIN) != NULL);
+    CHECK(CALL(dockline_phase_name, INT32_MIN) != NULL);
+    CHECK(CALL(dockline_cause_name, INT32_MIN) != NULL);
     nothing_is_left_out(argv[1], 1);
     AT("descriptors");
     CHECK_EQ(open_descriptors(), descriptors);

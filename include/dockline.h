@@ -229,7 +229,7 @@ typedef struct dockline_str {
     size_t len;
 } dockline_str;
 
-/** The two sides of a proxied connection. */
+/** The two sides of a proxied connection, and the proxy between them. */
 enum dockline_side {
     /** Neither. */
     DOCKLINE_SIDE_NONE = 0,
@@ -237,6 +237,10 @@ enum dockline_side {
     DOCKLINE_SIDE_DOWNSTREAM = 1,
     /** The daemon's side. */
     DOCKLINE_SIDE_UPSTREAM = 2,
+    /**
+     * The proxy itself: a limit, its configuration, or its operator. Only in a dockline_failure.
+     */
+    DOCKLINE_SIDE_PROXY = 3,
 };
 
 /** Initializes a struct to all zero: dockline_endpoint client = DOCKLINE_INIT; */
@@ -870,6 +874,270 @@ typedef struct dockline_client {
     dockline_str listener;
 } dockline_client;
 
+/** What was going on when something failed. */
+enum dockline_phase {
+    /** Nothing failed. */
+    DOCKLINE_PHASE_NONE = 0,
+    /** The TLS handshake of a client. */
+    DOCKLINE_PHASE_HANDSHAKE = 1,
+    /** The request head was being read. */
+    DOCKLINE_PHASE_REQUEST_HEAD = 2,
+    /** The request body was being read, or passed on. */
+    DOCKLINE_PHASE_REQUEST_BODY = 3,
+    /**
+     * An upstream connection was being made: name lookup, connect, TLS handshake with the upstream.
+     */
+    DOCKLINE_PHASE_CONNECT = 4,
+    /** The response head was awaited. */
+    DOCKLINE_PHASE_RESPONSE_HEAD = 5,
+    /** The response body was being read, or passed on. */
+    DOCKLINE_PHASE_RESPONSE_BODY = 6,
+    /** The connection was a tunnel. */
+    DOCKLINE_PHASE_TUNNEL = 7,
+};
+
+/**
+ * Why something failed. docs/REASONS.md says what an operator can do about each. A later library
+ * may have more.
+ */
+enum dockline_cause {
+    /** Nothing failed. */
+    DOCKLINE_CAUSE_NONE = 0,
+    /** The connection was closed before the message was complete. */
+    DOCKLINE_CAUSE_CLOSED_EARLY = 1,
+    /** The connection was reset (ECONNRESET, EPIPE). */
+    DOCKLINE_CAUSE_RESET = 2,
+    /**
+     * The connection failed with another error, for instance because the peer is no longer reachable
+     * (ETIMEDOUT, EHOSTUNREACH).
+     */
+    DOCKLINE_CAUSE_LOST = 3,
+    /** The TLS stream ended without a close_notify, so it may have been cut. */
+    DOCKLINE_CAUSE_TLS_TRUNCATED = 4,
+    /**
+     * The TLS stream broke after the handshake: a fatal alert, or a record that cannot be decrypted.
+     */
+    DOCKLINE_CAUSE_TLS_STREAM = 5,
+    /** CONNECT is not enabled. */
+    DOCKLINE_CAUSE_METHOD_NOT_OFFERED = 10,
+    /** The response switches protocols although the request did not offer that protocol. */
+    DOCKLINE_CAUSE_UNREQUESTED_SWITCH = 20,
+    /** More interim responses (1xx) than are allowed. */
+    DOCKLINE_CAUSE_TOO_MANY_INTERIM = 21,
+    /** The connection was closed within the response body. */
+    DOCKLINE_CAUSE_TRUNCATED = 22,
+    /** connect(2) failed. */
+    DOCKLINE_CAUSE_CONNECT_FAILED = 30,
+    /** The upstream's host name cannot be resolved. */
+    DOCKLINE_CAUSE_RESOLVE_FAILED = 31,
+    /** The upstream has no address. */
+    DOCKLINE_CAUSE_NO_ADDRESS = 32,
+    /**
+     * The upstream's address leads back to a listener of this proxy, or the connection has passed too
+     * many proxies.
+     */
+    DOCKLINE_CAUSE_OWN_LISTENER = 33,
+    /** The proxy has no descriptor, port or memory left for another connection. */
+    DOCKLINE_CAUSE_OUT_OF_RESOURCES = 34,
+    /** The proxy is shutting down, and the time for that has passed. */
+    DOCKLINE_CAUSE_DRAINED = 40,
+    /** The tunnel was ended by the operator or the host program. */
+    DOCKLINE_CAUSE_KILLED = 41,
+    /** The request head was not complete within head_ms. */
+    DOCKLINE_CAUSE_REQUEST_HEAD_TIMEOUT = 50,
+    /** The client sent nothing of the request body for body_ms. */
+    DOCKLINE_CAUSE_REQUEST_BODY_TIMEOUT = 51,
+    /** The client accepted nothing of the response for body_ms. */
+    DOCKLINE_CAUSE_RESPONSE_DELIVERY_TIMEOUT = 52,
+    /** The daemon accepted nothing of the request for response_ms. */
+    DOCKLINE_CAUSE_REQUEST_DELIVERY_TIMEOUT = 53,
+    /** The daemon sent no response head within response_ms. */
+    DOCKLINE_CAUSE_RESPONSE_HEAD_TIMEOUT = 54,
+    /** The daemon sent nothing of the response body for response_ms. */
+    DOCKLINE_CAUSE_RESPONSE_BODY_TIMEOUT = 55,
+    /**
+     * Nothing moved in either direction of a stream for stream_idle_ms; the side is the one that was
+     * to continue.
+     */
+    DOCKLINE_CAUSE_STREAM_IDLE_TIMEOUT = 56,
+    /** The tunnel carried nothing for tunnel_idle_ms. */
+    DOCKLINE_CAUSE_TUNNEL_IDLE_TIMEOUT = 57,
+    /** The upstream's host name was not resolved within connect_ms. */
+    DOCKLINE_CAUSE_RESOLVE_TIMEOUT = 58,
+    /** No connection was established within connect_ms. */
+    DOCKLINE_CAUSE_CONNECT_TIMEOUT = 59,
+    /** The TLS handshake was not complete within its time limit. */
+    DOCKLINE_CAUSE_HANDSHAKE_TIMEOUT = 60,
+    /** The peer refused the handshake with an alert. */
+    DOCKLINE_CAUSE_TLS_ALERT = 70,
+    /** What was received is not TLS. */
+    DOCKLINE_CAUSE_TLS_MALFORMED = 71,
+    /**
+     * The peer supports no protocol version, cipher suite or key exchange that this side allows.
+     */
+    DOCKLINE_CAUSE_TLS_INCOMPATIBLE = 72,
+    /** The peer violated the protocol. */
+    DOCKLINE_CAUSE_TLS_MISBEHAVED = 73,
+    /** The peer has sent no certificate, although one is required. */
+    DOCKLINE_CAUSE_TLS_NO_CERTIFICATE = 74,
+    /** The peer's certificate is not issued by a trusted authority. */
+    DOCKLINE_CAUSE_TLS_UNKNOWN_ISSUER = 75,
+    /** The peer's certificate has expired or is not valid yet. */
+    DOCKLINE_CAUSE_TLS_EXPIRED = 76,
+    /** The peer's certificate is revoked. */
+    DOCKLINE_CAUSE_TLS_REVOKED = 77,
+    /** The revocation list has expired, or does not cover the peer's certificate. */
+    DOCKLINE_CAUSE_TLS_REVOCATION_UNKNOWN = 78,
+    /** The peer's certificate is for another name. */
+    DOCKLINE_CAUSE_TLS_WRONG_NAME = 79,
+    /** The peer's certificate is malformed, or not usable for this purpose. */
+    DOCKLINE_CAUSE_TLS_BAD_CERTIFICATE = 80,
+    /** The peer sent more than 64 KiB before the handshake was complete. */
+    DOCKLINE_CAUSE_TLS_HANDSHAKE_TOO_LONG = 81,
+    /** TLS failed otherwise. */
+    DOCKLINE_CAUSE_TLS_FAILED = 82,
+    /** A line ends in LF without CR. */
+    DOCKLINE_CAUSE_BARE_LF = 101,
+    /** A CR is not followed by LF. */
+    DOCKLINE_CAUSE_BARE_CR = 102,
+    /** More than one empty line before the request. */
+    DOCKLINE_CAUSE_EXTRA_EMPTY_LINE = 103,
+    /** Blank in the request line. */
+    DOCKLINE_CAUSE_REQUEST_LINE_BLANK = 104,
+    /** Request line without a version. */
+    DOCKLINE_CAUSE_REQUEST_LINE_SHORT = 105,
+    /** The method is not a token. */
+    DOCKLINE_CAUSE_METHOD_BYTE = 106,
+    /** The method is too long. */
+    DOCKLINE_CAUSE_METHOD_TOO_LONG = 107,
+    /** Forbidden byte in the request target. */
+    DOCKLINE_CAUSE_TARGET_BYTE = 108,
+    /** The request target has no form that the method allows. */
+    DOCKLINE_CAUSE_TARGET_FORM = 109,
+    /** Malformed authority in the request target. */
+    DOCKLINE_CAUSE_TARGET_AUTHORITY = 110,
+    /** The request target and Host name different authorities. */
+    DOCKLINE_CAUSE_TARGET_HOST_MISMATCH = 111,
+    /** The version is neither HTTP/1.0 nor HTTP/1.1. */
+    DOCKLINE_CAUSE_UNSUPPORTED_VERSION = 112,
+    /** The status code is not three digits from 100 to 599. */
+    DOCKLINE_CAUSE_STATUS_CODE = 113,
+    /** No space after the status code. */
+    DOCKLINE_CAUSE_REASON_SPACE = 114,
+    /** Control byte in the reason phrase. */
+    DOCKLINE_CAUSE_REASON_BYTE = 115,
+    /** Blank before the first field. */
+    DOCKLINE_CAUSE_BLANK_BEFORE_FIELDS = 116,
+    /** A field continues on a second line. */
+    DOCKLINE_CAUSE_OBSOLETE_FOLD = 117,
+    /** Blank in a field name. */
+    DOCKLINE_CAUSE_FIELD_NAME_BLANK = 118,
+    /** Empty field name. */
+    DOCKLINE_CAUSE_FIELD_NAME_EMPTY = 119,
+    /** Forbidden byte in a field name. */
+    DOCKLINE_CAUSE_FIELD_NAME_BYTE = 120,
+    /** Field line without a colon. */
+    DOCKLINE_CAUSE_FIELD_COLON = 121,
+    /** Control byte in a field value. */
+    DOCKLINE_CAUSE_FIELD_VALUE_BYTE = 122,
+    /** No Host. */
+    DOCKLINE_CAUSE_HOST_MISSING = 123,
+    /** More than one Host. */
+    DOCKLINE_CAUSE_HOST_REPEATED = 124,
+    /** Invalid Host. */
+    DOCKLINE_CAUSE_HOST_INVALID = 125,
+    /** An expectation other than 100-continue. */
+    DOCKLINE_CAUSE_UNSUPPORTED_EXPECTATION = 126,
+    /** Both Transfer-Encoding and Content-Length. */
+    DOCKLINE_CAUSE_AMBIGUOUS_FRAMING = 127,
+    /** Transfer-Encoding in an HTTP/1.0 message. */
+    DOCKLINE_CAUSE_TRANSFER_CODING_IN_HTTP10 = 128,
+    /** More than one Transfer-Encoding. */
+    DOCKLINE_CAUSE_TRANSFER_CODING_REPEATED = 129,
+    /** Invalid Transfer-Encoding. */
+    DOCKLINE_CAUSE_TRANSFER_CODING_INVALID = 130,
+    /** A transfer coding other than chunked. */
+    DOCKLINE_CAUSE_UNSUPPORTED_TRANSFER_CODING = 131,
+    /** More than one Content-Length. */
+    DOCKLINE_CAUSE_CONTENT_LENGTH_REPEATED = 132,
+    /** Invalid Content-Length. */
+    DOCKLINE_CAUSE_CONTENT_LENGTH_INVALID = 133,
+    /** Content-Length is too large. */
+    DOCKLINE_CAUSE_CONTENT_LENGTH_TOO_LARGE = 134,
+    /** Connection names a field that is not hop-by-hop. */
+    DOCKLINE_CAUSE_CONNECTION_OPTION = 135,
+    /** Chunk without a size. */
+    DOCKLINE_CAUSE_CHUNK_SIZE_EMPTY = 136,
+    /** Forbidden byte in a chunk size. */
+    DOCKLINE_CAUSE_CHUNK_SIZE_BYTE = 137,
+    /** Chunk size is too large. */
+    DOCKLINE_CAUSE_CHUNK_SIZE_TOO_LARGE = 138,
+    /** Malformed chunk extension. */
+    DOCKLINE_CAUSE_CHUNK_EXTENSION_BYTE = 139,
+    /** Chunk data is not followed by CR LF. */
+    DOCKLINE_CAUSE_CHUNK_DATA_END = 140,
+    /** The message has two readings. */
+    DOCKLINE_CAUSE_READERS_DISAGREE = 141,
+    /** The request line is too long. */
+    DOCKLINE_CAUSE_REQUEST_LINE_TOO_LONG = 201,
+    /** The head is too large. */
+    DOCKLINE_CAUSE_HEAD_TOO_LARGE = 202,
+    /** Too many fields. */
+    DOCKLINE_CAUSE_TOO_MANY_FIELDS = 203,
+    /** The extensions of a chunk are too long. */
+    DOCKLINE_CAUSE_CHUNK_EXTENSION_TOO_LONG = 204,
+    /** The chunk extensions of a message are too long. */
+    DOCKLINE_CAUSE_CHUNK_EXTENSIONS_TOO_LONG = 205,
+    /** Too little data for the chunk headers. */
+    DOCKLINE_CAUSE_CHUNK_OVERHEAD = 206,
+    /** The trailer section is too large. */
+    DOCKLINE_CAUSE_TRAILER_TOO_LARGE = 207,
+    /** Too many trailer fields. */
+    DOCKLINE_CAUSE_TOO_MANY_TRAILER_FIELDS = 208,
+    /** The body of a request that may become a tunnel is too long. */
+    DOCKLINE_CAUSE_HELD_BODY_TOO_LONG = 209,
+};
+
+/** Why an exchange or a tunnel failed. This struct never grows. */
+typedef struct dockline_failure {
+    /** Whose fault it is: enum dockline_side; DOCKLINE_SIDE_NONE if nothing failed. */
+    int32_t side;
+    /** enum dockline_phase */
+    int32_t phase;
+    /** enum dockline_cause */
+    int32_t cause;
+    /** The errno of the system call that failed; 0 if none did or it is not known. */
+    int32_t error_number;
+    /** The alert of TLS (RFC 8446, section 6) that was received or sent; 0 if there is none. */
+    uint32_t tls_alert;
+    /** 0 */
+    uint32_t reserved;
+    /**
+     * For a malformed message or a limit (DOCKLINE_CAUSE_BARE_LF and above): the offset of the
+     * first byte that could not be accepted, from the start of the head or body that the phase
+     * names.
+     */
+    uint64_t offset;
+} dockline_failure;
+
+/**
+ * Returns the word for a phase, for logs, as in docs/REASONS.md: "connect", for instance.
+ *
+ * @param phase enum dockline_phase
+ * @return a static string; "none" for DOCKLINE_PHASE_NONE, "unknown" for another number
+ * @since 0.1
+ */
+const char *dockline_phase_name(int32_t phase);
+
+/**
+ * Returns the word for a cause, for logs, as in docs/REASONS.md: "connect-failed", for instance.
+ *
+ * @param cause enum dockline_cause
+ * @return a static string; "none" for DOCKLINE_CAUSE_NONE, "unknown" for another number
+ * @since 0.1
+ */
+const char *dockline_cause_name(int32_t cause);
+
 /** How an exchange ended. */
 enum dockline_exchange_end {
     /** The response was delivered whole, or the tunnel was opened. */
@@ -933,6 +1201,8 @@ typedef struct dockline_exchange_record {
     int32_t tunnel;
     /** DOCKLINE_EXCHANGE_* */
     uint32_t flags;
+    /** Why it failed, for all ends except DOCKLINE_END_COMPLETE, _REPLIED and _STOPPED. */
+    dockline_failure failure;
 } dockline_exchange_record;
 
 /** One tunnel that ended. */
@@ -961,6 +1231,8 @@ typedef struct dockline_tunnel_record {
     int32_t close_reason;
     /** 0 */
     uint32_t reserved;
+    /** Why it failed, for all close reasons except DOCKLINE_CLOSE_EOF and _LINGER. */
+    dockline_failure failure;
 } dockline_tunnel_record;
 
 /**
@@ -1227,12 +1499,17 @@ dockline_status dockline_conn_feed_eof(dockline_conn *conn, int32_t side, uint64
  *
  * @param conn   not in use by another call
  * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param error_number the errno of the read that failed; 0: a TLS stream was cut, without
+ *                     close_notify
  * @param now_ms the host's clock
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
  *         _E_PANIC
  * @since 0.1
  */
-dockline_status dockline_conn_feed_error(dockline_conn *conn, int32_t side, uint64_t now_ms);
+dockline_status dockline_conn_feed_error(dockline_conn *conn,
+                                         int32_t side,
+                                         int32_t error_number,
+                                         uint64_t now_ms);
 
 /**
  * Returns the bytes to be sent to a side. They stay until dockline_conn_output_sent.
@@ -1271,12 +1548,16 @@ dockline_status dockline_conn_output_sent(dockline_conn *conn,
  *
  * @param conn   not in use by another call
  * @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+ * @param error_number the errno of the write that failed; 0: TLS failed
  * @param now_ms the host's clock
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
  *         _E_PANIC
  * @since 0.1
  */
-dockline_status dockline_conn_output_refused(dockline_conn *conn, int32_t side, uint64_t now_ms);
+dockline_status dockline_conn_output_refused(dockline_conn *conn,
+                                             int32_t side,
+                                             int32_t error_number,
+                                             uint64_t now_ms);
 
 /**
  * Reports that a side was half-closed, as DOCKLINE_DOWNSTREAM_SHUT or DOCKLINE_UPSTREAM_SHUT
@@ -1399,6 +1680,7 @@ dockline_status dockline_conn_upstream_ready(dockline_conn *conn,
  *
  * @param conn    not in use by another call
  * @param failure enum dockline_upstream_failure
+ * @param error_number the errno of the system call that failed; 0 if none did
  * @param now_ms  the host's clock
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC;
  *         _E_STATE as for dockline_conn_upstream_ready
@@ -1406,6 +1688,7 @@ dockline_status dockline_conn_upstream_ready(dockline_conn *conn,
  */
 dockline_status dockline_conn_upstream_failed(dockline_conn *conn,
                                               int32_t failure,
+                                              int32_t error_number,
                                               uint64_t now_ms);
 
 /**

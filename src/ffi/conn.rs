@@ -1,6 +1,7 @@
 //! `dockline_conn`: one client connection as HTTP, without a socket.
 
 use std::ffi::c_void;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::relay_types::{
     DOCKLINE_UPSTREAM_WRITE,
 };
 use super::status::{Failure, dockline_status};
-use super::types::{bytes_from_c, check_out, side_from_c, struct_from_c, struct_out};
+use super::types::{bytes_from_c, check_out, errno_from_c, side_from_c, struct_from_c, struct_out};
 use super::worker::Clock;
 use crate::error::{Cause, Side};
 use crate::proxy::conn::Client;
@@ -135,6 +136,8 @@ pub unsafe extern "C" fn dockline_conn_feed_eof(
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+/// @param error_number the errno of the read that failed; 0: a TLS stream was cut, without
+///                     close_notify
 /// @param now_ms the host's clock
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
 ///         _E_PANIC
@@ -146,13 +149,15 @@ pub unsafe extern "C" fn dockline_conn_feed_eof(
 pub unsafe extern "C" fn dockline_conn_feed_error(
     conn: *mut dockline_conn,
     side: i32,
+    error_number: i32,
     now_ms: u64,
 ) -> dockline_status {
     let call = |handle: &mut ConnHandle| {
         let side = side_from_c(side)?;
+        let errno = errno_from_c(error_number)?;
         let now = handle.clock.at(now_ms)?;
-        // The host does not say how.
-        handle.live()?.feed_error(side, Cause::Reset { errno: None }, now);
+        let of_errno = |number| Cause::of_io(&io::Error::from_raw_os_error(number));
+        handle.live()?.feed_error(side, errno.map_or(Cause::TlsTruncated, of_errno), now);
         Ok(())
     };
     // SAFETY: the caller's promise about `conn`.
@@ -230,6 +235,7 @@ pub unsafe extern "C" fn dockline_conn_output_sent(
 ///
 /// @param conn   not in use by another call
 /// @param side   DOCKLINE_SIDE_DOWNSTREAM or DOCKLINE_SIDE_UPSTREAM
+/// @param error_number the errno of the write that failed; 0: TLS failed
 /// @param now_ms the host's clock
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_STATE, _E_HANDLE, _E_BUSY, _E_POISONED,
 ///         _E_PANIC
@@ -241,12 +247,16 @@ pub unsafe extern "C" fn dockline_conn_output_sent(
 pub unsafe extern "C" fn dockline_conn_output_refused(
     conn: *mut dockline_conn,
     side: i32,
+    error_number: i32,
     now_ms: u64,
 ) -> dockline_status {
     let call = |handle: &mut ConnHandle| {
         let side = side_from_c(side)?;
+        let errno = errno_from_c(error_number)?;
         let now = handle.clock.at(now_ms)?;
-        handle.live()?.output_refused(side, Cause::Reset { errno: None }, now);
+        let of_errno = |number| Cause::of_io(&io::Error::from_raw_os_error(number));
+        let of_tls = Cause::TlsStream { alert: None };
+        handle.live()?.output_refused(side, errno.map_or(of_tls, of_errno), now);
         Ok(())
     };
     // SAFETY: the caller's promise about `conn`.

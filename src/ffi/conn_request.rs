@@ -10,7 +10,7 @@ use super::message::{dockline_reply, dockline_request, reply_from_c, request_to_
 use super::record::{dockline_exchange_record, summary_to_c};
 use super::status::{Failure, dockline_status};
 use super::text::dockline_str;
-use super::types::{check_out, side_from_c, struct_out};
+use super::types::{check_out, errno_from_c, side_from_c, struct_out};
 use crate::error::{Cause, Timeout};
 use crate::h1::FieldLine;
 use crate::proxy::conn::IntoTunnel;
@@ -86,6 +86,7 @@ pub unsafe extern "C" fn dockline_conn_upstream_ready(
 ///
 /// @param conn    not in use by another call
 /// @param failure enum dockline_upstream_failure
+/// @param error_number the errno of the system call that failed; 0 if none did
 /// @param now_ms  the host's clock
 /// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED, _E_PANIC;
 ///         _E_STATE as for dockline_conn_upstream_ready
@@ -97,13 +98,15 @@ pub unsafe extern "C" fn dockline_conn_upstream_ready(
 pub unsafe extern "C" fn dockline_conn_upstream_failed(
     conn: *mut dockline_conn,
     failure: i32,
+    error_number: i32,
     now_ms: u64,
 ) -> dockline_status {
     let call = |handle: &mut ConnHandle| {
+        let errno = errno_from_c(error_number)?;
         let cause = match failure {
-            DOCKLINE_FAILED_UNREACHABLE => Cause::ConnectFailed { errno: None },
+            DOCKLINE_FAILED_UNREACHABLE => Cause::ConnectFailed { errno },
             DOCKLINE_FAILED_TIMEOUT => Cause::Timeout(Timeout::Connect),
-            DOCKLINE_FAILED_OVERLOADED => Cause::OutOfResources { errno: None },
+            DOCKLINE_FAILED_OVERLOADED => Cause::OutOfResources { errno },
             _ => return Err(Failure::Value),
         };
         let now = handle.clock.at(now_ms)?;

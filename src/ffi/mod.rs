@@ -11,6 +11,7 @@ mod conn_request;
 mod conn_types;
 mod engine;
 mod engine_types;
+mod failure;
 mod hijack;
 mod host_side;
 mod message;
@@ -35,6 +36,7 @@ pub use conn_request::*;
 pub use conn_types::*;
 pub use engine::*;
 pub use engine_types::*;
+pub use failure::*;
 pub use hijack::*;
 pub use message::*;
 pub use observe::*;
@@ -47,7 +49,9 @@ pub use status::*;
 #[cfg(feature = "_test-hooks")]
 pub use test_hooks::*;
 pub use text::*;
-pub use types::{DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_NONE, DOCKLINE_SIDE_UPSTREAM, dockline_side};
+pub use types::{
+    DOCKLINE_SIDE_DOWNSTREAM, DOCKLINE_SIDE_NONE, DOCKLINE_SIDE_PROXY, DOCKLINE_SIDE_UPSTREAM, dockline_side,
+};
 pub use upstream::*;
 pub use version::*;
 pub use worker::*;

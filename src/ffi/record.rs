@@ -4,6 +4,7 @@
 use std::ffi::{CStr, c_char};
 use std::time::Duration;
 
+use super::failure::{dockline_failure, failure_to_c};
 use super::hijack::tunnel_to_c;
 use super::relay_types::close_reason_to_c;
 use super::text::dockline_str;
@@ -69,6 +70,8 @@ pub struct dockline_exchange_record {
     pub tunnel: i32,
     /// DOCKLINE_EXCHANGE_*
     pub flags: u32,
+    /// Why it failed, for all ends except DOCKLINE_END_COMPLETE, _REPLIED and _STOPPED.
+    pub failure: dockline_failure,
 }
 
 // SAFETY: integers and text; all zero is valid.
@@ -104,6 +107,8 @@ pub struct dockline_tunnel_record {
     pub close_reason: i32,
     /// 0
     pub reserved: u32,
+    /// Why it failed, for all close reasons except DOCKLINE_CLOSE_EOF and _LINGER.
+    pub failure: dockline_failure,
 }
 
 // SAFETY: integers and text; all zero is valid.
@@ -172,6 +177,7 @@ pub(super) fn summary_to_c(summary: &ExchangeSummary) -> dockline_exchange_recor
         end: end_to_c(summary.end),
         tunnel: tunnel_to_c(summary.tunnel),
         flags: 0,
+        failure: failure_to_c(summary.end.failure()),
     }
 }
 
@@ -190,6 +196,7 @@ pub(super) fn exchange_to_c(exchange: &Exchange<'_>) -> dockline_exchange_record
         end: end_to_c(exchange.end),
         tunnel: tunnel_to_c(exchange.tunnel),
         flags: if exchange.reused { DOCKLINE_EXCHANGE_REUSED } else { 0 },
+        failure: failure_to_c(exchange.end.failure()),
     }
 }
 
@@ -208,5 +215,6 @@ pub(super) fn tunnel_record_to_c(tunnel: &Tunnel<'_>) -> dockline_tunnel_record 
         first_closer: side_to_c(tunnel.stats.first_closer),
         close_reason: close_reason_to_c(tunnel.stats.close_reason),
         reserved: 0,
+        failure: failure_to_c(tunnel.failure),
     }
 }

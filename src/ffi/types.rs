@@ -113,7 +113,7 @@ pub(super) unsafe fn array_from_c<'a, T>(data: *const T, len: usize) -> Result<&
     }
 }
 
-/// The two sides of a proxied connection.
+/// The two sides of a proxied connection, and the proxy between them.
 pub type dockline_side = i32;
 /// Neither.
 pub const DOCKLINE_SIDE_NONE: dockline_side = 0;
@@ -121,6 +121,8 @@ pub const DOCKLINE_SIDE_NONE: dockline_side = 0;
 pub const DOCKLINE_SIDE_DOWNSTREAM: dockline_side = 1;
 /// The daemon's side.
 pub const DOCKLINE_SIDE_UPSTREAM: dockline_side = 2;
+/// The proxy itself: a limit, its configuration, or its operator. Only in a dockline_failure.
+pub const DOCKLINE_SIDE_PROXY: dockline_side = 3;
 
 /// Returns the side that a number names.
 pub(super) fn side_from_c(side: i32) -> Result<Side, Failure> {
@@ -138,4 +140,9 @@ pub(super) fn side_to_c(side: Option<Side>) -> i32 {
         Some(Side::Downstream) => DOCKLINE_SIDE_DOWNSTREAM,
         Some(Side::Upstream) => DOCKLINE_SIDE_UPSTREAM,
     }
+}
+
+/// Returns an errno; `None` for 0, which says that there is none.
+pub(super) fn errno_from_c(number: i32) -> Result<Option<i32>, Failure> {
+    if number < 0 { Err(Failure::Value) } else { Ok((number != 0).then_some(number)) }
 }

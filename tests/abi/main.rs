@@ -1,12 +1,17 @@
 //! The committed header and ledger match the code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+#![allow(unsafe_code, reason = "it calls the C ABI")]
 #![cfg(feature = "ffi")]
 
 mod header;
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fs;
 use std::path::Path;
+
+use dockline::error::{Cause, Phase};
+use dockline::ffi::{dockline_cause_name, dockline_phase_name};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -60,6 +65,39 @@ fn ledger_lists_what_the_header_defines() {
     assert!(stale.is_empty(), "in include/dockline.symbols, but gone (retire them instead): {stale:?}");
 }
 
+/// The values of an enum in the header, with their numbers.
+fn values_of(header: &str, tag: &str) -> BTreeSet<(String, u16)> {
+    let body = header.split_once(&format!("enum {tag} {{")).unwrap().1.split_once("};").unwrap().0;
+    let values = body.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+    values.map(|(name, number)| (name.to_owned(), number.parse().unwrap())).collect()
+}
+
+#[test]
+fn header_names_every_cause_and_phase() {
+    let header = fs::read_to_string(root().join("include/dockline.h")).unwrap();
+    let constant = |prefix: &str, name: &str| format!("{prefix}{}", name.to_uppercase().replace('-', "_"));
+    let causes = Cause::all().map(|cause| (constant("DOCKLINE_CAUSE_", cause.name()), cause.number()));
+    let none = ("DOCKLINE_CAUSE_NONE".to_owned(), 0);
+    assert_eq!(values_of(&header, "dockline_cause"), causes.chain([none]).collect());
+    let phases = Phase::ALL.map(|phase| (constant("DOCKLINE_PHASE_", phase.name()), phase.number()));
+    let none = ("DOCKLINE_PHASE_NONE".to_owned(), 0);
+    assert_eq!(values_of(&header, "dockline_phase"), phases.into_iter().chain([none]).collect());
+}
+
+#[test]
+fn causes_and_phases_have_the_words_of_the_access_log() {
+    // SAFETY: static strings.
+    let word = |name| unsafe { CStr::from_ptr(name) }.to_str().unwrap();
+    for cause in Cause::all() {
+        assert_eq!(word(dockline_cause_name(cause.number().into())), cause.name());
+    }
+    for phase in Phase::ALL {
+        assert_eq!(word(dockline_phase_name(phase.number().into())), phase.name());
+    }
+    assert_eq!(word(dockline_cause_name(0)), "none");
+    assert_eq!(word(dockline_phase_name(-1)), "unknown");
+}
+
 /// An export without the boundary would let a panic abort the host. The few that return static text or
 /// a number cannot panic.
 #[test]
@@ -71,6 +109,8 @@ fn every_export_goes_through_the_boundary() {
         "dockline_status_text",
         "dockline_close_reason_name",
         "dockline_exchange_end_name",
+        "dockline_phase_name",
+        "dockline_cause_name",
     ];
     let mut exports = 0;
     for entry in fs::read_dir(root().join("src/ffi")).unwrap() {

@@ -9,7 +9,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dockline::error::{Cause, Side, Timeout};
+use dockline::error::{Cause, Failure, Side, Timeout};
 use dockline::ffi::*;
 use dockline::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
 use dockline::proxy::{ConnConfig, ExchangeEnd, ProxyConn, Reply};
@@ -68,6 +68,22 @@ pub(crate) fn run(script: &[u8]) {
         twins.step(step[0], usize::from(step[1]));
         twins.compare();
     }
+}
+
+fn compare_failure(c: &dockline_failure, rust: Option<Failure>) {
+    let name = |name| {
+        // SAFETY: a static string.
+        unsafe { std::ffi::CStr::from_ptr(name) }.to_str().unwrap()
+    };
+    let Some(Failure { side, phase, cause }) = rust else {
+        return assert_eq!((c.side, c.phase, c.cause), (0, 0, 0));
+    };
+    assert_eq!(c.side, i32::from(side.number()));
+    assert_eq!(name(dockline_phase_name(c.phase)), phase.name());
+    assert_eq!(name(dockline_cause_name(c.cause)), cause.name());
+    assert_eq!(c.error_number, cause.errno().unwrap_or(0));
+    assert_eq!(c.tls_alert, cause.alert().map_or(0, u32::from));
+    assert_eq!(c.offset, cause.offset().unwrap_or(0));
 }
 
 struct Twins {
@@ -138,11 +154,12 @@ impl Twins {
             8 if n & 1 == 0 => {
                 let wanted = rust.needs_upstream();
                 let (number, failure) = [
-                    (DOCKLINE_FAILED_UNREACHABLE, Cause::ConnectFailed { errno: None }),
+                    (DOCKLINE_FAILED_UNREACHABLE, Cause::ConnectFailed { errno: Some(111) }),
                     (DOCKLINE_FAILED_TIMEOUT, Cause::Timeout(Timeout::Connect)),
                     (DOCKLINE_FAILED_OVERLOADED, Cause::OutOfResources { errno: None }),
                 ][n % 3];
-                let status = call!(dockline_conn_upstream_failed, c, number, ms);
+                let errno = failure.errno().unwrap_or(0);
+                let status = call!(dockline_conn_upstream_failed, c, number, errno, ms);
                 assert_eq!(status, if wanted { DOCKLINE_OK } else { DOCKLINE_E_STATE });
                 if wanted {
                     rust.upstream_failed(failure, now);
@@ -200,12 +217,16 @@ impl Twins {
                 assert_eq!(call!(dockline_conn_feed_eof, c, c_side, ms), DOCKLINE_OK);
             }
             13 => {
-                rust.feed_error(side, Cause::Reset { errno: None }, now);
-                assert_eq!(call!(dockline_conn_feed_error, c, c_side, ms), DOCKLINE_OK);
+                let cause = [Cause::TlsTruncated, Cause::Lost { errno: Some(110) }][n & 1];
+                let errno = cause.errno().unwrap_or(0);
+                rust.feed_error(side, cause, now);
+                assert_eq!(call!(dockline_conn_feed_error, c, c_side, errno, ms), DOCKLINE_OK);
             }
             14 => {
-                rust.output_refused(side, Cause::Reset { errno: None }, now);
-                assert_eq!(call!(dockline_conn_output_refused, c, c_side, ms), DOCKLINE_OK);
+                let cause = [Cause::TlsStream { alert: None }, Cause::Reset { errno: Some(32) }][n & 1];
+                let errno = cause.errno().unwrap_or(0);
+                rust.output_refused(side, cause, now);
+                assert_eq!(call!(dockline_conn_output_refused, c, c_side, errno, ms), DOCKLINE_OK);
             }
             _ if n & 7 == 0 => {
                 rust.abandon(ExchangeEnd::Stopped, now);
@@ -312,6 +333,7 @@ impl Twins {
         // SAFETY: a static string.
         let end = unsafe { std::ffi::CStr::from_ptr(dockline_exchange_end_name(record.end)) };
         assert_eq!(end.to_str(), Ok(summary.end.name()));
+        compare_failure(&record.failure, summary.end.failure());
         assert_eq!(record.status, summary.status.map_or(0, u32::from));
         assert_eq!((record.bytes_up, record.bytes_down), (summary.bytes_up, summary.bytes_down));
         assert_eq!(u128::from(record.duration_us), summary.duration.as_micros());
