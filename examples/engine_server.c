@@ -6,7 +6,8 @@
  *     cc -std=c11 engine_server.c $(pkg-config --cflags --libs dockline) -o engine_server
  *     ./engine_server 127.0.0.1:2375 unix:///var/run/docker.sock
  *
- * It is read-only: what is no GET, HEAD or exec gets a 403. SIGTERM stops it; tunnels get five more seconds.
+ * It is read-only: requests other than GET, HEAD and exec receive a 403. SIGTERM stops it; tunnels may continue for five
+ * seconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -36,7 +37,7 @@ static void on_route(void *user, dockline_route *route)
     dockline_request request;
     dockline_reply reply = {.status = 403, .body = message, .body_len = sizeof message - 1};
     if (dockline_route_request(route, &request, sizeof request) != DOCKLINE_OK)
-        return; /* only a bug gets here; the client gets a 500 */
+        return; /* only after a bug; the client receives a 500 */
     if (is(request.method, "GET") || is(request.method, "HEAD")
         || memmem(request.target.data, request.target.len, "/exec", 5) != NULL)
         dockline_route_upstream(route, user);
@@ -115,7 +116,7 @@ int main(int argc, char **argv)
     while (state != DOCKLINE_ENGINE_DONE) {
         uint64_t wait_ms = 0;
         dockline_engine_timeout_ms(engine, &wait_ms);
-        poll(&loop, 1, wait_ms < 1000 ? (int)wait_ms : 1000); /* and whatever else this program waits for */
+        poll(&loop, 1, wait_ms < 1000 ? (int)wait_ms : 1000); /* and for other descriptors of this program */
         if (stop_asked == 1) {
             stop_asked = 2;
             dockline_engine_stop(engine, 5000);

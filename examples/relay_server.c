@@ -125,7 +125,7 @@ static void tunnel_open(int client)
     tunnels = tunnel;
 }
 
-/* The upstream has answered: makes the relay, which takes over from here. */
+/* connect has finished: makes the relay, which takes over from here. */
 static int tunnel_connected(struct tunnel *tunnel)
 {
     dockline_endpoint downstream = {.fd = tunnel->client.fd}, upstream = {.fd = tunnel->upstream.fd};
@@ -139,7 +139,7 @@ static int tunnel_connected(struct tunnel *tunnel)
                               now_ms(), &tunnel->relay) == DOCKLINE_OK;
 }
 
-/* Returns whether the tunnel lives on. */
+/* Returns whether the tunnel continues. */
 static int tunnel_pump(struct tunnel *tunnel)
 {
     dockline_relay_wants wants;
@@ -213,7 +213,7 @@ int main(int argc, char **argv)
     sigemptyset(&stops);
     sigaddset(&stops, SIGTERM);
     sigprocmask(SIG_BLOCK, &stops, NULL);
-    signal(SIGPIPE, SIG_IGN); /* the library copes without, with some more system calls */
+    signal(SIGPIPE, SIG_IGN); /* not required, but it saves the library system calls */
     struct end listens = {NULL, -1, 0}, signals = {NULL, signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC), 0};
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 

@@ -20,7 +20,7 @@ struct host_side {
     int fd;
     size_t most; /* bytes a call moves at most, as with TLS records; 0: no limit */
     int reads, writes, shutdowns;
-    unsigned scripted; /* calls that answer this, and do nothing: */
+    unsigned scripted; /* calls that return this and do nothing: */
     int64_t answer;
 };
 
@@ -141,7 +141,7 @@ static inline int bed_pump(struct bed *bed, uint32_t ready)
     return bed->wants.state;
 }
 
-/* Passes on what epoll has to say within a time. Returns whether it had anything to say. */
+/* Passes on the events of epoll, within a time limit. Returns whether there were any. */
 static inline int bed_step(struct bed *bed, int timeout_ms)
 {
     struct epoll_event events[4];

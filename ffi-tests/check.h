@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * What every test program needs: checks that are counted, and a last line that says how it went. */
+ * What every test program needs: checks that are counted, and a last line with the result. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -19,7 +19,7 @@ struct check_counts {
 
 static struct check_counts check_counts;
 
-/* Says where in a table the next checks are. */
+/* Names the row of a table that the next checks are about. */
 #define AT(...) ((void)snprintf(check_counts.at, sizeof check_counts.at, __VA_ARGS__))
 
 #define CHECK(condition) check_that((condition) ? 1 : 0, __FILE__, __LINE__, #condition)
@@ -35,7 +35,7 @@ static struct check_counts check_counts;
         }                                                 \
     } while (0)
 
-/* The same for a call of the library. */
+/* REQUIRE for a call of the library. */
 #define REQUIRE_OK(call) require_ok((call), __FILE__, __LINE__, #call)
 
 static inline int check_that(int holds, const char *file, int line, const char *text)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * A daemon on threads: answers requests with "OK", and upgrades to an echo that says "bye" at the end. */
+ * A daemon on threads: responds with "OK", and upgrades to an echo that ends with "bye". */
 #ifndef DAEMON_H
 #define DAEMON_H
 
@@ -18,7 +18,7 @@ struct daemon {
     int count;
 };
 
-/* A listener on loopback; says where. */
+/* Listens on loopback; returns the port. */
 static inline int listen_tcp(uint16_t *port)
 {
     struct sockaddr_in address;

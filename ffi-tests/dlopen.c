@@ -20,7 +20,7 @@ static struct {
     void (*relay_free)(dockline_relay *);
 } lib;
 
-/* ISO C has no cast from void * to a function pointer; POSIX says that the bits are the same. */
+/* ISO C has no cast from void * to a function pointer; POSIX guarantees the same representation. */
 static void look_up(void *library, const char *name, void *function, size_t size)
 {
     void *symbol = dlsym(library, name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * How a relay ends: by half-closes, by resets, by limits, by the host; and what is told of it. */
+ * How a relay ends: by half-closes, by resets, by limits, by the host; and what is reported. */
 #include <signal.h>
 
 #include "bed.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Every function for tunnels, called wrongly in every way there is: it says so, and changes nothing.
+ * Every function for tunnels, called wrongly in every possible way: it returns an error and changes nothing.
  *
  *     misuse NAMES    a file with the exported functions, one a line; each has to be called here
  */
@@ -368,7 +368,7 @@ static void making_relays(void)
     parts_free(&parts);
 }
 
-/* Calls everything that takes a relay; each has to answer the same. Frees nothing. */
+/* Calls everything that takes a relay; each call has to return the same. Frees nothing. */
 static void every_call_answers(dockline_relay *relay, dockline_status expected)
 {
     dockline_relay_wants wants;
@@ -532,7 +532,7 @@ static void call_from_inside(struct inside *inside, int callback)
     if (!inside->by_thread)
         CALL(dockline_relay_free, inside->bed->relay);
     every_call_answers(inside->bed->relay, DOCKLINE_E_BUSY);
-    /* Another relay of this worker cannot be pumped, but asked and told. */
+    /* Another relay of this worker cannot be pumped; other calls are allowed. */
     memset(&wants, 0x55, sizeof wants);
     CHECK_STATUS(CALL(dockline_relay_pump, inside->neighbour, 0, 1000, &wants, sizeof wants), DOCKLINE_E_BUSY);
     CHECK(is_filled_with(&wants, 0x55, sizeof wants));

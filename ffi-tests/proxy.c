@@ -131,7 +131,7 @@ int main(int argc, char **argv)
     REQUIRE(kill(pid, SIGTERM) == 0);
     expect_end(client); /* idle, and not needed any more */
     close(client);
-    say(other, "b"); /* the tunnel goes on */
+    say(other, "b"); /* the tunnel continues */
     expect_bytes(other, "b");
     CHECK_EQ(shutdown(other, SHUT_WR), 0);
     expect_bytes(other, "bye");

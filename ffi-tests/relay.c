@@ -119,7 +119,7 @@ static void prefilled_bytes_come_first(void)
     bed_close(&bed);
 }
 
-/* A reader that does not read stops the writer, and the relay holds no more than it says. */
+/* A reader that does not read stops the writer, and the relay holds no more than documented. */
 static void a_slow_reader_bounds_memory(uint32_t flags, enum kind kind)
 {
     dockline_relay_options options = {0, 0, 0, flags, 0};
@@ -297,7 +297,7 @@ static void a_budget_lets_others_go_first(void)
     bed_close(&bed);
 }
 
-/* A TLS library gives one record a call, and the socket below may be empty already: only AGAIN says that
+/* A TLS library gives one record a call, and the socket below may be empty already: only AGAIN means that
  * nothing is left, and no further edge comes. */
 static void a_short_count_of_a_callback_proves_nothing(void)
 {
@@ -345,7 +345,7 @@ static void a_callback_that_takes_nothing_is_asked_again_when_ready(void)
     }
 }
 
-/* A host on poll(2) that registers what interest says, and nothing else. */
+/* A host on poll(2) that registers interest and nothing else. */
 static void a_level_triggered_host(void)
 {
     struct bed bed;
@@ -358,7 +358,7 @@ static void a_level_triggered_host(void)
         flow_move(&flows[0]);
         flow_move(&flows[1]);
         if (!ended && flows[0].received == flows[0].len && flows[1].received == flows[1].len) {
-            /* Idle: whoever waits for interest sleeps. */
+            /* Idle: a host that waits for interest sleeps. */
             struct pollfd quiet[2] = {{bed.down, POLLIN, 0}, {bed.up, POLLIN, 0}};
             while (bed_pump(&bed, 0) == DOCKLINE_RELAY_YIELD)
                 ;

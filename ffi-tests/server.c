@@ -221,7 +221,7 @@ static void many_at_once(char **command, int words, struct address server, struc
     }
     CHECK_EQ(faults, 0);
 
-    /* One tunnel is open when the server is told to stop: it goes on, a new one is not taken. */
+    /* One tunnel is open when the server is stopped: it continues, and no new one is accepted. */
     int client = dial(&server);
     REQUIRE(client >= 0);
     int daemon = accept(listener, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Sockets, and bytes that can be told apart. */
+ * Sockets, and bytes that identify their position. */
 #ifndef SOCKETS_H
 #define SOCKETS_H
 
