@@ -1,7 +1,7 @@
-//! Names the shared library for the dynamic linker; cargo does not.
+//! Sets the soname of the shared library, which cargo does not do.
 
 fn main() {
-    // 0.x promises nothing from one minor version to the next, so the name carries it (docs/ABI.md).
+    // Before 1.0 a minor version may break the ABI, so it is a part of the name (docs/ABI.md).
     let major = env!("CARGO_PKG_VERSION_MAJOR");
     let minor = env!("CARGO_PKG_VERSION_MINOR");
     let soname = if major == "0" { format!("0.{minor}") } else { major.to_owned() };

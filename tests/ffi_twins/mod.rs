@@ -1,4 +1,4 @@
-//! A [`ProxyConn`] and a `dockline_conn` that are told the same: they have to say the same.
+//! A [`ProxyConn`] and a `dockline_conn` with the same input have to behave alike.
 //!
 //! A script is bytes, so that both a fuzzer and proptest can write it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
@@ -33,7 +33,7 @@ fn text<'a>(text: dockline_str) -> &'a [u8] {
     bytes(text.data, text.len)
 }
 
-/// What clients say.
+/// What clients send.
 const REQUESTS: [&str; 8] = [
     "GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
     "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
@@ -45,7 +45,7 @@ const REQUESTS: [&str; 8] = [
     "nonsense\r\n\r\n",
 ];
 
-/// What daemons say.
+/// What daemons send.
 const RESPONSES: [&str; 8] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n",
@@ -91,8 +91,8 @@ struct Twins {
     c: *mut dockline_conn,
     origin: Instant,
     ms: u64,
-    /// What is still to be said, by side.
-    to_say: [Vec<u8>; 2],
+    /// What is still to be sent, by side.
+    to_send: [Vec<u8>; 2],
     is_over: bool,
 }
 
@@ -111,7 +111,7 @@ impl Twins {
         let mut c = ptr::null_mut();
         let status = call!(dockline_conn_new, ptr::null(), 0, ptr::null(), 0, 0, &raw mut c);
         assert_eq!(status, DOCKLINE_OK);
-        Self { rust, c, origin, ms: 0, to_say: Default::default(), is_over: false }
+        Self { rust, c, origin, ms: 0, to_send: Default::default(), is_over: false }
     }
 
     fn step(&mut self, what: u8, n: usize) {
@@ -123,7 +123,7 @@ impl Twins {
         match what >> 1 & 15 {
             0..=3 => {
                 let texts = if side == Side::Downstream { REQUESTS } else { RESPONSES };
-                let waiting = &mut self.to_say[index];
+                let waiting = &mut self.to_send[index];
                 if waiting.is_empty() {
                     waiting.extend_from_slice(texts[n & 7].as_bytes());
                 }
@@ -279,7 +279,7 @@ impl Twins {
         let view = unsafe { out.assume_init() };
         assert_eq!(head.method(), text(view.method));
         assert_eq!(head.target().as_bytes(), text(view.target));
-        // SAFETY: the library says that they are there.
+        // SAFETY: the library returned them.
         let fields = unsafe { slice::from_raw_parts(view.fields, view.field_count) };
         assert_eq!(head.fields.len(), fields.len());
         for (line, field) in head.fields.iter().zip(fields) {
@@ -288,7 +288,7 @@ impl Twins {
         }
     }
 
-    /// Takes one event of both; says whether there was one.
+    /// Takes one event of both; returns whether there was one.
     fn compare_event(&mut self) -> bool {
         let mut out = dockline_conn_event { kind: -1, flags: 0, tunnel: 0, reserved: 0 };
         let status = call!(dockline_conn_next_event, self.c, &raw mut out, size_of_val(&out));
