@@ -14,15 +14,15 @@ fail() {
 
 for standard in c99 c11 c17; do
     "${CC:-cc}" -std=$standard -Wall -Wextra -Werror -pedantic-errors -Wstrict-prototypes -fsyntax-only \
-        -x c "$header" || fail "does not compile as $standard"
+        -include "$header" -x c /dev/null || fail "does not compile as $standard"
 done
 for standard in c++11 c++17 c++20; do
     "${CXX:-c++}" -std=$standard -Wall -Wextra -Werror -pedantic-errors -fsyntax-only \
-        -x c++ "$header" || fail "does not compile as $standard"
+        -include "$header" -x c++ /dev/null || fail "does not compile as $standard"
 done
 
 # Without comments, and without what it includes.
-code=$("${CC:-cc}" -fpreprocessed -dD -E -P -x c "$header")
+code=$("${CC:-cc}" -fpreprocessed -dD -E -P -w -x c "$header")
 foreign=$(printf '%s\n' "$code" | sed -n \
     -e 's/^#define \([A-Za-z0-9_]*\).*/\1/p' \
     -e 's/^typedef .*[ *]\([A-Za-z0-9_]*\);$/\1/p' \
