@@ -89,9 +89,9 @@ ngx_http_dockline_raise_buffers(ngx_conf_t *cf, ngx_http_core_srv_conf_t *cscf)
 
     ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                   "\"large_client_header_buffers %i %uz\" for server \"%V\" "
-                  "in %s:%ui is too small for some requests of Docker, as for "
-                  "a build with many arguments; "
-                  "remove it, or set \"4 192k\" or more",
+                  "in %s:%ui is too small for some requests of Docker, such "
+                  "as a build with many arguments; "
+                  "remove it or set it to at least \"4 192k\"",
                   bufs->num, bufs->size, &cscf->server_name,
                   cscf->file_name, cscf->line);
 }

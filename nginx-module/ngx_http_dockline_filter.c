@@ -237,7 +237,7 @@ ngx_http_dockline_refuse_switch(ngx_http_request_t *r,
     u = r->upstream;
 
     ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "upstream sent status %ui that was not asked for",
+                  "upstream sent status %ui, which was not requested",
                   u->headers_in.status_n);
 
     u->upgrade = 0;

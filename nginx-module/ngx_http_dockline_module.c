@@ -281,9 +281,9 @@ ngx_http_dockline_preconfiguration(ngx_conf_t *cf)
 
     if (dockline_abi_version() != DOCKLINE_ABI_VERSION) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the dockline module was built for version %ui "
-                           "of the ABI of the dockline library, but %s has "
-                           "version %ui of it",
+                           "the dockline module was built for ABI version "
+                           "%ui of the library, but %s has version %ui; "
+                           "rebuild the module",
                            (ngx_uint_t) DOCKLINE_ABI_VERSION,
                            dockline_version_string(),
                            (ngx_uint_t) dockline_abi_version());

@@ -245,9 +245,9 @@ ngx_http_dockline_proxy_check(ngx_conf_t *cf,
     if (conf->buffer_size < NGX_HTTP_DOCKLINE_RESPONSE_NEEDED) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "\"proxy_buffer_size\" of %uz bytes in location "
-                           "\"%V\" is too small for some answers of Docker, "
-                           "as to \"docker cp\"; remove it, or set 16k or "
-                           "more",
+                           "\"%V\" is too small for some responses of "
+                           "Docker, such as to \"docker cp\"; remove it "
+                           "or set it to at least 16k",
                            conf->buffer_size, &clcf->name);
     }
 
