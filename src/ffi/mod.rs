@@ -1,7 +1,7 @@
 //! The C ABI. Thin: every function checks its arguments, copies structs in and out, and calls the
 //! safe API inside one panic boundary. `docs/ABI.md` has the promises, `include/dockline.h` the
 //! manual.
-#![allow(unsafe_code, reason = "C hands over pointers; each is looked at once, in types.rs or boundary.rs")]
+#![allow(unsafe_code, reason = "C passes pointers; they are checked in types.rs, text.rs and boundary.rs")]
 #![allow(non_camel_case_types, reason = "C names")]
 
 mod boundary;

@@ -52,7 +52,8 @@ fn types(source: &str) -> impl Iterator<Item = String> {
     names.map(str::to_owned)
 }
 
-/// Constants that belong together: the values of an alias, which become an enum, or a run of others.
+/// Constants that belong together: the values of an alias, which become an enum, or a run of
+/// others.
 struct Group {
     /// The alias.
     tag: Option<String>,
@@ -169,8 +170,8 @@ fn with_short_comments(items: &str) -> String {
     out
 }
 
-/// Every struct has a typedef of its name, so that uses of it need no `struct`; cbindgen leaves it out
-/// only for types of other files.
+/// Every struct has a typedef of its name, so that uses of it need no `struct`; cbindgen leaves it
+/// out only for types of other files.
 fn without_tags(items: &str) -> String {
     let mut out = String::new();
     for line in items.lines() {

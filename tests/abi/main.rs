@@ -98,8 +98,8 @@ fn causes_and_phases_have_the_words_of_the_access_log() {
     assert_eq!(word(dockline_phase_name(-1)), "unknown");
 }
 
-/// An export without the boundary would let a panic abort the host. The few that return static text or
-/// a number cannot panic.
+/// An export without the boundary would let a panic abort the host. The few that return static text
+/// or a number cannot panic.
 #[test]
 fn every_export_goes_through_the_boundary() {
     const CANNOT_PANIC: &[&str] = &[

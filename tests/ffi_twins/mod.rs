@@ -17,7 +17,8 @@ use dockline::proxy::{ConnConfig, ExchangeEnd, ProxyConn, Reply};
 /// Calls a function of the C ABI.
 macro_rules! call {
     ($function:ident, $($argument:expr),*) => {
-        // SAFETY: everywhere below the handle is alive or NULL, lengths are those of slices, results have places.
+        // SAFETY: everywhere below the handle is alive or NULL, lengths are those of slices,
+        // results have places.
         unsafe { $function($($argument),*) }
     };
 }
