@@ -1,12 +1,6 @@
 //! Replays the cases in `tests/corpus/proxy/*.md` against a [`ProxyConn`]: each step whole, byte by byte, and cut at
 //! every offset. `tests/corpus/proxy/README.md` has the format.
 
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-#[path = "proxy_simulation/reader.rs"]
-mod reader;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -18,6 +12,7 @@ use dockline::h1::{Fields, RequestHead};
 use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeSummary, IntoTunnel, Reuse};
 use dockline::proxy::{ConnConfig, ProxyConn};
 
+use super::reader;
 /// How a connection fails here.
 const RESET: Cause = Cause::Reset { errno: Some(104) };
 

@@ -1,7 +1,5 @@
 //! What the client asks and how the daemon answers, by dice, with what must come of it.
 
-#![forbid(unsafe_code)]
-
 use dockline::proxy::hijack::HijackKind;
 
 /// SplitMix64.

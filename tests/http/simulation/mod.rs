@@ -3,10 +3,6 @@
 //!
 //! `DOCKLINE_SIM_SEED=17` replays one schedule; `DOCKLINE_SIM_COUNT=1000000` plays so many.
 
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod reader;
 mod script;
 mod world;
 

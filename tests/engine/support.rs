@@ -1,7 +1,4 @@
-#![forbid(unsafe_code)]
 //! An engine between a scripted daemon and a scripted client, and what it tells of them.
-#![allow(dead_code, reason = "not every test uses all of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::fmt::Debug;
 use std::io::{ErrorKind, Read, Write};

@@ -1,8 +1,4 @@
-#![forbid(unsafe_code)]
 //! Kept connections, on both sides: when they are used again, when not, and many requests at once.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,10 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::support::{
+    Ending, GET, Gate, OK, accept, limits, listen, read_head, read_rest, read_until, send, tcp,
+};
 use dockline::drive::SCRATCH_BYTES;
 use dockline::engine::{ClientInfo, EngineOptions, Route, Router, Upstream};
 use dockline::h1::RequestHead;
-use support::{Ending, GET, Gate, OK, accept, limits, listen, read_head, read_rest, read_until, send, tcp};
 
 /// One request and its answer on connections that are there; both ends are played here.
 fn ask(client: &mut TcpStream, daemon: &mut TcpStream) {

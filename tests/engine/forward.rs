@@ -1,8 +1,4 @@
-#![forbid(unsafe_code)]
 //! Listeners that join each connection with one to an upstream, and have none to join it with.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,11 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::support::{
+    Ending, GET, Gate, accept, limits, listen, nobody, patient, read_head, read_rest, send, tcp,
+};
 use dockline::engine::{
     Address, EngineOptions, Listener, ListenerSettings, Observer, Service, Upstream, Workers,
 };
 use socket2::{Domain, Socket, Type};
-use support::{Ending, GET, Gate, accept, limits, listen, nobody, patient, read_head, read_rest, send, tcp};
 
 /// A port that takes no more connections, and refuses none.
 fn crowded() -> (Socket, Vec<Socket>, SocketAddr) {
@@ -186,7 +184,7 @@ fn no_name_of_a_unix_socket_leads_back() {
         ring.listen(unix, false, vec![Address::Unix(to.clone())]);
         // On a Unix socket there are no resets. Once it has ended one connection, it is known to all workers.
         let mut early = UnixStream::connect_addr(&own).unwrap();
-        early.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        early.set_read_timeout(Some(super::support::PATIENCE)).unwrap();
         assert_eq!(early.read(&mut [0]).unwrap(), 0, "{name}");
         let (socket, at) = listen();
         ring.listen(socket, false, vec![Address::Unix(to)]);
@@ -244,7 +242,7 @@ fn what_only_looks_like_the_own_listener_is_served() {
     ring.workers.close(&handle);
     let (entry, entry_at) = listen();
     ring.listen(entry, false, vec![tcp(closed_at)]);
-    support::until("it is closed", || TcpListener::bind(closed_at).is_ok());
+    super::support::until("it is closed", || TcpListener::bind(closed_at).is_ok());
     let reopened = TcpListener::bind(closed_at).unwrap();
     for (entry, listener) in [(own_at, &others), (entry_at, &reopened)] {
         let mut client = patient(TcpStream::connect(entry).unwrap());

@@ -1,8 +1,4 @@
-#![forbid(unsafe_code)]
 //! Long bodies and long tunnels through sockets that take little at a time, with readers that take their time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,13 +7,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dockline::engine::{Address, EngineOptions, Upstream};
-use dockline::limits::Limits;
-use socket2::SockRef;
-use support::{
+use super::support::{
     ATTACH, Ending, GET, Gate, PATIENCE, SWITCHED, accept, limits, listen_with_buffers, patient, pattern,
     read_head, send, tcp,
 };
+use dockline::engine::{Address, EngineOptions, Upstream};
+use dockline::limits::Limits;
+use socket2::SockRef;
 
 /// Bytes of a socket's buffers, of which the kernel makes a little more, and of a body: more than all buffers on the way.
 /// Small ones cut every write; from large ones reads come back full, which is when bodies are spliced.
@@ -75,10 +71,10 @@ fn read_body(stream: &mut TcpStream, len: usize, chunked: bool) -> Vec<u8> {
         return body;
     }
     loop {
-        let size = support::read_until(stream, "\r\n");
+        let size = super::support::read_until(stream, "\r\n");
         let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
         sip(stream, size, &mut body);
-        assert_eq!(support::read_until(stream, "\r\n"), "\r\n");
+        assert_eq!(super::support::read_until(stream, "\r\n"), "\r\n");
         if size == 0 {
             return body;
         }
@@ -147,7 +143,7 @@ fn a_long_request_and_a_long_answer_at_once() {
         read_head(&mut client);
         both_ways(&mut client, &mut daemon, len);
         send(&mut daemon, ".");
-        assert_eq!(support::read_until(&mut client, "."), ".");
+        assert_eq!(super::support::read_until(&mut client, "."), ".");
         gate.sees("exchange complete Some(200)");
         drop((client, daemon));
         gate.close();

@@ -1,9 +1,7 @@
-#![forbid(unsafe_code)]
 //! Wherever a connection stands when its peers fall silent, it ends: a clock runs in every state of the machine.
 //!
 //! Each script is played up to each of its bytes, in each way in which the two sides can take what is sent to them. Then
 //! nothing happens any more but time.
-#![allow(clippy::panic, reason = "a test says so by failing")]
 #![allow(clippy::disallowed_methods, reason = "the clock of a play begins anywhere")]
 
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Reads what one side got, with the strict readers, as a receiver with patience would.
 
-#![forbid(unsafe_code)]
-
 use dockline::h1::{
     BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, MethodKind, RequestHead, RequestHeadReader,
     ResponseHead, ResponseHeadReader, request_framing, response_framing,

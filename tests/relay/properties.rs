@@ -1,7 +1,5 @@
 //! The relay against a model of two peers, for any schedule of arrivals, windows, ends and deadlines:
 //! every byte arrives once and in order, each end arrives behind its bytes, and memory stays bounded.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-#![cfg(feature = "drive")]
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,8 +1,4 @@
-#![forbid(unsafe_code)]
 //! What happens at the bounds: descriptors, connections, backlogs, addresses that do not answer, the end.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod support;
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,14 +11,14 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use super::support::{
+    ATTACH, Ending, GET, Gate, OK, PATIENCE, SWITCHED, accept, limits, listen, nobody, patient, read_head,
+    read_rest, read_until, send, tcp, until,
+};
 use dockline::drive::PREFILL_LIMIT;
 use dockline::engine::{Address, EngineOptions, Upstream};
 use dockline::limits::Limits;
 use socket2::{Domain, SockAddr, Socket, Type};
-use support::{
-    ATTACH, Ending, GET, Gate, OK, PATIENCE, SWITCHED, accept, limits, listen, nobody, patient, read_head,
-    read_rest, read_until, send, tcp, until,
-};
 
 /// Answers every request on every connection, for as long as the test runs.
 fn answering() -> std::net::SocketAddr {
@@ -315,7 +311,7 @@ fn without_descriptors_clients_wait_and_are_served_later() {
     let mut child = Command::new("sh")
         .args(["-c", r#"ulimit -n 40; exec "$0" "$@""#])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", "engine_with_few_descriptors", "--nocapture"])
+        .args(["--exact", "limits::engine_with_few_descriptors", "--nocapture"])
         .env(CHILD, answering().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,20 +1,16 @@
-#![forbid(unsafe_code)]
 //! Daemons and clients that go away, in every phase, and a router that panics.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use super::support::{
+    ATTACH, Ending, GET, Gate, OK, SWITCHED, accept, listen, nobody, read_head, read_rest, read_until, send,
+};
 use dockline::engine::{ClientInfo, EngineOptions, Route, Router, Upstream};
 use dockline::h1::RequestHead;
 use dockline::limits::Limits;
-use support::{
-    ATTACH, Ending, GET, Gate, OK, SWITCHED, accept, listen, nobody, read_head, read_rest, read_until, send,
-};
 
 #[test]
 fn a_daemon_that_refuses() {
@@ -248,7 +244,7 @@ impl Router for Mined {
 #[test]
 fn a_panic_ends_one_connection() {
     let (listener, at) = listen();
-    let router = Mined(Arc::new(Upstream::new("daemon", vec![support::tcp(at)])));
+    let router = Mined(Arc::new(Upstream::new("daemon", vec![super::support::tcp(at)])));
     let gate = Gate::routed(Arc::new(router), Limits::default(), EngineOptions::default());
     let mut other = gate.connect();
     send(&mut other, ATTACH);

@@ -1,7 +1,5 @@
 //! The three parties, what they may do next, and the rules that hold after each step.
 
-#![forbid(unsafe_code)]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +9,8 @@ use dockline::limits::Limits;
 use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeEnd, ExchangeSummary, OUTPUT_BOUND, Reuse};
 use dockline::proxy::{ConnConfig, ProxyConn, Reply};
 
+use super::script::{Answer, Ask, Dice, End, Truth};
 use crate::reader;
-use crate::script::{Answer, Ask, Dice, End, Truth};
 
 /// Most bytes of one read.
 /// How a connection fails here.

@@ -1,8 +1,5 @@
 //! What holds for all inputs of the h1 layer, not only for those somebody thought of.
 
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, too")]
-
 use std::num::NonZeroU64;
 
 use dockline::error::ParseError;

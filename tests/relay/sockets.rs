@@ -1,6 +1,4 @@
 //! The relay on real sockets, TCP and Unix, under an edge-triggered poller.
-#![cfg(feature = "drive")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
