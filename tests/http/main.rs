@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod case_files;
+mod deliveries;
 mod message_cases;
 mod properties;
 mod proxy_cases;

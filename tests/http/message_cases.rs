@@ -2,8 +2,6 @@
 //! behind, which have to come back untouched. `tests/corpus/README.md` has the format.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
 use dockline::error::{ParseError, PeerError, Side};
 use dockline::h1::{
@@ -12,13 +10,16 @@ use dockline::h1::{
 };
 use dockline::limits::Limits;
 
+use super::case_files::{self, Section, bytes_of, show};
+use super::deliveries::Delivery;
+
 /// What stands behind a message in the fourth delivery: neither HTTP nor text.
 const FOREIGN: &[u8] = b"\x00\xff GET /foreign HTTP/1.1\r\n\n0\r\n\r\n";
 
 #[test]
 fn every_case_reads_the_same_in_every_delivery() {
     let mut count = 0;
-    for (file, text) in corpus_files() {
+    for (file, text) in case_files::read("corpus") {
         let cases = parse_cases(&text).unwrap_or_else(|problem| panic!("{file}: {problem}"));
         assert!(!cases.is_empty(), "{file} has no case");
         for case in cases {
@@ -55,6 +56,11 @@ fn malformed_cases_are_noticed() {
         "## No log\n<!-- role=request -->\n```http\nx\n```\n",
         "## Open block\n<!-- role=request -->\n```http\nx\n```\n```log\nend\n",
         "## Unknown escape\n<!-- role=request -->\n```http\n\\q\n```\n```log\nend\n```\n",
+        "## Nothing varies\n<!-- role=request -->\n```with\na\n```\n```http\nx\n```\n```log\nend\n```\n",
+        "## Offset missing\n<!-- role=request -->\n```with\na\n```\n```http\n{}\n```\n```log\nerror at={at}\n```\n",
+        "## Offset unused\n<!-- role=request -->\n```with\na => 1\n```\n```http\n{}\n```\n```log\nend\n```\n",
+        "## Two option lines\n<!-- role=request -->\n<!-- role=request -->\n```http\nx\n```\n```log\nend\n```\n",
+        "## Unknown block\n<!-- role=request -->\n```http\nx\n```\n```log\nend\n```\n```text\n```\n",
         "## Two logs\n<!-- role=request -->\n```http\nx\n```\n```log\nend\n```\n```log\nend\n```\n",
     ] {
         assert!(parse_cases(text).is_err(), "{text}");
@@ -85,14 +91,11 @@ impl Role {
 
 fn check(file: &str, case: &Case) {
     let name = format!("{file}: {}", case.title);
-    let whole = replay(case, &[&case.wire]);
-    assert_eq!(whole.log, case.log, "{name}");
-    let bytes: Vec<_> = case.wire.chunks(1).collect();
-    assert_eq!(replay(case, &bytes).log, case.log, "{name}, byte by byte");
-    for cut in 0..=case.wire.len() {
-        let (front, back) = case.wire.split_at(cut);
-        assert_eq!(replay(case, &[front, back]).log, case.log, "{name}, cut at {cut}");
+    for delivery in Delivery::all(case.wire.len()) {
+        let replayed = replay(case, &delivery.pieces(&case.wire));
+        assert_eq!(replayed.log, case.log, "{name}, {delivery:?}");
     }
+    let whole = replay(case, &[&case.wire]);
     if whole.has_end {
         let rest = [whole.rest.as_slice(), FOREIGN].concat();
         for pieces in [&[&case.wire[..], FOREIGN][..], &[&[&case.wire[..], FOREIGN].concat()]] {
@@ -287,78 +290,38 @@ impl Replay {
     }
 }
 
-/// Bytes as one line of visible text, in the escapes of the corpus.
-fn show(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for &byte in bytes {
-        match byte {
-            b'\r' => text.push_str("\\r"),
-            b'\n' => text.push_str("\\n"),
-            b'\t' => text.push_str("\\t"),
-            b'\\' => text.push_str("\\\\"),
-            b' '..=b'~' => text.push(char::from(byte)),
-            _ => write!(text, "\\x{byte:02x}").unwrap(),
-        }
-    }
-    text
-}
-
-fn corpus_files() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut files = Vec::new();
-    for entry in fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.ends_with(".md") && name != "README.md" {
-            files.push((name, fs::read_to_string(&path).unwrap()));
-        }
-    }
-    files.sort();
-    files
-}
-
-/// Takes a file apart: `## title`, a comment with options, an `http` block, a `log` block, and prose anywhere.
+/// The cases of a file. One with a `with` block is as many cases as the block has lines.
 fn parse_cases(text: &str) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
-    for section in text.split("\n## ").skip(usize::from(!text.starts_with("## "))) {
-        let (title, body) = section.split_once('\n').ok_or("a title without a case")?;
-        let title = title.trim_start_matches("## ").to_owned();
-        let case = parse_case(&title, body).map_err(|problem| format!("{title}: {problem}"))?;
-        cases.push(case);
+    for section in Section::all(text)? {
+        cases.extend(parse_section(&section).map_err(|problem| format!("{}: {problem}", section.title))?);
     }
     Ok(cases)
 }
 
-fn parse_case(title: &str, body: &str) -> Result<Case, String> {
-    let mut role = None;
-    let mut wire = None;
-    let mut log = None;
-    let mut lines = body.lines();
-    while let Some(line) = lines.next() {
-        if let Some(options) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
-            if role.replace(parse_role(options)?).is_some() {
-                return Err("two option lines".to_owned());
-            }
-        } else if let Some(kind) = line.strip_prefix("```") {
-            let mut block = Vec::new();
-            loop {
-                match lines.next().ok_or("an open block")? {
-                    "```" => break,
-                    line => block.push(line),
-                }
-            }
-            let is_second = match kind {
-                "http" => wire.replace(parse_wire(&block)?).is_some(),
-                "log" => log.replace(block.iter().map(|line| format!("{line}\n")).collect()).is_some(),
-                other => return Err(format!("a block of unknown kind {other:?}")),
-            };
-            if is_second {
-                return Err(format!("two {kind} blocks"));
-            }
-        }
+fn parse_section(section: &Section<'_>) -> Result<Vec<Case>, String> {
+    let role = parse_role(section.options()?)?;
+    let wire = section.block("http")?.ok_or("no http block")?;
+    let log = section.block("log")?.ok_or("no log block")?;
+    let Some(variants) = section.block("with")? else {
+        let wire = parse_wire(wire)?;
+        return Ok(vec![Case { title: section.title.to_owned(), role, wire, log: log.to_owned() }]);
+    };
+    if !wire.contains("{}") {
+        return Err("a with block without {} in the message".to_owned());
     }
-    let (role, wire) = (role.ok_or("no option line")?, wire.ok_or("no http block")?);
-    Ok(Case { title: title.to_owned(), role, wire, log: log.ok_or("no log block")? })
+    let variant = |line: &str| {
+        let (text, offset) = line.rsplit_once(" => ").unwrap_or((line, ""));
+        if log.contains("{at}") == offset.is_empty() {
+            return Err(format!("an offset for {{at}} in each line of the with block, or in none: {line}"));
+        }
+        let log = log.replace("{}", &show(&bytes_of(text)?)).replace("{at}", offset);
+        // As in the log of a replay.
+        let log = log.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let title = format!("{} [{text}]", section.title);
+        Ok(Case { title, role, wire: parse_wire(&wire.replace("{}", text))?, log })
+    };
+    variants.lines().map(variant).collect()
 }
 
 fn parse_role(options: &str) -> Result<Role, String> {
@@ -372,30 +335,14 @@ fn parse_role(options: &str) -> Result<Role, String> {
     }
 }
 
-fn parse_wire(lines: &[&str]) -> Result<Vec<u8>, String> {
+fn parse_wire(block: &str) -> Result<Vec<u8>, String> {
     let mut wire = Vec::new();
-    for line in lines {
+    for line in block.lines() {
         let (line, end) = match line.strip_suffix("\\c") {
             Some(line) => (line, &b""[..]),
-            None => (*line, &b"\r\n"[..]),
+            None => (line, &b"\r\n"[..]),
         };
-        let mut bytes = line.bytes();
-        while let Some(byte) = bytes.next() {
-            let escape = if byte == b'\\' { bytes.next() } else { None };
-            wire.push(match (byte, escape) {
-                (b'\\', Some(b'r')) => b'\r',
-                (b'\\', Some(b'n')) => b'\n',
-                (b'\\', Some(b't')) => b'\t',
-                (b'\\', Some(b'\\')) => b'\\',
-                (b'\\', Some(b'x')) => {
-                    let digits = [bytes.next(), bytes.next()].map(|digit| char::from(digit.unwrap_or(b'?')));
-                    let text: String = digits.into_iter().collect();
-                    u8::from_str_radix(&text, 16).map_err(|_| format!("\\x{text} is no byte"))?
-                }
-                (b'\\', other) => return Err(format!("unknown escape {other:?}")),
-                (byte, _) => byte,
-            });
-        }
+        wire.extend_from_slice(&bytes_of(line)?);
         wire.extend_from_slice(end);
     }
     Ok(wire)

@@ -13,6 +13,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use super::deliveries::Delivery;
+
 type Read<H> = Result<Option<(H, usize)>, ParseError>;
 
 /// Small enough that random input reaches every bound.
@@ -122,17 +124,13 @@ fn chunked_bytes() -> impl Strategy<Value = Vec<u8>> {
     pieces(WORDS)
 }
 
-/// Gives a reader more and more of `bytes`, up to each of the cuts and then all.
-fn grow<H>(bytes: &[u8], cuts: &[Index], mut read: impl FnMut(&[u8]) -> Read<H>) -> Read<H> {
-    let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-    ends.sort_unstable();
-    for end in ends {
-        match read(&bytes[..end]) {
-            Ok(None) => {}
-            outcome => return outcome,
-        }
-    }
-    read(bytes)
+/// Gives a reader more and more of `bytes`, until it has a result.
+fn grow<H>(bytes: &[u8], delivery: &Delivery, read: impl FnMut(&[u8]) -> Read<H>) -> Read<H>
+where
+    Read<H>: PartialEq,
+{
+    let mut results = delivery.prefixes(bytes).into_iter().map(read);
+    results.find(|result| *result != Ok(None)).unwrap_or(Ok(None))
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -185,16 +183,11 @@ fn decode<'p>(
     Ok(decoded)
 }
 
-fn cut<'b>(bytes: &'b [u8], cuts: &[Index]) -> Vec<&'b [u8]> {
+/// A delivery with these cuts.
+fn cut(bytes: &[u8], cuts: &[Index]) -> Delivery {
     let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     ends.sort_unstable();
-    let mut start = 0;
-    let mut pieces = Vec::new();
-    for end in ends.into_iter().chain([bytes.len()]) {
-        pieces.push(&bytes[start..end]);
-        start = end;
-    }
-    pieces
+    Delivery::Cut(ends)
 }
 
 fn read_request(bytes: &[u8], limits: &Limits) -> Read<RequestHead> {
@@ -245,21 +238,22 @@ proptest! {
     fn cuts_do_not_matter_to_requests(
         bytes in request_bytes(), cuts in vec(any::<Index>(), 0..6), limits in limits(),
     ) {
-        let mut reader = RequestHeadReader::new(&limits, HostPolicy::Strict);
         let whole = read_request(&bytes, &limits);
-        prop_assert_eq!(grow(&bytes, &cuts, |input| reader.read(input)), whole.clone());
-        let mut reader = RequestHeadReader::new(&limits, HostPolicy::Strict);
-        let every: Vec<_> = (0..bytes.len()).map(|end| &bytes[..end]).chain([&bytes[..]]).collect();
-        let bytewise = every.into_iter().map(|input| reader.read(input)).find(|read| *read != Ok(None));
-        prop_assert_eq!(bytewise.unwrap_or(Ok(None)), whole);
+        for delivery in [cut(&bytes, &cuts), Delivery::ByteByByte] {
+            let mut reader = RequestHeadReader::new(&limits, HostPolicy::Strict);
+            prop_assert_eq!(&grow(&bytes, &delivery, |input| reader.read(input)), &whole, "{:?}", delivery);
+        }
     }
 
     #[test]
     fn cuts_do_not_matter_to_responses(
         bytes in response_bytes(), cuts in vec(any::<Index>(), 0..6), limits in limits(),
     ) {
-        let mut reader = ResponseHeadReader::new(&limits);
-        prop_assert_eq!(grow(&bytes, &cuts, |input| reader.read(input)), read_response(&bytes, &limits));
+        let whole = read_response(&bytes, &limits);
+        for delivery in [cut(&bytes, &cuts), Delivery::ByteByByte] {
+            let mut reader = ResponseHeadReader::new(&limits);
+            prop_assert_eq!(&grow(&bytes, &delivery, |input| reader.read(input)), &whole, "{:?}", delivery);
+        }
     }
 
     #[test]
@@ -267,8 +261,9 @@ proptest! {
         bytes in chunked_bytes(), cuts in vec(any::<Index>(), 0..6), limits in limits(),
     ) {
         let whole = decode(&limits, [&bytes[..]]);
-        prop_assert_eq!(&decode(&limits, cut(&bytes, &cuts)), &whole);
-        prop_assert_eq!(&decode(&limits, bytes.chunks(1)), &whole);
+        for delivery in [cut(&bytes, &cuts), Delivery::ByteByByte] {
+            prop_assert_eq!(&decode(&limits, delivery.pieces(&bytes)), &whole, "{:?}", delivery);
+        }
     }
 
     #[test]
@@ -309,7 +304,7 @@ proptest! {
         let wire = encode_body(&chunks, &trailers);
         let followed = [&wire[..], &behind].concat();
         let expected = Decoded { data: chunks.concat(), trailers, used: wire.len(), ended: true };
-        prop_assert_eq!(decode(&Limits::default(), cut(&followed, &cuts)), Ok(expected));
+        prop_assert_eq!(decode(&Limits::default(), cut(&followed, &cuts).pieces(&followed)), Ok(expected));
     }
 
     /// Whatever chunking a client chose, what we make of the data reads as the same data.

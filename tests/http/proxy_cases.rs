@@ -2,8 +2,6 @@
 //! every offset. `tests/corpus/proxy/README.md` has the format.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +10,8 @@ use dockline::h1::{Fields, RequestHead};
 use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeSummary, IntoTunnel, Reuse};
 use dockline::proxy::{ConnConfig, ProxyConn};
 
+use super::case_files::{self, Section, bytes_of, show};
+use super::deliveries::Delivery;
 use super::reader;
 /// How a connection fails here.
 const RESET: Cause = Cause::Reset { errno: Some(104) };
@@ -21,14 +21,9 @@ const MOST_CUTS: usize = 600;
 
 #[test]
 fn every_case_ends_the_same_in_every_delivery() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/proxy");
-    let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ext| ext == "md") && !path.ends_with("README.md"));
-    paths.sort();
     let mut count = 0;
-    for path in paths {
-        let text = fs::read_to_string(&path).unwrap();
-        for case in cases(&text).unwrap_or_else(|problem| panic!("{}: {problem}", path.display())) {
+    for (file, text) in case_files::read("corpus/proxy") {
+        for case in cases(&text).unwrap_or_else(|problem| panic!("{file}: {problem}")) {
             for variant in &case.variants {
                 check(&case, variant);
                 count += 1;
@@ -45,7 +40,7 @@ fn a_wrong_log_is_noticed() {
     check(case, "");
     for line in case.log.lines() {
         let wrong = case.log.replace(&format!("{line}\n"), "");
-        assert_ne!(replay(case, "", None), wrong, "without {line}");
+        assert_ne!(replay(case, "", |_| Delivery::Whole), wrong, "without {line}");
     }
 }
 
@@ -89,31 +84,23 @@ enum Step {
 }
 
 fn cases(text: &str) -> Result<Vec<Case>, String> {
-    let sections = text.split("\n## ").skip(usize::from(!text.starts_with("## ")));
-    sections
-        .map(|section| {
-            let (title, body) = section.split_once('\n').ok_or("a title without a case")?;
-            let title = title.trim_start_matches("## ").to_owned();
-            case(title.clone(), body).map_err(|problem| format!("{title}: {problem}"))
-        })
-        .collect()
+    let sections = Section::all(text)?;
+    let cases = sections
+        .iter()
+        .map(|section| parse_section(section).map_err(|problem| format!("{}: {problem}", section.title)));
+    cases.collect()
 }
 
-fn case(title: String, body: &str) -> Result<Case, String> {
-    let block = |kind: &str| {
-        let (_, rest) = body.split_once(&format!("```{kind}\n")).ok_or(format!("no {kind} block"))?;
-        let end = if rest.starts_with("```") { Some(0) } else { rest.find("\n```").map(|at| at + 1) };
-        Ok::<_, String>(rest[..end.ok_or(format!("an open {kind} block"))?].to_owned())
-    };
+fn parse_section(section: &Section<'_>) -> Result<Case, String> {
     let mut case = Case {
-        title,
+        title: section.title.to_owned(),
         config: ConnConfig::default(),
         connects: false,
         variants: Vec::new(),
         steps: Vec::new(),
-        log: block("log")?,
+        log: section.block("log")?.ok_or("no log block")?.to_owned(),
     };
-    for line in block("proxy")?.lines() {
+    for line in section.block("proxy")?.ok_or("no proxy block")?.lines() {
         let step = match line.split_once(' ').unwrap_or((line, "")) {
             ("C:", bytes) => Step::Send(Side::Downstream, bytes.to_owned()),
             ("O:", bytes) => Step::Send(Side::Upstream, bytes.to_owned()),
@@ -169,71 +156,30 @@ fn option_of(config: &mut ConnConfig, option: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Text to bytes: `⏎` is CR LF; `\r`, `\n`, `\t`, `\\`, `\xHH`; `\*N(text)` is `text` N times.
-fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
-    let text = text.replace('⏎', "\\r\\n");
-    let mut bytes = Vec::new();
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find('\\') {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = &rest[at + 1..];
-        let kind = rest.chars().next();
-        rest = rest.get(1..).unwrap_or_default();
-        match kind {
-            Some('r') => bytes.push(b'\r'),
-            Some('n') => bytes.push(b'\n'),
-            Some('t') => bytes.push(b'\t'),
-            Some('\\') => bytes.push(b'\\'),
-            Some('x') => {
-                let digits = rest.get(..2).ok_or("\\x without digits")?;
-                bytes.push(u8::from_str_radix(digits, 16).map_err(|_| format!("\\x{digits} is no byte"))?);
-                rest = &rest[2..];
-            }
-            Some('*') => {
-                let (count, tail) = rest.split_once('(').ok_or("\\* without text")?;
-                let (piece, tail) = tail.split_once(')').ok_or("\\* without an end")?;
-                let count = count.parse().map_err(|_| format!("\\*{count} is no number"))?;
-                bytes.extend_from_slice(&bytes_of(piece)?.repeat(count));
-                rest = tail;
-            }
-            other => return Err(format!("unknown escape {other:?}")),
-        }
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(bytes)
-}
-
 // ---- how it is played
 
 fn check(case: &Case, variant: &str) {
     let name = format!("{} {variant:?}", case.title);
-    assert_eq!(replay(case, variant, None), case.log, "{name}");
+    assert_eq!(replay(case, variant, |_| Delivery::Whole), case.log, "{name}");
     for (number, step) in case.steps.iter().enumerate() {
         let Step::Send(_, text) = step else { continue };
         let len = bytes_of(&text.replace("{}", variant)).unwrap().len();
-        for cut in (0..len).step_by(1 + len / MOST_CUTS) {
-            let log = replay(case, variant, Some((number, cut)));
-            assert_eq!(log, case.log, "{name}, step {number} cut at {cut}");
+        for delivery in Delivery::sampled(len, MOST_CUTS) {
+            let deliver = |step| if step == number { delivery.clone() } else { Delivery::Whole };
+            assert_eq!(replay(case, variant, deliver), case.log, "{name}, step {number}: {delivery:?}");
         }
     }
-    assert_eq!(replay(case, variant, Some((usize::MAX, 0))), case.log, "{name}, byte by byte");
+    assert_eq!(replay(case, variant, |_| Delivery::ByteByByte), case.log, "{name}, byte by byte");
 }
 
-/// `cut`: the step that comes in two pieces, and where; a step that is not there: all come byte by byte.
-fn replay(case: &Case, variant: &str, cut: Option<(usize, usize)>) -> String {
+/// Plays a case. `deliver` gives the delivery of each step that sends.
+fn replay(case: &Case, variant: &str, deliver: impl Fn(usize) -> Delivery) -> String {
     let mut stage = Play::new(case);
     for (number, step) in case.steps.iter().enumerate() {
         match step {
             Step::Send(side, text) => {
                 let bytes = bytes_of(&text.replace("{}", variant)).unwrap();
-                match cut {
-                    Some((usize::MAX, _)) => bytes.chunks(1).for_each(|byte| stage.send(*side, byte)),
-                    Some((cut_step, at)) if cut_step == number => {
-                        stage.send(*side, &bytes[..at]);
-                        stage.send(*side, &bytes[at..]);
-                    }
-                    _ => stage.send(*side, &bytes),
-                }
+                deliver(number).pieces(&bytes).into_iter().for_each(|piece| stage.send(*side, piece));
             }
             other => stage.act(other),
         }
@@ -449,25 +395,4 @@ fn trailers(fields: &Fields) -> String {
 
 fn body(bytes: &[u8]) -> String {
     if bytes.is_empty() { String::new() } else { format!(" | body {}", show(bytes)) }
-}
-
-/// Bytes as visible text; a long run of one byte is shortened.
-fn show(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for run in bytes.chunk_by(|a, b| a == b) {
-        let byte = match run[0] {
-            b'\r' => "\\r".to_owned(),
-            b'\n' => "\\n".to_owned(),
-            b'\t' => "\\t".to_owned(),
-            b'\\' => "\\\\".to_owned(),
-            byte @ b' '..=b'~' => char::from(byte).to_string(),
-            byte => format!("\\x{byte:02x}"),
-        };
-        if run.len() > 20 {
-            write!(text, "\\*{}({byte})", run.len()).unwrap();
-        } else {
-            text.push_str(&byte.repeat(run.len()));
-        }
-    }
-    text.replace("\\r\\n", "⏎")
 }
