@@ -9,7 +9,7 @@ struct Body {
     used: usize,
 }
 
-/// Feeds pieces until the body ends or fails. `None` when it does neither.
+/// Feeds pieces until the body ends or an error. Returns `None` if there is neither.
 fn feed<'p>(limits: &Limits, pieces: impl IntoIterator<Item = &'p [u8]>) -> Result<Option<Body>, ParseError> {
     let mut decoder = ChunkedDecoder::new(limits);
     let mut body = Body { data: Vec::new(), trailers: Fields::default(), used: 0 };
@@ -17,7 +17,7 @@ fn feed<'p>(limits: &Limits, pieces: impl IntoIterator<Item = &'p [u8]>) -> Resu
         loop {
             let step = decoder.step(piece);
             if let Err(error) = step {
-                assert_eq!(decoder.step(b"0\r\n\r\n"), Err(error), "an error stays");
+                assert_eq!(decoder.step(b"0\r\n\r\n"), Err(error), "an error is final");
             }
             let (used, event) = step?;
             body.used += used;
@@ -32,7 +32,7 @@ fn feed<'p>(limits: &Limits, pieces: impl IntoIterator<Item = &'p [u8]>) -> Resu
                 }
                 ChunkEvent::Trailers(trailers) => body.trailers = trailers,
                 ChunkEvent::End => {
-                    assert_eq!(decoder.step(NEXT), Ok((0, ChunkEvent::End)), "the end stays");
+                    assert_eq!(decoder.step(NEXT), Ok((0, ChunkEvent::End)), "the end is final");
                     return Ok(Some(body));
                 }
             }
@@ -55,141 +55,15 @@ fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Option<Body>, ParseError
     whole
 }
 
-/// Returns a body that has to be accepted, all of it.
+/// Decodes a body that has to be accepted, to its last byte.
 fn decoded(bytes: &[u8]) -> Body {
     let body = decode_with(bytes, &Limits::default()).unwrap().unwrap();
     assert_eq!(body.used, bytes.len());
     body
 }
 
-fn error_in(bytes: &[u8]) -> ParseError {
-    decode_with(bytes, &Limits::default()).unwrap_err()
-}
-
-fn refused_chunk(bytes: &[u8]) -> PeerError {
-    match error_in(bytes).fault {
-        Fault::Peer(error) => error,
-        Fault::Limit(error) => panic!("{error}: {}", bytes.escape_ascii()),
-    }
-}
-
 #[test]
-fn chunk_plain() {
-    let body = decoded(b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n");
-    assert_eq!(body.data, b"abc0123456789");
-    assert!(body.trailers.is_empty());
-    assert_eq!(decoded(b"0\r\n\r\n").data, b"");
-    assert_eq!(decode_with(b"3\r\nabc\r\n0\r\n\r", &Limits::default()), Ok(None));
-}
-
-#[test]
-fn chunk_size_empty() {
-    assert_eq!(refused_chunk(b"\r\n\r\n"), PeerError::ChunkSizeEmpty);
-    assert_eq!(refused_chunk(b";x\r\n\r\n"), PeerError::ChunkSizeEmpty);
-    assert_eq!(refused_chunk(b"1\r\na\r\n\r\n"), PeerError::ChunkSizeEmpty);
-}
-
-#[test]
-fn chunk_size_syntax() {
-    for size in ["+3", "-3", "0x3", "3_0", " 3", "3 ", "3\t", "g", "3 ;a", "\0", "3\x7f"] {
-        let bytes = format!("{size}\r\nabc\r\n0\r\n\r\n");
-        assert_eq!(refused_chunk(bytes.as_bytes()), PeerError::ChunkSizeByte, "{size}");
-    }
-}
-
-#[test]
-fn chunk_size_overflow() {
-    let limits = Limits::default();
-    for (size, left) in [("100000004", 0x1_0000_0004_u64), ("7fffffffffffffff", u64::MAX >> 1)] {
-        let mut decoder = ChunkedDecoder::new(&limits);
-        let line = format!("{size}\r\nx");
-        let (used, event) = decoder.step(line.as_bytes()).unwrap();
-        assert_eq!((used, event), (line.len(), ChunkEvent::Data(line.len() - 1..line.len())), "{left}");
-        assert_eq!(decoder.step(&[b'\r'; 9]), Ok((9, ChunkEvent::Data(0..9))), "still data");
-    }
-    for size in ["10000000000000003", "ffffffffffffffff", "8000000000000000", "000000000000000003"] {
-        let bytes = format!("{size}\r\nabc\r\n0\r\n\r\n");
-        assert_eq!(refused_chunk(bytes.as_bytes()), PeerError::ChunkSizeTooLarge, "{size}");
-    }
-    assert_eq!(error_in(b"00000000000000003\r\n").at, 16);
-}
-
-#[test]
-fn chunk_ext_ok() {
-    for extension in [";a", ";a=b", ";a=b;c=\"d e\"", ";a=\"\"", ";a=\"\\\"\tä\";b;c=d"] {
-        let bytes = [b"3", extension.as_bytes(), b"\r\nabc\r\n0", extension.as_bytes(), b"\r\n\r\n"].concat();
-        assert_eq!(decoded(&bytes).data, b"abc", "{extension}");
-    }
-}
-
-#[test]
-fn chunk_ext_bad() {
-    for extension in
-        [";", ";=b", ";a=", ";a;", "; a", ";a =b", ";a= b", ";a=b ", ";a=\"b\"c", ";a(", ";a=b=c"]
-    {
-        let bytes = format!("3{extension}\r\nabc\r\n0\r\n\r\n");
-        assert_eq!(refused_chunk(bytes.as_bytes()), PeerError::ChunkExtensionByte, "{extension}");
-    }
-}
-
-#[test]
-fn chunk_ext_lf() {
-    assert_eq!(refused_chunk(b"3;a\nabc\r\n0\r\n\r\n"), PeerError::BareLf);
-    assert_eq!(refused_chunk(b"3;a=\"\n\"\r\nabc\r\n0\r\n\r\n"), PeerError::BareLf);
-}
-
-#[test]
-fn chunk_ext_cr() {
-    assert_eq!(refused_chunk(b"3;a\rb\r\nabc\r\n0\r\n\r\n"), PeerError::BareCr);
-}
-
-#[test]
-fn chunk_ext_nul() {
-    assert_eq!(refused_chunk(b"3;\x00\r\nabc\r\n0\r\n\r\n"), PeerError::ChunkExtensionByte);
-    assert_eq!(refused_chunk(b"3;a=\"\x00\"\r\nabc\r\n0\r\n\r\n"), PeerError::ChunkExtensionByte);
-    assert_eq!(refused_chunk(b"3;a=\"\\\x01\"\r\nabc\r\n0\r\n\r\n"), PeerError::ChunkExtensionByte);
-}
-
-#[test]
-fn chunk_ext_quote_open() {
-    let error = error_in(b"1;a=\"\r\nX\r\n0\r\n\r\nGET /s HTTP/1.1\r\n\r\n");
-    assert_eq!(error, ParseError { fault: PeerError::ChunkExtensionByte.into(), at: 5 });
-}
-
-#[test]
-fn chunk_line_lf() {
-    assert_eq!(refused_chunk(b"3\nabc\n0\n\n"), PeerError::BareLf);
-    assert_eq!(refused_chunk(b"3\r\nabc\r\n0\n\n"), PeerError::BareLf);
-    assert_eq!(refused_chunk(b"3\r\nabc\r\n0\r\n\n"), PeerError::BareLf);
-    assert_eq!(refused_chunk(b"3\rabc\r\n0\r\n\r\n"), PeerError::BareCr);
-}
-
-#[test]
-fn chunk_data_end_other() {
-    for bytes in
-        [&b"3\r\nabcXX0\r\n\r\n"[..], b"3\r\nabc\n0\r\n\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\r0\r\n\r\n"]
-    {
-        assert_eq!(refused_chunk(bytes), PeerError::ChunkDataEnd);
-    }
-}
-
-#[test]
-fn chunk_last_many_zeros() {
-    assert_eq!(decoded(b"000\r\n\r\n").data, b"");
-    assert_eq!(decoded(b"0000000000000000\r\n\r\n").data, b"");
-    assert_eq!(refused_chunk(b"00000000000000000\r\n\r\n"), PeerError::ChunkSizeTooLarge);
-}
-
-#[test]
-fn chunk_trailers() {
-    let body = decoded(b"1\r\na\r\n0\r\nX-Sum:  1 \r\nETag: \"x\"\r\nX-Empty:\r\n\r\n");
-    let mut out = Vec::new();
-    body.trailers.encode(&mut out);
-    assert_eq!(out, b"X-Sum: 1\r\nETag: \"x\"\r\nX-Empty: \r\n");
-}
-
-#[test]
-fn chunk_trailer_framing() {
+fn trailer_fields_that_change_the_meaning_of_a_message_are_dropped() {
     for name in [
         "Content-Length",
         "transfer-encoding",
@@ -221,26 +95,7 @@ fn chunk_trailer_framing() {
 }
 
 #[test]
-fn chunk_trailer_bad() {
-    for (lines, error) in [
-        (&b"X: a\r\n b\r\n\r\n"[..], PeerError::ObsoleteFold),
-        (b" X: a\r\n\r\n", PeerError::BlankBeforeFields),
-        (b"X: a\n\r\n", PeerError::BareLf),
-        (b"X: a\r\n\n", PeerError::BareLf),
-        (b"X : a\r\n\r\n", PeerError::FieldNameBlank),
-        (b": a\r\n\r\n", PeerError::FieldNameEmpty),
-        (b"X\r\n\r\n", PeerError::FieldColon),
-        (b"X: \0\r\n\r\n", PeerError::FieldValueByte),
-        (b"X: a\r\r\n\r\n", PeerError::BareCr),
-        (b"GET /s HTTP/1.1\r\n", PeerError::FieldNameBlank),
-    ] {
-        assert_eq!(refused_chunk(&[b"0\r\n", lines].concat()), error);
-    }
-    assert_eq!(error_in(b"1\r\na\r\n0\r\nX: a\n").at, 13);
-}
-
-#[test]
-fn chunk_trailer_bounds() {
+fn a_trailer_section_at_its_limits_is_accepted_and_more_is_not() {
     let limits = Limits { trailer: 20, trailer_fields: 2, ..Limits::default() };
     for (length, fits) in [(19, true), (20, true), (21, false)] {
         let bytes = format!("0\r\nX: {}\r\n\r\n", "y".repeat(length - 7));
@@ -266,7 +121,7 @@ fn chunk_trailer_bounds() {
 }
 
 #[test]
-fn chunk_ext_bounds() {
+fn extensions_at_their_limits_are_accepted_and_more_is_not() {
     let limits = Limits { chunk_extension: 10, chunk_extensions: 25, ..Limits::default() };
     for (length, fits) in [(9, true), (10, true), (11, false)] {
         let bytes = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(length - 1));
@@ -293,7 +148,7 @@ fn chunk_ext_bounds() {
 }
 
 #[test]
-fn chunk_ext_flood() {
+fn a_flood_of_extensions_is_refused() {
     let chunk = [b"1;", &[b'x'; 4096][..], b"\r\na\r\n"].concat();
     let error = feed(&Limits::default(), std::iter::repeat_n(&chunk[..], 1000)).unwrap_err();
     assert_eq!(error.fault, LimitError::ChunkExtension.into());
@@ -302,10 +157,9 @@ fn chunk_ext_flood() {
     assert_eq!(error.fault, LimitError::ChunkExtensions.into());
 }
 
-/// A million chunks of one byte pass, for their headers are small; padded to the most digits they
-/// do not.
+/// A million chunks of one byte are accepted, because their headers are short; padded to 16 digits they are not.
 #[test]
-fn chunk_tiny_flood() {
+fn a_flood_of_padded_chunks_is_refused() {
     let limits = Limits::default();
     let flood = std::iter::repeat_n(&b"1\r\na\r\n"[..], 1_000_000);
     let body = feed(&limits, flood.chain([&b"0\r\n\r\n"[..]])).unwrap().unwrap();
@@ -320,7 +174,7 @@ fn chunk_tiny_flood() {
 }
 
 #[test]
-fn chunk_overhead_bounds() {
+fn chunk_headers_at_their_limit_are_accepted_and_more_is_not() {
     let limits = Limits { chunk_overhead_free: 9, chunk_overhead_ratio: 3, ..Limits::default() };
     let overhead = Err(LimitError::ChunkOverhead.into());
     let outcome = |bytes: &[u8]| decode_with(bytes, &limits).map(drop).map_err(|error| error.fault);
@@ -336,7 +190,7 @@ fn chunk_overhead_bounds() {
 }
 
 #[test]
-fn chunk_reframed() {
+fn data_of_several_chunks_are_encoded_as_one() {
     let data = decoded(b"001;x=y\r\na\r\n4\r\nbcde\r\n00\r\n\r\n").data;
     let mut out = Vec::new();
     let size = NonZeroU64::new(data.len() as u64).unwrap();
@@ -349,7 +203,7 @@ fn chunk_reframed() {
 }
 
 #[test]
-fn chunk_header_sizes() {
+fn a_chunk_header_is_the_size_in_hexadecimal() {
     for (size, line) in [
         (1, "1\r\n"),
         (9, "9\r\n"),
@@ -364,7 +218,7 @@ fn chunk_header_sizes() {
 }
 
 #[test]
-fn chunk_last_with_trailers() {
+fn the_last_chunk_is_encoded_with_its_trailers() {
     let mut trailers = Fields::default();
     trailers.push(FieldLine::new("X-Sum", "1").unwrap());
     let mut out = Vec::new();

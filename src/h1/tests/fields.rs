@@ -9,7 +9,7 @@ fn fields(lines: &[(&'static str, &'static str)]) -> Fields {
 }
 
 #[test]
-fn lists_span_lines_and_skip_empty_members() {
+fn list_members_span_lines_and_empty_ones_are_skipped() {
     let fields = fields(&[("Connection", "close ,, X-A"), ("connection", "\tUpgrade,"), ("Upgrade", "tcp")]);
     let members: Vec<_> = fields.members("CONNECTION").collect();
     assert_eq!(members, [&b"close"[..], b"X-A", b"Upgrade"]);
@@ -20,7 +20,7 @@ fn lists_span_lines_and_skip_empty_members() {
 }
 
 #[test]
-fn lines_keep_order_and_spelling() {
+fn field_lines_keep_their_order_and_spelling() {
     let mut fields = fields(&[("b", "1"), ("A", " 2\t"), ("B", "")]);
     assert_eq!(fields.values("B").collect::<Vec<_>>(), [&b"1"[..], b""]);
     assert!(fields.contains("a") && !fields.contains("c"));
@@ -32,7 +32,7 @@ fn lines_keep_order_and_spelling() {
 }
 
 #[test]
-fn no_line_breaks_out() {
+fn a_field_line_that_would_break_out_is_refused() {
     let error = |name: &'static str, value: &'static str| FieldLine::new(name, value).unwrap_err();
     assert_eq!(error("", "v"), PeerError::FieldNameEmpty);
     assert_eq!(error("a b", "v"), PeerError::FieldNameByte);
@@ -44,7 +44,7 @@ fn no_line_breaks_out() {
 }
 
 #[test]
-fn errors_say_what_and_where() {
+fn a_parse_error_shows_its_cause_and_offset() {
     let error = ParseError { fault: PeerError::BareLf.into(), at: 14 };
     assert_eq!(error.to_string(), "a line ends in LF without CR (at byte 14)");
     let source = std::error::Error::source(&error).unwrap();

@@ -1,6 +1,8 @@
-//! Cases of the strictness tables, by name. Each is delivered whole, byte by byte, cut at every
-//! offset, and followed by bytes of a next message, and must have the same result: `h1_every_split`
-//! and `resp_split_everywhere` are this module.
+//! Tables of bytes, limits at their bounds, and what the types offer besides reading. Which messages are accepted, how
+//! they are read, and why others are refused, is in `tests/corpus/`.
+//!
+//! Each message is delivered whole, byte by byte, cut at every offset, and with bytes of another message behind it, and
+//! has to be read the same.
 
 mod chunk;
 mod fields;
@@ -11,12 +13,12 @@ use super::*;
 use crate::error::{Fault, LimitError, ParseError, PeerError, Side};
 use crate::limits::Limits;
 
-/// Bytes that belong to no message, to follow one.
+/// Bytes behind a message that do not belong to it.
 const NEXT: &[u8] = b"\x00GET /next\n\r \xff";
 
 type Read<H> = Result<Option<(H, usize)>, ParseError>;
 
-/// Reads `bytes` in every delivery with readers made by `fresh`, and returns the one result.
+/// Reads `bytes` in every delivery, with readers made by `fresh`, and returns the result, which is always the same.
 fn deliver<R, H: PartialEq + std::fmt::Debug>(
     bytes: &[u8],
     fresh: impl Fn() -> R,
@@ -51,7 +53,7 @@ fn deliver<R, H: PartialEq + std::fmt::Debug>(
         let mut reader = fresh();
         let first = read(&mut reader, bytes);
         let later = read(&mut reader, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!((first, later), (Err(error), Err(error)), "an error stays");
+        assert_eq!((first, later), (Err(error), Err(error)), "an error is final");
     }
     whole
 }
@@ -64,7 +66,7 @@ fn read_response(bytes: &[u8], limits: &Limits) -> Read<ResponseHead> {
     deliver(bytes, || ResponseHeadReader::new(limits), ResponseHeadReader::read)
 }
 
-/// Returns the head of a request that has to be accepted, and what it left.
+/// Reads a request head that has to be accepted. Returns it and the bytes behind it.
 fn accepted(bytes: &[u8]) -> (RequestHead, &[u8]) {
     match read_request(bytes, &Limits::default(), HostPolicy::Strict) {
         Ok(Some((head, used))) => (head, &bytes[used..]),
@@ -81,7 +83,7 @@ fn refused(bytes: &[u8]) -> PeerError {
     }
 }
 
-/// Returns a POST in HTTP/1.1 with these field lines besides `Host`.
+/// Returns a POST in HTTP/1.1 with `Host` and these field lines.
 fn post(lines: &[u8]) -> Vec<u8> {
     [b"POST / HTTP/1.1\r\nHost: a\r\n", lines, b"\r\n"].concat()
 }
@@ -89,15 +91,4 @@ fn post(lines: &[u8]) -> Vec<u8> {
 /// Returns why a POST with these field lines is refused.
 fn refused_post(lines: &[u8]) -> PeerError {
     refused(&post(lines))
-}
-
-/// Returns the framing of a POST with these field lines.
-fn framing_of_post(lines: &[u8]) -> BodyFraming {
-    let bytes = post(lines);
-    let (head, _) = accepted(&bytes);
-    request_framing(head.version, &head.fields).unwrap()
-}
-
-fn request_hint(error: PeerError) -> u16 {
-    error.status_hint(Side::Downstream)
 }
