@@ -35,7 +35,7 @@ fn every_case_ends_the_same_in_every_delivery() {
 
 #[test]
 fn a_wrong_log_is_noticed() {
-    let text = "## x\n```proxy\nC: GET / HTTP/1.1⏎Host: a⏎⏎\nO: HTTP/1.1 204 x⏎⏎\n```\n```log\nconnect\nkeep\nend complete 204\norigin GET / HTTP/1.1 | Host: docker\nclient 204 x\n```\n";
+    let text = "## x\n```proxy\nC: GET / HTTP/1.1⏎Host: a⏎⏎\nD: HTTP/1.1 204 x⏎⏎\n```\n```log\nconnect\nkeep\nend complete 204\ndaemon GET / HTTP/1.1 | Host: docker\nclient 204 x\n```\n";
     let case = &cases(text).unwrap()[0];
     check(case, "");
     for line in case.log.lines() {
@@ -63,9 +63,9 @@ fn malformed_cases_are_noticed() {
 struct Case {
     title: String,
     config: ConnConfig,
-    /// Whether the script says when there is a connection to the origin.
+    /// Whether the script says when there is a connection to the daemon.
     connects: bool,
-    /// What stands for `{}`, one after the other.
+    /// The texts that replace `{}`, one after the other.
     variants: Vec<String>,
     steps: Vec<Step>,
     log: String,
@@ -103,15 +103,15 @@ fn parse_section(section: &Section<'_>) -> Result<Case, String> {
     for line in section.block("proxy")?.ok_or("no proxy block")?.lines() {
         let step = match line.split_once(' ').unwrap_or((line, "")) {
             ("C:", bytes) => Step::Send(Side::Downstream, bytes.to_owned()),
-            ("O:", bytes) => Step::Send(Side::Upstream, bytes.to_owned()),
+            ("D:", bytes) => Step::Send(Side::Upstream, bytes.to_owned()),
             ("C", "eof") => Step::Eof(Side::Downstream),
-            ("O", "eof") => Step::Eof(Side::Upstream),
+            ("D", "eof") => Step::Eof(Side::Upstream),
             ("C", "reset") => Step::Reset(Side::Downstream),
-            ("O", "reset") => Step::Reset(Side::Upstream),
-            ("O", "refuses") => Step::Refuse(Side::Upstream),
-            ("O", "connects") => Step::Connect,
-            ("O", "unreachable") => Step::Fail(Cause::ConnectFailed { errno: None }),
-            ("O", "late") => Step::Fail(Cause::Timeout(Timeout::Connect)),
+            ("D", "reset") => Step::Reset(Side::Upstream),
+            ("D", "refuses") => Step::Refuse(Side::Upstream),
+            ("D", "connects") => Step::Connect,
+            ("D", "unreachable") => Step::Fail(Cause::ConnectFailed { errno: None }),
+            ("D", "late") => Step::Fail(Cause::Timeout(Timeout::Connect)),
             ("wait", seconds) => {
                 Step::Wait(Duration::from_secs(seconds.parse().map_err(|_| format!("wait {seconds}"))?))
             }
@@ -195,7 +195,7 @@ struct Play {
     is_connected: bool,
     log: String,
     client_got: Vec<u8>,
-    origin_got: Vec<u8>,
+    daemon_got: Vec<u8>,
     requests: Vec<Option<RequestHead>>,
     is_reset: bool,
     /// What was sent and stays in the sockets, by side.
@@ -216,7 +216,7 @@ impl Play {
             is_connected: false,
             log: String::new(),
             client_got: Vec::new(),
-            origin_got: Vec::new(),
+            daemon_got: Vec::new(),
             requests: Vec::new(),
             is_reset: false,
             unread: Default::default(),
@@ -266,7 +266,7 @@ impl Play {
             }
             let Some(conn) = &mut self.conn else { return };
             for (side, got) in
-                [(Side::Downstream, &mut self.client_got), (Side::Upstream, &mut self.origin_got)]
+                [(Side::Downstream, &mut self.client_got), (Side::Upstream, &mut self.daemon_got)]
             {
                 let n = conn.output(side).len();
                 if n > 0 {
@@ -276,7 +276,7 @@ impl Play {
                 }
                 if conn.wants(side).shut_write {
                     is_quiet = false;
-                    self.log.push_str(if side == Side::Upstream { "half-close origin\n" } else { "" });
+                    self.log.push_str(if side == Side::Upstream { "half-close daemon\n" } else { "" });
                     conn.shut_done(side, self.now);
                 }
                 let unread = &mut self.unread[side as usize];
@@ -332,23 +332,23 @@ impl Play {
     /// What both sides got, read as they would.
     fn finish(mut self) -> String {
         if let Some(IntoTunnel { to_upstream, to_downstream }) = self.tunnel.take() {
-            let [from_client, from_origin] = std::mem::take(&mut self.unread);
+            let [from_client, from_daemon] = std::mem::take(&mut self.unread);
             for (name, bytes) in [
-                ("origin", [to_upstream, from_client].concat()),
-                ("client", [to_downstream, from_origin].concat()),
+                ("daemon", [to_upstream, from_client].concat()),
+                ("client", [to_downstream, from_daemon].concat()),
             ] {
                 if !bytes.is_empty() {
                     self.log(format_args!("raw to {name} {}", show(&bytes)));
                 }
             }
         }
-        let mut wire = std::mem::take(&mut self.origin_got);
+        let mut wire = std::mem::take(&mut self.daemon_got);
         // A request that was given up half-way is none; how much of it got through depends on the delivery.
         while let Some(got) = reader::request(&wire).filter(|got| got.is_whole) {
             let (method, target) = (show(got.head.method()), show(got.head.target().as_bytes()));
             let message =
                 format!("{method} {target} {}{}", got.head.version.as_str(), fields(&got.head.fields));
-            self.log(format_args!("origin {message}{}{}", body(&got.body), trailers(&got.trailers)));
+            self.log(format_args!("daemon {message}{}{}", body(&got.body), trailers(&got.trailers)));
             wire.drain(..got.len);
         }
         let mut wire = std::mem::take(&mut self.client_got);
