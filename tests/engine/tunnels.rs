@@ -1,134 +1,125 @@
-//! The engine on real sockets.
+//! Tunnels: half-closes, bytes sent before the switch, the list of open tunnels, and pairs that a host hands over.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use dockline::engine::{
-    Address, Engine, EngineOptions, Listener, ListenerSettings, Observer, Pair, PeerAddr, Service, Stats,
-    Upstream, Workers,
-};
+use dockline::drive::PREFILL_LIMIT;
+use dockline::engine::{Engine, EngineOptions, Pair, PeerAddr};
 
-/// Workers in front of an upstream on loopback.
-fn gateway(
-    upstream: &TcpListener,
-    service: impl Fn(Arc<Upstream>) -> Service,
-) -> (Workers, std::net::SocketAddr) {
-    let address = upstream.local_addr().unwrap();
-    let upstream =
-        Upstream::new("daemon", vec![Address::Tcp { host: address.ip().to_string(), port: address.port() }]);
-    let observer: Arc<dyn Observer> = Arc::new(());
-    let workers =
-        Workers::start(NonZeroUsize::new(2).unwrap(), &EngineOptions::default(), &observer).unwrap();
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = socket.local_addr().unwrap();
-    workers.listen(Listener::new(socket.into(), ListenerSettings::new("test", service(Arc::new(upstream)))));
-    (workers, at)
-}
+use super::support::{ATTACH, Bed, PATIENCE, SWITCHED, limits, read_head, send};
 
-fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
+/// Plays a daemon that reads its input to the end, and then sends it back reversed.
+fn send_back_reversed(mut daemon: TcpStream) {
+    let mut input = Vec::new();
+    daemon.read_to_end(&mut input).unwrap();
+    input.reverse();
+    daemon.write_all(&input).unwrap();
 }
 
 #[test]
-fn a_request_and_its_kept_connections() {
-    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
-    let server = thread::spawn(move || {
-        let (mut stream, _) = daemon.accept().unwrap();
-        for _ in 0..3 {
-            assert!(read_head(&mut stream).starts_with("GET /_ping HTTP/1.1\r\n"));
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").unwrap();
-        }
-    });
-    let mut client = TcpStream::connect(at).unwrap();
-    for _ in 0..3 {
-        client.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        assert_eq!(read_head(&mut client), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
-        let mut body = [0; 2];
-        client.read_exact(&mut body).unwrap();
-    }
-    server.join().unwrap();
-    let handles = workers.handles().to_vec();
-    workers.drain(Some(Duration::from_secs(5)));
-    workers.join().unwrap();
-    let sum = |counter: fn(&Stats) -> u64| handles.iter().map(|handle| counter(&handle.stats())).sum::<u64>();
-    assert_eq!((sum(|s| s.requests), sum(|s| s.connects), sum(|s| s.reuses)), (3, 1, 2));
-}
-
-#[test]
-fn a_tunnel_half_closes_both_ways() {
-    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
-    let server = thread::spawn(move || {
-        let (mut stream, _) = daemon.accept().unwrap();
-        read_head(&mut stream);
-        stream.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").unwrap();
-        let mut input = Vec::new();
-        stream.read_to_end(&mut input).unwrap();
-        input.reverse();
-        stream.write_all(&input).unwrap();
-    });
-    let mut client = TcpStream::connect(at).unwrap();
-    client
-        .write_all(b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-        .unwrap();
-    assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
-    let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-    client.write_all(&data).unwrap();
+fn a_half_close_reaches_the_daemon_and_its_output_the_client() {
+    let bed = Bed::new();
+    let (mut client, daemon) = bed.tunnel();
+    let server = thread::spawn(move || send_back_reversed(daemon));
+    let input: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    client.write_all(&input).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let mut output = Vec::new();
     client.read_to_end(&mut output).unwrap();
     output.reverse();
-    assert_eq!(output, data);
+    assert_eq!(output, input);
     server.join().unwrap();
-    workers.drain(None);
-    workers.join().unwrap();
+    bed.close();
 }
 
-/// The end of the client's stream may come before the answer: it must not be lost when the tunnel opens.
 #[test]
-fn a_half_close_before_the_tunnel_opens() {
-    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (workers, at) = gateway(&daemon, |upstream| Service::Http(Arc::new(upstream)));
-    let mut client = TcpStream::connect(at).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    client
-        .write_all(
-            b"POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nstdin",
-        )
-        .unwrap();
+fn a_half_close_before_the_switch_reaches_the_daemon() {
+    let bed = Bed::new();
+    let mut client = bed.connect();
+    send(&mut client, &format!("{ATTACH}stdin"));
     client.shutdown(Shutdown::Write).unwrap();
-    let server = thread::spawn(move || {
-        let (mut stream, _) = daemon.accept().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        read_head(&mut stream);
-        stream.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").unwrap();
-        let mut input = String::new();
-        stream.read_to_string(&mut input).unwrap();
-        stream.write_all(input.as_bytes()).unwrap();
-    });
+    let mut daemon = bed.accept();
+    read_head(&mut daemon);
+    send(&mut daemon, SWITCHED);
+    let server = thread::spawn(move || send_back_reversed(daemon));
     assert!(read_head(&mut client).starts_with("HTTP/1.1 101 "));
     let mut output = String::new();
     client.read_to_string(&mut output).unwrap();
-    assert_eq!(output, "stdin");
+    assert_eq!(output, "nidts");
     server.join().unwrap();
-    workers.drain(None);
-    workers.join().unwrap();
+    bed.close();
+}
+
+/// The sizes are around the most that a relay accepts from a host of its own, and far above it.
+#[test]
+fn all_bytes_sent_before_the_switch_reach_the_daemon() {
+    for held in [0, 1, PREFILL_LIMIT - 1, PREFILL_LIMIT, PREFILL_LIMIT + 1, 3 * PREFILL_LIMIT] {
+        let bed = Bed::with(limits(|limits| limits.held = held));
+        let (mut client, mut daemon) = bed.request(ATTACH);
+        let mut bytes = vec![b'x'; held];
+        bytes.resize(held + 4 * PREFILL_LIMIT, b'y');
+        // When nothing more can be written, the engine holds as much as it may, and the rest waits in the kernel.
+        client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut early = 0;
+        while early < bytes.len()
+            && let Ok(n) = client.write(&bytes[early..])
+        {
+            early += n;
+        }
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        let sender = thread::spawn(move || {
+            client.write_all(&bytes[early..]).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        });
+        send(&mut daemon, SWITCHED);
+        let mut got = Vec::new();
+        daemon.read_to_end(&mut got).unwrap();
+        drop((sender.join().unwrap(), daemon));
+        assert_eq!(got.len(), held + 4 * PREFILL_LIMIT, "held {held}");
+        assert!(got[..held].iter().all(|&byte| byte == b'x'), "held {held}");
+        bed.close();
+    }
 }
 
 #[test]
-fn what_is_given_to_an_engine_that_is_gone_is_closed() {
+fn open_tunnels_are_listed_with_their_peers_and_bytes() {
+    let bed = Bed::forward();
+    let mut client = bed.connect();
+    let mut daemon = bed.accept();
+    client.write_all(b"four").unwrap();
+    daemon.read_exact(&mut [0; 4]).unwrap();
+    daemon.write_all(b"seven77").unwrap();
+    client.read_exact(&mut [0; 7]).unwrap();
+
+    let (sender, listed) = channel();
+    bed.workers.handles()[0].tunnels(move |tunnels| sender.send(tunnels).unwrap());
+    let all = listed.recv().unwrap();
+    assert_eq!(all.len(), 1);
+    assert_eq!((&*all[0].listener, &*all[0].upstream.name), ("test", "daemon"));
+    assert_eq!(all[0].peer, PeerAddr::Ip(client.local_addr().unwrap()));
+    assert_eq!((all[0].stats.up.delivered, all[0].stats.down.delivered), (4, 7));
+    drop((client, daemon));
+    bed.close();
+}
+
+#[test]
+fn an_engine_that_has_ended_drops_the_request_for_a_list() {
+    let engine = Engine::new(EngineOptions::default(), Arc::new(())).unwrap();
+    let handle = engine.handle();
+    drop(engine);
+    let (sender, listed) = channel();
+    handle.tunnels(move |tunnels| sender.send(tunnels).unwrap());
+    assert!(listed.recv().is_err());
+}
+
+#[test]
+fn an_engine_that_has_ended_closes_a_pair_that_is_handed_over() {
     let engine = Engine::new(EngineOptions::default(), Arc::new(())).unwrap();
     let handle = engine.handle();
     drop(engine);
@@ -141,38 +132,6 @@ fn what_is_given_to_an_engine_that_is_gone_is_closed() {
         upstream_early: Vec::new(),
         name: "daemon".into(),
     });
-    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
-}
-
-#[test]
-fn open_tunnels_are_listed() {
-    let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (workers, at) = gateway(&daemon, Service::Forward);
-    let mut client = TcpStream::connect(at).unwrap();
-    let (mut server, _) = daemon.accept().unwrap();
-    client.write_all(b"four").unwrap();
-    server.read_exact(&mut [0; 4]).unwrap();
-    server.write_all(b"seven77").unwrap();
-    client.read_exact(&mut [0; 7]).unwrap();
-
-    let (sender, listed) = std::sync::mpsc::channel();
-    for handle in workers.handles() {
-        let sender = sender.clone();
-        handle.tunnels(move |tunnels| sender.send(tunnels).unwrap());
-    }
-    drop(sender);
-    let all: Vec<_> = listed.iter().flatten().collect();
-    assert_eq!(all.len(), 1);
-    assert_eq!((&*all[0].listener, &*all[0].upstream.name), ("test", "daemon"));
-    assert_eq!(all[0].peer, PeerAddr::Ip(client.local_addr().unwrap()));
-    assert_eq!((all[0].stats.up.delivered, all[0].stats.down.delivered), (4, 7));
-
-    // An engine that is done answers nothing, and drops the question.
-    let handles = workers.handles().to_vec();
-    workers.stop();
-    workers.join().unwrap();
-    let (sender, listed) = std::sync::mpsc::channel();
-    handles[0].tunnels(move |tunnels| sender.send(tunnels).unwrap());
-    assert!(listed.recv().is_err());
 }
