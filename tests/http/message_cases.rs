@@ -1,5 +1,5 @@
-//! Replays the cases in `tests/corpus/*.md`: whole, byte by byte, cut at every offset, and with foreign bytes
-//! behind, which have to come back untouched. `tests/corpus/README.md` has the format.
+//! Replays the cases in `tests/corpus/*.md`: whole, byte by byte, cut at every offset, and followed by bytes that do not
+//! belong to the message, which have to be left alone. `tests/corpus/README.md` has the format.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use dockline::limits::Limits;
 use super::case_files::{self, Section, bytes_of, show};
 use super::deliveries::Delivery;
 
-/// What stands behind a message in the fourth delivery: neither HTTP nor text.
+/// Bytes that follow a message and do not belong to it: neither HTTP nor text.
 const FOREIGN: &[u8] = b"\x00\xff GET /foreign HTTP/1.1\r\n\n0\r\n\r\n";
 
 #[test]
@@ -30,7 +30,7 @@ fn every_case_reads_the_same_in_every_delivery() {
     assert!(count >= 280, "only {count} cases were found");
 }
 
-/// A gate that cannot fail is none: a case with a wrong log is noticed, in each of its lines.
+/// A test that cannot fail proves nothing: an error in any line of a log has to be noticed.
 #[test]
 fn a_wrong_log_is_noticed() {
     let case = |log: &str| Case {
@@ -106,9 +106,9 @@ fn check(file: &str, case: &Case) {
 
 struct Replayed {
     log: String,
-    /// What did not belong to the message.
+    /// The bytes that did not belong to the message.
     rest: Vec<u8>,
-    /// Whether the message ended in itself.
+    /// Whether the message ended, without the end of the connection.
     has_end: bool,
 }
 
@@ -121,7 +121,7 @@ enum Part {
     Ended,
 }
 
-/// A reader of one message that keeps what it could not use yet, as a connection does.
+/// A reader of one message that keeps the bytes it could not use yet, as a connection does.
 struct Replay {
     part: Part,
     pending: Vec<u8>,
@@ -186,7 +186,7 @@ enum Refusal {
 
 impl Replay {
     fn log(&mut self, line: std::fmt::Arguments<'_>) {
-        // Blanks at the end of a line would not be seen in a corpus file.
+        // Blanks at the end of a line would not be visible in a case file.
         writeln!(self.log, "{}", line.to_string().trim_end()).unwrap();
     }
 
@@ -226,7 +226,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Reads as much as possible of what is pending.
+    /// Reads as much as possible of the pending bytes.
     fn drain(&mut self) -> Result<(), Refusal> {
         loop {
             match &mut self.part {

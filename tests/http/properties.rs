@@ -1,4 +1,4 @@
-//! What holds for all inputs of the h1 layer, not only for those somebody thought of.
+//! Properties of the `h1` layer that hold for any input.
 
 use std::num::NonZeroU64;
 
@@ -17,7 +17,7 @@ use super::deliveries::Delivery;
 
 type Read<H> = Result<Option<(H, usize)>, ParseError>;
 
-/// Small enough that random input reaches every bound.
+/// Limits so small that random input reaches each of them.
 fn tight() -> Limits {
     let mut limits = Limits::default();
     limits.request_head = 120;
@@ -37,7 +37,7 @@ fn limits() -> impl Strategy<Value = Limits> {
     select(vec![Limits::default(), tight()])
 }
 
-/// Random bytes would rarely get past a first line: put together what matters to the grammar.
+/// Joins words that matter to the grammar: random bytes would rarely get past a first line.
 fn pieces(words: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         12 => select(words).prop_map(<[u8]>::to_vec),
@@ -141,7 +141,7 @@ struct Decoded {
     ended: bool,
 }
 
-/// Decodes pieces one after the other, and checks what every step promises.
+/// Decodes pieces one after the other, and checks what holds for every step.
 fn decode<'p>(
     limits: &Limits,
     pieces: impl IntoIterator<Item = &'p [u8]>,
@@ -210,7 +210,7 @@ fn encode_body(chunks: &[Vec<u8>], trailers: &Fields) -> Vec<u8> {
     wire
 }
 
-/// Whether a line ends in anything but CR LF, found out without the code under test.
+/// Returns whether there is a CR or LF that is not part of CR LF, without using the code under test.
 fn has_lone_line_end(bytes: &[u8]) -> bool {
     let lone_lf =
         bytes.iter().enumerate().any(|(at, &byte)| byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r'));
@@ -223,7 +223,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..300), limits in limits()) {
+    fn any_bytes_are_accepted_or_refused_without_a_panic(bytes in vec(any::<u8>(), 0..300), limits in limits()) {
         if let Ok(Some((_, used))) = read_request(&bytes, &limits) {
             prop_assert!(used <= bytes.len());
         }
@@ -235,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn cuts_do_not_matter_to_requests(
+    fn a_request_is_read_the_same_in_any_delivery(
         bytes in request_bytes(), cuts in vec(any::<Index>(), 0..6), limits in limits(),
     ) {
         let whole = read_request(&bytes, &limits);
@@ -246,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn cuts_do_not_matter_to_responses(
+    fn a_response_is_read_the_same_in_any_delivery(
         bytes in response_bytes(), cuts in vec(any::<Index>(), 0..6), limits in limits(),
     ) {
         let whole = read_response(&bytes, &limits);
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn cuts_do_not_matter_to_chunks(
+    fn a_chunked_body_is_read_the_same_in_any_delivery(
         bytes in chunked_bytes(), cuts in vec(any::<Index>(), 0..6), limits in limits(),
     ) {
         let whole = decode(&limits, [&bytes[..]]);
@@ -267,7 +267,7 @@ proptest! {
     }
 
     #[test]
-    fn accepted_requests_read_the_same_when_written_again(bytes in request_bytes()) {
+    fn an_accepted_request_is_read_the_same_after_encoding(bytes in request_bytes()) {
         let limits = Limits::default();
         if let Ok(Some((head, used))) = read_request(&bytes, &limits) {
             prop_assert!(!has_lone_line_end(&bytes[..used]));
@@ -282,7 +282,7 @@ proptest! {
     }
 
     #[test]
-    fn accepted_responses_read_the_same_when_written_again(bytes in response_bytes()) {
+    fn an_accepted_response_is_read_the_same_after_encoding(bytes in response_bytes()) {
         let limits = Limits::default();
         if let Ok(Some((head, used))) = read_response(&bytes, &limits) {
             prop_assert!(!has_lone_line_end(&bytes[..used]));
@@ -293,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn chunks_come_back(
+    fn an_encoded_body_is_decoded_to_the_same_data(
         chunks in vec(vec(any::<u8>(), 1..200), 0..20), cuts in vec(any::<Index>(), 0..6),
         values in vec("[!-~]([ -~]{0,10}[!-~])?", 0..4), behind in vec(any::<u8>(), 0..20),
     ) {
@@ -307,9 +307,9 @@ proptest! {
         prop_assert_eq!(decode(&Limits::default(), cut(&followed, &cuts).pieces(&followed)), Ok(expected));
     }
 
-    /// Whatever chunking a client chose, what we make of the data reads as the same data.
+    /// Whatever chunks the sender chose.
     #[test]
-    fn accepted_chunks_read_the_same_when_written_again(bytes in chunked_bytes()) {
+    fn an_accepted_chunked_body_is_read_the_same_after_encoding(bytes in chunked_bytes()) {
         if let Ok(decoded @ Decoded { ended: true, .. }) = decode(&Limits::default(), [&bytes[..]]) {
             let chunks: Vec<_> = decoded.data.chunks(7).map(<[u8]>::to_vec).collect();
             let wire = encode_body(&chunks, &decoded.trailers);
@@ -319,7 +319,7 @@ proptest! {
     }
 
     #[test]
-    fn field_lines_do_not_break_out(name in vec(any::<u8>(), 0..8), value in vec(any::<u8>(), 0..12)) {
+    fn a_field_line_encodes_to_exactly_one_field(name in vec(any::<u8>(), 0..8), value in vec(any::<u8>(), 0..12)) {
         if let Ok(line) = FieldLine::new(name, value) {
             let mut fields = Fields::default();
             fields.push(line.clone());
@@ -331,9 +331,9 @@ proptest! {
         }
     }
 
-    /// Framing is a function of the fields as a whole: their order does not change it.
+    /// Framing is a function of the set of fields.
     #[test]
-    fn field_order_does_not_matter_to_framing(
+    fn framing_does_not_depend_on_the_order_of_fields(
         lines in vec(select(&[
             ("Content-Length", "5"), ("content-length", "6"), ("Content-Length", "x"),
             ("Transfer-Encoding", "chunked"), ("transfer-encoding", "gzip, chunked"), ("X", "y"),
@@ -352,10 +352,10 @@ proptest! {
         prop_assert_eq!(request_framing(version, &fields(&reversed)), forward);
     }
 
-    /// However a body is framed and delivered, it comes out whole in the framing of its receiver, and nothing behind it
-    /// is taken.
+    /// However a body is framed and delivered, it is complete in the framing of its receiver, and no byte behind it is
+    /// consumed.
     #[test]
-    fn a_body_goes_from_one_framing_to_another(
+    fn a_body_is_converted_from_any_framing_to_any_other(
         data in vec(any::<u8>(), 0..400),
         pieces in vec(1..60usize, 1..8),
         kind in 0..3usize,

@@ -16,7 +16,7 @@ use super::reader;
 /// How a connection fails here.
 const RESET: Cause = Cause::Reset { errno: Some(104) };
 
-/// Longer steps are not cut everywhere.
+/// A longer step is cut at as many offsets, spread evenly.
 const MOST_CUTS: usize = 600;
 
 #[test]
@@ -63,7 +63,7 @@ fn malformed_cases_are_noticed() {
 struct Case {
     title: String,
     config: ConnConfig,
-    /// Whether the script says when there is a connection to the daemon.
+    /// Whether the script says how connecting to the daemon ends.
     connects: bool,
     /// The texts that replace `{}`, one after the other.
     variants: Vec<String>,
@@ -198,13 +198,13 @@ struct Play {
     daemon_got: Vec<u8>,
     requests: Vec<Option<RequestHead>>,
     is_reset: bool,
-    /// What was sent and stays in the sockets, by side.
+    /// Bytes that were sent and not read yet, by side.
     unread: [Vec<u8>; 2],
     tunnel: Option<IntoTunnel>,
 }
 
 impl Play {
-    #[expect(clippy::disallowed_methods, reason = "some instant to count from")]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary start for the virtual clock")]
     fn new(case: &Case) -> Self {
         let client = Client { address: Some("192.0.2.1".parse().unwrap()), tls: true };
         let now = Instant::now();
@@ -243,7 +243,7 @@ impl Play {
             Step::Reset(side) => conn.feed_error(*side, RESET, self.now),
             Step::Refuse(side) => conn.output_refused(*side, RESET, self.now),
             Step::Connect => {
-                // After the client has left nobody is waiting for it.
+                // After the client has left, nothing waits for it.
                 self.is_connected = conn.request().is_some();
                 conn.upstream_ready(Some("docker"), self.is_wanted.take().unwrap(), self.now);
             }
@@ -329,7 +329,7 @@ impl Play {
         }
     }
 
-    /// What both sides got, read as they would.
+    /// Reads what both sides got, and returns the complete log.
     fn finish(mut self) -> String {
         if let Some(IntoTunnel { to_upstream, to_downstream }) = self.tunnel.take() {
             let [from_client, from_daemon] = std::mem::take(&mut self.unread);
@@ -343,7 +343,7 @@ impl Play {
             }
         }
         let mut wire = std::mem::take(&mut self.daemon_got);
-        // A request that was given up half-way is none; how much of it got through depends on the delivery.
+        // A request that was abandoned half-way is not shown: how much of it was forwarded depends on the delivery.
         while let Some(got) = reader::request(&wire).filter(|got| got.is_whole) {
             let (method, target) = (show(got.head.method()), show(got.head.target().as_bytes()));
             let message =
@@ -356,21 +356,21 @@ impl Play {
         loop {
             let method = requests.peek().and_then(Option::as_ref).map_or(&b"GET"[..], RequestHead::method);
             let method = String::from_utf8(method.to_vec()).unwrap();
-            let Some(got) = reader::answer(&wire, &method, !self.is_reset) else { break };
+            let Some(got) = reader::response(&wire, &method, !self.is_reset) else { break };
             if !got.head.status().is_interim() {
                 requests.next();
             }
-            self.log(format_args!("client {}", answer(&got)));
+            self.log(format_args!("client {}", response(&got)));
             wire.drain(..got.len);
         }
         self.log
     }
 }
 
-fn answer(got: &reader::Got<dockline::h1::ResponseHead>) -> String {
+fn response(got: &reader::Got<dockline::h1::ResponseHead>) -> String {
     let status = got.head.status().as_u16();
     let own = std::str::from_utf8(&got.body).ok().and_then(|body| body.strip_prefix("{\"message\":\""));
-    // What it says is the business of `error.rs`.
+    // The texts of replies are tested in `error.rs`.
     if own.is_some() {
         let close = if got.head.fields.has_token("Connection", "close") { " and close" } else { "" };
         return format!("{status} of the proxy{close}");

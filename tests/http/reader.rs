@@ -1,4 +1,4 @@
-//! Reads what one side got, with the strict readers, as a receiver with patience would.
+//! Reads the bytes that one side has received, with the strict readers, as a patient receiver would.
 
 use dockline::h1::{
     BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, MethodKind, RequestHead, RequestHeadReader,
@@ -6,13 +6,13 @@ use dockline::h1::{
 };
 use dockline::limits::Limits;
 
-/// A message as far as it is there.
+/// A message, as much of it as has arrived.
 pub(crate) struct Got<H> {
     pub(crate) head: H,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Fields,
     pub(crate) is_whole: bool,
-    /// Bytes that belong to it.
+    /// The number of bytes that belong to it.
     pub(crate) len: usize,
 }
 
@@ -23,13 +23,14 @@ pub(crate) fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
     Some(got(head, at, framing, wire, false))
 }
 
-/// The next answer to a request with this method, which may be an interim one. `ended`: the connection ended in peace.
-pub(crate) fn answer(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
+/// Reads the next response to a request with this method, which may be an interim one. `ended`: the connection ended
+/// cleanly.
+pub(crate) fn response(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
     let limits = Limits::default();
-    let (head, at) = ResponseHeadReader::new(&limits).read(wire).expect("an answer")?;
+    let (head, at) = ResponseHeadReader::new(&limits).read(wire).expect("a response")?;
     let kind = MethodKind::of(method.as_bytes());
     let framing =
-        response_framing(kind, head.version, head.status(), &head.fields).expect("framing of an answer");
+        response_framing(kind, head.version, head.status(), &head.fields).expect("framing of a response");
     Some(got(head, at, framing, wire, ended))
 }
 

@@ -1,8 +1,8 @@
-//! Wherever a connection stands when its peers fall silent, it ends: a clock runs in every state of the machine.
+//! A connection whose peers fall silent ends, in whatever state: a deadline is set in every state of the machine.
 //!
-//! Each script is played up to each of its bytes, in each way in which the two sides can take what is sent to them. Then
-//! nothing happens any more but time.
-#![allow(clippy::disallowed_methods, reason = "the clock of a play begins anywhere")]
+//! Each script is played up to each of its bytes, with each side reading or not reading what is sent to it. Then only time
+//! passes.
+#![allow(clippy::disallowed_methods, reason = "an arbitrary start for the virtual clock")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use dockline::error::{Cause, Side, Timeout};
 use dockline::proxy::conn::{Client, ConnEvent};
 use dockline::proxy::{ConnConfig, ProxyConn, Reply};
 
-/// What happens, in order.
+/// A step of a script.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Client(&'static str),
     Connected,
     Daemon(&'static str),
-    /// Bytes of a body that go past the machine, and are not delivered.
+    /// Bytes of a body that are moved without showing them to the machine, and are not delivered yet.
     Offered(Side, u64),
     Passed(Side, u64),
     Ends(Side),
@@ -28,7 +28,7 @@ enum Step {
 
 use Step::{Answered, Client as C, Connected, Daemon as D, Drain, Ends, Offered, Passed, Unreachable};
 
-/// A name; whether the exchange at its end is one of Docker's streams; and what happens.
+/// Name, whether the exchange at its end is one of Docker's streams, and steps.
 const SCRIPTS: &[(&str, bool, &[Step])] = &[
     (
         "two requests",
@@ -66,7 +66,7 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
         ],
     ),
     (
-        "upload in chunks, answered early",
+        "upload in chunks with an early response",
         false,
         &[
             C("PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"),
@@ -76,7 +76,7 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
         ],
     ),
     (
-        "upload that waits to be told to go on",
+        "upload that waits for 100 Continue",
         false,
         &[
             C(
@@ -89,7 +89,7 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
         ],
     ),
     (
-        "upload past the machine",
+        "upload that the machine does not see",
         false,
         &[
             C("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"),
@@ -127,15 +127,19 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
             D("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"),
         ],
     ),
-    ("answered here", false, &[C("GET /a HTTP/1.1\r\nHost: x\r\n\r\n"), Answered, C("GET /"), Drain]),
+    (
+        "replied to by the proxy",
+        false,
+        &[C("GET /a HTTP/1.1\r\nHost: x\r\n\r\n"), Answered, C("GET /"), Drain],
+    ),
     (
         "no daemon",
         false,
         &[C("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"), Unreachable, C("{")],
     ),
-    ("a bad head", false, &[C("GET /a HTTP/9.1\r\n")]),
+    ("a malformed head", false, &[C("GET /a HTTP/9.1\r\n")]),
     (
-        "an answer that is cut",
+        "a response that is cut off",
         false,
         &[
             C("GET /a HTTP/1.0\r\n\r\n"),
@@ -176,7 +180,7 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
         &[C("POST /containers/x/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"), Connected, C("{}")],
     ),
     (
-        "build past the machine",
+        "build that the machine does not see",
         true,
         &[
             C("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"),
@@ -187,7 +191,7 @@ const SCRIPTS: &[(&str, bool, &[Step])] = &[
     ),
 ];
 
-/// Who takes what is sent to it.
+/// Which sides read what is sent to them.
 #[derive(Clone, Copy, Debug)]
 struct Takes {
     client: bool,
@@ -198,7 +202,7 @@ struct Walk {
     conn: ProxyConn,
     now: Instant,
     takes: Takes,
-    /// Closed, or a tunnel: no business of the machine's any more.
+    /// Closed, or a tunnel: the machine has nothing more to do.
     over: bool,
 }
 
@@ -210,7 +214,7 @@ impl Walk {
     }
 
     fn step(&mut self, step: Step) {
-        // Bytes are for somebody who is there: what a step has no place for in this play does not happen.
+        // A step that does not apply to the state is skipped.
         match step {
             _ if self.over => {}
             C(bytes) => self.feed(Side::Downstream, bytes),
@@ -253,7 +257,7 @@ impl Walk {
         }
     }
 
-    /// Whether the next byte can only be the upstream's, or its owner's word that there is one.
+    /// Returns whether only the upstream can continue, or the host that connects to it.
     fn is_the_upstreams_turn(&self) -> bool {
         let waits_for_daemon = self.conn.needs_upstream()
             || self.conn.wants(Side::Upstream).read
@@ -265,10 +269,10 @@ impl Walk {
         !self.conn.output(side).is_empty() || self.conn.in_transit(side.other()) > 0
     }
 
-    /// Lets time pass, and nothing else. Returns how long the connection lived; `None` if it would for ever.
+    /// Lets time pass, and nothing else. Returns how long the connection lived, or `None` if it would live for ever.
     fn silence(&mut self) -> Option<Duration> {
         let began = self.now;
-        // Each deadline leads to another state; there are no circles.
+        // Each deadline leads to another state, and never back.
         for _ in 0..10 {
             if self.over {
                 return Some(self.now.duration_since(began));
@@ -277,7 +281,7 @@ impl Walk {
                 if !self.conn.needs_upstream() {
                     return None;
                 }
-                // The owner has a limit for that.
+                // Connecting is limited by the host.
                 self.conn.upstream_failed(Cause::Timeout(Timeout::Connect), self.now);
                 self.settle();
                 continue;
@@ -286,11 +290,11 @@ impl Walk {
             self.conn.handle_timeout(self.now);
             self.settle();
         }
-        panic!("deadlines follow each other without an end");
+        panic!("an endless sequence of deadlines");
     }
 }
 
-/// Plays every script up to every byte, for every way to take, and hands over what is left.
+/// Plays every script up to every byte, for every combination of sides that read, and calls `check` with the state.
 fn walk(config: ConnConfig, check: impl Fn(Walk, bool, &str)) {
     let config = Arc::new(config);
     for (name, is_stream, script) in SCRIPTS {
@@ -317,11 +321,11 @@ fn walk(config: ConnConfig, check: impl Fn(Walk, bool, &str)) {
 }
 
 #[test]
-fn with_all_limits_silence_ends_every_connection_in_time() {
+fn with_all_limits_a_silent_connection_ends_in_every_state() {
     let mut config = ConnConfig::default();
     config.limits.response_time = Some(Duration::from_secs(100));
     config.limits.stream_idle = Some(Duration::from_secs(200));
-    // One for the body, one for the answer that says so.
+    // One for the body, one for the reply.
     let longest = config.limits.body_progress * 2 + Duration::from_secs(200) + config.limits.closing_time * 2;
     walk(config, |mut walk, _, at| {
         let lived = walk.silence();
@@ -330,7 +334,7 @@ fn with_all_limits_silence_ends_every_connection_in_time() {
 }
 
 #[test]
-fn without_the_operators_limits_only_the_upstream_and_streams_may_be_silent() {
+fn by_default_only_the_daemon_and_streams_may_be_silent_for_ever() {
     walk(ConnConfig::default(), |mut walk, is_stream, at| {
         if walk.silence().is_none() {
             assert!(is_stream || walk.is_the_upstreams_turn(), "{at}");

@@ -15,23 +15,23 @@ use dockline::error::Side;
 use dockline::relay::{CloseReason, Readiness, RelayConfig};
 use proptest::prelude::*;
 
-/// One peer, seen through its connection.
+/// One peer and its connection.
 #[derive(Debug, Default)]
 struct Peer {
-    /// What it has sent in all, and what has arrived of that and was not read yet.
+    /// All bytes that it has sent, and those that have arrived and were not read yet.
     sent: Vec<u8>,
     arrived: VecDeque<u8>,
     end: Option<End>,
     end_was_read: bool,
-    /// How many bytes it takes now, what it took, and whether it was told the end.
+    /// How many bytes it accepts now, those that it has received, and whether it has received the end.
     window: usize,
     took: Vec<u8>,
     told_end: bool,
     refuses: Option<ErrorKind>,
     kind: Kind,
-    /// What a transport of [`Kind::Keeps`] has taken and not passed on, and that the end is to follow.
+    /// Bytes that a transport of [`Kind::Keeps`] has accepted and not sent yet.
     kept: Vec<u8>,
-    /// What the poller has to tell.
+    /// What the poller has to report.
     edge: Readiness,
     /// A write was refused for lack of room; the next room gives an edge.
     wants_room: bool,
@@ -43,23 +43,23 @@ enum End {
     Reset,
 }
 
-/// What the transport is like.
+/// How the transport behaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Kind {
     /// A socket.
     #[default]
     Plain,
-    /// Gives a record at a time, and tells of the first one only.
+    /// Like TLS, returns one record at a time, and the poller reports the first one only.
     Records,
-    /// The same, and takes bytes before the peer does.
+    /// The same, and accepts bytes before the peer does.
     Keeps,
 }
 
-/// Bytes that a transport keeps at most.
+/// The most bytes that a transport keeps.
 const KEPT: usize = 700;
 
 impl Peer {
-    /// Lets the peer take what it takes.
+    /// Lets the peer receive as much as it accepts.
     fn take(&mut self, buf: &[u8]) -> usize {
         let n = buf.len().min(self.window);
         self.took.extend_from_slice(&buf[..n]);
@@ -155,7 +155,7 @@ enum Event {
     Arrive(Side, usize),
     End(Side, End),
     Room(Side, usize),
-    /// The peer takes nothing any more.
+    /// The peer accepts nothing any more.
     Refuse(Side, ErrorKind),
     Spurious,
     Pass(Duration),
@@ -196,9 +196,9 @@ fn any_event() -> impl Strategy<Value = Event> {
 /// How the host polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Poller {
-    /// Tells each change once, whether asked for or not.
+    /// Reports each change once, whether asked for or not.
     Edge,
-    /// Tells what holds and was asked for.
+    /// Reports the present state, as far as it was asked for.
     Level,
 }
 
@@ -311,7 +311,7 @@ impl World {
         }
     }
 
-    /// Bytes that were told of wait for nothing but the other side's readiness.
+    /// Checks that bytes that were reported wait for nothing but the readiness of the other side.
     fn check_not_stalled(&self, state: State) {
         for (from, to) in [(Side::Downstream, Side::Upstream), (Side::Upstream, Side::Downstream)] {
             let (source, target) = (self.peer(from), self.peer(to));
@@ -355,7 +355,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn all_bytes_and_both_ends_arrive(
+    fn all_bytes_and_both_half_closes_arrive(
         events in prop::collection::vec(quiet_event(), 0..60),
         poller in pollers(),
         kind in kinds(),
@@ -386,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn faults_cost_no_accepted_byte_and_end_it(
+    fn a_fault_ends_the_relay_and_loses_no_accepted_byte(
         events in prop::collection::vec(any_event(), 0..60),
         poller in pollers(),
         kind in kinds(),
@@ -422,12 +422,12 @@ proptest! {
         }
         let client = world.peer(Side::Downstream);
         if reason == CloseReason::Eof && client.refuses.is_none() {
-            prop_assert_eq!(&world.peer(Side::Upstream).sent, &client.took, "the daemon's answer is whole");
+            prop_assert_eq!(&world.peer(Side::Upstream).sent, &client.took, "the response of the daemon is complete");
         }
     }
 
     #[test]
-    fn idle_limit_counts_from_the_last_byte(quiet in 1..2000_u64, idle in 1..2000_u64) {
+    fn the_idle_timeout_counts_from_the_last_byte(quiet in 1..2000_u64, idle in 1..2000_u64) {
         let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
         let config = RelayConfig { idle: Some(Duration::from_millis(idle)), linger: None };
         let options = RelayOptions { config, ..RelayOptions::default() };
@@ -447,7 +447,7 @@ proptest! {
 }
 
 #[test]
-fn linger_ends_a_tunnel_whose_client_does_not_follow() {
+fn the_linger_timeout_ends_a_tunnel_whose_client_does_not_half_close() {
     let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
     let options = RelayOptions::default();
     world.relay = Relay::new(world.peers[0].clone(), world.peers[1].clone(), options, world.now).unwrap();
@@ -467,15 +467,15 @@ fn linger_ends_a_tunnel_whose_client_does_not_follow() {
     assert!(!world.relay.must_abort(Side::Downstream), "the client has had its clean end");
 }
 
-/// The kernel reports a reset once: to the write that met it. The end of file behind it is not clean.
+/// The kernel reports a reset once: to the write that meets it. The end of file behind it is not clean.
 #[test]
-fn a_reset_that_a_write_met_is_not_forgotten() {
+fn a_reset_that_was_reported_to_a_write_is_not_forgotten() {
     for (kind, clean) in [(ErrorKind::BrokenPipe, true), (ErrorKind::ConnectionReset, false)] {
         let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
         world.pump();
         world.apply(&Event::Refuse(Side::Upstream, kind));
         world.apply(&Event::Arrive(Side::Downstream, 5));
-        assert_eq!(world.pump(), State::Running, "the daemon may still have something to say");
+        assert_eq!(world.pump(), State::Running, "the daemon may still send");
         world.apply(&Event::Room(Side::Downstream, 1000));
         world.apply(&Event::Arrive(Side::Upstream, 500));
         world.apply(&Event::End(Side::Upstream, End::Eof));
@@ -488,9 +488,9 @@ fn a_reset_that_a_write_met_is_not_forgotten() {
     }
 }
 
-/// A daemon that answers at once must not keep the host's loop to itself.
+/// A daemon that responds at once must not occupy the loop of the host.
 #[test]
-fn a_quick_exchange_of_small_messages_yields() {
+fn a_long_run_of_small_messages_yields() {
     let mut world = World::new(Poller::Edge, Kind::Records, 1 << 20, 0);
     for side in [Side::Downstream, Side::Upstream] {
         world.apply(&Event::Room(side, usize::MAX / 4));
@@ -500,13 +500,13 @@ fn a_quick_exchange_of_small_messages_yields() {
     let ready = Ready { upstream: Readiness::ALL, ..Ready::default() };
     let wants = world.relay.pump(&mut world.worker, ready, world.now);
     assert_eq!(wants.state, State::Yield);
-    // 64 reads: one look at the client, who has nothing to say, and these.
+    // 64 reads: one of the client, which sent nothing, and these.
     assert_eq!(world.relay.stats().down.delivered, 63_000);
 }
 
-/// Bytes inside a transport have not been delivered yet, whatever comes behind them.
+/// Bytes inside a transport are not delivered yet, whatever follows them.
 #[test]
-fn what_a_transport_keeps_leaves_before_the_end() {
+fn bytes_inside_a_transport_are_sent_before_the_end() {
     for (end, reason) in [(End::Eof, CloseReason::Eof), (End::Reset, CloseReason::UpstreamReset)] {
         let mut world = World::new(Poller::Level, Kind::Keeps, 1 << 20, 0);
         world.peer(Side::Downstream).window = 0;
@@ -519,7 +519,7 @@ fn what_a_transport_keeps_leaves_before_the_end() {
         world.apply(&Event::Room(Side::Downstream, 9));
         assert_eq!(world.pump(), State::Running);
         world.apply(&Event::Room(Side::Downstream, 1));
-        // Asked again at its deadline, or told of the room: both must do.
+        // The relay goes on with the event or, should that be lost, at its deadline.
         world.now = world.wants.unwrap().deadline.unwrap_or(world.now);
         assert_eq!(world.pump(), State::Done);
         assert_eq!(world.relay.stats().close_reason, Some(reason));
@@ -527,9 +527,9 @@ fn what_a_transport_keeps_leaves_before_the_end() {
     }
 }
 
-/// A flush that fails is a write that fails; patience has its limit; and neither is waited for afterwards.
+/// A flush that fails is a write that fails. A peer that accepts nothing is waited for a limited time.
 #[test]
-fn what_a_transport_keeps_may_be_lost_with_its_peer() {
+fn bytes_inside_a_transport_are_dropped_with_their_peer() {
     let kept = || {
         let mut world = World::new(Poller::Edge, Kind::Keeps, 1 << 20, 0);
         world.peer(Side::Downstream).window = 0;
@@ -550,8 +550,8 @@ fn what_a_transport_keeps_may_be_lost_with_its_peer() {
 
     let mut world = kept();
     world.apply(&Event::Refuse(Side::Upstream, ErrorKind::BrokenPipe));
-    assert_eq!(world.pump(), State::Running, "the upstream may still have something to say");
-    assert!(!world.wants.unwrap().upstream.write, "but takes no more");
+    assert_eq!(world.pump(), State::Running, "the upstream may still send");
+    assert!(!world.wants.unwrap().upstream.write, "but accepts no more");
 
     let mut world = kept();
     world.apply(&Event::End(Side::Upstream, End::Reset));
@@ -561,7 +561,7 @@ fn what_a_transport_keeps_may_be_lost_with_its_peer() {
 }
 
 #[test]
-fn drain_and_kill_cut_both_sides() {
+fn drain_and_kill_abort_both_sides() {
     for kill in [false, true] {
         let mut world = World::new(Poller::Edge, Kind::Plain, 1 << 20, 0);
         assert_eq!(world.pump(), State::Running);

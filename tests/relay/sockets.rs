@@ -18,7 +18,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{SockRef, Socket as RawSocket};
 
-/// A blocking end for the test, and the other end for the relay.
+/// Returns a blocking end for the test, and the other end for the relay.
 fn pair(tcp: bool) -> (RawSocket, OwnedFd) {
     let (test, relay): (OwnedFd, OwnedFd) = if tcp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -128,7 +128,7 @@ fn open_fds() -> usize {
 }
 
 #[test]
-fn relay_exact_random() {
+fn every_byte_arrives_once_and_in_order() {
     for kinds in KINDS {
         for (splice, max_pipes) in [(true, 256), (true, 1), (true, 0), (false, 256)] {
             let options = RelayOptions { splice, ..RelayOptions::default() };
@@ -161,7 +161,7 @@ fn relay_exact_random() {
 }
 
 #[test]
-fn relay_sizes() {
+fn streams_of_sizes_around_the_buffer_arrive() {
     for kinds in KINDS {
         for len in [0, 1, SCRATCH_BYTES - 1, SCRATCH_BYTES, SCRATCH_BYTES + 1, 4 * SCRATCH_BYTES + 1] {
             let (mut bed, mut client, daemon) = Bed::plain(kinds);
@@ -174,7 +174,7 @@ fn relay_sizes() {
                 read_all(client)
             });
             bed.run(Some(Duration::from_millis(50)));
-            // The daemon's answer to the end of its input is the end of its output, as its reader is dropped.
+            // The daemon ends its output when its input has ended, because its reader is dropped.
             assert_eq!(reader.join().unwrap(), (bytes, None), "{kinds:?} {len}");
             assert_eq!(bed.run(None), State::Done);
             assert_eq!(writer.join().unwrap().0.len(), 0);
@@ -183,7 +183,7 @@ fn relay_sizes() {
 }
 
 #[test]
-fn relay_half_close_first_client() {
+fn a_half_close_of_the_client_is_delivered_and_the_daemon_may_go_on() {
     for kinds in KINDS {
         let (mut bed, mut client, mut daemon) = Bed::plain(kinds);
         client.write_all(b"question").unwrap();
@@ -205,7 +205,7 @@ fn relay_half_close_first_client() {
 }
 
 #[test]
-fn relay_half_close_first_daemon() {
+fn a_half_close_of_the_daemon_is_delivered_and_the_client_may_go_on() {
     for kinds in KINDS {
         let (mut bed, mut client, mut daemon) = Bed::plain(kinds);
         daemon.write_all(b"bye").unwrap();
@@ -227,7 +227,7 @@ fn relay_half_close_first_daemon() {
 }
 
 impl Bed {
-    /// As `run`, also while a deadline is pending.
+    /// Like `run`, but ends also while a deadline is pending.
     fn run_for(&mut self, quiet: Duration) -> State {
         let mut events = Events::with_capacity(8);
         let mut ready = Ready::default();
@@ -246,7 +246,7 @@ impl Bed {
 }
 
 #[test]
-fn relay_rst_prefix() {
+fn a_reset_is_delivered_behind_the_bytes_before_it() {
     for (breaker, reason) in
         [(Side::Upstream, CloseReason::UpstreamReset), (Side::Downstream, CloseReason::DownstreamReset)]
     {
@@ -270,7 +270,7 @@ fn relay_rst_prefix() {
 }
 
 #[test]
-fn relay_slow_reader_mem() {
+fn a_slow_reader_stops_the_sender_and_memory_is_bounded() {
     for kinds in KINDS {
         for splice in [true, false] {
             let options = RelayOptions { splice, ..RelayOptions::default() };
@@ -278,7 +278,7 @@ fn relay_slow_reader_mem() {
             daemon.set_nonblocking(true).unwrap();
             let bytes = noise(1 << 20, 6);
             let mut sent = 0;
-            // The client does not read: sooner or later nobody takes anything any more.
+            // The client does not read: sooner or later no write succeeds any more.
             let mut idle_rounds = 0;
             while idle_rounds < 3 {
                 match (&daemon).write(&bytes) {
@@ -292,7 +292,7 @@ fn relay_slow_reader_mem() {
                     }
                 }
                 bed.run(Some(Duration::from_millis(5)));
-                assert!(sent < 64 << 20, "nothing holds the daemon back");
+                assert!(sent < 64 << 20, "nothing stops the daemon");
             }
             let stats = bed.relay.stats().down;
             let held = stats.received - stats.delivered;
@@ -301,9 +301,9 @@ fn relay_slow_reader_mem() {
             let pumps = bed.pumps;
             bed.run(Some(Duration::from_millis(50)));
             let more = bed.pumps - pumps;
-            // The kernel may still shift some bytes between its own buffers; a spin makes thousands.
+            // The kernel may still move some bytes between its own buffers; a busy loop makes thousands.
             assert!(more <= 50, "a blocked tunnel spins: {more} pumps {kinds:?} {splice}");
-            // The reader comes back and gets everything.
+            // The reader goes on and gets everything.
             daemon.shutdown(Shutdown::Write).unwrap();
             let reader = thread::spawn(|| read_all(client));
             bed.run(Some(Duration::from_millis(200)));
@@ -314,7 +314,7 @@ fn relay_slow_reader_mem() {
 }
 
 #[test]
-fn relay_idle_owns_nothing() {
+fn an_idle_relay_holds_no_pipe() {
     let (mut bed, mut client, mut daemon) = Bed::plain((true, false));
     bed.run(Some(Duration::from_millis(5)));
     let before = open_fds();
@@ -328,7 +328,7 @@ fn relay_idle_owns_nothing() {
         client.read_exact(&mut buf).unwrap();
     }
     assert_eq!(open_fds(), before, "keystrokes need no pipe");
-    // Bulk borrows a pipe from the worker, and gives it back.
+    // Bulk borrows a pipe from the worker, and returns it.
     let bytes = noise(4 << 20, 7);
     let reader = thread::spawn(move || {
         let mut got = vec![0; 4 << 20];
@@ -349,10 +349,10 @@ fn relay_idle_owns_nothing() {
     assert_eq!(open_fds(), before, "the tunnel kept a pipe");
 }
 
-/// A pipe has slots as well as bytes: small messages fill it long before its size, and no new edge comes
-/// for what stayed in the socket.
+/// A pipe is limited in slots as well as bytes: small messages fill it long before its size, and no new edge reports
+/// the bytes that stayed in the socket.
 #[test]
-fn many_small_messages_in_bulk_mode() {
+fn small_messages_arrive_that_fill_the_slots_of_a_pipe() {
     let (mut bed, client, mut daemon) = Bed::plain((true, false));
     let reader = thread::spawn(|| read_all(client));
     daemon.write_all(&noise(2 * SCRATCH_BYTES, 8)).unwrap();
@@ -370,7 +370,7 @@ fn many_small_messages_in_bulk_mode() {
 }
 
 #[test]
-fn relay_vanished_client_while_blocked() {
+fn a_reset_of_the_client_ends_a_blocked_relay() {
     for tcp in [true, false] {
         let (mut bed, client, daemon) = Bed::plain((tcp, false));
         client.set_nonblocking(true).unwrap();
@@ -387,9 +387,9 @@ fn relay_vanished_client_while_blocked() {
     }
 }
 
-/// Docker: a command ended while its stdin still flows. The output that is still to come is delivered.
+/// Docker: the command has ended while its input still arrives. Its output is delivered nevertheless.
 #[test]
-fn daemon_that_stops_reading_is_still_heard() {
+fn output_of_a_daemon_that_reads_no_more_is_delivered() {
     let (mut bed, mut client, mut daemon) = Bed::plain((true, false));
     daemon.write_all(b"last words").unwrap();
     daemon.shutdown(Shutdown::Read).unwrap();
@@ -404,7 +404,7 @@ fn daemon_that_stops_reading_is_still_heard() {
 }
 
 #[test]
-fn setup_refuses_what_would_block_or_is_no_stream() {
+fn setup_refuses_blocking_sockets_and_what_is_no_stream_socket() {
     let (_client, good) = pair(true);
     let (blocking, _other) = UnixStream::pair().unwrap();
     let (datagram, _other) = UnixDatagram::pair().unwrap();
@@ -419,7 +419,7 @@ fn setup_refuses_what_would_block_or_is_no_stream() {
 }
 
 #[test]
-fn prefill_limit() {
+fn prefill_accepts_bytes_up_to_its_limit_and_before_the_start() {
     use dockline::drive::{PREFILL_LIMIT, PrefillError};
     let (mut bed, _client, daemon) = Bed::plain((true, false));
     assert_eq!(bed.relay.prefill(Side::Downstream, &noise(PREFILL_LIMIT - 1, 1)), Ok(()));
@@ -483,9 +483,9 @@ impl Transport for Faulty {
     }
 }
 
-/// The daemon is there and waits: for the rest, or for the end of its input.
+/// The daemon waits for the rest, or for the end of its input.
 #[test]
-fn a_failure_that_is_no_hang_up_ends_the_relay() {
+fn an_error_that_is_no_hang_up_ends_the_relay() {
     for (write, shut) in [(Some(libc::EIO), None), (None, Some(libc::ENOMEM))] {
         let (mut relay, [mut client, mut daemon]) = Faulty::relay(write, shut);
         client.write_all(b"x").unwrap();
@@ -497,9 +497,9 @@ fn a_failure_that_is_no_hang_up_ends_the_relay() {
     }
 }
 
-/// No event tells when there is memory again.
+/// No event reports that there is memory again.
 #[test]
-fn relay_starved_write_is_tried_again() {
+fn a_write_that_fails_for_lack_of_memory_is_retried_at_a_deadline() {
     let (mut relay, [mut client, mut daemon]) = Faulty::relay(Some(libc::ENOBUFS), None);
     let now = now();
     let mut worker = Worker::new(WorkerOptions::default());

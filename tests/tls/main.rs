@@ -1,6 +1,6 @@
 //! TLS on real sockets: who is let in, how sessions are resumed, how streams end.
 #![cfg(feature = "tls")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod half_close;
 mod peers;

@@ -1,7 +1,7 @@
-//! A [`ProxyConn`] between a client and daemons that throw dice, on a clock of its own. What either side got is read
-//! with the strict readers and held against what the other one said.
+//! A [`ProxyConn`](dockline::proxy::ProxyConn) between a client and daemons that act at random, on a virtual clock. What
+//! each side has received is read with the strict readers and compared with what the other side sent.
 //!
-//! `DOCKLINE_SIM_SEED=17` replays one schedule; `DOCKLINE_SIM_COUNT=1000000` plays so many.
+//! `DOCKLINE_SIM_SEED=17` replays one schedule; `DOCKLINE_SIM_COUNT=1000000` runs that many.
 
 mod script;
 mod world;
@@ -13,11 +13,11 @@ use world::World;
 fn env(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
-        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
 #[test]
-fn every_schedule_keeps_the_rules() {
+fn every_schedule_ends_and_keeps_the_rules() {
     let seeds = match env("DOCKLINE_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..env("DOCKLINE_SIM_COUNT").unwrap_or(4_000),
@@ -34,7 +34,7 @@ fn every_schedule_keeps_the_rules() {
             }
         }
     }
-    // A sweep that never gets anywhere would prove nothing.
+    // A run that never reaches one of these outcomes would prove nothing about it.
     if many {
         for tag in [
             "complete",

@@ -1,8 +1,8 @@
-//! What the client asks and how the daemon answers, by dice, with what must come of it.
+//! Random requests of the client and responses of the daemon, and what each must lead to.
 
 use dockline::proxy::hijack::HijackKind;
 
-/// SplitMix64.
+/// A random number generator (SplitMix64).
 pub(crate) struct Dice(pub u64);
 
 impl Dice {
@@ -18,7 +18,7 @@ impl Dice {
         usize::try_from(self.next() % n.max(1) as u64).unwrap()
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times.
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
@@ -27,7 +27,7 @@ impl Dice {
         from[self.below(from.len())]
     }
 
-    /// A length: mostly short, sometimes beyond every bound.
+    /// Returns a length: mostly short, sometimes beyond every limit.
     pub(crate) fn length(&mut self) -> usize {
         match self.below(10) {
             0 => 0,
@@ -37,7 +37,7 @@ impl Dice {
         }
     }
 
-    /// Text that would do harm if it were read as HTTP.
+    /// Returns text that would do harm if it were read as HTTP.
     pub(crate) fn body(&mut self, len: usize) -> Vec<u8> {
         const HARM: &[u8] =
             b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n0\r\n\r\n";
@@ -54,9 +54,9 @@ pub(crate) struct Ask {
     pub(crate) wire: Vec<u8>,
     pub(crate) is_switch: bool,
     pub(crate) has_upgrade: bool,
-    /// Bytes for the tunnel that are sent without waiting for it.
+    /// Bytes for the tunnel that are sent before the switch.
     pub(crate) early: Vec<u8>,
-    /// Whether the proxy answers it with 400.
+    /// Whether the reply of the proxy is 400.
     pub(crate) is_malformed: bool,
 }
 
@@ -129,33 +129,33 @@ pub(crate) enum End {
     Reset,
 }
 
-/// What the client has to get.
+/// What the client has to receive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Truth {
-    /// This answer, whole.
+    /// This response, complete.
     Whole,
-    /// The same, but not the end of it; or 502, as long as nothing of it was passed on.
+    /// This response without its end; or 502, as long as nothing of it was forwarded.
     Cut,
     /// 502.
     Refused,
     Tunnel(HijackKind),
 }
 
-/// One answer of the daemon.
-pub(crate) struct Answer {
+/// One response of the daemon.
+pub(crate) struct Response {
     pub(crate) wire: Vec<u8>,
-    /// What the daemon does with the connection behind it.
+    /// How the daemon ends the connection after it, if at all.
     pub(crate) end: Option<End>,
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     pub(crate) truth: Truth,
-    /// Whether the connection may serve on, if the request was taken whole.
+    /// Whether the connection may be used again, if the request was read completely.
     pub(crate) is_reusable: bool,
-    /// How many bytes of `wire` are the answer.
+    /// How many bytes of `wire` belong to the response.
     pub(crate) len: usize,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn roll(dice: &mut Dice, ask: &Ask) -> Self {
         let mut wire = Vec::new();
         let interims = if dice.one_in(30) { 9 } else { dice.below(6).saturating_sub(3) };
@@ -167,11 +167,11 @@ impl Answer {
         let body = dice.length();
         let body = dice.body(body);
         let head = format!("HTTP/1.1 {status} Fine\r\nContent-Type: application/json\r\n");
-        let mut answer =
+        let mut response =
             Self { wire, end: None, status, body, truth: Truth::Whole, is_reusable: true, len: 0 };
         match dice.below(if ask.is_switch { 14 } else { 10 }) {
             0 => {
-                answer.write(&[dice.pick(&[
+                response.write(&[dice.pick(&[
                     &b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx"[..],
                     b"HTTP/1.1 200\r\n\r\n",
                     b"HTTP/1.1 600 x\r\n\r\n",
@@ -180,50 +180,50 @@ impl Answer {
                     b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n",
                     b"",
                 ])]);
-                let is_switched = answer.wire.ends_with(b"h2c\r\n\r\n") && ask.has_upgrade;
-                let head_is_ignored = ask.method == "HEAD" && answer.wire.ends_with(b"chunked\r\n\r\nx");
-                answer.truth = Truth::Refused;
+                let is_switched = response.wire.ends_with(b"h2c\r\n\r\n") && ask.has_upgrade;
+                let head_is_ignored = ask.method == "HEAD" && response.wire.ends_with(b"chunked\r\n\r\nx");
+                response.truth = Truth::Refused;
                 if is_switched {
-                    (answer.truth, answer.status) = (Truth::Tunnel(HijackKind::Upgrade), 101);
+                    (response.truth, response.status) = (Truth::Tunnel(HijackKind::Upgrade), 101);
                 } else if head_is_ignored {
-                    // A HEAD has no body, whatever the fields say; the byte behind it is one too many.
-                    (answer.truth, answer.status) = (Truth::Whole, 200);
-                    answer.len = answer.wire.len() - 1;
+                    // A response to HEAD has no body, whatever its fields are; the byte behind it does not belong to it.
+                    (response.truth, response.status) = (Truth::Whole, 200);
+                    response.len = response.wire.len() - 1;
                 }
-                answer.is_reusable = head_is_ignored;
-                answer.body.clear();
-                answer.end = Some(dice.pick(&[End::Eof, End::Reset]));
+                response.is_reusable = head_is_ignored;
+                response.body.clear();
+                response.end = Some(dice.pick(&[End::Eof, End::Reset]));
             }
             1 | 2 => {
-                answer.write(&[head.as_bytes(), b"Transfer-Encoding: chunked\r\n\r\n"]);
-                if !answer.is_bodiless(ask) {
-                    chunk(dice, &answer.body, &mut answer.wire);
+                response.write(&[head.as_bytes(), b"Transfer-Encoding: chunked\r\n\r\n"]);
+                if !response.is_bodiless(ask) {
+                    chunk(dice, &response.body, &mut response.wire);
                 }
-                answer.maybe_cut(dice, ask);
+                response.maybe_cut(dice, ask);
             }
             3 => {
-                answer.write(&[head.as_bytes(), b"\r\n"]);
-                if !answer.is_bodiless(ask) {
-                    answer.wire.extend_from_slice(&answer.body);
-                    answer.end = Some(dice.pick(&[End::Eof, End::Eof, End::Reset]));
-                    answer.is_reusable = false;
-                    if answer.end == Some(End::Reset) {
-                        answer.truth = Truth::Cut;
+                response.write(&[head.as_bytes(), b"\r\n"]);
+                if !response.is_bodiless(ask) {
+                    response.wire.extend_from_slice(&response.body);
+                    response.end = Some(dice.pick(&[End::Eof, End::Eof, End::Reset]));
+                    response.is_reusable = false;
+                    if response.end == Some(End::Reset) {
+                        response.truth = Truth::Cut;
                     }
                 }
             }
             4 => {
                 let version =
                     dice.pick(&["HTTP/1.0 200 Fine\r\n", "HTTP/1.1 200 Fine\r\nConnection: close\r\n"]);
-                answer.status = 200;
-                answer.write(&[
+                response.status = 200;
+                response.write(&[
                     version.as_bytes(),
-                    format!("Content-Length: {}\r\n\r\n", answer.body.len()).as_bytes(),
+                    format!("Content-Length: {}\r\n\r\n", response.body.len()).as_bytes(),
                 ]);
-                if !answer.is_bodiless(ask) {
-                    answer.wire.extend_from_slice(&answer.body);
+                if !response.is_bodiless(ask) {
+                    response.wire.extend_from_slice(&response.body);
                 }
-                answer.is_reusable = false;
+                response.is_reusable = false;
             }
             10.. => {
                 let (line, kind) = if ask.has_upgrade {
@@ -231,37 +231,37 @@ impl Answer {
                 } else {
                     ("200 OK\r\nContent-Type: application/vnd.docker.raw-stream", HijackKind::RawStream)
                 };
-                answer.status = if ask.has_upgrade { 101 } else { 200 };
-                answer.write(&[format!("HTTP/1.1 {line}\r\n\r\n").as_bytes()]);
-                answer.truth = Truth::Tunnel(kind);
-                answer.len = answer.wire.len();
-                answer.wire.extend_from_slice(&answer.body);
-                answer.is_reusable = false;
+                response.status = if ask.has_upgrade { 101 } else { 200 };
+                response.write(&[format!("HTTP/1.1 {line}\r\n\r\n").as_bytes()]);
+                response.truth = Truth::Tunnel(kind);
+                response.len = response.wire.len();
+                response.wire.extend_from_slice(&response.body);
+                response.is_reusable = false;
             }
             _ => {
-                answer.write(&[
+                response.write(&[
                     head.as_bytes(),
-                    format!("Content-Length: {}\r\n\r\n", answer.body.len()).as_bytes(),
+                    format!("Content-Length: {}\r\n\r\n", response.body.len()).as_bytes(),
                 ]);
-                if !answer.is_bodiless(ask) {
-                    answer.wire.extend_from_slice(&answer.body);
+                if !response.is_bodiless(ask) {
+                    response.wire.extend_from_slice(&response.body);
                 }
-                answer.maybe_cut(dice, ask);
+                response.maybe_cut(dice, ask);
             }
         }
-        if answer.is_bodiless(ask) && !matches!(answer.truth, Truth::Tunnel(_)) {
-            answer.body.clear();
+        if response.is_bodiless(ask) && !matches!(response.truth, Truth::Tunnel(_)) {
+            response.body.clear();
         }
-        if answer.len == 0 {
-            answer.len = answer.wire.len();
-            if answer.is_reusable && dice.one_in(20) {
-                answer.wire.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad");
+        if response.len == 0 {
+            response.len = response.wire.len();
+            if response.is_reusable && dice.one_in(20) {
+                response.wire.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad");
             }
         }
         if interims > 8 {
-            (answer.truth, answer.is_reusable) = (Truth::Refused, false);
+            (response.truth, response.is_reusable) = (Truth::Refused, false);
         }
-        answer
+        response
     }
 
     fn write(&mut self, parts: &[&[u8]]) {
@@ -272,7 +272,7 @@ impl Answer {
         ask.method == "HEAD" || matches!(self.status, 204 | 304)
     }
 
-    /// Takes bytes from the end, now and then.
+    /// Removes bytes from the end, sometimes.
     fn maybe_cut(&mut self, dice: &mut Dice, ask: &Ask) {
         if dice.one_in(8) && !self.body.is_empty() && !self.is_bodiless(ask) {
             self.wire.truncate(self.wire.len() - 1 - dice.below(self.body.len()));

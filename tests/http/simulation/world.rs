@@ -9,39 +9,39 @@ use dockline::limits::Limits;
 use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeEnd, ExchangeSummary, OUTPUT_BOUND, Reuse};
 use dockline::proxy::{ConnConfig, ProxyConn, Reply};
 
-use super::script::{Answer, Ask, Dice, End, Truth};
+use super::script::{Ask, Dice, End, Response, Truth};
 use crate::reader;
 
-/// Most bytes of one read.
 /// How a connection fails here.
 const RESET: Cause = Cause::Reset { errno: Some(104) };
 
+/// The most bytes of one read.
 const READ: usize = 16 * 1024;
 
 /// A connection to the daemon, for the time of one exchange.
 struct Daemon {
     got: Vec<u8>,
-    answer: Answer,
+    response: Response,
     fed: usize,
-    /// Whether it answers before it has the request.
+    /// Whether it responds before it has the request.
     is_eager: bool,
     is_reused: bool,
     refuses: bool,
     half_closed: bool,
-    /// Whether it ended otherwise than its answer says.
+    /// Whether it ended in another way than its response says.
     gave_up: bool,
 }
 
 impl Daemon {
-    fn may_answer(&self) -> bool {
+    fn may_respond(&self) -> bool {
         self.is_eager || self.refuses || reader::request(&self.got).is_some_and(|got| got.is_whole)
     }
 }
 
-/// An exchange that is over, with the answer that the daemon last tried to give.
+/// An exchange that has ended, with the response that the daemon tried to send last.
 struct Past {
     summary: Box<ExchangeSummary>,
-    answer: Option<Answer>,
+    response: Option<Response>,
     gave_up: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct World {
     ask: usize,
     offset: usize,
     fed: usize,
-    /// Whether the client does all that it can before time passes.
+    /// Whether the client does everything that it can before time passes.
     is_prompt: bool,
     client_ended: bool,
     client_lost: bool,
@@ -64,8 +64,8 @@ pub(crate) struct World {
     needs: Option<bool>,
     kept: usize,
     daemon: Option<Daemon>,
-    last: Option<(Answer, bool)>,
-    /// Whether the last connection was a kept one, which said nothing.
+    last: Option<(Response, bool)>,
+    /// Whether the last connection was an idle one that closed without a response.
     was_dead: bool,
     past: Vec<Past>,
     closed: Option<bool>,
@@ -119,7 +119,7 @@ impl World {
             if self.is_over() {
                 break;
             }
-            assert!(rounds < 30_000, "it does not come to an end");
+            assert!(rounds < 30_000, "the run does not end");
             self.wind_down();
         }
         self.check_client();
@@ -139,7 +139,7 @@ impl World {
             0..25 => _ = self.client_sends(),
             25..45 => _ = self.client_takes(),
             45..60 => _ = self.daemon_takes(),
-            60..80 => _ = self.daemon_answers(),
+            60..80 => _ = self.daemon_responds(),
             80..86 => _ = self.connects(),
             86..90 => _ = self.shuts(),
             90..94 => _ = self.bypasses(),
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// Lets everybody do what is left to do, and time pass when that is nothing.
+    /// Lets all parties do what is left to do, and time pass when there is nothing.
     fn wind_down(&mut self) {
         let deeds: [fn(&mut Self) -> bool; 6] = [
             Self::client_takes,
@@ -169,7 +169,7 @@ impl World {
             Self::shuts,
             Self::connects,
             Self::client_sends,
-            Self::daemon_answers,
+            Self::daemon_responds,
         ];
         let mut moved = false;
         for deed in deeds {
@@ -182,20 +182,20 @@ impl World {
             return self.client_ends();
         }
         if self.daemon.is_some() && self.conn().wants(Side::Upstream).read {
-            // It was waiting for a request that does not come.
+            // It was waiting for a request that will not come.
             let now = self.now;
             self.daemon.as_mut().unwrap().gave_up = true;
             self.conn().feed_eof(Side::Upstream, now);
             return self.settle();
         }
-        let at = self.conn().poll_timeout().expect("nobody is waited for");
+        let at = self.conn().poll_timeout().expect("no event and no deadline is awaited");
         self.now = self.now.max(at);
         self.handle_timeouts();
     }
 
     // ---- the client
 
-    /// What it would send next: requests up to one whose answer it has to know first.
+    /// Returns what it would send next: requests up to one whose response it has to see first.
     fn client_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let (mut number, mut offset) = (self.ask, self.offset);
@@ -284,7 +284,7 @@ impl World {
         }
     }
 
-    /// Whether its end can be taken for nothing but that of a request.
+    /// Returns whether its end can only be the end of an incomplete request.
     fn ended_within_request(&self) -> bool {
         self.client_ended
             && self.asks.get(self.ask).is_some_and(|ask| (1..ask.wire.len()).contains(&self.offset))
@@ -309,16 +309,16 @@ impl World {
             _ => {
                 let is_reused = may_reuse && self.kept > 0;
                 self.kept -= usize::from(is_reused);
-                let mut answer = Answer::roll(&mut self.dice, &self.asks[self.past.len()]);
+                let mut response = Response::roll(&mut self.dice, &self.asks[self.past.len()]);
                 if is_reused && self.dice.one_in(3) {
-                    answer.wire.clear();
-                    answer.end = Some(End::Eof);
-                    (answer.truth, answer.is_reusable) = (Truth::Refused, false);
+                    response.wire.clear();
+                    response.end = Some(End::Eof);
+                    (response.truth, response.is_reusable) = (Truth::Refused, false);
                 }
                 let is_eager = self.dice.one_in(4);
                 self.daemon = Some(Daemon {
                     got: Vec::new(),
-                    answer,
+                    response,
                     fed: 0,
                     is_eager,
                     is_reused,
@@ -346,12 +346,12 @@ impl World {
         true
     }
 
-    fn daemon_answers(&mut self) -> bool {
+    fn daemon_responds(&mut self) -> bool {
         let reads = self.conn().wants(Side::Upstream).read;
-        let Some(daemon) = self.daemon.as_mut().filter(|daemon| reads && daemon.may_answer()) else {
+        let Some(daemon) = self.daemon.as_mut().filter(|daemon| reads && daemon.may_respond()) else {
             return false;
         };
-        let rest = &daemon.answer.wire[daemon.fed..];
+        let rest = &daemon.response.wire[daemon.fed..];
         let most = if self.dice.one_in(3) { READ } else { 1 + self.dice.below(100) };
         let n = rest.len().min(most);
         let conn = self.conn.as_mut().unwrap();
@@ -359,7 +359,7 @@ impl World {
             daemon.fed += n;
             conn.feed(Side::Upstream, &rest[..n], self.now);
         } else {
-            match daemon.answer.end {
+            match daemon.response.end {
                 Some(End::Eof) => conn.feed_eof(Side::Upstream, self.now),
                 Some(End::Reset) => conn.feed_error(Side::Upstream, RESET, self.now),
                 None => return false,
@@ -384,7 +384,7 @@ impl World {
         for side in [Side::Downstream, Side::Upstream] {
             if self.conn().wants(side).shut_write {
                 if side == Side::Upstream {
-                    assert!(self.client_ended, "half-closed without need");
+                    assert!(self.client_ended, "half-closed without a reason");
                     self.daemon.as_mut().unwrap().half_closed = true;
                 }
                 self.conn().shut_done(side, now);
@@ -395,7 +395,7 @@ impl World {
         false
     }
 
-    /// Moves a piece of a body past the machine, as splice would.
+    /// Moves a piece of a body without showing it to the machine, as splice does.
     fn bypasses(&mut self) -> bool {
         let from = self.dice.pick(&[Side::Downstream, Side::Upstream]);
         let most = usize::try_from(self.conn().passthrough(from)).unwrap_or(usize::MAX);
@@ -416,7 +416,7 @@ impl World {
                 self.client_moved(n);
             }
             Side::Upstream => {
-                let rest = &daemon.answer.wire[daemon.fed..];
+                let rest = &daemon.response.wire[daemon.fed..];
                 n = rest.len().min(most).min(READ);
                 if n == 0 {
                     return false;
@@ -457,10 +457,10 @@ impl World {
         );
     }
 
-    /// Takes the events, and looks whether all is in order.
+    /// Takes the events, and checks the state after them.
     fn settle(&mut self) {
         while let Some(event) = self.conn.as_mut().and_then(ProxyConn::poll_event) {
-            assert!(self.closed.is_none(), "{event:?} behind the end");
+            assert!(self.closed.is_none(), "{event:?} after the end");
             match event {
                 ConnEvent::NeedUpstream { may_reuse, again } => self.needs_upstream(may_reuse, again),
                 ConnEvent::ReleaseUpstream(reuse) => self.released(reuse),
@@ -490,7 +490,7 @@ impl World {
         assert!(!(may_reuse || again) || (is_repeatable && ask.body.is_empty() && !ask.is_switch));
         assert!(!(may_reuse && again));
         if again {
-            assert!(self.was_dead, "asked again, although somebody had answered");
+            assert!(self.was_dead, "asked again, although there was a response");
             self.tags.push("again".into());
         }
         self.needs = Some(may_reuse);
@@ -501,25 +501,25 @@ impl World {
         let number = self.past.len();
         let is_whole = self.check_request(number, &daemon.got);
         let is_proven = is_whole
-            && daemon.answer.is_reusable
-            && daemon.fed == daemon.answer.len
+            && daemon.response.is_reusable
+            && daemon.fed == daemon.response.len
             && !daemon.half_closed
             && !daemon.refuses
             && !daemon.gave_up
             && !self.asks[number].is_switch;
         match reuse {
             Reuse::Keep => {
-                assert!(is_proven, "kept without proof");
+                assert!(is_proven, "kept although it may not be reusable");
                 self.kept += 1;
                 self.tags.push("Keep".into());
             }
             Reuse::Close(reason) => self.tags.push(format!("{reason:?}")),
         }
         self.was_dead = daemon.is_reused && daemon.fed == 0;
-        self.last = Some((daemon.answer, daemon.gave_up));
+        self.last = Some((daemon.response, daemon.gave_up));
     }
 
-    /// Nothing but the beginning of this very request went to the daemon. Says whether all of it did.
+    /// Checks that the daemon got nothing but the beginning of this request. Returns whether it got all of it.
     fn check_request(&self, number: usize, got: &[u8]) -> bool {
         let ask = &self.asks[number];
         let Some(request) = reader::request(got) else { return false };
@@ -545,8 +545,8 @@ impl World {
             assert_eq!(number_of(head.fields.values("X-Req").next()), (!is_malformed).then_some(number));
         }
         self.tags.push(summary.end.name().into());
-        let (answer, gave_up) = self.last.take().unzip();
-        self.past.push(Past { summary, answer, gave_up: gave_up == Some(true) });
+        let (response, gave_up) = self.last.take().unzip();
+        self.past.push(Past { summary, response, gave_up: gave_up == Some(true) });
     }
 
     fn tunnel(&mut self, kind: dockline::proxy::hijack::HijackKind) {
@@ -554,23 +554,23 @@ impl World {
         assert_eq!((past.summary.end, past.summary.tunnel), (ExchangeEnd::Complete, Some(kind)));
         let number = self.past.len() - 1;
         let daemon = self.daemon.take().expect("a tunnel has two ends");
-        assert_eq!(daemon.answer.truth, Truth::Tunnel(kind));
+        assert_eq!(daemon.response.truth, Truth::Tunnel(kind));
         let ask = &self.asks[number];
         let parts = self.conn.take().unwrap().into_tunnel();
         if daemon.refuses {
             return;
         }
-        // The rest of the request, if the daemon was hasty, then what the client sent behind it.
+        // The rest of the request, if the daemon responded early, then what the client sent after it.
         let to_daemon = [daemon.got, parts.to_upstream].concat();
         let request = reader::request(&to_daemon).expect("the request before the tunnel");
         assert!(request.is_whole && request.body == ask.body);
         let sent = if self.ask == number { self.offset - ask.wire.len() } else { 0 };
         assert!(ask.early[..sent] == to_daemon[request.len..], "bytes for the tunnel");
-        let mut head_len = daemon.answer.len;
+        let mut head_len = daemon.response.len;
         if head_len == 0 {
-            head_len = daemon.answer.wire.len();
+            head_len = daemon.response.wire.len();
         }
-        assert!(daemon.answer.wire[head_len..daemon.fed] == parts.to_downstream, "bytes from the tunnel");
+        assert!(daemon.response.wire[head_len..daemon.fed] == parts.to_downstream, "bytes from the tunnel");
         self.tags.push(format!("{kind:?}"));
     }
 
@@ -600,7 +600,7 @@ impl World {
             "too much for the daemon"
         );
         if conn.request().is_some() {
-            // What follows an abandoned request is thrown away, for as long as the answer takes.
+            // What follows an abandoned request is dropped until the response is sent.
             assert!(
                 discards || fed.saturating_sub(end) <= held.max(OUTPUT_BOUND) + READ,
                 "too much read ahead"
@@ -609,24 +609,24 @@ impl World {
             assert!(waiting <= OUTPUT_BOUND + held + 2 * READ, "too much read without an upstream");
         }
         let is_alive = [down, up].iter().any(|wants| wants.read || wants.write || wants.shut_write);
-        assert!(is_alive || needs || conn.poll_timeout().is_some(), "nobody is waited for");
+        assert!(is_alive || needs || conn.poll_timeout().is_some(), "no event and no deadline is awaited");
     }
 
-    /// Reads what the client got, answer by answer.
+    /// Reads what the client got, one response after another.
     fn check_client(&mut self) {
         let in_peace = self.closed != Some(true);
         let mut at = 0;
         for (number, past) in self.past.iter().enumerate() {
             let is_last = number + 1 == self.past.len();
-            let Past { summary, answer, gave_up } = past;
+            let Past { summary, response, gave_up } = past;
             let ask = &self.asks[number];
             let method = if summary.request.is_some() { ask.method } else { "GET" };
-            let got = final_answer(&self.client_got[at..], method, in_peace && is_last);
+            let got = final_response(&self.client_got[at..], method, in_peace && is_last);
             let status = got.as_ref().map(|got| got.head.status().as_u16());
             assert!(got.as_ref().is_none_or(|got| got.trailers.is_empty()));
             let is_whole = got.as_ref().is_some_and(|got| got.is_whole);
             let body = got.as_ref().map(|got| got.body.clone()).unwrap_or_default();
-            let truth = answer.as_ref().map(|answer| answer.truth);
+            let truth = response.as_ref().map(|response| response.truth);
             let what = format!("request {number}: {} {status:?}", summary.end.name());
             match summary.end.kind() {
                 EndKind::Complete if summary.tunnel.is_some() => {
@@ -636,24 +636,24 @@ impl World {
                     return;
                 }
                 EndKind::Complete => {
-                    let answer = answer.as_ref().unwrap();
-                    assert!(answer.truth == Truth::Whole && !gave_up, "{what}");
-                    assert_eq!((status, is_whole), (Some(answer.status), true), "{what}");
-                    assert!(body == answer.body, "{what}: {} of {}", body.len(), answer.body.len());
+                    let response = response.as_ref().unwrap();
+                    assert!(response.truth == Truth::Whole && !gave_up, "{what}");
+                    assert_eq!((status, is_whole), (Some(response.status), true), "{what}");
+                    assert!(body == response.body, "{what}: {} of {}", body.len(), response.body.len());
                 }
                 EndKind::Truncated => {
-                    let answer = answer.as_ref().unwrap();
-                    assert!(answer.truth == Truth::Cut || *gave_up, "{what}");
-                    assert!(!is_whole && answer.body.starts_with(&body), "{what}: looks whole");
+                    let response = response.as_ref().unwrap();
+                    assert!(response.truth == Truth::Cut || *gave_up, "{what}");
+                    assert!(!is_whole && response.body.starts_with(&body), "{what}: looks whole");
                 }
                 EndKind::BadResponse => {
                     assert!(matches!(truth, Some(Truth::Refused | Truth::Cut)) || *gave_up, "{what}");
                     assert_eq!((status, is_whole), (Some(502), true), "{what}");
                 }
                 EndKind::Replied => assert_eq!((status, is_whole), (Some(403), true), "{what}"),
-                // It stopped within its answer.
+                // It stopped within its response.
                 EndKind::UpstreamTimeout if status != Some(504) => {
-                    let full = answer.as_ref().map(|answer| &answer.body[..]).unwrap_or_default();
+                    let full = response.as_ref().map(|response| &response.body[..]).unwrap_or_default();
                     assert!(!is_whole && full.starts_with(&body), "{what}: looks whole");
                 }
                 EndKind::Unreachable | EndKind::UpstreamTimeout => {
@@ -665,10 +665,10 @@ impl World {
                 }
                 EndKind::ClientAborted | EndKind::ClientTimeout | EndKind::Stopped => {
                     assert!(is_last, "{what}");
-                    let is_own = answer
-                        .as_ref()
-                        .is_none_or(|answer| status != Some(answer.status) || answer.truth == Truth::Refused);
-                    let full = answer.as_ref().map(|answer| &answer.body[..]).unwrap_or_default();
+                    let is_own = response.as_ref().is_none_or(|response| {
+                        status != Some(response.status) || response.truth == Truth::Refused
+                    });
+                    let full = response.as_ref().map(|response| &response.body[..]).unwrap_or_default();
                     assert!(is_own || full.starts_with(&body), "{what}");
                     assert!(!is_whole || is_own || body == full, "{what}: looks whole");
                 }
@@ -686,7 +686,10 @@ impl World {
             at += got.map_or(self.client_got.len() - at, |got| got.len);
         }
         // Interim responses at most, or the 408 or 400 to what never became a request.
-        assert!(final_answer(&self.client_got[at..], "GET", false).is_none(), "more answers than requests");
+        assert!(
+            final_response(&self.client_got[at..], "GET", false).is_none(),
+            "more responses than requests"
+        );
     }
 }
 
@@ -694,11 +697,11 @@ fn number_of(value: Option<&[u8]>) -> Option<usize> {
     std::str::from_utf8(value?).ok()?.parse().ok()
 }
 
-/// The final answer, behind interim ones.
-fn final_answer(wire: &[u8], method: &str, ended: bool) -> Option<reader::Got<ResponseHead>> {
+/// Returns the final response, with the interim ones before it skipped.
+fn final_response(wire: &[u8], method: &str, ended: bool) -> Option<reader::Got<ResponseHead>> {
     let mut at = 0;
     loop {
-        let got = reader::answer(&wire[at..], method, ended)?;
+        let got = reader::response(&wire[at..], method, ended)?;
         let status = got.head.status();
         if !status.is_interim() || status.as_u16() == 101 {
             return Some(reader::Got { len: at + got.len, ..got });
