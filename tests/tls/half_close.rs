@@ -1,4 +1,4 @@
-//! A client that has said all and ends its direction gets its answer, over every transport and in every phase.
+//! A client that half-closes after its request gets the response, over every transport and at every point of an exchange.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ enum Transport {
     Unix,
     /// With a close_notify before the end.
     Tls,
-    /// With nothing but the end of the TCP stream: what many clients do, and dockerd answers.
+    /// With the end of the TCP stream only, as many clients do; dockerd responds to it.
     TlsBareEnd,
 }
 
@@ -39,7 +39,7 @@ enum Client {
 }
 
 impl Client {
-    fn say(&mut self, text: &str) {
+    fn send(&mut self, text: &str) {
         match self {
             Self::Tcp(stream) => stream.write_all(text.as_bytes()).unwrap(),
             Self::Unix(stream) => stream.write_all(text.as_bytes()).unwrap(),
@@ -64,8 +64,8 @@ impl Client {
         }
     }
 
-    /// Reads until this has come.
-    fn hears(&mut self, end: &str) {
+    /// Reads up to and including these bytes.
+    fn read_until(&mut self, end: &str) {
         let mut got = Vec::new();
         while !got.ends_with(end.as_bytes()) {
             let mut byte = [0];
@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// Reads; an end is an end, however it comes.
+    /// Reads. A clean end and an error are both an end.
     fn read(&mut self, buf: &mut [u8]) -> usize {
         let result = match self {
             Self::Tcp(stream) => stream.read(buf),
@@ -97,8 +97,8 @@ impl Client {
     }
 }
 
-/// An engine in front of a daemon that the test plays.
-struct Gate {
+/// An engine behind a transport, and the daemon, which the test plays.
+struct Bed {
     workers: Workers,
     daemon: TcpListener,
     front: Front,
@@ -111,7 +111,7 @@ enum Front {
     Unix(std::path::PathBuf),
 }
 
-impl Gate {
+impl Bed {
     fn new(transport: Transport) -> Self {
         let daemon = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = daemon.local_addr().unwrap();
@@ -156,7 +156,7 @@ impl Gate {
         Client::Tls(Box::new(StreamOwned::new(tls, stream)), self.transport == Transport::Tls)
     }
 
-    /// The next connection of the engine to its daemon.
+    /// Accepts the next connection of the engine, as the daemon does.
     fn accept(&self) -> TcpStream {
         let (stream, _) = self.daemon.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -172,8 +172,8 @@ impl Gate {
     }
 }
 
-/// Reads until this has come.
-fn wait_for(daemon: &mut TcpStream, end: &str) {
+/// Reads up to and including these bytes.
+fn read_until(daemon: &mut TcpStream, end: &str) {
     let (mut got, mut byte) = (Vec::new(), [0]);
     while !got.ends_with(end.as_bytes()) {
         assert_eq!(daemon.read(&mut byte).unwrap(), 1, "{:?} ended", String::from_utf8_lossy(&got));
@@ -184,8 +184,8 @@ fn wait_for(daemon: &mut TcpStream, end: &str) {
 const GET: &str = "GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
 
-/// What the client says before its end; what the daemon has seen then; and what it answers.
-const WHOLE: &[(&str, &str, &str)] = &[
+/// What the client sends before its half-close, the last of what the daemon has read then, and its response.
+const COMPLETE: &[(&str, &str, &str)] = &[
     (GET, "\r\n\r\n", OK),
     ("HEAD /_ping HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"),
     ("GET /_ping HTTP/1.0\r\n\r\n", "\r\n\r\n", OK),
@@ -196,10 +196,10 @@ const WHOLE: &[(&str, &str, &str)] = &[
         OK,
     ),
     ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi", "hi", OK),
-    // Streams: the daemon is told that the client has nothing more to say.
+    // Streams: the half-close reaches the daemon.
     ("GET /events?until=1 HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\n", OK),
     ("POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", "body", OK),
-    // A switch that does not come about.
+    // Requests for a switch, without one.
     ("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", "{}", OK),
     (
         "POST /containers/x/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
@@ -209,103 +209,103 @@ const WHOLE: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn a_request_that_is_whole_is_answered() {
+fn a_complete_request_is_answered_after_a_half_close() {
     for transport in TRANSPORTS {
-        let gate = Gate::new(transport);
-        for (request, seen, answer) in WHOLE {
-            let mut client = gate.client();
-            client.say(request);
+        let bed = Bed::new(transport);
+        for (request, seen, response) in COMPLETE {
+            let mut client = bed.client();
+            client.send(request);
             client.half_close();
-            let mut daemon = gate.accept();
-            wait_for(&mut daemon, seen);
-            daemon.write_all(answer.as_bytes()).unwrap();
+            let mut daemon = bed.accept();
+            read_until(&mut daemon, seen);
+            daemon.write_all(response.as_bytes()).unwrap();
             drop(daemon);
-            let (status, end) = (&answer[..12], answer.rsplit("\r\n").next().unwrap());
+            let (status, end) = (&response[..12], response.rsplit("\r\n").next().unwrap());
             let got = client.rest();
             assert!(got.starts_with(status) && got.ends_with(end), "{transport:?}: {request:?}: {got:?}");
         }
-        gate.close();
+        bed.close();
     }
 }
 
 #[test]
-fn the_rest_of_an_answer_follows() {
+fn a_half_close_within_the_response_does_not_cut_it_off() {
     for transport in TRANSPORTS {
-        let gate = Gate::new(transport);
-        let mut client = gate.client();
-        client.say(GET);
-        let mut daemon = gate.accept();
-        wait_for(&mut daemon, "\r\n\r\n");
+        let bed = Bed::new(transport);
+        let mut client = bed.client();
+        client.send(GET);
+        let mut daemon = bed.accept();
+        read_until(&mut daemon, "\r\n\r\n");
         daemon.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").unwrap();
-        client.hears("half\r\n");
+        client.read_until("half\r\n");
         client.half_close();
         daemon.write_all(b"4\r\nrest\r\n0\r\n\r\n").unwrap();
         assert_eq!(client.rest(), "4\r\nrest\r\n0\r\n\r\n", "{transport:?}");
-        gate.close();
+        bed.close();
     }
 }
 
 #[test]
-fn requests_behind_each_other_are_answered_in_order() {
+fn pipelined_requests_are_answered_after_a_half_close() {
     for transport in TRANSPORTS {
-        let gate = Gate::new(transport);
-        let mut client = gate.client();
-        client.say(&GET.repeat(3));
+        let bed = Bed::new(transport);
+        let mut client = bed.client();
+        client.send(&GET.repeat(3));
         client.half_close();
-        let mut daemon = gate.accept();
+        let mut daemon = bed.accept();
         for _ in 0..3 {
-            wait_for(&mut daemon, "\r\n\r\n");
+            read_until(&mut daemon, "\r\n\r\n");
             daemon.write_all(OK.as_bytes()).unwrap();
         }
         assert_eq!(client.rest().matches("HTTP/1.1 200 OK").count(), 3, "{transport:?}");
-        gate.close();
+        bed.close();
     }
 }
 
-/// What is cut is not made whole by the end of the connection.
+/// The daemon must not take the end of the connection for the end of the body.
 #[test]
-fn a_request_that_is_cut_is_not() {
+fn a_half_close_within_a_request_aborts_it() {
     for transport in TRANSPORTS {
-        let gate = Gate::new(transport);
+        let bed = Bed::new(transport);
         for cut in [
             "GET /_ping HTTP/1.1\r\nHost: x\r\n",
             "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbod",
             "POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n",
         ] {
-            let mut client = gate.client();
-            client.say(cut);
+            let mut client = bed.client();
+            client.send(cut);
             client.half_close();
             assert_eq!(client.rest(), "", "{transport:?}: {cut:?}");
             if cut.starts_with("POST") {
-                let (mut daemon, mut got) = (gate.accept(), Vec::new());
+                let (mut daemon, mut got) = (bed.accept(), Vec::new());
                 let _ = daemon.read_to_end(&mut got);
                 assert!(!got.ends_with(b"body") && !got.ends_with(b"0\r\n\r\n"), "{transport:?}: {cut:?}");
             }
         }
-        gate.close();
+        bed.close();
     }
 }
 
-/// On a Unix socket it can be told that a client has not only ended its side. Nobody waits for the answer any more, and the
-/// daemon hears of it, as it would without a proxy; but what was asked is asked.
+/// On a Unix socket a close differs from a half-close. The request is sent, and then the connection to the daemon closed, as
+/// it would be without a proxy.
 #[test]
-fn a_client_that_has_closed_is_not_waited_for() {
+fn a_client_that_closes_a_unix_socket_ends_the_exchange() {
     for request in ["POST /containers/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", GET] {
-        let gate = Gate::new(Transport::Unix);
-        let mut client = gate.client();
-        client.say(request);
+        let bed = Bed::new(Transport::Unix);
+        let mut client = bed.client();
+        client.send(request);
         drop(client);
-        let mut daemon = gate.accept();
-        wait_for(&mut daemon, if request == GET { "\r\n\r\n" } else { "{}" });
+        let mut daemon = bed.accept();
+        read_until(&mut daemon, if request == GET { "\r\n\r\n" } else { "{}" });
         assert_eq!(daemon.read(&mut [0]).unwrap(), 0, "{request}");
-        // One that closes later is noticed later.
-        let mut client = gate.client();
-        client.say(GET);
-        let mut daemon = gate.accept();
-        wait_for(&mut daemon, "\r\n\r\n");
+        // The same when the close follows a half-close.
+        let mut client = bed.client();
+        client.send(GET);
+        let mut daemon = bed.accept();
+        read_until(&mut daemon, "\r\n\r\n");
         client.half_close();
         drop(client);
         assert_eq!(daemon.read(&mut [0]).unwrap(), 0);
-        gate.close();
+        bed.close();
     }
 }

@@ -1,4 +1,4 @@
-//! TLS on real sockets: who is let in, how sessions are resumed, how streams end.
+//! TLS on real sockets: which peers are accepted, how sessions are resumed, how streams and half-closes end.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

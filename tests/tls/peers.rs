@@ -1,4 +1,4 @@
-//! A client that is not dockline's, and handshakes.
+//! A client built on rustls alone, and handshakes.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -18,14 +18,14 @@ use super::pki::{Ca, Leaf};
 pub(crate) const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
     [(&rustls::version::TLS12, "TLSv1.2"), (&rustls::version::TLS13, "TLSv1.3")];
 
-/// A TLS client that is not dockline's, on a non-blocking socket.
+/// A TLS client built on rustls alone, on a non-blocking socket.
 pub(crate) struct Client {
     pub(crate) tls: ClientConnection,
     pub(crate) socket: UnixStream,
 }
 
 impl Client {
-    /// One step; true when the handshake is done.
+    /// Writes and reads what it can. Returns whether the handshake is done.
     pub(crate) fn step(&mut self) -> io::Result<bool> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.socket) {
@@ -67,7 +67,7 @@ pub(crate) fn client_config(
     }
 }
 
-/// Both ends of a Unix connection, non-blocking.
+/// Returns both ends of a Unix connection, non-blocking.
 pub(crate) fn sockets() -> (UnixStream, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
@@ -75,7 +75,7 @@ pub(crate) fn sockets() -> (UnixStream, UnixStream) {
     (ours, theirs)
 }
 
-/// A handshake of a foreign client with `server`: both ends, and what the server says of it.
+/// Makes a handshake of a [`Client`] with `server`. Returns the result of the server, and the client.
 pub(crate) fn shake(
     server: &ServerTls,
     config: &Arc<ClientConfig>,
@@ -89,7 +89,7 @@ pub(crate) fn shake(
         let client_done = client.step().unwrap_or(true);
         match stream.handshake() {
             Ok(Handshake::Done) if client_done => {
-                // The tickets of TLS 1.3 come behind.
+                // The tickets of TLS 1.3 follow.
                 let _ = client.step();
                 return (Ok(stream), client);
             }
@@ -103,7 +103,7 @@ pub(crate) fn shake(
     panic!("the handshake does not end: {stream:?}");
 }
 
-/// A server and a client of dockline's on both ends of a connection, up to the end of the handshake.
+/// Makes a handshake of a server and a client of dockline on both ends of a connection.
 pub(crate) fn joined(
     server: &ServerTls,
     client: &ClientTls,

@@ -24,12 +24,12 @@ pub(crate) enum Usage {
     Any,
 }
 
-/// So many days from now.
+/// Returns the time that many days from now.
 pub(crate) fn days(days: i64) -> u64 {
     UnixTime::now().as_secs().checked_add_signed(days * 86_400).unwrap()
 }
 
-/// A certificate and its key, as dockline and as rustls takes them.
+/// A certificate and its key, in the forms of dockline and of rustls.
 pub(crate) struct Leaf {
     pub(crate) credentials: Credentials,
     pub(crate) der: CertificateDer<'static>,
@@ -69,7 +69,7 @@ impl Ca {
         self.issue(names, &Usage::Server, days(-1), days(30))
     }
 
-    /// A certificate that is good for the days given, relative to now.
+    /// Issues a certificate that is valid on the days given, relative to now.
     pub(crate) fn leaf(&self, usage: Usage, validity: Range<i64>) -> Leaf {
         self.issue(&["someone.test"], &usage, days(validity.start), days(validity.end))
     }
@@ -99,7 +99,7 @@ impl Ca {
         Leaf { credentials, der: certificate.der().clone(), key: key.serialize_der() }
     }
 
-    /// A list that revokes the certificate with this serial number, good for the days given.
+    /// Issues a list that revokes the certificate with this serial number, valid on the days given.
     pub(crate) fn crl(&self, serial: u64, validity: Range<i64>) -> Pem {
         let epoch = date_time_ymd(1970, 1, 1);
         let this_update = epoch + Duration::from_secs(days(validity.start));
@@ -120,13 +120,13 @@ impl Ca {
         Pem::new("crl.pem", params.signed_by(&self.issuer).unwrap().pem().unwrap())
     }
 
-    /// The serial number of the certificate issued last.
+    /// Returns the serial number of the certificate issued last.
     pub(crate) fn last_serial(&self) -> u64 {
         self.serial.load(Ordering::Relaxed) - 1
     }
 }
 
-/// Takes any certificate of a server.
+/// Accepts any certificate of a server.
 #[derive(Debug)]
 pub(crate) struct AnyServer;
 

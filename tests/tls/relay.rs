@@ -18,8 +18,8 @@ use socket2::SockRef;
 use super::peers::*;
 use super::pki::Ca;
 
-/// Both ends of a TCP connection with send buffers as small as the kernel lets them be. (A receive buffer below
-/// the segment size of the loopback makes TCP crawl from one probe of its window to the next.)
+/// Returns both ends of a TCP connection with send buffers as small as the kernel allows. (With a receive buffer below
+/// the segment size of the loopback, TCP waits for one window probe after another.)
 fn narrow() -> (OwnedFd, OwnedFd) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -145,7 +145,7 @@ fn side(
     }
 }
 
-/// So that one relay type serves all combinations.
+/// Any transport, so that one type of relay serves all combinations.
 struct Any(Box<dyn Transport + Send>);
 
 impl Transport for Any {
@@ -175,7 +175,7 @@ impl Transport for Any {
 const SIDES: [(bool, bool); 3] = [(true, false), (false, true), (true, true)];
 
 #[test]
-fn relay_with_tls_moves_a_mebibyte_each_way() {
+fn a_relay_with_tls_on_either_side_moves_long_streams_both_ways() {
     let ca = Ca::new();
     let (server, client) = plain_config(&ca);
     for tls in SIDES {
@@ -198,9 +198,9 @@ fn relay_with_tls_moves_a_mebibyte_each_way() {
     }
 }
 
-/// `echo | docker run -i`: the end of the input first, all of the output after it; and the other way round.
+/// `echo | docker run -i`: the end of the input, and then all of the output; and the other way round.
 #[test]
-fn tls_half_close() {
+fn a_half_close_crosses_tls_and_the_other_direction_stays_open() {
     let ca = Ca::new();
     let (server, client) = plain_config(&ca);
     for tls in SIDES {
@@ -217,7 +217,7 @@ fn tls_half_close() {
             let sent = bytes.clone();
             let answering = thread::spawn(move || {
                 let mut edges = Edges::of(&[&answers.socket().unwrap()]);
-                // Nothing is sent before the end of the input has been seen.
+                // Nothing is sent before the end of the input has arrived.
                 while answers
                     .read(&mut [0; 100])
                     .map_or_else(|e| e.kind() == ErrorKind::WouldBlock, |n| n > 0)

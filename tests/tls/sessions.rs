@@ -1,4 +1,4 @@
-//! Resumption and reload.
+//! Resumption of sessions, and reload of certificates.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::peers::*;
 use super::pki::{self, Ca, Usage, days};
 
 #[test]
-fn sessions_are_resumed_within_a_generation_only() {
+fn a_session_is_resumed_until_the_next_reload() {
     let ca = Ca::new();
     let own = ca.leaf(Usage::Client, -1..30);
     for (version, _) in VERSIONS {
@@ -31,7 +31,7 @@ fn sessions_are_resumed_within_a_generation_only() {
 }
 
 #[test]
-fn sessions_are_not_resumed_under_another_name() {
+fn a_session_is_not_resumed_under_another_name() {
     let ca = Ca::new();
     let server = ServerTls::new(&ServerTlsConfig::new(ca.server(&["a.test", "b.test"]).credentials)).unwrap();
     for (version, _) in VERSIONS {
@@ -46,9 +46,9 @@ fn sessions_are_not_resumed_under_another_name() {
     }
 }
 
-/// The library does not look at the certificate of a resumed session again; dockline does.
+/// The TLS library does not verify the certificate of a resumed session again; dockline does.
 #[test]
-fn a_resumed_certificate_is_verified_again() {
+fn a_session_is_not_resumed_after_its_certificate_has_expired() {
     let ca = Ca::new();
     for (version, _) in VERSIONS {
         let own = ca.client_until(days(0) + 2);
@@ -67,7 +67,7 @@ fn a_resumed_certificate_is_verified_again() {
 }
 
 #[test]
-fn a_broken_reload_changes_nothing() {
+fn a_failed_reload_changes_nothing() {
     let ca = Ca::new();
     let own = ca.leaf(Usage::Client, -1..30);
     let server = ServerTls::new(&with_client_ca(&ca, vec![ca.crl(ca.last_serial(), -1..1)])).unwrap();
@@ -85,7 +85,7 @@ fn a_broken_reload_changes_nothing() {
 }
 
 #[test]
-fn an_upstream_may_ask_for_our_certificate() {
+fn an_upstream_may_ask_for_a_client_certificate() {
     let ca = Ca::new();
     let own = ca.leaf(Usage::Client, -1..30);
     let server = ServerTls::new(&with_client_ca(&ca, vec![])).unwrap();
@@ -99,7 +99,7 @@ fn an_upstream_may_ask_for_our_certificate() {
         let (a, b) = sockets();
         let (server, mut client) = joined(&server, &client, (a.into(), b.into())).unwrap();
         assert!(server.identity().is_some());
-        // The tickets of TLS 1.3 come behind the handshake.
+        // The tickets of TLS 1.3 follow the handshake.
         assert_eq!(client.read(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
         resumed.push(client.is_resumed());
     }

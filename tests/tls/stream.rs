@@ -1,4 +1,4 @@
-//! What goes over the wire, whole, broken and ended.
+//! Bytes on a TLS stream: handshakes, data, malformed records, and ends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -12,7 +12,7 @@ use super::peers::*;
 use super::pki::Ca;
 
 #[test]
-fn tls_round_trip_both_versions() {
+fn bytes_pass_both_ways_in_both_versions_of_tls() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
     for (version, name) in VERSIONS {
@@ -34,7 +34,7 @@ fn tls_round_trip_both_versions() {
 }
 
 #[test]
-fn nothing_flows_before_the_handshake() {
+fn reads_and_writes_fail_before_the_handshake() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
     let mut stream = server.accept(sockets().0.into()).unwrap();
@@ -44,7 +44,7 @@ fn nothing_flows_before_the_handshake() {
 }
 
 #[test]
-fn tls_hello_fragmented() {
+fn a_client_hello_may_arrive_byte_by_byte() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
     let (ours, mut socket) = sockets();
@@ -67,10 +67,10 @@ fn tls_hello_fragmented() {
 }
 
 #[test]
-fn tls_hello_64k() {
+fn a_handshake_of_more_than_64_kib_is_refused() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
-    // A hello that says that it has 16 MiB, in records of one byte; and one that has 60 KiB of nothing known, again and again.
+    // A hello that announces 16 MiB, in records of one byte; and one of 60 KiB of unknown bytes, repeated.
     let claims = [&[22, 3, 1, 0, 4, 1, 255, 255, 255][..], &[22, 3, 1, 0, 4, 1, 0, 255, 0]];
     for claim in claims {
         let (ours, mut socket) = sockets();
@@ -95,7 +95,7 @@ fn tls_hello_64k() {
 }
 
 #[test]
-fn tls_plaintext_http() {
+fn plaintext_http_is_refused_with_an_alert() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
     let (ours, mut socket) = sockets();
@@ -109,7 +109,7 @@ fn tls_plaintext_http() {
 }
 
 #[test]
-fn a_peer_that_leaves_during_the_handshake() {
+fn the_end_of_the_connection_ends_the_handshake_with_an_error() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
     let (ours, socket) = sockets();
@@ -119,7 +119,7 @@ fn a_peer_that_leaves_during_the_handshake() {
 }
 
 #[test]
-fn ends_clean_and_not() {
+fn an_end_is_clean_with_close_notify_only() {
     let ca = Ca::new();
     let (server, client) = plain_config(&ca);
     for (notify, small) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -133,14 +133,14 @@ fn ends_clean_and_not() {
         } else {
             raw.shutdown(Shutdown::Write).unwrap();
         }
-        // Two ways to read: the library's small pieces, and large ones.
+        // There are two ways to read: in the small pieces of the TLS library, and in large ones.
         let mut buf = vec![0; if small { 100 } else { 64 * 1024 }];
         assert_eq!(server.read(&mut buf).unwrap(), 10);
         for _ in 0..2 {
             assert_eq!(server.read(&mut buf).unwrap(), 0);
         }
         assert_eq!(server.end_was_clean(), notify);
-        // The other direction is as good as before; and there was no TCP shutdown behind the close_notify.
+        // The other direction is still open, and no TCP shutdown follows the close_notify.
         assert_eq!(server.write(b"answer").unwrap(), 6);
         assert_eq!(reads(&mut client), b"answer");
         if notify {
@@ -150,7 +150,7 @@ fn ends_clean_and_not() {
 }
 
 #[test]
-fn a_connection_that_ends_inside_a_record() {
+fn the_end_of_the_connection_within_a_record_is_an_error() {
     let ca = Ca::new();
     let (server, client) = plain_config(&ca);
     for size in [100, 64 * 1024] {
@@ -167,7 +167,7 @@ fn a_connection_that_ends_inside_a_record() {
 }
 
 #[test]
-fn what_was_decrypted_comes_before_an_error() {
+fn decrypted_bytes_are_read_before_an_error() {
     let ca = Ca::new();
     let (server, client) = plain_config(&ca);
     for size in [5, 64 * 1024] {
@@ -182,13 +182,13 @@ fn what_was_decrypted_comes_before_an_error() {
         for _ in 0..2 {
             assert_eq!(server.read(&mut buf).unwrap_err().kind(), ErrorKind::InvalidData);
         }
-        // The client is told why.
+        // The client gets an alert.
         assert_eq!(client.read(&mut buf).unwrap_err().kind(), ErrorKind::InvalidData);
     }
 }
 
 #[test]
-fn what_is_kept_is_bounded() {
+fn bytes_that_the_socket_does_not_accept_are_kept_up_to_a_limit() {
     let ca = Ca::new();
     let (mut server, mut client) = tls_pair(&ca);
     let piece = noise(200_000, 1);

@@ -1,4 +1,4 @@
-//! Who is let in, and what is wrong with a configuration.
+//! Which peers are accepted, and errors in a configuration.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn sni_chooses_the_certificate() {
     for (name, expected) in
         [("a.test", 0), ("b.test", 1), ("x.b.test", 1), ("C.test", 2), ("d.test", 0), ("127.0.0.1", 0)]
     {
-        // The client refuses a certificate for another name, but it has seen it.
+        // The client accepts a certificate for any name, to see which one it gets.
         let (_, client) = shake(&server, &config_trusting_any_name(&ca), name);
         assert_eq!(client.leaf(), certificates[expected].der, "{name}");
     }
@@ -64,7 +64,7 @@ fn client_certificates_are_verified() {
         assert_eq!(stream.identity().unwrap().as_ref(), fingerprint(leaf));
     }
     let config = config_of(&ca, Some(&unrestricted));
-    assert!(shake(&server, &config, "localhost").0.is_ok(), "no usage listed: good for any");
+    assert!(shake(&server, &config, "localhost").0.is_ok(), "a certificate without a usage is valid for any");
     let foreign = ServerTls::new(&with_client_ca(&ca, vec![other.crl(999, -1..1)])).unwrap();
     assert!(shake(&foreign, &config, "localhost").0.is_err(), "no CRL of its issuer");
     let stale = ServerTls::new(&with_client_ca(&ca, vec![ca.crl(999, -3..-1)])).unwrap();
@@ -76,9 +76,9 @@ fn fingerprint(der: &[u8]) -> String {
     digest.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// Each message of the handshake is as long as the TLS library takes it; together they are too long.
+/// Each message of the handshake is as long as the TLS library accepts it; together they are too long.
 #[test]
-fn a_chain_without_end_is_refused() {
+fn a_handshake_with_a_very_long_chain_is_refused() {
     let ca = Ca::new();
     let own = ca.leaf(Usage::Client, -1..30);
     let server = ServerTls::new(&with_client_ca(&ca, vec![])).unwrap();
@@ -101,7 +101,7 @@ fn a_chain_without_end_is_refused() {
 }
 
 #[test]
-fn the_host_may_name_clients_itself() {
+fn the_host_chooses_the_identity_of_a_client() {
     let ca = Ca::new();
     let own = ca.leaf(Usage::Client, -1..30);
     let mut config = with_client_ca(&ca, vec![]);
@@ -114,7 +114,7 @@ fn the_host_may_name_clients_itself() {
 }
 
 #[test]
-fn alpn_is_http_or_nothing() {
+fn alpn_other_than_http_1_1_is_refused() {
     let ca = Ca::new();
     let http = ServerTlsConfig::new(ca.server(&["localhost"]).credentials);
     let any = ServerTlsConfig { http_only: false, ..http.clone() };
@@ -132,7 +132,7 @@ fn alpn_is_http_or_nothing() {
 }
 
 #[test]
-fn errors_name_what_is_wrong() {
+fn configuration_errors_name_the_file_and_the_cause() {
     let ca = Ca::new();
     let good = ca.server(&["localhost"]).credentials;
     let text = |kind: &str| format!("-----BEGIN {kind}-----\nMAMCAQE=\n-----END {kind}-----\n");
@@ -178,7 +178,7 @@ fn errors_name_what_is_wrong() {
 }
 
 #[test]
-fn key_files_are_for_their_owner() {
+fn a_key_file_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let dir = std::env::temp_dir().join(format!("dockline-tls-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
