@@ -20,8 +20,7 @@ from support.endpoints import KINDS, Endpoint, through
 from support.fronts import docker_front
 from support.proc import tail
 
-# What only one of the proxies under test can do.
-# What is not about the front is run once, with nginx's.
+# Tests for one of the proxies only. Tests that use neither run once, with those of nginx.
 collect_ignore_glob = (
     ["test_gateway_*"] if tools.front() == "nginx" else ["test_nginx_*", "test_docker_proxy*", "test_publish*"]
 )
@@ -33,7 +32,7 @@ def pytest_configure(config):
     if os.geteuid() != 0:
         pytest.exit("the end-to-end suite starts a dockerd: run it as root", returncode=2)
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        # They would have a say in whom docker-py trusts, over what it is told.
+        # They would override the CA that docker-py is given.
         os.environ.pop(name, None)
 
 
@@ -114,7 +113,7 @@ def front(workspace, daemon, certificates):
 
 @pytest.fixture(scope="module", autouse=True)
 def no_leaks():
-    """After each test module: the same worker, nothing held, nothing grave in the log."""
+    """Checks after each test module: the same worker, nothing held, no error in the log."""
     yield
     for proxy, before in _watched:
         proxy.check_health(before)
@@ -128,7 +127,7 @@ def endpoint(front, kind, certificates):
 
 @pytest.fixture(scope="session")
 def docker_config(workspace):
-    """An empty docker configuration folder, so that the user's own has no say."""
+    """An empty docker configuration folder, so that the user's own is not used."""
     directory = workspace / "docker-config"
     directory.mkdir()
     return directory
@@ -148,7 +147,7 @@ def proxied(cli, endpoint, docker_config):
 
 @pytest.fixture
 def same(direct, proxied):
-    """Run a command both ways, demand equal results, and return the result."""
+    """Runs a command both ways, asserts that the results are equal, and returns the result."""
 
     def check(*words, stdin=None, timeout=90, env=None, clean=lambda result: result):
         wanted = clean(direct(*words, stdin=stdin, timeout=timeout, env=env))

@@ -72,8 +72,8 @@ def test_cp_from_a_stream(proxied, sleeper):
     assert proxied("exec", sleeper, "cat", "/tmp/streamed").out == b"abc"
 
 
-def test_cp_into_a_missing_place(direct, proxied, sleeper, private_dir, bulk):
-    """The daemon answers 404 with most of the body still to come: no hang, no success.
+def test_cp_into_a_missing_directory_fails_at_once(direct, proxied, sleeper, private_dir, bulk):
+    """The daemon responds with 404 while most of the body is still to come: no hang, no success.
 
     Whether docker then tells of the answer or of its own broken write is a race, without a proxy as well.
     """
@@ -111,7 +111,7 @@ def test_failing_legacy_build(same, private_dir):
 
 @pytest.mark.debian_docker  # later ones need a plugin for it
 def test_buildkit_build(direct, proxied, context, tag):
-    """/session and /grpc: HTTP/2 inside a tunnel, asked for with `Upgrade: h2c` and an empty Host."""
+    """/session and /grpc: HTTP/2 inside a tunnel, requested with `Upgrade: h2c` and an empty Host."""
     words = ("build", "--no-cache", "--progress", "plain", "--network", "none", "-t", tag, context)
     results = [docker(*words, env={"DOCKER_BUILDKIT": "1"}) for docker in (direct, proxied)]
     assert results[0].code == 0, results[0]

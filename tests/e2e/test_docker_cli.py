@@ -47,7 +47,7 @@ def test_output_after_a_silence(same):
     assert (result.code, result.out) == (4, b"late\n")
 
 
-def test_bulk_stdin_arrives_whole(same, bulk, bulk_md5):
+def test_bulk_stdin_arrives_complete(same, bulk, bulk_md5):
     result = same(*RUN, "-i", "bb", "md5sum", stdin=bulk)
     assert (result.code, result.out.split()[0]) == (0, bulk_md5)
 
@@ -64,8 +64,8 @@ def test_output_while_stdin_is_left_unread(same, bulk):
     assert (result.code, len(result.out), result.out.strip(b"\0")) == (0, 20 * 1024 * 1024, b"")
 
 
-def test_container_ends_with_stdin_open(direct, proxied):
-    """docker leaves as soon as the output has ended; its stdin never gets to an end."""
+def test_run_ends_with_the_container_while_stdin_is_open(direct, proxied):
+    """docker exits as soon as the output has ended; its stdin never ends."""
     results = []
     for docker in (direct, proxied):
         with docker.start(*RUN, "-i", "bb", "sh", "-c", "echo bye; exit 5") as running:
@@ -76,7 +76,7 @@ def test_container_ends_with_stdin_open(direct, proxied):
 
 def test_command_that_does_not_exist(same):
     def clean(result):
-        # A second line, about docker's own cancelled wait, comes or doesn't: a race inside docker.
+        # A second line, about the cancelled wait of docker itself, may follow: a race inside docker.
         return (result.code, result.err.splitlines()[0], result.out)
 
     code, err, _ = same(*RUN, "bb", "no-such-command", clean=clean)
@@ -142,7 +142,7 @@ def test_attach_with_stdin_open(proxied, daemon, name):
 def test_attach_without_stdin(proxied, daemon, name):
     daemon.start_container(name, ["sh", "-c", "read line; echo $line; exit 6"], stdin_open=True)
     with proxied.start("attach", "--no-stdin", name) as attached, proxied.start("attach", name) as other:
-        # Only when both are attached may the container come to its end.
+        # The container may end only when both are attached.
         poll(lambda: _attached(daemon, name, 2), "both are attached")
         other.send(b"both hear it\n")
         assert (attached.finish().code, bytes(attached.out)) == (6, b"both hear it\n")
@@ -150,7 +150,7 @@ def test_attach_without_stdin(proxied, daemon, name):
 
 
 def _attached(daemon, name, count):
-    """Whether the daemon's past events tell of so many attaches."""
+    """Returns whether the past events of the daemon contain so many attaches."""
     past = daemon.api.events(since=0, until=int(time.time()) + 1, filters={"container": name, "event": "attach"})
     return len(list(past)) >= count
 
@@ -179,8 +179,8 @@ def _runs(daemon, name):
     return bool(found)
 
 
-def test_killed_client_leaves_nothing(front, proxied, daemon, name):
-    """SIGKILL in the middle of a stream: the proxy lets go of both connections while the container lives on."""
+def test_both_connections_close_when_a_client_is_killed(front, proxied, daemon, name):
+    """SIGKILL in the middle of a stream: the proxy closes both connections, and the container runs on."""
     before = front.health()
     script = "while :; do echo line; sleep 0.1; done"
     with proxied.start("run", "--network", "none", "--name", name, "bb", "sh", "-c", script) as running:
@@ -190,7 +190,7 @@ def test_killed_client_leaves_nothing(front, proxied, daemon, name):
     assert daemon.running(name)
 
 
-def test_killed_interactive_client_leaves_nothing(front, proxied, daemon, name):
+def test_both_connections_close_when_an_interactive_client_is_killed(front, proxied, daemon, name):
     before = front.health()
     with proxied.start("run", "-i", "--network", "none", "--name", name, "bb", "cat") as running:
         running.send(b"hello\n")
@@ -226,7 +226,7 @@ def test_exit_codes_of_run(same, code):
 
 
 def test_create_start_attached(same, name, proxied):
-    """`start -a` attaches first and starts then; the output belongs to the tunnel alone."""
+    """`start -a` attaches first and starts then; the output is sent through the tunnel only."""
     assert proxied("create", "--name", name, "--network", "none", "bb", "sh", "-c", "echo started; exit 2").code == 0
     result = proxied("start", "-a", name)
     assert (result.code, result.out) == (2, b"started\n")

@@ -32,7 +32,7 @@ def publisher(request, workspace, certificates):
 
 @pytest.fixture
 def container(publisher, request):
-    """A fresh name; the container goes away with the test, and its proxies with it."""
+    """A fresh name; the container and its proxies are removed at the end of the test."""
     name = request.node.name.replace("[", "-").replace("]", "").replace(":", "-").rstrip("-")
     yield name
     publisher.remove(name)
@@ -110,7 +110,7 @@ def test_udp(publisher, container, host):
         assert ask_udp(publisher, (loopback, 18053), data) == data
 
 
-def test_udp_answers_come_from_the_address_asked(publisher, container):
+def test_udp_replies_come_from_the_address_of_the_request(publisher, container):
     publisher.publish(container, {"53/udp": [("0.0.0.0", 18053), ("::", 18053)]})
     publisher.serve(container, UDP, 53, echo_udp)
     for host in ("127.0.0.1", "172.31.251.1", "172.31.250.1", "::1", "fd00:d0d::1"):
@@ -163,7 +163,7 @@ def test_daemon_restart(publisher, container, number):
 
 
 def polls(pid):
-    """Whether a process waits for connections with a poller: then it serves."""
+    """Returns whether a process waits for connections with a poller, and thus serves."""
     return any("[eventpoll]" in target for target in open_fds(pid).values())
 
 
@@ -175,7 +175,7 @@ only_with_broker = pytest.mark.parametrize("publisher", ["broker"], indirect=Tru
 
 
 @only_with_broker
-def test_the_broker_serves(publisher, container):
+def test_ports_are_served_by_the_broker(publisher, container):
     numbers = range(18100, 18103)
     publisher.publish(container, {f"{number}/tcp": ("127.0.0.1", number) for number in numbers})
     for number in numbers:
@@ -192,7 +192,7 @@ def test_the_broker_serves(publisher, container):
 
 
 @only_with_broker
-def test_a_killed_broker_takes_no_port_down(publisher, container):
+def test_ports_stay_open_when_the_broker_is_killed(publisher, container):
     numbers = range(18100, 18103)
     publisher.publish(container, {f"{number}/tcp": ("127.0.0.1", number) for number in numbers})
     for number in numbers:

@@ -16,7 +16,7 @@ CLIENT, HOST = "192.0.2.2", "192.0.2.1"
 CLIENT6, HOST6 = "fd00:c11e::2", "fd00:c11e::1"
 CONTAINER6, GATEWAY6 = "fd00:c0::2", "fd00:c0::1"
 
-# What is addressed to a client because a proxy spoke in its name, is the proxy's.
+# Packets addressed to a client in whose name a proxy has sent belong to the proxy.
 RULES = """table inet dockline {
     chain answers {
         type filter hook prerouting priority mangle
@@ -77,7 +77,7 @@ def container(publisher, request):
 
 
 def tell_peer(server):
-    """Answers each client with the address that it comes from."""
+    """Sends each client the address that it connects from."""
     server.settimeout(None)
     while True:
         try:
@@ -103,12 +103,12 @@ def client_of(publisher):
 
 
 @pytest.mark.parametrize("socket_type, proto", [(TCP, "tcp"), (UDP, "udp")], ids=["tcp", "udp"])
-def test_the_client_is_seen(publisher, container, socket_type, proto):
+def test_the_container_sees_the_address_of_the_client(publisher, container, socket_type, proto):
     publisher.publish(container, {f"80/{proto}": [("0.0.0.0", 18080), ("::", 18080)]})
     publisher.serve(container, socket_type, 80, tell_peer)
     for _ in range(20):
         assert ask(client_of(publisher), socket_type, (HOST, 18080)) == CLIENT
-    # These mean nothing to the container: it sees the host, as ever.
+    # Loopback addresses are of no use to the container: it sees the host, as without this mode.
     for address in ("127.0.0.1", "::1"):
         assert ask(publisher.namespace, socket_type, (address, 18080)) == GATEWAY
     assert ask(client_of(publisher), socket_type, (HOST6, 18080)) == GATEWAY

@@ -1,4 +1,4 @@
-"""A second client with habits of its own: docker-py reads the head through a buffer and never checks for 101."""
+"""docker-py, a client that reads the head through a buffer and never checks for 101."""
 
 import gc
 
@@ -14,12 +14,12 @@ def client(endpoint):
     client = docker.DockerClient(**endpoint.docker_py_options(), timeout=60)
     yield client
     client.close()
-    # Sockets that docker-py handed out are closed with the last response that refers to them.
+    # Sockets that docker-py has returned are closed with the last response that refers to them.
     gc.collect()
 
 
 def socket_of(stream):
-    """docker-py hands out a raw socket, or a wrapper around it."""
+    """Returns the raw socket: docker-py returns that, or a wrapper around it."""
     return getattr(stream, "_sock", stream)
 
 
@@ -53,7 +53,7 @@ def test_exec_with_a_socket(client, sleeper):
     sock = socket_of(stream)
     sock.sendall(b"there and back\n")
     assert unframe(read_until(sock, b"back\n")) == [(1, b"there and back\n")]
-    # The wrapper's close leaves the socket to docker-py's pool, which never looks at it again.
+    # The wrapper's close leaves the socket to docker-py's pool, which never uses it again.
     sock.close()
 
 

@@ -1,4 +1,4 @@
-"""Answers that come bit by bit: logs, events, stats, wait. They have to arrive as they are written."""
+"""Responses that are written over time: logs, events, stats, wait. They have to arrive as they are written."""
 
 import json
 import re

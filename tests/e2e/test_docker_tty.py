@@ -8,10 +8,10 @@ from support.proc import poll
 
 RUN = ("run", "--network", "none")
 
-# Without -i docker leaves the outer terminal as it is, so a line feed is turned twice: the container's
-# terminal makes \r\n of it, the outer one \r\r\n.
+# Without -i docker leaves the outer terminal as it is, so a line feed is converted twice: to \r\n by the
+# container's terminal, and to \r\r\n by the outer one.
 
-# docker says this when a short-lived container has ended before it was told the window size.
+# docker prints this when a short-lived container has ended before its window size was set.
 RESIZE_RACE = b"failed to resize tty, using default size\r\n"
 
 
@@ -57,7 +57,7 @@ def test_window_size_follows_the_terminal(proxied):
 
 
 def test_much_output_on_a_terminal(direct, proxied):
-    """A terminal turns line feeds around and has no frames; nothing may be lost at the end."""
+    """A terminal converts line feeds and has no frames; nothing may be lost at the end."""
     code, out = on_both(direct, proxied, *RUN, "--rm", "-t", "bb", "seq", "1", "100000")
     numbers = [int(word) for word in out.split()]
     assert (code, numbers) == (0, list(range(1, 100_001)))
@@ -103,7 +103,7 @@ def test_detach_keys_of_run(proxied, daemon, name, keys):
 
 @pytest.mark.kinds(*DETACHING)
 def test_detach_and_attach_again(direct, proxied, daemon, name):
-    """The terminal session goes on in a second attach, and its exit code gets through."""
+    """The terminal session continues in a second attach, which returns the exit code."""
     daemon.start_container(name, ["sh"], stdin_open=True, tty=True)
     with proxied.terminal("attach", name) as terminal:
         terminal.ask_until(b"echo fir''st\n", b"first\r\n")
@@ -124,7 +124,7 @@ def test_kill_of_the_container_ends_the_terminal(proxied, daemon, name):
 
 
 def test_stats_on_a_terminal_keep_coming(proxied, sleeper):
-    """The live table of `docker stats` is drawn again with every answer of the daemon."""
+    """The table of `docker stats` is redrawn with every object that the daemon sends."""
     with proxied.terminal("stats", sleeper, columns=200) as terminal:
         poll(
             lambda: len(re.findall(rb"sleeper\s+\d+\.\d+%", bytes(terminal.out))) >= 3,

@@ -1,4 +1,4 @@
-"""The proxy in front of a scripted daemon: faults, odd answers, and what exactly reaches the daemon."""
+"""The proxy in front of a scripted daemon: faults, unusual responses, and the exact bytes that reach the daemon."""
 
 import random
 import threading
@@ -63,10 +63,10 @@ def echo_until_eof(stream):
         stream.send(stream.take())
 
 
-# the decision
+# switching protocols, or not
 
 
-def test_101_is_passed_on_and_opens_a_tunnel(fake, client):
+def test_101_reaches_the_client_and_opens_a_tunnel(fake, client):
     serve_hijack(fake, echo_until_eof)
     client.send(ATTACH)
     head = client.read_head()
@@ -79,8 +79,8 @@ def test_101_is_passed_on_and_opens_a_tunnel(fake, client):
     fake.check()
 
 
-def test_101_nobody_asked_for(fake, client):
-    """502, and the daemon's connection is dropped. Bytes behind the 101 reach nobody."""
+def test_101_that_was_not_requested_is_a_502(fake, client):
+    """The daemon's connection is closed. Bytes behind the 101 reach nobody."""
 
     def leaked(stream):
         try:
@@ -96,7 +96,7 @@ def test_101_nobody_asked_for(fake, client):
     fake.check()
 
 
-def test_bare_200_needs_no_upgrade(fake, client):
+def test_200_opens_a_tunnel_without_upgrade(fake, client):
     serve_hijack(fake, echo_until_eof, HIJACK_200)
     client.send(attach_request("x", upgrade=False))
     head = client.read_head()
@@ -107,7 +107,7 @@ def test_bare_200_needs_no_upgrade(fake, client):
     fake.check()
 
 
-def test_multiplexed_stream_is_a_hijack_too(fake, client):
+def test_multiplexed_stream_opens_a_tunnel(fake, client):
     serve_hijack(fake, echo_until_eof, HIJACK_200.replace(b"raw-stream", b"multiplexed-stream"))
     client.send(exec_request("x", upgrade=False))
     assert client.read_head()["content-type"] == "application/vnd.docker.multiplexed-stream"
@@ -129,7 +129,7 @@ def test_raw_stream_type_with_a_length_is_ordinary(fake, client, data):
 
 
 def test_raw_stream_type_on_chunked_logs_is_ordinary(fake, client):
-    """`logs` of daemons from 23.0 on: the type of a hijack on an ordinary chunked answer, delivered as written."""
+    """`logs` of daemons from 23.0 on: the media type of a hijack on a chunked response, delivered as written."""
     go_on = threading.Event()
 
     def script(connection):
@@ -151,7 +151,7 @@ def test_raw_stream_type_on_chunked_logs_is_ordinary(fake, client):
 
 
 def test_unframed_logs_are_ordinary(fake, client):
-    """What a 1.0 exchange gives: everything but the path looks like a hijack."""
+    """As in HTTP/1.0: everything but the path looks like a hijack."""
 
     def script(connection):
         connection.read_request()
@@ -165,7 +165,7 @@ def test_unframed_logs_are_ordinary(fake, client):
 
 
 def test_refusal_keeps_its_body(fake, client):
-    """attach errors: the type of a hijack, no framing, a status that is not 200."""
+    """Errors of attach: the media type of a hijack, no framing, and a status other than 200."""
 
     def script(connection):
         connection.read_request()
@@ -180,7 +180,7 @@ def test_refusal_keeps_its_body(fake, client):
 
 
 def test_websocket(fake, client):
-    """attach/ws and any other websocket: the bytes behind the handshake are untouched."""
+    """attach/ws and any other websocket: the bytes behind the handshake are not changed."""
     handshake = (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -226,7 +226,7 @@ def test_head_in_single_bytes(fake, client):
 
 
 @pytest.mark.parametrize("head", [HIJACK_101, HIJACK_200], ids=["101", "200"])
-def test_head_and_seventy_kilobytes_at_once(fake, client, head):
+def test_bytes_behind_a_hijack_head_arrive(fake, client, head):
     serve_hijack(fake, lambda stream: echo_until_eof(stream), head + BLOB[:70_000])
     client.send(attach_request("x", upgrade=head is HIJACK_101))
     client.read_head()
@@ -237,7 +237,7 @@ def test_head_and_seventy_kilobytes_at_once(fake, client, head):
 
 
 def test_client_bytes_are_held_until_the_daemon_decides(fake, client):
-    """Before its 101 the daemon sees nothing but the request; afterwards it gets every byte once."""
+    """Before its 101 the daemon gets nothing but the request; afterwards every byte once."""
 
     def script(connection):
         head, body = connection.read_request()
@@ -271,7 +271,7 @@ def test_held_bytes_never_become_a_request(fake, client, status):
 
 
 def test_bulk_both_ways_at_once(fake, client):
-    """More than all buffers together, in both directions; neither may block the other for good."""
+    """More than all buffers hold, in both directions; neither may block the other for ever."""
     received = []
 
     def script(connection):
@@ -288,8 +288,8 @@ def test_bulk_both_ways_at_once(fake, client):
     assert received == [BLOB * 2]
 
 
-def test_daemon_ends_first_while_the_client_sends(fake, client):
-    """The client sees the end, is not reset, and what it goes on sending still arrives."""
+def test_daemon_half_closes_while_the_client_sends(fake, client):
+    """The client sees a clean end, and what it sends after it still arrives."""
 
     def script(connection):
         connection.read_request()
@@ -306,7 +306,7 @@ def test_daemon_ends_first_while_the_client_sends(fake, client):
     fake.check()
 
 
-def test_answer_after_the_clients_half_close(fake, client):
+def test_output_after_the_clients_half_close_arrives(fake, client):
     def script(connection):
         connection.read_request()
         connection.stream.send(HIJACK_101)
@@ -326,7 +326,7 @@ def test_answer_after_the_clients_half_close(fake, client):
 
 
 @pytest.mark.kinds("plain", "tls_both")
-def test_reset_by_the_daemon_is_no_clean_end(fake, client):
+def test_reset_by_the_daemon_reaches_the_client(fake, client):
     serve_hijack(fake, lambda stream: (stream.send(b"cut "), stream.read_exactly(2), stream.reset()))
     client.send(ATTACH)
     assert client.read_head().status == 101
@@ -356,8 +356,8 @@ def test_reset_by_the_client_reaches_the_daemon(fake, client):
 
 
 @pytest.mark.parametrize("ending", ["reset", "close"])
-def test_client_leaves_before_the_answer(fake, client, ending):
-    """The daemon's connection is let go; nothing crashes (checked at the end of this module)."""
+def test_client_leaves_before_the_response(fake, client, ending):
+    """The daemon's connection is closed; nothing crashes (checked at the end of this module)."""
     asked = threading.Event()
 
     def script(connection):
@@ -378,15 +378,15 @@ def test_client_leaves_before_the_answer(fake, client, ending):
     fake.check()
 
 
-def test_daemon_leaves_before_the_answer(fake, client):
+def test_daemon_leaves_before_the_response(fake, client):
     fake.serve(lambda connection: connection.read_request())
     head, _ = client.ask(ATTACH)
     assert head.status == 502
     fake.check()
 
 
-def test_reset_during_an_ordinary_answer(fake, client):
-    """A cut chunked answer must not look complete."""
+def test_reset_during_an_ordinary_response(fake, client):
+    """A chunked response that is cut off must not look complete."""
 
     def script(connection):
         connection.read_request()
@@ -401,11 +401,11 @@ def test_reset_during_an_ordinary_answer(fake, client):
             assert client.read_until(b"\r\n") != b"0\r\n"
 
 
-# what reaches the daemon
+# requests as the daemon gets them
 
 
 def seen(fake, client, data):
-    """Send one request, answer it with 200, and return what the daemon saw."""
+    """Sends one request, responds with 200, and returns the request as the daemon got it."""
 
     def script(connection):
         while connection.read_request():
@@ -424,12 +424,12 @@ def test_switch_request_has_one_clean_connection_token(fake, client):
     assert head.first.endswith("HTTP/1.1")
 
 
-def test_upgrade_is_not_invented(fake, client):
+def test_upgrade_is_not_added(fake, client):
     head, _ = seen(fake, client, attach_request("x", upgrade=False))
     assert "upgrade" not in head and head.get("connection", "").lower() != "upgrade"
 
 
-def test_h2c_is_stripped_from_ordinary_requests(fake, client):
+def test_h2c_is_removed_from_ordinary_requests(fake, client):
     fields = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
     head, _ = seen(fake, client, request("GET", "/v1.41/info", fields))
     assert "upgrade" not in head and "http2-settings" not in head
@@ -453,7 +453,7 @@ def test_empty_host_of_go_clients(fake, client):
 
 
 def test_http2_preface_behind_the_101_reaches_the_client(fake, client):
-    """On /session the daemon is the HTTP/2 client and talks first, in the segment of its 101."""
+    """On /session the daemon is the HTTP/2 client and sends first, in the segment of its 101."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
     head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     serve_hijack(fake, echo_until_eof, head + preface)
@@ -479,8 +479,8 @@ def test_seventy_kilobyte_field(fake, client):
     assert head["x-registry-config"] == value
 
 
-def test_chunked_exec_body_reaches_the_daemon_whole(fake, client):
-    """The last chunk comes late; the daemon must hear nothing of the request before, and then all of it at once."""
+def test_chunked_exec_body_reaches_the_daemon_in_one_piece(fake, client):
+    """The last chunk arrives late; the daemon must get nothing of the request before it, and then all of it at once."""
     first = []
 
     def script(connection):
@@ -545,7 +545,7 @@ def test_upload_is_streamed(fake, client):
     fake.check()
 
 
-# the pool
+# idle connections to the daemon
 
 
 @pytest.fixture
@@ -557,7 +557,7 @@ def pooled(proxy, fake, idle):
         yield stream
 
 
-def test_ordinary_requests_share_a_kept_connection(fake, pooled):
+def test_ordinary_requests_share_an_idle_connection(fake, pooled):
     def script(connection):
         while connection.read_request():
             connection.stream.send(answer(b"OK"))
@@ -569,7 +569,7 @@ def test_ordinary_requests_share_a_kept_connection(fake, pooled):
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "426 Upgrade Required"])
-def test_refused_switch_never_goes_back_to_the_pool(fake, proxy, pooled, status):
+def test_connection_of_a_refused_switch_is_not_used_again(fake, proxy, pooled, status):
     def script(connection):
         while request_ := connection.read_request():
             refused = "upgrade" in request_[0]
@@ -585,7 +585,7 @@ def test_refused_switch_never_goes_back_to_the_pool(fake, proxy, pooled, status)
     assert sum(len(path) for path in paths) == 3
 
 
-def test_ended_tunnel_never_goes_back_to_the_pool(fake, pooled):
+def test_connection_of_a_tunnel_is_not_used_again(fake, pooled):
     def script(connection):
         head, _ = connection.read_request()
         if "upgrade" not in head:

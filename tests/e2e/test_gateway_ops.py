@@ -1,4 +1,4 @@
-"""What an operator does with the gateway: reload, drain, upgrade, logs, metrics, revocation, and what goes wrong."""
+"""Operating the gateway: reload, drain, upgrade, logs, metrics, revocation, and faults."""
 
 import contextlib
 import json
@@ -91,7 +91,7 @@ def end(stream):
 
 
 def test_reload_keeps_tunnels(fake, start, daemon):
-    """New requests go where the new configuration says; a bad one changes nothing."""
+    """New requests are routed by the new configuration; an invalid one changes nothing."""
     fake.serve(echo)
     gateway = start(f"unix://{fake.socket}")
     with open_tunnel(gateway) as stream:
@@ -132,13 +132,13 @@ def refuses(gateway):
     return False
 
 
-def test_drain_timeout_cuts_what_is_left(fake, start):
+def test_drain_timeout_resets_the_tunnels_that_are_left(fake, start):
     fake.serve(echo)
     gateway = start(f"unix://{fake.socket}", options=("--drain-timeout", "300ms"))
     with open_tunnel(gateway) as stream:
         gateway.service.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionResetError):
-            # What was cut must not look like a clean end.
+            # A tunnel that is cut off must not look like a clean end.
             stream.read_all()
     assert gateway.service.process.wait(10) == 0
     assert tunnel_line(gateway)["close"] == "drain"
@@ -213,7 +213,7 @@ def tunnel_line(gateway, part="/attach"):
     return next(entry for entry in gateway.accesses() if part in entry["path"] and "close" in entry)
 
 
-def test_access_log_tells_the_truth(fake, start):
+def test_access_log_has_status_bytes_and_times(fake, start):
     fake.serve(echo)
     gateway = start(f"unix://{fake.socket}")
     with connect(gateway) as stream:
@@ -235,7 +235,7 @@ def test_access_log_tells_the_truth(fake, start):
 
 
 @pytest.mark.parametrize(("ending", "reason"), [("client", "downstream-reset"), ("daemon", "upstream-reset")])
-def test_access_log_tells_who_cut_a_tunnel(fake, start, ending, reason):
+def test_access_log_names_the_side_that_ended_a_tunnel(fake, start, ending, reason):
     def script(connection):
         connection.read_request()
         connection.stream.send(HIJACK_101 + b"ping")
@@ -287,8 +287,8 @@ def test_metrics_are_well_formed_and_add_up(fake, start):
 # errors
 
 
-def test_docker_prints_why(start, tmp_path, docker_through):
-    """The daemon is down: docker's users read the gateway's words."""
+def test_docker_prints_the_error_of_the_gateway(start, tmp_path, docker_through):
+    """The daemon is down, and docker shows the message of the gateway to its user."""
     gateway = start(f"unix://{tmp_path}/no-daemon.sock")
     docker = docker_through(gateway)
     for words in (("ps",), ("exec", "x", "true"), ("run", "--rm", "bb", "true")):
@@ -298,8 +298,8 @@ def test_docker_prints_why(start, tmp_path, docker_through):
     assert not gateway.errors()
 
 
-def test_the_daemon_comes_back(fake, start, tmp_path):
-    """Nothing remembers that it was away."""
+def test_requests_succeed_as_soon_as_the_daemon_is_back(fake, start, tmp_path):
+    """No state is kept of its absence."""
     path = tmp_path / "late.sock"
     gateway = start(f"unix://{path}")
     with connect(gateway) as stream:
@@ -368,7 +368,7 @@ private_key = {identity.ca.parent}/ca-key.pem
         return self.write()
 
 
-# many, slow, none left
+# load and shortage
 
 
 def test_forty_execs_at_once(daemon, sleeper, start, docker_through):
@@ -385,7 +385,7 @@ def test_forty_execs_at_once(daemon, sleeper, start, docker_through):
 
 
 def test_slow_reader_costs_no_memory(fake, start):
-    """The daemon is stopped by back-pressure, not by a buffer that grows: in a tunnel and in an ordinary answer."""
+    """The daemon is stopped by back-pressure, not by a buffer that grows: in a tunnel and in an ordinary response."""
     size = 100 * 1024 * 1024
     block = b"z" * 65536
 
@@ -414,7 +414,7 @@ def test_slow_reader_costs_no_memory(fake, start):
 
 
 def test_few_descriptors(fake, start):
-    """The gateway takes as many clients as its descriptors are good for; the others wait, and are served later."""
+    """The gateway accepts as many clients as its descriptors allow; the others wait, and are served later."""
     fake.serve(echo)
     gateway = start(f"unix://{fake.socket}", wrapper=("prlimit", "--nofile=400:400"))
     before = gateway.health()
@@ -422,9 +422,9 @@ def test_few_descriptors(fake, start):
         crowd = [stack.enter_context(connect(gateway)) for _ in range(100)]
         for client in crowd:
             client.send(PING)
-        # A third of 400 less 64, over two threads.
+        # A third of 400 − 64, over two threads.
         poll(lambda: "the limit of 34 connections is reached" in gateway.error_log.read_text(), "the log says so")
-        # Those that wait hold nobody up who is in already.
+        # Clients that wait do not delay those that are accepted.
         for _ in range(2):
             assert crowd[0].read_response()[1] == b"OK"
             crowd[0].send(PING)

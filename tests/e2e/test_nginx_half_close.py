@@ -1,4 +1,4 @@
-"""A client that ends its side after an ordinary request is answered as dockerd answers it."""
+"""A client that half-closes after an ordinary request gets the response that dockerd gives it."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ def wire(endpoint):
 
 
 def direct(daemon, data):
-    """What the daemon says to a client of its own that sends this and its end."""
+    """Returns the response of the daemon itself to a client that sends this and half-closes."""
     with Stream.connect(Endpoint("direct", daemon.url)) as stream:
         stream.send(data)
         stream.half_close()
@@ -67,8 +67,8 @@ def test_behind_a_body(wire, daemon, name, ending):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_operations_that_wait_end_as_they_do_without_a_proxy(endpoint, daemon, name, ending):
-    """For the daemon the end of the client is the end of the operation."""
+def test_operations_that_wait_end_with_the_client(endpoint, daemon, name, ending):
+    """For the daemon the half-close is the end of the operation, as without a proxy."""
     daemon.start_container(name, ["sleep", "1000"])
     for data in (
         request("GET", f"/v1.41/containers/{name}/logs?stdout=1&follow=1"),
@@ -131,7 +131,7 @@ def client(request, nginx, certificates):
 
 
 def ends(connection):
-    """Read one request and the end behind it, then answer."""
+    """Reads one request and the half-close behind it, then responds."""
     connection.read_request()
     assert connection.stream.read_all() == b""
     connection.stream.send(answer(b"after the end"))
@@ -139,7 +139,7 @@ def ends(connection):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_end_reaches_the_daemon_behind_the_request(fake, client, method, ending):
+def test_a_half_close_reaches_the_daemon_behind_the_request(fake, client, method, ending):
     fake.serve(ends)
     client.send(request(method, "/v1.41/images/load", {}, b"x" * 300_000 if method == "POST" else b""))
     getattr(client, ending)()
@@ -151,7 +151,7 @@ def test_the_end_reaches_the_daemon_behind_the_request(fake, client, method, end
 
 
 @pytest.mark.parametrize("way", ["/pool/", "/buffered/", "/tls/"])
-def test_the_end_by_other_ways(fake, nginx, way):
+def test_a_half_close_reaches_the_daemon_in_other_configurations(fake, nginx, way):
     fake.serve(ends)
     for _ in range(2):  # what has its end is not kept
         with Stream.connect(Endpoint("plain", nginx.url("plain"))) as stream:
@@ -162,7 +162,7 @@ def test_the_end_by_other_ways(fake, nginx, way):
     assert len(fake.connections) == 2
 
 
-def test_the_end_goes_to_the_next_server_as_well(fake, nginx):
+def test_a_half_close_reaches_the_next_server_as_well(fake, nginx):
     def script(connection):
         connection.read_request()
         assert connection.stream.read_all() == b""
@@ -178,7 +178,7 @@ def test_the_end_goes_to_the_next_server_as_well(fake, nginx):
     assert len(fake.connections) == 2
 
 
-def test_the_end_is_ignored_if_the_operator_says_so(fake, nginx):
+def test_a_half_close_is_ignored_if_it_is_configured_so(fake, nginx):
     def script(connection):
         connection.read_request()
         assert connection.stream.quiet(0.2)
@@ -193,8 +193,8 @@ def test_the_end_is_ignored_if_the_operator_says_so(fake, nginx):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_end_during_a_large_answer(fake, client, ending):
-    """More than fits into all buffers: the client ends its side before it has read."""
+def test_a_half_close_during_a_large_response(fake, client, ending):
+    """More than all buffers hold: the client half-closes before it has read."""
     pieces, size = 100, 100_000
 
     def script(connection):
@@ -214,7 +214,7 @@ def test_the_end_during_a_large_answer(fake, client, ending):
 
 
 @pytest.mark.parametrize("phase", ["before the answer", "within it", "after its end"])
-def test_a_reset_still_aborts(fake, client, phase):
+def test_a_reset_aborts_the_request(fake, client, phase):
     asked, ended, aborted = threading.Event(), threading.Event(), threading.Event()
 
     def script(connection):
@@ -248,7 +248,7 @@ def test_a_reset_still_aborts(fake, client, phase):
     fake.check()
 
 
-def test_a_switch_that_is_refused(fake, client):
+def test_a_half_close_behind_a_refused_switch(fake, client):
     fake.serve(lambda connection: (connection.read_request(), connection.stream.send(answer(b"{}", "404 Not Found"))))
     client.send(exec_request("x"))
     client.half_close()

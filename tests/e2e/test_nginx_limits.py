@@ -1,4 +1,4 @@
-"""Limits of nginx that Docker does not know: rates, silence, sizes of heads."""
+"""Limits of nginx that do not suit Docker: rates, timeouts, sizes of heads."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(tools.stock(), reason="the directives are the mo
 
 
 def script(connection):
-    """Answers as the query of the request says."""
+    """Responds as the query of the request demands."""
     while found := connection.read_request():
         target = found[0].target
         if "slow" in target:
@@ -120,7 +120,7 @@ def ask(nginx, wire, port="plain"):
 
 @pytest.mark.parametrize("big", ["0", "3"])
 @pytest.mark.parametrize("where", ["/", "/rate/", "/after/", "/set/", "/proxy/", "/chunk/"])
-def test_rates_do_not_hold_back_a_switch(nginx, where, big):
+def test_rate_limits_do_not_delay_a_switch(nginx, where, big):
     for upgrade in (True, False):
         with connect(nginx) as stream:
             wire = attach_request("x", query=f"accel&big={big}", upgrade=upgrade)
@@ -130,7 +130,7 @@ def test_rates_do_not_hold_back_a_switch(nginx, where, big):
     assert ask(nginx, request("GET", f"{where}v1.41/containers/x/logs?accel&big={big}")) == 200
 
 
-# silence
+# timeouts
 
 OPERATIONS = """
 GET /_ping
@@ -181,17 +181,17 @@ def slow(operation, base=""):
     return request(method, f"{base}/v1.41{target}{'&' if '?' in target else '?'}slow")
 
 
-def test_operations_have_no_limit_but_their_location_s_own(nginx):
-    """What was set for http {} or a server was not set for Docker."""
+def test_timeouts_of_http_and_server_do_not_apply_to_operations(nginx):
+    """They were not set with Docker in mind; those of a location were."""
     cases = [(slow(operation), 200) for operation in OPERATIONS]
     kill = slow("POST /containers/x/kill")
     cases += [(kill, 200, "named"), (kill, 504, "pattern")]
     for operation in ("POST /containers/create", "POST /images/prune", "DELETE /containers/x", "GET /info"):
         cases += [(slow(operation, "/limited"), 504), (slow(operation, "/limited/inner"), 504)]
-    # Silence is how streams are, whatever the location says.
+    # Streams may be silent, whatever is set in the location.
     for operation in ("GET /containers/x/logs", "POST /containers/x/wait", "POST /build"):
         cases.append((slow(operation, "/limited"), 200))
-    # Nor is it anything of Docker's that is asked for.
+    # Requests that are none of Docker's.
     cases.append((request("GET", "/healthz?slow"), 504))
     with ThreadPoolExecutor(len(cases)) as pool:
         found = list(pool.map(lambda case: ask(nginx, case[0], *case[2:]), cases))
@@ -218,13 +218,13 @@ def test_only_an_upload_may_pause(nginx, target, may_pause):
 
 
 def build(size):
-    """A request line of exactly so many bytes, its end included."""
+    """Returns a request line of exactly so many bytes, with its line end."""
     start, end = "POST /v1.41/build?buildargs=", " HTTP/1.1\r\n"
     return request("POST", start[5:] + "x" * (size - len(start) - len(end)))
 
 
 def with_field(size, name="X-Registry-Config"):
-    """A field line of exactly so many bytes, its end included."""
+    """Returns a field line of exactly so many bytes, with its line end."""
     return request("POST", "/v1.41/build", {name: "x" * (size - len(name) - 4)})
 
 
@@ -241,13 +241,13 @@ K = 1024
         ("plain", with_field(192 * K, "X-Registry-Auth"), 200),
         ("plain", with_field(192 * K + 2), 400),
         ("plain", request("GET", "/images/json?filters=" + "x" * 100_000, {"X-Registry-Auth": "y" * 100_000}), 200),
-        # the default server of the address reads the request line
+        # the default server of the address parses the request line
         ("shared", build(60_000), 200),
         ("shared", with_field(100_000), 200),
-        # who has nothing to do with Docker keeps nginx's own
+        # a server without the module keeps the limits of nginx
         ("other", build(8_300), 414),
         ("other", with_field(8_300), 400),
-        # and what the operator has set is obeyed
+        # limits that are configured are kept
         ("own", build(16 * K), 200),
         ("own", build(16 * K + 1), 414),
         ("own", with_field(17 * K), 400),
@@ -258,8 +258,8 @@ def test_heads_of_requests(nginx, port, wire, status):
     assert ask(nginx, wire, port) == status
 
 
-def test_a_kept_connection_goes_to_both_servers(nginx):
-    """The buffers of one request are used again by the next."""
+def test_requests_to_both_servers_on_one_connection(nginx):
+    """The buffers of one request are used again for the next."""
     with connect(nginx, "shared") as stream:
         for size in (100, 9_000, 100_000, 60_000, 100):
             for host in ("first", "docker"):
@@ -289,7 +289,7 @@ def test_heads_of_responses(nginx, where, big, status):
         ("proxy_buffer_size 4k;", "", "proxy_buffer_size"),
     ],
 )
-def test_settings_below_what_docker_needs_are_warned_of(tmp_path, server, location, complaint):
+def test_settings_too_small_for_docker_cause_a_warning(tmp_path, server, location, complaint):
     on = f"dockline on; {location} proxy_pass http://127.0.0.1:1;"
     code, output = check_config(tmp_path, f"server {{ listen 127.0.0.1:1; {server} location / {{ {on} }} }}")
     assert code == 0 and output.count("[warn]") == (1 if complaint else 0) and complaint in output, output

@@ -1,4 +1,4 @@
-"""What an operator does with nginx: reload, limits, logs, configuration."""
+"""Operating nginx with the module: reload, limits, logs, configuration."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def fake(tmp_path_factory, certificates):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start an nginx of the test's own; it is ended, and its log looked at, with the test."""
+    """Starts an nginx for one test; at its end the log is checked."""
     with contextlib.ExitStack() as stack:
 
         def starter(ports, http, main=""):
@@ -92,7 +92,7 @@ def test_shutdown_timeout_drains_a_tunnel(fake, start):
     with open_tunnel(nginx) as stream:
         old, new = nginx.reload()
         with pytest.raises(ConnectionResetError):
-            # What was cut must not look like a clean end.
+            # A tunnel that is cut off must not look like a clean end.
             stream.read_all()
     poll(lambda: nginx.workers() == [new], "the old worker goes when the time is over")
     assert nginx.access("/attach")["reason"] == "drain"
@@ -113,8 +113,8 @@ def test_idle_timeout(fake, start):
     assert 0.5 <= float(entry["duration"]) < 5
 
 
-def test_other_timeouts_do_not_cut_docker(daemon, start, docker_config, name):
-    """nginx's own limits are for silence that is a fault; Docker's is none."""
+def test_other_timeouts_of_nginx_do_not_cut_docker_off(daemon, start, docker_config, name):
+    """The timeouts of nginx take silence for a fault; in Docker's streams it is none."""
     location = (
         "dockline on; proxy_read_timeout 1s; proxy_send_timeout 1s; send_timeout 1s; "
         f"client_body_timeout 1s; proxy_pass http://unix:{daemon.socket}:;"
@@ -130,7 +130,7 @@ def test_other_timeouts_do_not_cut_docker(daemon, start, docker_config, name):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"logged\n", b"")
 
 
-# the body of a request that takes its connection over
+# the body of a request that hijacks its connection
 
 MIB = 1024 * 1024
 
@@ -197,7 +197,7 @@ def test_body_of_a_switch_does_not_fill_the_disk(fake, start):
 # the access log
 
 
-def test_access_log_tells_the_truth(fake, start):
+def test_access_log_has_status_bytes_and_times(fake, start):
     fake.serve(echo)
     nginx = start(("plain",), one_server(f"dockline on; proxy_pass http://unix:{fake.socket}:;"))
     began = time.monotonic()
@@ -290,8 +290,8 @@ def front_of(kind, socket):
         "gzip",
     ],
 )
-def test_beside_other_directives(way, daemon, sleeper, start):
-    """A whole exec with half-close, in each of the configurations that people have."""
+def test_exec_in_common_configurations(way, daemon, sleeper, start):
+    """A complete exec with half-close, in each of the configurations that are in use."""
 
     dead = free_port()  # refuses, and nginx tries the next one
 
@@ -347,7 +347,7 @@ def test_idle_timeout_limit(tmp_path):
 # other clients
 
 
-def test_http_2_gets_a_clear_answer(start, certificates, fake):
+def test_http_2_is_refused_with_501(start, certificates, fake):
     def http(ports):
         version = tools.nginx_version()
         listen = " http2" if version < (1, 25, 1) else ""
@@ -375,8 +375,8 @@ def test_http_2_gets_a_clear_answer(start, certificates, fake):
     assert done.stdout.endswith("2 200")
 
 
-def test_killed_clients_leave_nothing(front, kind, certificates, daemon, sleeper):
-    """Clients that vanish at every stage: nothing is held afterwards."""
+def test_nothing_is_held_after_clients_were_killed(front, kind, certificates, daemon, sleeper):
+    """Clients disappear at every point of an exchange."""
     before = front.health()
     for stage in range(4):
         with Stream.connect(through(front, kind, certificates)) as stream:
@@ -394,7 +394,7 @@ def test_killed_clients_leave_nothing(front, kind, certificates, daemon, sleeper
 
 
 def servers(listen, names, fake):
-    """Servers on one port, each of which tells its name to the daemon."""
+    """Servers on one port, each of which sends its name to the daemon."""
     return "".join(
         f"""server {{
             {listen(number)}
@@ -430,7 +430,7 @@ def test_an_empty_host_stays_with_the_server_of_the_handshake(fake, start, certi
 
 
 def test_an_empty_host_has_the_captures_of_the_name(fake, start, certificates):
-    """A server whose name is a regular expression may find its daemon by a part of it."""
+    """A server whose name is a regular expression may choose its daemon by a part of it."""
     fake.serve(tell_server)
 
     def http(ports):
@@ -456,7 +456,7 @@ def test_an_empty_host_stays_with_the_default_server(fake, start):
     with connect(nginx) as stream:
         stream.send(request("POST", "/session", host=""))
         assert stream.read_response()[1] == b"0"
-    # Two are two, whatever is in them.
+    # Two Host fields are refused, also when both are empty.
     for more in ("Host: \r\nHost: one.test\r\n", "Host: one.test\r\nHost: \r\n", "Host: \r\nHost: \r\n"):
         with connect(nginx) as stream:
             stream.send(f"GET /_ping HTTP/1.1\r\n{more}\r\n".encode())

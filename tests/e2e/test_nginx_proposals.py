@@ -1,4 +1,4 @@
-"""A request that proposes a switch, and ends without one: what was sent behind it never runs as a request."""
+"""A request that proposes a switch and ends without one: bytes behind it are never served as a request."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ H2C = {"Connection": "Upgrade", "Upgrade": "h2c"}
 
 
 def script(connection):
-    """Does what the name in the path says, and answers anything else with 200."""
+    """Does what the name in the path demands, and responds with 200 to anything else."""
     while found := connection.read_request():
         target = found[0].target
         if "/closes/" in target:
@@ -38,10 +38,10 @@ def script(connection):
 
 
 def locations(daemon, dead):
-    """The locations, one per way to end a request without a switch, each with the status of its answer."""
+    """The locations, one for each way to end a request without a switch, with the status of the response."""
     on = f"dockline on; proxy_pass {daemon};"
     return {
-        # the daemon answers, or does not
+        # the daemon responds, or does not
         "404": (404, on),
         "200": (200, on),
         "closes": (502, on),
@@ -57,7 +57,7 @@ def locations(daemon, dead):
         "page/closes": (502, f"{on} error_page 502 /page;"),
         "page/dead": (200, f"dockline on; proxy_pass http://127.0.0.1:{dead}; error_page 502 =200 /page;"),
         "elsewhere/dead": (302, f"dockline on; proxy_pass http://127.0.0.1:{dead}; error_page 502 http://x/;"),
-        # nginx answers before it
+        # nginx responds before the daemon
         "return": (403, f"return 403; {on}"),
         "return-text": (200, f'return 200 "text"; {on}'),
         "return-page": (403, f"return 403; error_page 403 /page; {on}"),
@@ -80,7 +80,7 @@ def locations(daemon, dead):
         "try-status": (404, f"try_files /nothing =404; {on}"),
         "try-named": (200, f"try_files /nothing @page; {on}"),
         "mirror": (404, f"mirror /mirrored; proxy_pass {daemon}/404/; dockline on;"),
-        # no daemon's location, but in its server
+        # a location without a daemon, in a server that has one
         "off": (200, f"proxy_pass {daemon};"),
         "to-off": (200, f"rewrite ^/to-off(/.*)$ /off$1 last; {on}"),
         "static": (404, "root /nonexistent;"),
@@ -99,7 +99,7 @@ REQUESTS = {
     "exec": ("POST", "/v1.41/exec/x/start", UPGRADE, b"{}"),
     "websocket": ("GET", "/v1.41/containers/x/attach/ws", WEBSOCKET, b""),
     "session": ("POST", "/session", H2C, b""),
-    # No tunnel can come of these, and the client need not know.
+    # The proxy does not forward these, but the client need not know that.
     "upgrade of what has none": ("GET", "/v1.41/containers/x/logs", UPGRADE, b""),
     "session without an upgrade": ("POST", "/session", {}, b""),
 }
@@ -156,7 +156,7 @@ def nginx(tmp_path_factory, fake, table):
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_smuggled(nginx, fake):
-    """What the log and the daemon know at the end, when whatever was to come has come."""
+    """The state of the log and of the daemon at the end, when everything has arrived."""
     yield
     logged = [entry["uri"] for entry in nginx.accesses() if "smuggled" in entry["request"]]
     reached = [head.target for head, _ in fake.requests() if "smuggled" in head.raw.decode("latin-1")]
@@ -175,7 +175,7 @@ def smuggled(nginx, fake, marker):
 
 
 def propose(nginx, fake, data, marker, port="ways", late=False):
-    """Send a request and, with it or behind the head of its answer, another one. Returns head and body of the answer."""
+    """Sends a request and, with it or after the head of its response, another one. Returns the response."""
     behind = request("POST", f"/v1.41/containers/create?name=smuggled-{marker}", {"Content-Type": "application/json"}, b"{}")
     with connect(nginx, port) as stream:
         stream.send(data if late else data + behind)
@@ -220,7 +220,7 @@ def test_every_request_that_proposes_one(nginx, fake, operation, port):
         assert head["connection"] == "close"
 
 
-def test_other_clients(nginx, fake):
+def test_proposals_of_other_clients(nginx, fake):
     attach = ("POST", "/dead/v1.41/containers/x/attach")
     kept = {"Connection": "keep-alive"}
     head, _ = propose(nginx, fake, request(*attach, kept, version="1.0"), "http-1.0")
@@ -238,7 +238,7 @@ def test_other_clients(nginx, fake):
 
 
 @pytest.mark.parametrize("way", ["own-name", "renamed", "returned"])
-def test_names_that_only_the_configuration_knows(nginx, fake, way):
+def test_targets_that_the_configuration_rewrites_to_an_operation(nginx, fake, way):
     assert propose(nginx, fake, request("POST", f"/{way}/x"), f"only-{way}")[0].status == 403
 
 
@@ -258,15 +258,15 @@ def test_behind_a_pipelined_request(nginx, fake):
     assert smuggled(nginx, fake, "smuggled-third") == []
 
 
-def test_answer_without_a_head(nginx, fake):
-    """Stock nginx takes it for HTTP/0.9, and answers without a head as well."""
+def test_response_without_a_head(nginx, fake):
+    """Stock nginx takes it for HTTP/0.9, and responds without a head as well."""
     for data in (request("GET", "/broken/info"), request("GET", "/broken/info", version="1.0")):
         with connect(nginx, "ways") as stream:
             assert stream.ask(data)[0].status == 502
 
 
-def test_what_proposes_nothing_keeps_its_connection(nginx):
-    """Neither other requests, nor other servers, are treated so."""
+def test_requests_that_propose_no_switch_keep_their_connection(nginx):
+    """Neither other requests nor other servers are affected."""
     cases = [
         ("ways", request("POST", "/v1.41/containers/x/start")),
         ("ways", request("POST", "/off/v1.41/containers/create", {}, b"{}")),

@@ -13,7 +13,7 @@ from support.proc import poll
 
 WEB, OTHER, WEB6 = "172.31.250.2", "172.31.250.3", "fd55::2"
 KINDS = {"tcp": TCP, "udp": UDP}
-#: The options for each way that packets from outside can take.
+#: The options for each path that packets from outside can take.
 WAYS = {"relay": [], "nft": ["--dnat", "--firewall", "nft"], "iptables": ["--dnat", "--firewall", "iptables"]}
 
 
@@ -40,7 +40,7 @@ def add_rules_of_others(lab):
 
 @pytest.fixture
 def dockline(lab, tmp_path):
-    """Whatever a test publishes, the rules are as before afterwards."""
+    """Checks that the rules after a test are those from before."""
     before = lab.rules()
     publications = Publications(lab, tmp_path)
     try:
@@ -53,7 +53,7 @@ def dockline(lab, tmp_path):
 
 @pytest.mark.parametrize("proto", KINDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_everybody_reaches_it(lab, dockline, way, proto):
+def test_a_published_port_is_reached_from_everywhere(lab, dockline, way, proto):
     dockline.start("--to", f"{WEB}:8000", "--proto", proto, *WAYS[way], "0.0.0.0:2345")
     kind = KINDS[proto]
     seen = {
@@ -65,10 +65,10 @@ def test_everybody_reaches_it(lab, dockline, way, proto):
         "another container, far address": ask(lab.other, kind, (OUTSIDE, 2345)),
         "itself": ask(lab.web, kind, (GATEWAY, 2345)),
     }
-    # The answers have to come back through the host.
+    # The replies have to come back through the host.
     assert set(seen.values()) == {GATEWAY}
     [port] = dockline.ports()
-    # What the kernel forwards does not come by.
+    # Packets that the kernel forwards do not reach the process.
     assert port["connections"] == (7 if way == "relay" else 4)
     assert port["dnat"] == (way != "relay")
 
@@ -133,13 +133,13 @@ def test_a_range(lab, dockline):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
-def test_signals_end_it_cleanly(lab, dockline, number):
+def test_a_signal_removes_the_rules(lab, dockline, number):
     service = dockline.start("--to", f"{WEB}:8000", *WAYS["nft"], "0.0.0.0:2345")
     service.send_signal(number)
     assert service.process.wait(10) == 0
 
 
-def test_open_connections_get_some_time(lab, dockline):
+def test_open_connections_have_time_to_end(lab, dockline):
     service = dockline.start("--to", f"{WEB}:8000", "2345")
     with make_socket(lab.host, TCP, ("127.0.0.1", 2345), connect=True) as client:
         assert client.recv(100) == f"{GATEWAY} ".encode()
@@ -172,14 +172,14 @@ def test_datagrams_end_with_the_publication(lab, dockline, way):
         assert not [flow for flow in flows if f"sport={client.getsockname()[1]} " in flow and WEB in flow]
 
 
-def test_for_a_time(lab, dockline):
+def test_a_publication_may_end_after_a_time(lab, dockline):
     service = dockline.start("--to", f"{WEB}:8000", "--for", "2s", "2345")
     assert dockline.ports()[0]["ends_in"] in (0, 1, 2)
     assert service.process.wait(10) == 0
 
 
 @pytest.mark.parametrize("way", ["nft", "iptables"])
-def test_rules_come_back_after_somebody_elses_reload(lab, dockline, way):
+def test_rules_are_restored_after_another_program_has_flushed_them(lab, dockline, way):
     dockline.start("--to", f"{WEB}:8000", *WAYS[way], "0.0.0.0:2345")
     lab.run("nft", "flush", "ruleset")
     try:
@@ -192,7 +192,7 @@ def test_rules_come_back_after_somebody_elses_reload(lab, dockline, way):
 
 
 @pytest.mark.parametrize("way", ["nft", "iptables"])
-def test_left_overs_of_a_killed_process(lab, dockline, way):
+def test_rules_of_a_killed_process_are_removed(lab, dockline, way):
     before = lab.rules()
     service = dockline.start("--to", f"{WEB}:8000", *WAYS[way], "0.0.0.0:2345")
     other = dockline.start("--to", f"{WEB}:8000", *WAYS[way], "0.0.0.0:2346")
@@ -201,7 +201,7 @@ def test_left_overs_of_a_killed_process(lab, dockline, way):
     assert "2345" in lab.rules()
     dockline.start("--to", f"{WEB}:8000", "2347")
     assert "2345" not in lab.rules()
-    # Those of the living stay.
+    # Those of running processes stay.
     assert ask(lab.client, TCP, (OUTSIDE, 2346)) == GATEWAY
     assert len(dockline.ports()) == 3  # 2346, and 2347 on both loopbacks
     other.stop()
@@ -226,7 +226,7 @@ def test_dry_run_prints_what_would_be_done(lab, dockline, way):
 
 
 class DockerUser:
-    """What dockerd has in `filter`, and in the operator's chain what a test puts there."""
+    """The chains of dockerd in `filter`, with the rules of a test in the operator's chain."""
 
     CHAINS = ("DOCKER-USER", "DOCKER-FORWARD")
 
@@ -257,7 +257,7 @@ class DockerUser:
             self(f"-X {chain}")
 
     def order(self):
-        """Where FORWARD leads to: U for the operator's chain, F for Docker's own, K for a publication's."""
+        """Returns the jumps of FORWARD: U to the operator's chain, F to that of Docker, K to that of a publication."""
         targets = (line.split()[-1] for line in self("-S FORWARD").splitlines())
         return "".join(target[3 if target.startswith("DOCKLINE") else 7] for target in targets if target.startswith("DOCK"))
 
@@ -278,7 +278,7 @@ def docker_user(request, lab):
 
 @pytest.fixture
 def through(docker_user, dockline, tmp_path):
-    """Publishes by that backend of iptables; answers the address for a client and for a container, and who is seen."""
+    """Publishes by that backend of iptables. Returns the address for a client and for a container, and the one that is seen."""
     family, backend = docker_user.tool.split("-")
     path = tmp_path / "bin"
     path.mkdir()
@@ -300,9 +300,9 @@ def through(docker_user, dockline, tmp_path):
 
 @pytest.mark.parametrize("proto", KINDS)
 @pytest.mark.parametrize("way", ["nft", "iptables"])
-def test_the_operators_drop_holds(lab, docker_user, through, way, proto):
+def test_a_drop_rule_of_the_operator_is_effective(lab, docker_user, through, way, proto):
     if way == "nft":
-        # Rules of nftables cannot let through what Docker drops; here the operator's drop is all that matters.
+        # Rules of nftables cannot accept what Docker drops; only the drop of the operator matters here.
         docker_user("-F DOCKER-FORWARD")
     outside, gateway, _ = through("--proto", proto, "--firewall", way)
     assert ask(lab.client, KINDS[proto], (outside, 2345)) == gateway
@@ -313,7 +313,7 @@ def test_the_operators_drop_holds(lab, docker_user, through, way, proto):
 def test_the_operator_drops_some_and_leaves_others_to_docker(lab, docker_user, through):
     docker_user("-A DOCKER-USER -p udp -j DROP")
     docker_user("-A DOCKER-USER -j RETURN")
-    # What is chosen by itself is iptables, because Docker's chain is there.
+    # iptables is chosen automatically, because Docker's chain is there.
     outside, gateway, client = through("--proto", "tcp,udp")
     docker_user(f"-I DOCKER-USER -s {client} -j DROP")
     assert lab.is_dropped(lab.client, TCP, (outside, 2345), docker_user.counters())
@@ -323,10 +323,10 @@ def test_the_operator_drops_some_and_leaves_others_to_docker(lab, docker_user, t
 
 
 @pytest.mark.parametrize("docker_user", ["iptables-nft", "ip6tables-nft"], indirect=True)
-def test_a_flow_from_before_does_not_get_past_the_rules(lab, docker_user, through):
+def test_rules_apply_to_a_flow_that_is_older_than_they_are(lab, docker_user, through):
     outside, client = (OUTSIDE, CLIENT) if docker_user.tool == "iptables-nft" else (OUTSIDE6, "fd77::2")
     with make_socket(lab.client, UDP, (outside, 2345), connect=True) as early:
-        # Now the kernel knows the flow, and where it goes.
+        # Now the kernel tracks the flow and its destination.
         early.send(b"anybody there?")
         with pytest.raises(ConnectionRefusedError):
             early.recv(100)
@@ -340,10 +340,10 @@ def test_a_flow_from_before_does_not_get_past_the_rules(lab, docker_user, throug
 
 
 @pytest.mark.parametrize("docker_user", ["iptables-nft", "ip6tables-legacy"], indirect=True)
-def test_it_stays_behind_the_operators_rules(lab, docker_user, through):
+def test_rules_of_the_operator_stay_in_front(lab, docker_user, through):
     outside, gateway, client = through("--firewall", "iptables")
     assert docker_user.order() == "UKF"
-    # dockerd puts its own first when it starts, and an operator may at any time put some anywhere.
+    # dockerd puts its rules first when it starts, and an operator may insert rules anywhere at any time.
     for words in ("-D FORWARD -j DOCKER-FORWARD", "-I FORWARD 2 -j DOCKER-FORWARD"):
         docker_user(words)
     assert docker_user.order() == "UFK"
@@ -358,7 +358,7 @@ def test_it_stays_behind_the_operators_rules(lab, docker_user, through):
 
 
 @pytest.mark.parametrize("way", ["nft", "iptables"])
-def test_without_docker_the_operators_rules_hold(lab, dockline, way):
+def test_rules_of_the_operator_are_effective_without_docker(lab, dockline, way):
     service = dockline.start("--to", f"{WEB}:8000", *WAYS[way], "0.0.0.0:2345")
     lab.run("iptables", "-A", "FORWARD", "-s", CLIENT, "-j", "DROP")
     try:
@@ -373,7 +373,7 @@ def test_without_docker_the_operators_rules_hold(lab, dockline, way):
 
 @pytest.mark.parametrize("priority", ["filter - 5", "filter + 5"])
 @pytest.mark.parametrize("way", ["nft", "iptables"])
-def test_a_drop_of_nftables_holds_whatever_its_priority(lab, dockline, way, priority):
+def test_a_drop_rule_of_nftables_is_effective_at_any_priority(lab, dockline, way, priority):
     chain = f"chain guard {{ type filter hook forward priority {priority}; ip saddr {CLIENT} counter drop; }}"
     lab.run("nft", f"table ip operator {{\n{chain}\n}}")
     try:
@@ -385,7 +385,7 @@ def test_a_drop_of_nftables_holds_whatever_its_priority(lab, dockline, way, prio
         lab.run("nft", "delete", "table", "ip", "operator")
 
 
-def test_a_rule_that_nothing_gets_by_is_told(lab, dockline):
+def test_a_rule_that_blocks_the_publication_is_reported(lab, dockline):
     lab.run("iptables", "-A", "FORWARD", "-j", "DROP")
     try:
         service = dockline.start("--to", f"{WEB}:8000", *WAYS["iptables"], "0.0.0.0:2345")
@@ -395,7 +395,7 @@ def test_a_rule_that_nothing_gets_by_is_told(lab, dockline):
         lab.run("iptables", "-D", "FORWARD", "-j", "DROP")
 
 
-def test_without_forwarding_it_says_what_to_do(lab, dockline):
+def test_without_forwarding_the_error_says_what_to_do(lab, dockline):
     lab.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
     try:
         refused = dockline.command("publish", "--to", f"{WEB}:8000", "--dnat", "0.0.0.0:2345", check=False)
@@ -433,7 +433,7 @@ def test_detach_ports_unpublish(lab, dockline):
     assert gone.returncode == 1 and "nothing is published as `2345`" in gone.stderr
 
 
-def test_detach_tells_why_not(lab, dockline):
+def test_detach_reports_errors(lab, dockline):
     with make_socket(lab.host, TCP, ("127.0.0.1", 2345)):
         refused = dockline.command("publish", "--detach", "--to", WEB, "127.0.0.1:2345:80", check=False)
     assert refused.returncode == 1

@@ -58,7 +58,7 @@ def docker(lab, workspace, certificates):
     directory = workspace / "publish-docker"
     directory.mkdir()
     daemon = LabDaemon(lab, directory, certificates.back_server)
-    # As the daemon does where it is the one that switches forwarding on.
+    # As the daemon does if it enables forwarding itself.
     lab.run("iptables", "-P", "FORWARD", "DROP")
     try:
         daemon.run_container("other")
@@ -89,11 +89,11 @@ def dockline(lab, docker, web, tmp_path):
 
 @pytest.mark.parametrize("proto", ["tcp", "udp"])
 @pytest.mark.parametrize("way", [[], ["--dnat"]], ids=["relay", "dnat"])
-def test_everybody_reaches_it(lab, docker, dockline, way, proto):
+def test_a_published_port_is_reached_from_everywhere(lab, docker, dockline, way, proto):
     kind = TCP if proto == "tcp" else UDP
     rules = lab.rules()
     service = dockline.start(*way, "--proto", proto, "web", "0.0.0.0:8080:80")
-    # Docker's rules drop what they don't know; the kernel's path leaves the client its address.
+    # Docker's rules drop unknown packets; forwarded by the kernel, clients keep their address.
     assert ask(lab.client, kind, (OUTSIDE, 8080)) == (CLIENT if way else GATEWAY)
     for name in ("other", "web"):
         assert ask(docker.namespace(name), kind, (GATEWAY, 8080)) == GATEWAY
@@ -103,7 +103,7 @@ def test_everybody_reaches_it(lab, docker, dockline, way, proto):
     assert lab.rules() == rules
 
 
-def test_the_operators_rules_hold_as_for_dockers_own_ports(lab, docker, dockline):
+def test_rules_of_the_operator_are_effective_as_for_docker_ports(lab, docker, dockline):
     docker.run_container("db", port_bindings={"80/tcp": 18080})
     serve(docker.namespace("db"), TCP, 80)
     rule = f"DOCKER-USER -s {CLIENT} -j DROP".split()
@@ -123,7 +123,7 @@ def test_the_operators_rules_hold_as_for_dockers_own_ports(lab, docker, dockline
 
 
 def move(docker, name):
-    """Starts a container again after another one has taken its address; answers the new one."""
+    """Starts a container again after another one has taken its address. Returns the new one."""
     before = docker.address(name)
     docker.api.stop(name, timeout=0)
     docker.run_container("squatter")
@@ -147,13 +147,13 @@ def test_a_restart_with_another_address_is_followed(lab, docker, dockline, way):
     for kind in (TCP, UDP):
         ask(lab.client, kind, (OUTSIDE, 8080))
         ask(lab.host, kind, ("127.0.0.1", 8080))
-    # The kernel knew this flow by its old way.
+    # The kernel tracked this flow to the old address.
     talker.send(b"and now?")
     assert talker.recv(100).endswith(b"and now?")
     talker.close()
 
 
-def test_while_it_is_stopped_the_port_is_reserved(lab, docker, dockline):
+def test_the_port_is_reserved_while_the_container_is_stopped(lab, docker, dockline):
     dockline.start("--dnat", "web", "0.0.0.0:8080:80")
     docker.api.stop("web", timeout=0)
     poll(lambda: all(port["target"] is None for port in dockline.ports()), "it is known to be stopped")
@@ -179,7 +179,7 @@ def test_a_new_container_of_the_same_name_is_followed(lab, docker, dockline):
     assert ask(lab.host, TCP, ("127.0.0.1", 8080)) == GATEWAY
 
 
-def test_a_restart_of_the_daemon(lab, docker, dockline):
+def test_a_publication_survives_a_restart_of_the_daemon(lab, docker, dockline):
     service = dockline.start("--dnat", "web", "0.0.0.0:8080:80")
     docker.restart()
     log = service.log_path.read_text
@@ -191,7 +191,7 @@ def test_a_restart_of_the_daemon(lab, docker, dockline):
     assert ask(lab.client, TCP, (OUTSIDE, 8080)) == CLIENT
 
 
-def test_ports_lists_dockers_too(lab, docker, dockline):
+def test_ports_lists_those_of_docker_too(lab, docker, dockline):
     docker.run_container("db", port_bindings={"53/udp": ("127.0.0.1", 18053)})
     try:
         dockline.start("web", "127.0.0.1:8080:80")
@@ -210,7 +210,7 @@ def test_detach_and_unpublish_by_name(lab, docker, dockline):
     assert dockline.ports() == []
 
 
-def test_what_cannot_be_published_is_explained(lab, docker, dockline):
+def test_errors_explain_why_a_container_cannot_be_published(lab, docker, dockline):
     docker.api.create_network("second", driver="bridge")
     docker.run_container("hosted", network_mode="host")
     docker.run_container("alone", network_mode="none")

@@ -1,4 +1,4 @@
-"""Raw sockets against a real daemon through the proxy: what docker clients other than the command may do."""
+"""Raw sockets against a real daemon through the proxy: behaviour of docker clients other than the command."""
 
 import hashlib
 import random
@@ -31,7 +31,7 @@ def command(daemon, sleeper):
 
 
 def is_hijack(head, upgrade):
-    """The head that dockerd itself would send, as far as a client can care."""
+    """Checks the fields of a hijack head that matter to a client."""
     assert head.first.startswith("HTTP/1.1 101" if upgrade else "HTTP/1.1 200"), head.raw
     assert head.get("content-type") == "application/vnd.docker.raw-stream", head.raw
     assert "content-length" not in head and "transfer-encoding" not in head, head.raw
@@ -72,7 +72,7 @@ def test_exec_with_terminal_is_not_framed(wire, command):
 
 @pytest.mark.parametrize("upgrade", [True, False], ids=["upgrade", "bare"])
 def test_stdin_in_the_same_segment_as_the_request(wire, command, upgrade):
-    """Straight to the daemon these bytes are lost; the proxy has to hold them until the daemon has answered."""
+    """Without a proxy these bytes are lost; the proxy has to hold them until the daemon has responded."""
     wire.send(exec_request(command("head", "-c", "5"), upgrade=upgrade) + b"EARLY")
     assert is_hijack(wire.read_head(), upgrade)
     assert unframe(wire.read_all()) == [(1, b"EARLY")]
@@ -94,7 +94,7 @@ def test_half_close_right_after_the_request(wire, command):
 
 
 def test_much_early_stdin(wire, command, bulk):
-    """More than fits any buffer in front of the daemon."""
+    """More than any buffer in front of the daemon holds."""
     early = bulk[:1_000_000]
     wire.send(exec_request(command("sh", "-c", "head -c 1000000 | md5sum")) + early[:200_000])
     wire.send(early[200_000:])
@@ -127,7 +127,7 @@ def test_early_bytes_two_hundred_times(endpoint, echo):
 
 @pytest.mark.parametrize("upgrade", [True, False], ids=["upgrade", "bare"])
 def test_http_1_0_client(wire, command, upgrade):
-    """The daemon answers such a client with a stream as well; whether as 101 or as 200 is left open."""
+    """The daemon gives such a client a stream as well, by 101 or by 200."""
     wire.send(exec_request(command("sh", "-c", "cat; echo end"), upgrade=upgrade, version="1.0"))
     head = wire.read_head()
     assert head.status in ((101, 200) if upgrade else (200,)), head.raw
@@ -139,7 +139,7 @@ def test_http_1_0_client(wire, command, upgrade):
 
 @pytest.mark.parametrize("upgrade", [True, False], ids=["upgrade", "bare"])
 def test_refused_attach_with_a_request_behind_it(wire, daemon, name, upgrade):
-    """What follows a refused attach may be stdin: it must never run as a request, so the connection ends."""
+    """Bytes behind a refused attach may be stdin: they must never be served as a request, so the connection closes."""
     daemon.start_container(name, ["sleep", "1000"])
     behind = request("DELETE", f"/v1.41/containers/{name}?force=1")
     wire.send(attach_request("no-such-container", upgrade=upgrade) + behind)
@@ -159,7 +159,7 @@ def test_refused_exec_with_a_request_behind_it(wire, daemon, name):
 
 
 def test_refused_exec_ends_the_connection(wire):
-    """What is meant for the tunnel may still be on its way."""
+    """Bytes for the tunnel may still be on their way."""
     head, _ = wire.ask(exec_request("no-such-exec"))
     assert (head.status, head["connection"]) == (404, "close")
     assert wire.read_all() == b""
@@ -173,7 +173,7 @@ def test_detached_exec_ends_the_connection(wire, command, upgrade):
 
 
 def test_hijack_as_a_later_request(wire, command):
-    """A kept connection that was used for ordinary requests turns into a tunnel."""
+    """A connection that was used for ordinary requests becomes a tunnel."""
     for _ in range(3):
         assert wire.ask(request("GET", "/_ping"))[1] == b"OK"
     wire.send(exec_request(command("cat")))
@@ -198,7 +198,7 @@ def test_exec_with_expect_continue(wire, command):
 
 
 def test_late_body_is_not_stdin(wire, command):
-    """The line feed at the end of the body comes late: it is still body, not the first byte of stdin."""
+    """The line feed at the end of the body arrives late: it belongs to the body, and is not the first byte of stdin."""
     whole = exec_request(command("cat"))
     wire.send(whole[:-1])
     assert wire.quiet(0.1)
@@ -222,7 +222,7 @@ def test_late_chunked_body_is_not_stdin(wire, command):
     assert unframe(wire.read_all()) == [(1, b"stdin")]
 
 
-def test_logs_with_upgrade_are_an_ordinary_answer(wire, daemon, name):
+def test_logs_with_upgrade_are_an_ordinary_response(wire, daemon, name):
     daemon.start_container(name, ["echo", "logged"])
     daemon.api.wait(name)
     fields = {"Connection": "Upgrade", "Upgrade": "tcp"}
@@ -233,7 +233,7 @@ def test_logs_with_upgrade_are_an_ordinary_answer(wire, daemon, name):
 
 
 def test_attach_before_the_container_starts(wire, endpoint, daemon, name):
-    """The tunnel is open and silent; the start comes on another connection and is not held up."""
+    """The tunnel is open and silent; the start arrives on another connection and is not delayed."""
     host = daemon.api.create_host_config(network_mode="none")
     daemon.api.create_container("bb", ["echo", "started"], name=name, host_config=host)
     wire.send(attach_request(name, "stream=1&stdout=1"))
@@ -244,7 +244,7 @@ def test_attach_before_the_container_starts(wire, endpoint, daemon, name):
     assert unframe(wire.read_all()) == [(1, b"started\n")]
 
 
-def test_wait_answers_its_head_at_once(wire, daemon, name):
+def test_the_head_of_wait_arrives_at_once(wire, daemon, name):
     daemon.start_container(name, ["sleep", "1000"])
     wire.send(request("POST", f"/v1.41/containers/{name}/wait"))
     head = wire.read_head()
@@ -253,7 +253,7 @@ def test_wait_answers_its_head_at_once(wire, daemon, name):
     assert b'"StatusCode":137' in wire.read_body(head)
 
 
-def test_client_goes_away_from_an_interactive_tunnel(front, endpoint, echo):
+def test_both_connections_close_when_an_interactive_client_leaves(front, endpoint, echo):
     before = front.health()
     for ending in ("reset", "close", "half_close_and_close"):
         stream = Stream.connect(endpoint)
@@ -269,7 +269,7 @@ def test_client_goes_away_from_an_interactive_tunnel(front, endpoint, echo):
 
 @pytest.mark.kinds("tls", "tls_both")
 def test_tls_half_close_keeps_the_other_direction(wire, command, bulk):
-    """close_notify ends stdin; 5 MB of answer come afterwards, and the end of them is a close_notify too."""
+    """close_notify ends stdin; 5 MB of output arrive after it, and end in a close_notify, too."""
     wire.send(exec_request(command("sh", "-c", "wc -c; sleep 0.5; dd if=/dev/zero bs=1048576 count=5 2>/dev/null")))
     assert is_hijack(wire.read_head(), True)
     wire.send(bulk[:3_000_000])
@@ -281,7 +281,7 @@ def test_tls_half_close_keeps_the_other_direction(wire, command, bulk):
 
 @pytest.mark.kinds("tls", "tls_both")
 def test_tls_bare_fin_counts_as_half_close(wire, command):
-    """Old clients shut down the socket under TLS."""
+    """Old clients shut down the socket below TLS."""
     wire.send(exec_request(command("sh", "-c", "cat; sleep 0.3; echo end")))
     assert is_hijack(wire.read_head(), True)
     wire.send(b"before the FIN ")

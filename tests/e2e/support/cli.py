@@ -13,7 +13,7 @@ from .proc import poll
 
 @dataclass(frozen=True)
 class Result:
-    """What a command gave: all three have to be the same through a proxy."""
+    """The result of a command: all three parts have to be the same through a proxy."""
 
     code: int
     out: bytes
@@ -41,7 +41,7 @@ class Docker:
         return [self.binary, "--config", str(self.config_dir), *self.endpoint.docker_options(), *map(str, words)]
 
     def environment(self, **extra):
-        """The caller's environment without anything that could point docker elsewhere."""
+        """The caller's environment without variables that would point docker elsewhere."""
         drop = ("DOCKER_", "BUILDKIT_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
         return {**kept, "LC_ALL": "C.UTF-8", "TERM": "xterm", **extra}
@@ -166,7 +166,7 @@ class Terminal:
         os.close(self.master)
 
     def resize(self, rows, columns):
-        """Drag a window's corner until the shell in the container sees the new size.
+        """Changes the size of the window until the shell in the container sees the new size.
 
         The kernel sends SIGWINCH to the docker command, which listens for it some time after the first size has got
         through: one that comes before is lost, also without any proxy.
@@ -191,7 +191,7 @@ class Terminal:
         )
 
     def ask_until(self, question, wanted, seconds=20, again=lambda: None):
-        """Type a question again and again until the answer is the wanted one."""
+        """Types a command again and again until its output is the expected one."""
 
         def answered():
             start = len(self.out)

@@ -49,7 +49,7 @@ class Daemon:
         ]  # fmt: skip
 
     def _empty_config(self):
-        """Keeps the machine's own /etc/docker/daemon.json out of it."""
+        """Writes a configuration to use in place of the machine's /etc/docker/daemon.json."""
         path = self.directory / "daemon.json"
         path.write_text("{}\n")
         return path
@@ -113,7 +113,7 @@ class Daemon:
         return self.api.inspect_container(container)["State"]["Running"]
 
     def stop(self):
-        """Remove the containers, end the daemon, and give the disk back; the log stays."""
+        """Removes the containers, ends the daemon, and deletes its data; the log is kept."""
         try:
             for container in self.api.containers(all=True):
                 self.remove(container["Id"])

@@ -1,4 +1,4 @@
-"""A scripted daemon: for behaviour that a real one doesn't show on request."""
+"""A scripted daemon, for behaviour that a real one does not show on demand."""
 
 import select
 import socket
@@ -42,7 +42,7 @@ class Connection:
 
 
 class FakeDaemon:
-    """Listens on a unix socket, on TCP and on TLS; every connection runs the script of the moment in a thread.
+    """Listens on a unix socket, on TCP and on TLS; every connection runs the present script in a thread.
 
     A script is a function of a Connection. What it raises is raised again by `check()`.
     """
@@ -71,13 +71,13 @@ class FakeDaemon:
         return listener.getsockname()[1]
 
     def serve(self, script):
-        """From now on connections run this script; what came before is forgotten, and kept connections are closed."""
+        """Sets the script of new connections. Earlier requests are forgotten, and idle connections closed."""
         self.drop()
         self.connections = []
         self.script = script
 
     def drop(self):
-        """Close all connections, those that the proxy keeps for later in particular."""
+        """Closes all connections, among them the idle ones of the proxy."""
         for connection in self.connections:
             try:
                 connection.stream.sock.shutdown(socket.SHUT_RDWR)

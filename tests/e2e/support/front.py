@@ -7,7 +7,7 @@ from .proc import open_fds, poll, tail
 
 
 class Front:
-    """A proxy that runs. What is said of its `worker` is said of the process that has the connections.
+    """A running proxy. Its `worker` is the process that has the connections.
 
     A subclass sets `service`, `error_log` and `access_log`, and says where its endpoints are.
     """
@@ -24,11 +24,11 @@ class Front:
         raise NotImplementedError
 
     def url(self, name):
-        """Where docker finds the endpoint of a name."""
+        """Returns where docker finds the endpoint with a name."""
         raise NotImplementedError
 
     def errors(self):
-        """What is grave in the error log."""
+        """Returns the errors in the error log."""
         raise NotImplementedError
 
     def stop(self):
@@ -65,11 +65,11 @@ class Front:
         )
 
     def health(self):
-        """A note of the worker and of what it holds, to compare with later."""
+        """Returns the worker and what it holds, for a later comparison."""
         return {"worker": self.worker(), "held": self.held(), "errors": len(self.errors())}
 
     def check_health(self, before, seconds=20):
-        """The same worker lives, holds no more than before, and logged nothing grave."""
+        """Checks that the same worker runs, holds no more than before, and has logged no error."""
         assert self.service.alive(), f"{self.name} ended:\n{tail(self.error_log)}"
         grave = self.errors()[before["errors"] :]
         assert not grave, "in the error log:\n" + "\n".join(grave)

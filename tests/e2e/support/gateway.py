@@ -14,7 +14,7 @@ from .wire import Stream, request
 
 GRAVE = re.compile(r"Z error |panicked")
 
-# Unused connections to the daemon go soon, so that a test can tell them from forgotten ones.
+# Idle connections to the daemon are closed soon, so that a test can tell them from leaked ones.
 QUICK_POOL = '[limits]\npool_time = "1s"\n'
 
 
@@ -107,7 +107,7 @@ class Gateway(Front):
         return poll(told, lambda: f"a word about the reload:\n{tail(self.error_log)}")[0]
 
     def stop(self):
-        """An ordered end; what is still open then is cut."""
+        """Ends the process in order; connections that are still open then are cut off."""
         self.service.send_signal(signal.SIGTERM)
         self.service.stop(signal.SIGTERM)
 
@@ -141,7 +141,7 @@ class Gateway(Front):
         return self.error_log.read_text(errors="replace").splitlines() if self.error_log.exists() else []
 
     def logged(self, words):
-        """How many lines of the log end like this."""
+        """Returns how many lines of the log end like this."""
         return sum(line.endswith(words) for line in self.log())
 
     def errors(self):
@@ -166,7 +166,7 @@ def docker_front(directory, daemon, certificates):
 
 def fake_front(directory, fake, certificates):
     """The gateway in front of the scripted daemon. plain: TCP to TCP. unix: sockets on both sides. tls: TLS to a unix
-    socket. tls_both: TLS to TLS. pool: kept connections to a unix socket."""
+    socket. tls_both: TLS to TLS. pool: connections to a unix socket that are used again."""
 
     def config(at):
         return QUICK_POOL + "".join([

@@ -37,7 +37,7 @@ class Lab:
         self.host, self.client = self._namespace("host"), self._namespace("client")
         ip(f"link add {name}-c netns {name}-host type veth peer name eth0 netns {name}-client")
         for words in (
-            # With an address of its own, as Docker's: otherwise it changes with the ports, and neighbours have the old one.
+            # With a fixed MAC address, as Docker's bridge: otherwise it changes with the ports, and neighbours keep the old one.
             f"link add {BRIDGE} address 02:42:ac:1f:fa:01 type bridge",
             f"addr add {GATEWAY}/24 dev {BRIDGE}",
             f"link set {BRIDGE} up",
@@ -83,7 +83,7 @@ class Lab:
         return "".join(self.run(*words).stdout for words in lists)
 
     def is_dropped(self, namespace, kind, address, counters):
-        """Waits until a first packet from the namespace was counted by a rule; answers whether that was all that happened."""
+        """Waits until a first packet from the namespace was counted by a rule. Returns whether nothing else happened."""
         with inside(namespace):
             made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, kind)
         with made:
@@ -116,7 +116,7 @@ class Publications:
         return self.lab.run(tools.gateway_binary(), *words, check=check, env=self.env)
 
     def start(self, *words):
-        """A publication in the foreground, once it serves; its first lines say what."""
+        """Starts a publication in the foreground, and waits until it serves, which its first lines show."""
         log = self.directory / f"publish-{len(self.running)}.log"
         argv = ["nsenter", f"--net={self.lab.host}", tools.gateway_binary(), "publish", *words]
         service = Service(argv, log, env=self.env)
@@ -135,7 +135,7 @@ class Publications:
 
 
 def serve(namespace, kind, port, host="0.0.0.0"):
-    """A server that tells each client its address, and sends back what it has sent."""
+    """A server that sends each client its address, and then what the client has sent."""
     server = make_socket(namespace, kind, (host, port))
     server.settimeout(None)
     threading.Thread(target=_serve_tcp if kind == TCP else _serve_udp, args=(server,), daemon=True).start()
@@ -169,7 +169,7 @@ def _serve_udp(server):
 
 
 def ask(namespace, kind, address, data=b"are you there?"):
-    """Connects from a namespace; answers whom the server saw, once it has sent everything back."""
+    """Connects from a namespace. Returns the address that the server saw, once it has sent everything back."""
     with make_socket(namespace, kind, address, connect=True) as client:
         client.send(data)
         if kind == TCP:

@@ -97,7 +97,7 @@ class PublishingDaemon(Daemon):
         return self.api.inspect_container(container)
 
     def serve(self, container, kind, port, answer, host="0.0.0.0"):
-        """Runs `answer(socket)` on a thread: a server inside the container."""
+        """Runs `answer(socket)` in a thread: a server inside the container."""
         pid = self.inspect(container)["State"]["Pid"]
         server = make_socket(f"/proc/{pid}/ns/net", kind, (host, port))
         threading.Thread(target=answer, args=(server,), daemon=True).start()
@@ -132,7 +132,7 @@ class PublishingDaemon(Daemon):
         return None
 
     def restart(self, number=signal.SIGTERM):
-        """Ends the daemon, one way or another, and starts it again with the same state."""
+        """Ends the daemon by a signal, and starts it again with the same state."""
         before = set(self.proxies())
         self.service.send_signal(number)
         self.service.process.wait(60)

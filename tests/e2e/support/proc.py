@@ -86,7 +86,7 @@ class Service:
         poll(ready, lambda: f"{self.argv[0]} is ready:\n{tail(self.log_path)}", seconds, every=0.05)
 
     def stop(self, number=signal.SIGTERM, seconds=20.0):
-        """End the process; the hard way when the polite one takes too long."""
+        """Ends the process by SIGTERM, and by SIGKILL if that takes too long."""
         self.send_signal(number)
         try:
             self.process.wait(seconds)

@@ -1,4 +1,4 @@
-"""Byte streams, plain or TLS, with real half-close, and just enough HTTP to look at what was sent."""
+"""Byte streams, plain or TLS, with real half-close, and just enough HTTP to examine what was sent."""
 
 import json
 import select
@@ -163,7 +163,7 @@ class Stream:
                 self.pending += data
                 self.eof = not data
             else:
-                # A session ticket, for instance, says nothing.
+                # Such as a session ticket, which carries no data.
                 self._incoming.write(data)
                 self.pending += self._decrypt()
         return False
