@@ -15,14 +15,15 @@ use super::support::{
     pattern, read_head, read_until, send,
 };
 
-/// The size of the sockets' buffers, of which the kernel makes a little more, and of a body that is larger than all
-/// buffers on the way. Small buffers cut every write; from large ones reads come back full, which is when bodies are
-/// spliced.
+/// The size of the sockets' buffers, of which the kernel makes a little more, and of a body that is
+/// larger than all buffers on the way. Small buffers cut every write; from large ones reads come
+/// back full, which is when bodies are spliced.
 const SIZES: [(usize, usize); 2] = [(4096, 1_500_000), (1024 * 1024, 8_000_000)];
 /// What a slow reader reads at a time: much less than a segment, and a divisor of nothing.
 const SLOW_READ: usize = 997;
 
-/// Sends the head of a request through buffers of a known size. Returns both ends; the daemon has read the head.
+/// Sends the head of a request through buffers of a known size. Returns both ends; the daemon has
+/// read the head.
 fn request_through_buffers(buffer: usize, request: &str) -> (Bed, TcpStream, TcpStream) {
     let bed = Bed::with_buffers(buffer, Limits::default());
     let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -124,7 +125,8 @@ fn a_long_request_reaches_a_slow_daemon() {
     }
 }
 
-/// As `docker load` does it: the daemon responds while it reads, and its last byte comes when it has read everything.
+/// As `docker load` does it: the daemon responds while it reads, and its last byte comes when it
+/// has read everything.
 #[test]
 fn a_long_request_and_a_long_response_pass_at_once() {
     for (buffer, len) in SIZES {
@@ -174,7 +176,8 @@ fn both_ways(client: &mut TcpStream, daemon: &mut TcpStream, len: usize) {
 /// More than all buffers on the way hold, the pipe in the engine among them.
 const LONG: usize = 3 * 1024 * 1024;
 
-/// A client that has read a part of a long response and reads no more, so that a pipe in the engine is full.
+/// A client that has read a part of a long response and reads no more, so that a pipe in the engine
+/// is full.
 struct Stalled {
     engine: TestEngine,
     client: TcpStream,
@@ -312,7 +315,8 @@ fn an_upload_to_a_daemon_that_pauses_is_not_timed_out() {
     }
 }
 
-/// `docker logs | less`: the response as in `a_client_that_reads_no_more_is_timed_out_after_body_progress`, but a stream.
+/// `docker logs | less`: the response as in
+/// `a_client_that_reads_no_more_is_timed_out_after_body_progress`, but a stream.
 #[test]
 fn a_stream_to_a_client_that_pauses_is_not_timed_out() {
     let time = Duration::from_millis(300);

@@ -16,7 +16,8 @@ use super::support::{
 /// Set for the process with few descriptors: the address of its daemon.
 const CHILD: &str = "DOCKLINE_TEST_DAEMON";
 
-/// Not a test by itself: an engine in a process with few descriptors. It prints its address, then what it sees.
+/// Not a test by itself: an engine in a process with few descriptors. It prints its address, then
+/// what it sees.
 #[test]
 fn engine_with_few_descriptors() {
     let Ok(daemon) = env::var(CHILD) else { return };
@@ -77,7 +78,8 @@ fn without_descriptors_clients_wait_and_are_served_later() {
         send(client, GET);
     }
     wait_for(&printed, "AcceptFailed");
-    // There is none for a new connection to the daemon either, and the client gets a reply that says so.
+    // There is none for a new connection to the daemon either, and the client gets a reply that
+    // says so.
     read_reply_or_ok(&mut clients[0]);
     until("a client is refused", || {
         send(&mut &clients[0], "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");

@@ -1,5 +1,5 @@
-//! Daemons and clients that disappear, at every point of an exchange and of a tunnel; requests that are refused; and a
-//! router that panics.
+//! Daemons and clients that disappear, at every point of an exchange and of a tunnel; requests that
+//! are refused; and a router that panics.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -35,7 +35,8 @@ struct Death {
     ending: Ending,
 }
 
-/// What follows: the last bytes that the client gets, how its connection ends, and what the observer sees.
+/// What follows: the last bytes that the client gets, how its connection ends, and what the
+/// observer sees.
 struct Consequence {
     last: &'static str,
     ending: Ending,

@@ -58,7 +58,8 @@ fn a_full_engine_accepts_for_another_that_has_room() {
     engine.close();
 }
 
-/// Another process that shares the listener may shut it down. The poller would report that without end.
+/// Another process that shares the listener may shut it down. The poller would report that without
+/// end.
 #[test]
 fn a_listener_that_was_shut_down_is_reported_and_paused() {
     let (listener, at) = listen();

@@ -1,4 +1,5 @@
-//! Listeners that lead back to themselves, directly or through others: the loop is noticed, and the client sent away.
+//! Listeners that lead back to themselves, directly or through others: the loop is noticed, and the
+//! client sent away.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -38,8 +39,8 @@ impl Host {
         self.workers.listen(Listener::new(socket.into(), ListenerSettings::new("loop", service)));
     }
 
-    /// Asserts that a client is sent away. At most `early` connections are made: to a listener that another worker
-    /// does not know yet.
+    /// Asserts that a client is sent away. At most `early` connections are made: to a listener that
+    /// another worker does not know yet.
     fn refuses(self, what: &str, at: SocketAddr, http: bool, early: u64) {
         let mut client = patient(TcpStream::connect(at).unwrap());
         if http {
@@ -114,7 +115,8 @@ fn a_unix_listener_does_not_connect_to_itself_by_any_name() {
         }
         let own = unix.local_addr().unwrap();
         host.listen(unix, false, vec![Address::Unix(to.clone())]);
-        // A Unix socket has no resets. Once one connection has ended, all workers know the listener.
+        // A Unix socket has no resets. Once one connection has ended, all workers know the
+        // listener.
         let mut early = UnixStream::connect_addr(&own).unwrap();
         early.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(early.read(&mut [0]).unwrap(), 0, "{name}");
@@ -124,7 +126,8 @@ fn a_unix_listener_does_not_connect_to_itself_by_any_name() {
     }
 }
 
-/// Two hosts do not know the listeners of each other: the hop limit of the connections ends the loop.
+/// Two hosts do not know the listeners of each other: the hop limit of the connections ends the
+/// loop.
 #[test]
 fn a_loop_through_two_hosts_ends_at_the_hop_limit() {
     for ip in ["127.0.0.1", "::1"] {
@@ -143,7 +146,8 @@ fn a_loop_through_two_hosts_ends_at_the_hop_limit() {
                 assert_eq!(read_rest(&mut client), (String::new(), Ending::Reset), "{ip}");
             }
             let accepted: u64 = hosts.iter().map(|host| host.workers.stats().accepted).sum();
-            // A few more, because the hop limit of connections that came before the workers knew the listener is lost.
+            // A few more, because the hop limit of connections that came before the workers knew
+            // the listener is lost.
             assert!((64..=70).contains(&accepted), "{ip}, {http}: {accepted}");
             for host in hosts {
                 host.workers.stop();

@@ -1,5 +1,5 @@
-//! The engine on real sockets, between clients and daemons that the tests play. [`support::Bed`] is where to start
-//! reading.
+//! The engine on real sockets, between clients and daemons that the tests play. [`support::Bed`] is
+//! where to start reading.
 #![cfg(feature = "engine")]
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]

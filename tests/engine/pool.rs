@@ -1,4 +1,5 @@
-//! Idle connections, on both sides: when they are used again, and when they are closed; and many requests at once.
+//! Idle connections, on both sides: when they are used again, and when they are closed; and many
+//! requests at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -108,7 +109,8 @@ fn a_request_that_meets_a_closing_connection_is_sent_once_more() {
     bed.close();
 }
 
-/// When the connection is to be kept, such bytes are still in the kernel, and no event reports them.
+/// When the connection is to be kept, such bytes are still in the kernel, and no event reports
+/// them.
 #[test]
 fn bytes_behind_a_response_that_fills_the_buffer_do_not_answer_the_next_request() {
     let bed = Bed::new();

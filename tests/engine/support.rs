@@ -80,7 +80,8 @@ pub(crate) struct TestEngine {
     seen: Receiver<String>,
 }
 
-/// Sends what it sees as lines: `exchange END STATUS UPSTREAM`, `tunnel REASON UP DOWN`, or an event as it is.
+/// Sends what it sees as lines: `exchange END STATUS UPSTREAM`, `tunnel REASON UP DOWN`, or an
+/// event as it is.
 struct Recorder(Mutex<SyncSender<String>>);
 
 impl Recorder {
@@ -111,7 +112,8 @@ impl TestEngine {
         patient(TcpStream::connect(self.at).unwrap())
     }
 
-    /// Waits for a line of the observer that begins like this, and returns it. The lines before it are dropped.
+    /// Waits for a line of the observer that begins like this, and returns it. The lines before it
+    /// are dropped.
     pub(crate) fn sees(&self, beginning: &str) -> String {
         let mut before = Vec::new();
         loop {
@@ -198,8 +200,8 @@ impl Bed {
         self.listener.set_nonblocking(false).unwrap();
     }
 
-    /// Sends a request on a new client connection, and accepts the connection that it reaches the daemon on. Returns
-    /// both; the daemon has read the head.
+    /// Sends a request on a new client connection, and accepts the connection that it reaches the
+    /// daemon on. Returns both; the daemon has read the head.
     pub(crate) fn request(&self, request: &str) -> (TcpStream, TcpStream) {
         let mut client = self.connect();
         let daemon = self.request_on(&mut client, request);
@@ -223,7 +225,8 @@ impl Bed {
         (client, daemon)
     }
 
-    /// Makes an exchange on a client connection that is there, and on a new one to the daemon, which is returned.
+    /// Makes an exchange on a client connection that is there, and on a new one to the daemon,
+    /// which is returned.
     pub(crate) fn exchange_on(&self, client: &mut TcpStream) -> TcpStream {
         let mut daemon = self.request_on(client, GET);
         send(&mut daemon, OK);
@@ -297,7 +300,8 @@ pub(crate) fn refusing_address() -> SocketAddr {
     listen().1
 }
 
-/// Answers every request on every connection, for as long as the test runs. Returns the daemon's address.
+/// Answers every request on every connection, for as long as the test runs. Returns the daemon's
+/// address.
 pub(crate) fn answering_daemon() -> SocketAddr {
     let (listener, at) = listen();
     thread::spawn(move || {
@@ -342,7 +346,8 @@ pub(crate) fn read_head(stream: &mut impl Read) -> String {
     read_until(stream, "\r\n\r\n")
 }
 
-/// Reads a 200 of the daemon, or a 503 of the proxy, which has no descriptor for a connection to it.
+/// Reads a 200 of the daemon, or a 503 of the proxy, which has no descriptor for a connection to
+/// it.
 pub(crate) fn read_reply_or_ok(stream: &mut impl Read) -> String {
     let head = read_head(stream);
     let mark = if head.starts_with("HTTP/1.1 503 ") { "}\n" } else { "OK" };

@@ -1,4 +1,5 @@
-//! Tunnels: half-closes, bytes sent before the switch, the list of open tunnels, and pairs that a host hands over.
+//! Tunnels: half-closes, bytes sent before the switch, the list of open tunnels, and pairs that a
+//! host hands over.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -63,7 +64,8 @@ fn all_bytes_sent_before_the_switch_reach_the_daemon() {
         let (mut client, mut daemon) = bed.request(ATTACH);
         let mut bytes = vec![b'x'; held];
         bytes.resize(held + 4 * PREFILL_LIMIT, b'y');
-        // When nothing more can be written, the engine holds as much as it may, and the rest waits in the kernel.
+        // When nothing more can be written, the engine holds as much as it may, and the rest waits
+        // in the kernel.
         client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut early = 0;
         while early < bytes.len()

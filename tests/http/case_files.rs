@@ -1,5 +1,5 @@
-//! What the case files of both corpora have in common: how they are found, their headings and blocks, and how bytes are
-//! written in them.
+//! What the case files of both corpora have in common: how they are found, their headings and
+//! blocks, and how bytes are written in them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -51,7 +51,8 @@ impl<'t> Section<'t> {
         if lines.next().is_some() { Err("two option lines".to_owned()) } else { Ok(first) }
     }
 
-    /// The lines of the only block of this kind, each with its end; `None` if there is no such block.
+    /// The lines of the only block of this kind, each with its end; `None` if there is no such
+    /// block.
     pub(crate) fn block(&self, kind: &str) -> Result<Option<&'t str>, String> {
         let fence = format!("```{kind}\n");
         let mut blocks = self.body.split(&fence).skip(1);

@@ -1,5 +1,5 @@
-//! The `h1` and `proxy` layers on bytes, without sockets: cases from `tests/corpus/`, properties, timeouts, and a
-//! simulation.
+//! The `h1` and `proxy` layers on bytes, without sockets: cases from `tests/corpus/`, properties,
+//! timeouts, and a simulation.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,5 +1,6 @@
-//! Replays the cases in `tests/corpus/*.md`: whole, byte by byte, cut at every offset, and followed by bytes that do not
-//! belong to the message, which have to be left alone. `tests/corpus/README.md` has the format.
+//! Replays the cases in `tests/corpus/*.md`: whole, byte by byte, cut at every offset, and followed
+//! by bytes that do not belong to the message, which have to be left alone.
+//! `tests/corpus/README.md` has the format.
 
 use std::fmt::Write as _;
 

@@ -210,7 +210,8 @@ fn encode_body(chunks: &[Vec<u8>], trailers: &Fields) -> Vec<u8> {
     wire
 }
 
-/// Returns whether there is a CR or LF that is not part of CR LF, without using the code under test.
+/// Returns whether there is a CR or LF that is not part of CR LF, without using the code under
+/// test.
 fn has_lone_line_end(bytes: &[u8]) -> bool {
     let lone_lf =
         bytes.iter().enumerate().any(|(at, &byte)| byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r'));
@@ -352,8 +353,8 @@ proptest! {
         prop_assert_eq!(request_framing(version, &fields(&reversed)), forward);
     }
 
-    /// However a body is framed and delivered, it is complete in the framing of its receiver, and no byte behind it is
-    /// consumed.
+    /// However a body is framed and delivered, it is complete in the framing of its receiver, and
+    /// no byte behind it is consumed.
     #[test]
     fn a_body_is_converted_from_any_framing_to_any_other(
         data in vec(any::<u8>(), 0..400),

@@ -1,5 +1,5 @@
-//! Replays the cases in `tests/corpus/proxy/*.md` against a [`ProxyConn`]: each step whole, byte by byte, and cut at
-//! every offset. `tests/corpus/proxy/README.md` has the format.
+//! Replays the cases in `tests/corpus/proxy/*.md` against a [`ProxyConn`]: each step whole, byte by
+//! byte, and cut at every offset. `tests/corpus/proxy/README.md` has the format.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -343,7 +343,8 @@ impl Play {
             }
         }
         let mut wire = std::mem::take(&mut self.daemon_got);
-        // A request that was abandoned half-way is not shown: how much of it was forwarded depends on the delivery.
+        // A request that was abandoned half-way is not shown: how much of it was forwarded depends
+        // on the delivery.
         while let Some(got) = reader::request(&wire).filter(|got| got.is_whole) {
             let (method, target) = (show(got.head.method()), show(got.head.target().as_bytes()));
             let message =

@@ -1,4 +1,5 @@
-//! Reads the bytes that one side has received, with the strict readers, as a patient receiver would.
+//! Reads the bytes that one side has received, with the strict readers, as a patient receiver
+//! would.
 
 use dockline::h1::{
     BodyFraming, ChunkEvent, ChunkedDecoder, Fields, HostPolicy, MethodKind, RequestHead, RequestHeadReader,
@@ -23,8 +24,8 @@ pub(crate) fn request(wire: &[u8]) -> Option<Got<RequestHead>> {
     Some(got(head, at, framing, wire, false))
 }
 
-/// Reads the next response to a request with this method, which may be an interim one. `ended`: the connection ended
-/// cleanly.
+/// Reads the next response to a request with this method, which may be an interim one. `ended`: the
+/// connection ended cleanly.
 pub(crate) fn response(wire: &[u8], method: &str, ended: bool) -> Option<Got<ResponseHead>> {
     let limits = Limits::default();
     let (head, at) = ResponseHeadReader::new(&limits).read(wire).expect("a response")?;

@@ -1,7 +1,8 @@
-//! A connection whose peers fall silent ends, in whatever state: a deadline is set in every state of the machine.
+//! A connection whose peers fall silent ends, in whatever state: a deadline is set in every state
+//! of the machine.
 //!
-//! Each script is played up to each of its bytes, with each side reading or not reading what is sent to it. Then only time
-//! passes.
+//! Each script is played up to each of its bytes, with each side reading or not reading what is
+//! sent to it. Then only time passes.
 #![allow(clippy::disallowed_methods, reason = "an arbitrary start for the virtual clock")]
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ enum Step {
     Client(&'static str),
     Connected,
     Daemon(&'static str),
-    /// Bytes of a body that are moved without showing them to the machine, and are not delivered yet.
+    /// Bytes of a body that are moved without showing them to the machine, and are not delivered
+    /// yet.
     Offered(Side, u64),
     Passed(Side, u64),
     Ends(Side),
@@ -269,7 +271,8 @@ impl Walk {
         !self.conn.output(side).is_empty() || self.conn.in_transit(side.other()) > 0
     }
 
-    /// Lets time pass, and nothing else. Returns how long the connection lived, or `None` if it would live for ever.
+    /// Lets time pass, and nothing else. Returns how long the connection lived, or `None` if it
+    /// would live for ever.
     fn silence(&mut self) -> Option<Duration> {
         let began = self.now;
         // Each deadline leads to another state, and never back.
@@ -294,7 +297,8 @@ impl Walk {
     }
 }
 
-/// Plays every script up to every byte, for every combination of sides that read, and calls `check` with the state.
+/// Plays every script up to every byte, for every combination of sides that read, and calls `check`
+/// with the state.
 fn walk(config: ConnConfig, check: impl Fn(Walk, bool, &str)) {
     let config = Arc::new(config);
     for (name, is_stream, script) in SCRIPTS {

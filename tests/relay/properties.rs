@@ -1,5 +1,6 @@
-//! The relay against a model of two peers, for any schedule of arrivals, windows, ends and deadlines:
-//! every byte arrives once and in order, each end arrives behind its bytes, and memory stays bounded.
+//! The relay against a model of two peers, for any schedule of arrivals, windows, ends and
+//! deadlines: every byte arrives once and in order, each end arrives behind its bytes, and memory
+//! stays bounded.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,7 +24,8 @@ struct Peer {
     arrived: VecDeque<u8>,
     end: Option<End>,
     end_was_read: bool,
-    /// How many bytes it accepts now, those that it has received, and whether it has received the end.
+    /// How many bytes it accepts now, those that it has received, and whether it has received the
+    /// end.
     window: usize,
     took: Vec<u8>,
     told_end: bool,
@@ -467,7 +469,8 @@ fn the_linger_timeout_ends_a_tunnel_whose_client_does_not_half_close() {
     assert!(!world.relay.must_abort(Side::Downstream), "the client has had its clean end");
 }
 
-/// The kernel reports a reset once: to the write that meets it. The end of file behind it is not clean.
+/// The kernel reports a reset once: to the write that meets it. The end of file behind it is not
+/// clean.
 #[test]
 fn a_reset_that_was_reported_to_a_write_is_not_forgotten() {
     for (kind, clean) in [(ErrorKind::BrokenPipe, true), (ErrorKind::ConnectionReset, false)] {
@@ -527,7 +530,8 @@ fn bytes_inside_a_transport_are_sent_before_the_end() {
     }
 }
 
-/// A flush that fails is a write that fails. A peer that accepts nothing is waited for a limited time.
+/// A flush that fails is a write that fails. A peer that accepts nothing is waited for a limited
+/// time.
 #[test]
 fn bytes_inside_a_transport_are_dropped_with_their_peer() {
     let kept = || {

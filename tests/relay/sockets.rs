@@ -64,7 +64,8 @@ impl Bed {
         self.relay.pump(&mut self.worker, ready, now())
     }
 
-    /// Drives the relay as an edge-triggered host does, until it is done or nothing happens for `quiet`.
+    /// Drives the relay as an edge-triggered host does, until it is done or nothing happens for
+    /// `quiet`.
     fn run(&mut self, quiet: Option<Duration>) -> State {
         let mut events = Events::with_capacity(8);
         let mut wants = self.pump(Ready::default());
@@ -301,7 +302,8 @@ fn a_slow_reader_stops_the_sender_and_memory_is_bounded() {
             let pumps = bed.pumps;
             bed.run(Some(Duration::from_millis(50)));
             let more = bed.pumps - pumps;
-            // The kernel may still move some bytes between its own buffers; a busy loop makes thousands.
+            // The kernel may still move some bytes between its own buffers; a busy loop makes
+            // thousands.
             assert!(more <= 50, "a blocked tunnel spins: {more} pumps {kinds:?} {splice}");
             // The reader goes on and gets everything.
             daemon.shutdown(Shutdown::Write).unwrap();
@@ -349,8 +351,8 @@ fn an_idle_relay_holds_no_pipe() {
     assert_eq!(open_fds(), before, "the tunnel kept a pipe");
 }
 
-/// A pipe is limited in slots as well as bytes: small messages fill it long before its size, and no new edge reports
-/// the bytes that stayed in the socket.
+/// A pipe is limited in slots as well as bytes: small messages fill it long before its size, and no
+/// new edge reports the bytes that stayed in the socket.
 #[test]
 fn small_messages_arrive_that_fill_the_slots_of_a_pipe() {
     let (mut bed, client, mut daemon) = Bed::plain((true, false));
@@ -387,7 +389,8 @@ fn a_reset_of_the_client_ends_a_blocked_relay() {
     }
 }
 
-/// Docker: the command has ended while its input still arrives. Its output is delivered nevertheless.
+/// Docker: the command has ended while its input still arrives. Its output is delivered
+/// nevertheless.
 #[test]
 fn output_of_a_daemon_that_reads_no_more_is_delivered() {
     let (mut bed, mut client, mut daemon) = Bed::plain((true, false));

@@ -1,4 +1,5 @@
-//! A client that half-closes after its request gets the response, over every transport and at every point of an exchange.
+//! A client that half-closes after its request gets the response, over every transport and at every
+//! point of an exchange.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -184,7 +185,8 @@ fn read_until(daemon: &mut TcpStream, end: &str) {
 const GET: &str = "GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK";
 
-/// What the client sends before its half-close, the last of what the daemon has read then, and its response.
+/// What the client sends before its half-close, the last of what the daemon has read then, and its
+/// response.
 const COMPLETE: &[(&str, &str, &str)] = &[
     (GET, "\r\n\r\n", OK),
     ("HEAD /_ping HTTP/1.1\r\nHost: x\r\n\r\n", "\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"),
@@ -286,8 +288,8 @@ fn a_half_close_within_a_request_aborts_it() {
     }
 }
 
-/// On a Unix socket a close differs from a half-close. The request is sent, and then the connection to the daemon closed, as
-/// it would be without a proxy.
+/// On a Unix socket a close differs from a half-close. The request is sent, and then the connection
+/// to the daemon closed, as it would be without a proxy.
 #[test]
 fn a_client_that_closes_a_unix_socket_ends_the_exchange() {
     for request in ["POST /containers/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", GET] {

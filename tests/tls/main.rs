@@ -1,4 +1,5 @@
-//! TLS on real sockets: which peers are accepted, how sessions are resumed, how streams and half-closes end.
+//! TLS on real sockets: which peers are accepted, how sessions are resumed, how streams and
+//! half-closes end.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -75,7 +75,8 @@ pub(crate) fn sockets() -> (UnixStream, UnixStream) {
     (ours, theirs)
 }
 
-/// Makes a handshake of a [`Client`] with `server`. Returns the result of the server, and the client.
+/// Makes a handshake of a [`Client`] with `server`. Returns the result of the server, and the
+/// client.
 pub(crate) fn shake(
     server: &ServerTls,
     config: &Arc<ClientConfig>,

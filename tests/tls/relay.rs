@@ -18,8 +18,9 @@ use socket2::SockRef;
 use super::peers::*;
 use super::pki::Ca;
 
-/// Returns both ends of a TCP connection with send buffers as small as the kernel allows. (With a receive buffer below
-/// the segment size of the loopback, TCP waits for one window probe after another.)
+/// Returns both ends of a TCP connection with send buffers as small as the kernel allows. (With a
+/// receive buffer below the segment size of the loopback, TCP waits for one window probe after
+/// another.)
 fn narrow() -> (OwnedFd, OwnedFd) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -198,7 +199,8 @@ fn a_relay_with_tls_on_either_side_moves_long_streams_both_ways() {
     }
 }
 
-/// `echo | docker run -i`: the end of the input, and then all of the output; and the other way round.
+/// `echo | docker run -i`: the end of the input, and then all of the output; and the other way
+/// round.
 #[test]
 fn a_half_close_crosses_tls_and_the_other_direction_stays_open() {
     let ca = Ca::new();

@@ -70,7 +70,8 @@ fn a_client_hello_may_arrive_byte_by_byte() {
 fn a_handshake_of_more_than_64_kib_is_refused() {
     let ca = Ca::new();
     let (server, _) = plain_config(&ca);
-    // A hello that announces 16 MiB, in records of one byte; and one of 60 KiB of unknown bytes, repeated.
+    // A hello that announces 16 MiB, in records of one byte; and one of 60 KiB of unknown bytes,
+    // repeated.
     let claims = [&[22, 3, 1, 0, 4, 1, 255, 255, 255][..], &[22, 3, 1, 0, 4, 1, 0, 255, 0]];
     for claim in claims {
         let (ours, mut socket) = sockets();

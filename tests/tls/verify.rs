@@ -76,7 +76,8 @@ fn fingerprint(der: &[u8]) -> String {
     digest.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// Each message of the handshake is as long as the TLS library accepts it; together they are too long.
+/// Each message of the handshake is as long as the TLS library accepts it; together they are too
+/// long.
 #[test]
 fn a_handshake_with_a_very_long_chain_is_refused() {
     let ca = Ca::new();

@@ -157,7 +157,8 @@ fn a_flood_of_extensions_is_refused() {
     assert_eq!(error.fault, LimitError::ChunkExtensions.into());
 }
 
-/// A million chunks of one byte are accepted, because their headers are short; padded to 16 digits they are not.
+/// A million chunks of one byte are accepted, because their headers are short; padded to 16 digits
+/// they are not.
 #[test]
 fn a_flood_of_padded_chunks_is_refused() {
     let limits = Limits::default();

@@ -1,8 +1,8 @@
-//! Tables of bytes, limits at their bounds, and what the types offer besides reading. Which messages are accepted, how
-//! they are read, and why others are refused, is in `tests/corpus/`.
+//! Tables of bytes, limits at their bounds, and what the types offer besides reading. Which
+//! messages are accepted, how they are read, and why others are refused, is in `tests/corpus/`.
 //!
-//! Each message is delivered whole, byte by byte, cut at every offset, and with bytes of another message behind it, and
-//! has to be read the same.
+//! Each message is delivered whole, byte by byte, cut at every offset, and with bytes of another
+//! message behind it, and has to be read the same.
 
 mod chunk;
 mod fields;
@@ -18,7 +18,8 @@ const NEXT: &[u8] = b"\x00GET /next\n\r \xff";
 
 type Read<H> = Result<Option<(H, usize)>, ParseError>;
 
-/// Reads `bytes` in every delivery, with readers made by `fresh`, and returns the result, which is always the same.
+/// Reads `bytes` in every delivery, with readers made by `fresh`, and returns the result, which is
+/// always the same.
 fn deliver<R, H: PartialEq + std::fmt::Debug>(
     bytes: &[u8],
     fresh: impl Fn() -> R,

@@ -1,5 +1,6 @@
-//! A [`ProxyConn`](dockline::proxy::ProxyConn) between a client and daemons that act at random, on a virtual clock. What
-//! each side has received is read with the strict readers and compared with what the other side sent.
+//! A [`ProxyConn`](dockline::proxy::ProxyConn) between a client and daemons that act at random, on
+//! a virtual clock. What each side has received is read with the strict readers and compared with
+//! what the other side sent.
 //!
 //! `DOCKLINE_SIM_SEED=17` replays one schedule; `DOCKLINE_SIM_COUNT=1000000` runs that many.
 

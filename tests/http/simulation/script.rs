@@ -186,7 +186,8 @@ impl Response {
                 if is_switched {
                     (response.truth, response.status) = (Truth::Tunnel(HijackKind::Upgrade), 101);
                 } else if head_is_ignored {
-                    // A response to HEAD has no body, whatever its fields are; the byte behind it does not belong to it.
+                    // A response to HEAD has no body, whatever its fields are; the byte behind it
+                    // does not belong to it.
                     (response.truth, response.status) = (Truth::Whole, 200);
                     response.len = response.wire.len() - 1;
                 }

@@ -519,7 +519,8 @@ impl World {
         self.last = Some((daemon.response, daemon.gave_up));
     }
 
-    /// Checks that the daemon got nothing but the beginning of this request. Returns whether it got all of it.
+    /// Checks that the daemon got nothing but the beginning of this request. Returns whether it got
+    /// all of it.
     fn check_request(&self, number: usize, got: &[u8]) -> bool {
         let ask = &self.asks[number];
         let Some(request) = reader::request(got) else { return false };
@@ -560,7 +561,8 @@ impl World {
         if daemon.refuses {
             return;
         }
-        // The rest of the request, if the daemon responded early, then what the client sent after it.
+        // The rest of the request, if the daemon responded early, then what the client sent after
+        // it.
         let to_daemon = [daemon.got, parts.to_upstream].concat();
         let request = reader::request(&to_daemon).expect("the request before the tunnel");
         assert!(request.is_whole && request.body == ask.body);
