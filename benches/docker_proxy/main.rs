@@ -1,5 +1,5 @@
-//! What a published port costs with dockline-docker-proxy and with Docker's docker-proxy, side by side in one run. See
-//! benches/README.md.
+//! What a published port costs with dockline-docker-proxy and with Docker's docker-proxy, side by
+//! side in one run. See benches/README.md.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits")]
 
@@ -47,7 +47,7 @@ fn bench(args: &Args) -> Result<bool> {
         return Err("no docker-proxy here: install Docker (docker.io on Debian)".into());
     }
     let lab = Lab::new(programs, false)?;
-    // Go's scheduler is what makes a difference, and it knows on how many processors it may run.
+    // Go's scheduler depends on how many processors it may run on.
     let lab = if args.has("--pinned") { lab } else { lab.without_pinning() };
     lab.introduce(PEER);
     let mut run = Run { args, lab: &lab, report: Report::default() };

@@ -18,7 +18,7 @@ pub(crate) struct Many {
     pub(crate) private: Vec<f64>,
     /// KiB, shared ones counted by their share.
     pub(crate) pss: Vec<f64>,
-    /// CPU time until it said that the port is served, in milliseconds.
+    /// CPU time until it reported that the port is served, in milliseconds.
     pub(crate) cpu: Vec<f64>,
     /// The time that took.
     pub(crate) seconds: Vec<f64>,

@@ -1,5 +1,5 @@
-//! What the gateway `dockline serve` costs beside its peers: nginx, HAProxy, docker-proxy and a bare splice loop, side by
-//! side in one run. See benches/README.md.
+//! What the gateway `dockline serve` costs beside its peers: nginx, HAProxy, docker-proxy and a
+//! bare splice loop, side by side in one run. See benches/README.md.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits")]
 
@@ -80,7 +80,7 @@ impl Run<'_> {
         }
     }
 
-    /// Those of the contenders that are on this machine.
+    /// The contenders that are installed on this machine.
     fn kinds(&self, of: impl Fn(Kind) -> bool) -> Vec<Kind> {
         let programs = &self.lab.programs;
         let bare = [64 << 10, 256 << 10, 1 << 20].map(Kind::Bare);

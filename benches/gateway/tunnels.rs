@@ -1,4 +1,5 @@
-//! The sections about tunnels: bulk, round trips, opening, idling; and the system calls of everything.
+//! The sections about tunnels: bulk, round trips, opening, idling; and the system calls of
+//! everything.
 
 use crate::support::client::{Tunnel, download_all};
 use crate::support::exchange::Exchange;
@@ -10,7 +11,7 @@ use crate::support::wire::FILL;
 use crate::support::{CHUNK, GIB, MIB, Result};
 use crate::{Run, cost};
 
-/// Where bulk doesn't matter, one yardstick is enough, and splicing is no different from copying.
+/// For other loads than bulk one yardstick is enough, and splicing does not differ from copying.
 fn without_bulk(kind: Kind) -> bool {
     kind != Kind::HaProxySplice && (!kind.is_bare() || kind == Kind::Bare(64 << 10))
 }
@@ -67,7 +68,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Questions and answers over connections that stay.
+    /// Round trips over connections that are kept.
     pub(crate) fn exchanges(
         &mut self,
         load: &str,

@@ -1,5 +1,5 @@
-//! What a relayed Docker connection costs a stock nginx, the same nginx with the dockline module, and a bare splice
-//! loop, side by side in one run. See benches/README.md.
+//! What a relayed Docker connection costs a stock nginx, the same nginx with the dockline module,
+//! and a bare splice loop, side by side in one run. See benches/README.md.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits")]
 
@@ -52,7 +52,7 @@ fn module() -> Result<PathBuf> {
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/nginx/ngx_http_dockline_module.so"),
         PathBuf::from,
     );
-    // nginx looks a relative path up in its own prefix.
+    // nginx resolves a relative path in its own prefix.
     let file = std::path::absolute(file)?;
     if file.is_file() {
         return Ok(file);

@@ -1,4 +1,4 @@
-//! The sections: which relays meet which loads, and what the module has to reach.
+//! The sections: which relays run under which loads, and the limits for the module.
 
 use crate::support::args::Args;
 use crate::support::client::Tunnel;
@@ -117,7 +117,8 @@ impl Run<'_> {
         }
         idle.print_fds();
         for (_, sockets, pipes) in idle.fds.iter().filter(|(kind, ..)| kind.is_ours()) {
-            // Pipes that wait for the next tunnel belong to the worker: a handful, whatever the count.
+            // Pipes that wait for the next tunnel belong to the worker: a handful, whatever the
+            // count.
             self.report.at_most("sockets per idle tunnel", *sockets, 2.0);
             self.report.at_most("pipe ends per idle tunnel", *pipes, 0.05);
         }
@@ -138,7 +139,8 @@ impl Run<'_> {
                 continue;
             }
             let mut run = |contender: &Contender| {
-                // Opened under the tracer as well: the daemon sends at once. It is a few calls in thousands.
+                // Opened under the tracer as well: the daemon sends at once. It is a few calls in
+                // thousands.
                 let mut tunnel = Tunnel::open(&contender.target, down, up)?;
                 match down + up {
                     0 => loads::echo(std::slice::from_mut(&mut tunnel), trips),

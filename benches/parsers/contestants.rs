@@ -1,4 +1,4 @@
-//! The parsers, each made to read one message as a host would: from a buffer that fills up as bytes arrive.
+//! The parsers, each reading one message as a host would: from a buffer that fills as bytes arrive.
 
 use std::hint::black_box;
 
@@ -38,10 +38,10 @@ impl Contestant {
         if matches!(self.make, Make::Ours) { format!("**{}**", self.name) } else { self.name.into() }
     }
 
-    /// Reads the message once a call. Fails when that isn't where the message ends.
+    /// Reads the message, once for each call. Fails if the message does not end at its last byte.
     pub(crate) fn on<'m>(&self, message: &'m Message) -> Result<Run<'m>> {
         let bytes = message.bytes.as_slice();
-        // How much has arrived, piece by piece.
+        // The number of bytes that have arrived, piece by piece.
         let filled = move || {
             let pieces = bytes.len().div_ceil(message.arrival);
             (1..=pieces).map(move |piece| &bytes[..piece.saturating_mul(message.arrival).min(bytes.len())])
@@ -98,7 +98,7 @@ impl Contestant {
     }
 }
 
-/// Tries with each state of the buffer; only the last one holds a whole head.
+/// Parses each state of the buffer; only the last one holds a complete head.
 fn head<'m>(
     states: impl Iterator<Item = &'m [u8]>,
     mut try_read: impl FnMut(&'m [u8]) -> Result<bool>,
@@ -129,7 +129,8 @@ fn ours_chunked<'m>(pieces: impl Iterator<Item = &'m [u8]>) -> Result<()> {
     Err("a body that does not end".into())
 }
 
-/// The least that a host has to write around `parse_chunk_size`: skip the data, keep a line that is cut.
+/// The least code that a host needs around `parse_chunk_size`: skip the data, keep an incomplete
+/// line.
 fn httparse_chunked<'m>(pieces: impl Iterator<Item = &'m [u8]>) -> Result<()> {
     let mut line = Vec::new();
     let mut skip = 0_usize;

@@ -1,4 +1,5 @@
-//! llhttp, the parser of Node.js, in whatever library of this machine has it, loaded at run time: no header, no crate.
+//! llhttp, the parser of Node.js, from any library on this machine that has it, loaded at run time:
+//! no header, no crate.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ const FINE: [c_int; 2] = [0, 22];
 /// What the callbacks do: the least that shows that they are called.
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// Stands for every callback, whatever it is given: it looks at nothing, and zero means "go on" from each of them.
+/// Every callback: it ignores its arguments, and zero means "go on" from each of them.
 unsafe extern "C" fn called() -> c_int {
     CALLS.store(CALLS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     0
@@ -67,7 +68,8 @@ impl Llhttp {
 impl Message {
     pub(crate) fn restart(&mut self, is_request: bool) {
         let kind = if is_request { 1 } else { 2 };
-        // SAFETY: both are larger than what llhttp writes or keeps, and live as long as the parser is used.
+        // SAFETY: both are larger than what llhttp writes or keeps, and live as long as the parser
+        // is used.
         unsafe { (self.api.init)(&raw mut *self.parser, kind, &raw const *self.settings) };
     }
 

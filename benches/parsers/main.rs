@@ -1,5 +1,5 @@
-//! What our reading of HTTP costs beside what a host would use instead: httparse alone, which is the floor, and llhttp.
-//! See benches/README.md.
+//! What our reading of HTTP costs beside what a host would use instead: httparse alone, which is
+//! the floor, and llhttp. See benches/README.md.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -32,7 +32,7 @@ environment: LLHTTP_LIBRARY, a library that has llhttp in it",
     flags: &[],
 };
 
-/// How this program is told to run one parser on one message so many times.
+/// The argument that makes this program run one parser on one message a number of times.
 const COUNT_ARG: &str = "--parse";
 
 fn main() -> ExitCode {
@@ -101,7 +101,8 @@ fn time(args: &Args, contestants: &[Contestant]) -> Result<()> {
     Ok(())
 }
 
-/// Instructions, which nothing disturbs: what a run of many costs more than a run of none.
+/// Instructions, which noise does not change: the difference between a run of many readings and a
+/// run of none.
 fn instructions(args: &Args, contestants: &[Contestant]) -> Result<()> {
     if procfs::find_program("valgrind", &[]).is_none() {
         println!("\n### Instructions\n\nNot counted: no valgrind here.");

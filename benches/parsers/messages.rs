@@ -1,11 +1,11 @@
-//! What the parsers are given.
+//! The messages for the parsers.
 
 use std::fmt::Write as _;
 
 pub(crate) struct Message {
     pub(crate) name: &'static str,
     pub(crate) part: Part,
-    /// How many bytes come at a time.
+    /// How many bytes arrive at a time.
     pub(crate) arrival: usize,
     pub(crate) bytes: Vec<u8>,
 }
@@ -14,7 +14,8 @@ pub(crate) struct Message {
 pub(crate) enum Part {
     Request,
     Response,
-    /// The body of a chunked response, for those that parse it apart; for llhttp a head comes before it.
+    /// The body of a chunked response, for those that parse it apart; for llhttp a head comes
+    /// before it.
     ChunkedBody,
 }
 
@@ -66,7 +67,7 @@ fn message(name: &'static str, part: Part, arrival: usize, bytes: Vec<u8>) -> Me
     Message { name, part, arrival, bytes }
 }
 
-/// As large a head as the default limits let through.
+/// A head as large as the default limits allow.
 fn large() -> String {
     let mut head = String::from("GET /build HTTP/1.1\r\nHost: docker\r\n");
     for n in 0..99 {

@@ -2,7 +2,7 @@
 
 use super::Result;
 
-/// What a bench can be asked for.
+/// The command line of a bench.
 pub(crate) struct Spec {
     pub(crate) usage: &'static str,
     pub(crate) sections: &'static [&'static str],

@@ -1,7 +1,8 @@
 //! The yardstick: the least a relay built on splice can do.
 //!
-//! One thread, one edge-triggered epoll, two pipes per connection, no HTTP, no limits, no statistics. It runs as a
-//! process of its own (the bench starts itself again), so that its CPU time is read the same way as a worker's.
+//! One thread, one edge-triggered epoll, two pipes per connection, no HTTP, no limits, no
+//! statistics. It runs as a process of its own (the bench starts itself again), so that its CPU
+//! time is read the same way as a worker's.
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,10 +12,11 @@ use std::os::unix::net::UnixStream;
 use super::Result;
 use super::sys::{self, Epoll};
 
-/// More than any pipe holds in 4 KiB pages: a slot can carry a 32 KiB fragment, so the slots are the limit.
+/// More than any pipe holds in 4 KiB pages: a slot can carry a 32 KiB fragment, so the slots are
+/// the limit.
 const SPLICE_LEN: usize = 1 << 20;
 
-/// Tokens of connections come behind it.
+/// Tokens of connections follow it.
 const LISTENER: usize = 0;
 
 enum Upstream {
@@ -67,8 +69,8 @@ impl Half {
         Ok(Self { reader, writer, held: 0, readable: false, writable: true, eof: false })
     }
 
-    /// One splice in and one out; `false` when neither can go on. The pipe is filled only when it is empty, so that
-    /// `WouldBlock` always means the socket.
+    /// Makes one splice in and one out. Returns `false` when neither can go on. The pipe is filled
+    /// only when it is empty, so that `WouldBlock` always means the socket.
     fn step(&mut self, from: &impl AsRawFd, to: &impl AsRawFd) -> io::Result<bool> {
         let mut moved = false;
         if self.held == 0 && self.readable && !self.eof {
@@ -110,7 +112,7 @@ struct Conn {
 }
 
 impl Conn {
-    /// `false`: both directions have ended.
+    /// Returns `false` when both directions have ended.
     fn pump(&mut self) -> io::Result<bool> {
         loop {
             let up = self.up.step(&self.client, &self.upstream)?;

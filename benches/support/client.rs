@@ -21,7 +21,7 @@ pub(crate) fn connect(addr: SocketAddr) -> Result<TcpStream> {
     Ok(sock)
 }
 
-/// Where a contender listens, and how to speak to it.
+/// Where a contender listens, and by which protocol.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
@@ -108,7 +108,8 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Moves what `open` asked the daemon for, and waits for its confirmation of what went up.
+    /// Moves the bytes that `open` asked the daemon for, and waits for its confirmation of those
+    /// sent up.
     pub(crate) fn transfer(&mut self, buf: &mut [u8], down: u64, up: u64) -> Result<()> {
         // The confirmation byte is the last one down.
         let mut to_read = (down + u64::from(up > 0)).saturating_sub(std::mem::take(&mut self.early));
@@ -152,7 +153,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The socket of a plain tunnel that has nothing to come.
+    /// The socket of a plain tunnel without pending bytes.
     pub(crate) fn into_socket(self) -> TcpStream {
         self.sock
     }
@@ -170,7 +171,7 @@ impl Tunnel {
     }
 }
 
-/// Takes what each of the tunnels has coming down, all at once.
+/// Reads the bytes that come down each of the tunnels, from all at once.
 pub(crate) fn download_all(tunnels: &mut [Tunnel], down: u64, buf: &mut [u8]) -> Result<()> {
     let epoll = Epoll::new()?;
     let mut left = Vec::new();

@@ -3,9 +3,9 @@
 //! | request | what happens |
 //! |---|---|
 //! | `POST /v1.41/exec/move-D-U/start` | 101; then D bytes down and U bytes up; when U isn't 0 and both are done, one byte of confirmation; from then on an echo |
-//! | `GET /_ping` | a small answer |
+//! | `GET /_ping` | a small response |
 //! | `GET /v1.41/images/F-N/get` | a body of N bytes, F being its framing |
-//! | `POST /v1.41/images/load` | takes a body of any length, then a small answer |
+//! | `POST /v1.41/images/load` | reads a body of any length, then sends a small response |
 //!
 //! It never closes first: stock nginx ends a tunnel at the first EOF, so nothing measured may depend on one.
 
@@ -52,7 +52,8 @@ pub(crate) fn start(unix_path: &Path) -> Result<SocketAddr> {
     Ok(addr)
 }
 
-/// Starts a UDP port that sends back what it gets, for the rest of the process's life; returns its address.
+/// Starts a UDP port that sends back what it gets, for the rest of the process's life; returns its
+/// address.
 pub(crate) fn start_udp() -> Result<SocketAddr> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let addr = socket.local_addr()?;
@@ -74,7 +75,7 @@ struct Daemon {
     shared: Shared,
 }
 
-/// What all connections read into and send from.
+/// The buffers of all connections.
 struct Shared {
     buf: Vec<u8>,
     plain: Vec<u8>,
@@ -88,14 +89,15 @@ enum Phase {
 }
 
 struct Conn {
-    /// A socket; `File` reads and writes any descriptor, so the two families need no code of their own.
+    /// A socket; `File` reads and writes any descriptor, so the two families need no code of their
+    /// own.
     sock: File,
     phase: Phase,
     framing: Framing,
     to_send: u64,
     sent: u64,
     to_take: u64,
-    /// Goes out when there is nothing more to send or to take.
+    /// Sent when there is nothing more to send or to read.
     last: &'static [u8],
     wants_out: bool,
 }
@@ -177,7 +179,7 @@ impl Daemon {
 }
 
 impl Conn {
-    /// `false`: the peer is gone.
+    /// Returns `false` when the peer has closed.
     fn step(&mut self, bits: u32, shared: &mut Shared) -> Result<bool> {
         if bits & (sys::IN | sys::HUP) != 0 {
             match would_block(self.sock.read(&mut shared.buf))? {
@@ -243,7 +245,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Begins what a request asks for. Returns where in `seen` the request ends, an upload's body not being part of it.
+    /// Begins what a request asks for. Returns where in `seen` the request ends, an upload's body
+    /// not being part of it.
     fn answer(&mut self, seen: &[u8], head_len: usize, body_len: Option<usize>) -> Result<usize> {
         let head = std::str::from_utf8(&seen[..head_len])?;
         let target = head.split(' ').nth(1).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The same question and answer over many connections at once, each asking again as soon as it has its answer.
+//! Round trips over many connections at once, each sending again as soon as its response is
+//! complete.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +14,7 @@ pub(crate) struct Exchange {
     epoll: Epoll,
     conns: Vec<Conn>,
     question: &'static [u8],
-    /// Bytes of one answer.
+    /// Bytes of one response.
     answer: usize,
 }
 
@@ -55,7 +56,7 @@ impl Exchange {
         Ok(Self { epoll, conns, question, answer })
     }
 
-    /// Asks `count` times in all, and adds the nanoseconds that each answer took to `latencies`.
+    /// Makes `count` round trips in all, and adds the nanoseconds of each to `latencies`.
     pub(crate) fn run(&mut self, count: usize, latencies: &mut Vec<u32>) -> Result<()> {
         let mut unasked = count;
         let mut open = 0;
@@ -104,7 +105,8 @@ impl Conn {
     }
 }
 
-/// Asks once and measures the answer. Later ones are as long: a relay adds the same fields to all.
+/// Makes one round trip and returns the length of the response. Later ones are as long: a relay
+/// adds the same fields to all.
 fn learn(sock: &mut TcpStream, question: &[u8]) -> Result<usize> {
     sock.write_all(question)?;
     let (mut seen, mut buf) = (Vec::new(), [0; 4096]);

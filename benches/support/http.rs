@@ -37,7 +37,7 @@ impl HttpClient {
         if exact && taken >= len { Ok(()) } else { Err(format!("{taken} bytes of {len} came").into()) }
     }
 
-    /// Sends a body of `len` bytes, made of `pattern`, and waits for the answer.
+    /// Sends a body of `len` bytes, made of `pattern`, and waits for the response.
     pub(crate) fn upload(&mut self, framing: Framing, len: u64, pattern: &[u8]) -> Result<()> {
         let field = framing.field(len);
         write!(
@@ -54,7 +54,7 @@ impl HttpClient {
         self.head().map(drop)
     }
 
-    /// The head of an answer, and how many bytes stand behind it in the buffer.
+    /// Reads the head of a response. Returns it, and how many bytes follow it in the buffer.
     fn head(&mut self) -> Result<(String, usize)> {
         let mut len = 0;
         loop {

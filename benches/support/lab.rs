@@ -1,4 +1,4 @@
-//! Where the relays run: each a process on a processor of its own, all on the same fake daemon.
+//! Runs the relays: each a process on a processor of its own, all in front of the same fake daemon.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,7 +54,8 @@ impl Lab {
         let fd_limit = sys::raise_fd_limit()?;
         let dir = std::env::temp_dir().join(format!("dockline-bench-{}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        // The worker gets one processor, everything else in this process (client, daemon) the other.
+        // The worker gets one processor, everything else in this process (client, daemon) the
+        // other.
         let all_cpus = sys::allowed_cpus()?;
         let worker_cpus = match all_cpus.as_slice() {
             [load, worker, ..] => {
@@ -93,7 +94,7 @@ impl Lab {
         self
     }
 
-    /// What a reader of the results has to know first.
+    /// Prints what a reader of the results has to know first.
     pub(crate) fn introduce(&self, peers: &str) {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         println!("{peers}, Linux {}; one worker each.", kernel.trim());
@@ -181,12 +182,12 @@ impl Contender {
     }
 
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        // Time of a running process is brought up to date when it goes to sleep.
+        // The CPU time of a running process is updated when it goes to sleep.
         sleep(Duration::from_millis(20));
         procfs::cpu_ns(self.worker)
     }
 
-    /// An error of a load, with who it was and what the process said.
+    /// An error of a load, with the name of the relay and the output of its process.
     pub(crate) fn blame(
         &self,
         error: Box<dyn std::error::Error + Send + Sync>,

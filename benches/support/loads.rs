@@ -1,5 +1,5 @@
-//! The loads that both benches of whole processes use. In each the contenders take turns within a round, so that noise
-//! meets all of them.
+//! The loads that both benches of whole processes use. In each the contenders take turns within a
+//! round, so that noise meets all of them.
 
 use std::borrow::Borrow;
 use std::thread::sleep;
@@ -15,8 +15,8 @@ use super::strace::Counter;
 use super::wire::FILL;
 use super::{CHUNK, GIB, MIB, Result};
 
-/// Runs `load` on every contender in turn, `rounds` times over, and takes the worker's CPU time each time.
-/// `scale` is the nanoseconds in the unit of cost.
+/// Runs `load` on every contender in turn, `rounds` times over, and takes the worker's CPU time
+/// each time. `scale` is the nanoseconds in the unit of cost.
 pub(crate) fn take_turns<C: Borrow<Contender>>(
     contenders: &[C],
     rounds: usize,
@@ -27,7 +27,7 @@ pub(crate) fn take_turns<C: Borrow<Contender>>(
     let mut all: Vec<Series> = contenders.iter().map(|c| Series::new(c.borrow().kind)).collect();
     for round in 0..rounds {
         for turn in 0..contenders.len() {
-            // Every other round backwards: nobody always comes right after the heaviest.
+            // Every other round backwards, so that none always runs right after the heaviest.
             let turn = if round % 2 == 0 { turn } else { contenders.len() - 1 - turn };
             let (contender, series) = (contenders[turn].borrow(), &mut all[turn]);
             let before = contender.cpu_ns()?;
@@ -80,7 +80,7 @@ pub(crate) fn open_and_close(contender: &Contender, count: usize, width: usize) 
     Ok(())
 }
 
-/// Every tunnel sends one byte, then every tunnel gets it back: so many times.
+/// Every tunnel sends one byte, then every tunnel gets it back, a number of times.
 pub(crate) fn echo(tunnels: &mut [Tunnel], times: usize) -> Result<()> {
     for n in 0..times {
         let byte = u8::try_from(n % 251)?;
@@ -94,7 +94,8 @@ pub(crate) fn echo(tunnels: &mut [Tunnel], times: usize) -> Result<()> {
     Ok(())
 }
 
-/// What idle tunnels cost a fresh worker, by load: memory in KiB each, private as cost and PSS as rate; and descriptors.
+/// The cost of idle tunnels in a fresh worker, by load: memory in KiB each, private as cost and PSS
+/// as rate; and descriptors.
 pub(crate) struct Idle {
     pub(crate) loads: [(&'static str, Vec<Series>); 2],
     pub(crate) fds: Vec<(Kind, f64, f64)>,
@@ -109,7 +110,7 @@ pub(crate) fn idle(args: &Args, lab: &Lab, kinds: &[Kind], count: u64) -> Result
         for (i, kind) in kinds.iter().enumerate() {
             let count = count.min(lab.fd_limit.saturating_sub(100) / kind.fds_per_tunnel());
             for ((_, series), amount) in loads.iter_mut().zip([0, 128 << 10]) {
-                // A process of its own each time: an allocator gives back little of what it has had.
+                // A new process each time, because an allocator returns little of its memory.
                 let contender = lab.start(*kind, Route::Tcp)?;
                 let (memory, open) =
                     idle_tunnels(&contender, count, amount).map_err(|e| contender.blame(e))?;
@@ -143,7 +144,7 @@ fn idle_tunnels(contender: &Contender, count: u64, amount: u64) -> Result<(Memor
     for _ in 0..count {
         let mut tunnel = Tunnel::open(target, amount, amount)?;
         tunnel.transfer(&mut buf, amount, amount)?;
-        // Interactive use, too: some relays take their buffers at the first byte.
+        // Some relays allocate their buffers at the first byte.
         tunnel.send_byte(b'x')?;
         tunnel.expect_byte(b'x')?;
         tunnels.push(tunnel);
@@ -183,7 +184,7 @@ pub(crate) fn count_calls(
     Ok(())
 }
 
-/// Begins the section of system calls; `false` when they can't be counted.
+/// Begins the section of system calls. Returns `false` when they cannot be counted.
 pub(crate) fn can_count_calls() -> bool {
     let able = procfs::find_program("strace", &[]).is_some();
     if able {

@@ -29,10 +29,11 @@ pub(crate) const CHUNK: usize = 128 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: f64 = (1 << 30) as f64;
 
-/// How a bench is told to be the bare relay.
+/// The argument that makes a bench run as the bare relay.
 pub(crate) const BARE_ARG: &str = "--be-the-bare-relay";
 
-/// The command line of a bench around `bench`, which tells whether every Reach figure is met.
+/// Runs `bench`, which returns whether every Reach figure is met, with the options of the command
+/// line.
 pub(crate) fn main(spec: &Spec, bench: impl FnOnce(&Args) -> Result<bool>) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = if args.first().is_some_and(|a| a == BARE_ARG) {
@@ -41,7 +42,8 @@ pub(crate) fn main(spec: &Spec, bench: impl FnOnce(&Args) -> Result<bool>) -> Ex
         println!("{}", spec.usage);
         Ok(true)
     } else if !args.iter().any(|a| a == "--bench") {
-        // Test runners start every bench too, to list its tests (on stdout) or to try it; cargo bench says that it is one.
+        // Test runners start every bench too, to list its tests (on stdout) or to run it; cargo
+        // bench passes --bench.
         eprintln!("nothing to test here; {}", spec.usage.lines().next().unwrap_or_default());
         Ok(true)
     } else {

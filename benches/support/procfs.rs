@@ -1,4 +1,4 @@
-//! What /proc tells about a relay process.
+//! Figures of a relay process from /proc.
 
 use std::fs;
 use std::io;
@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::Result;
 
-/// CPU time spent by the threads of a process that are still there, in nanoseconds, user and system together.
+/// CPU time of the present threads of a process, in nanoseconds, user and system together.
 ///
-/// `schedstat` is exact to the context switch; the ticks of `stat`, the fallback, are 10 ms of sampling.
+/// `schedstat` is exact to the context switch; the ticks of `stat`, the fallback, are 10 ms of
+/// sampling.
 pub(crate) fn cpu_ns(pid: libc::pid_t) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -12,12 +12,12 @@ use super::{BARE_ARG, Result, procfs, sys};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Nginx,
-    /// nginx with the larger buffers an informed user would give it.
+    /// nginx with larger buffers, as an experienced user would configure it.
     NginxTuned,
     Module,
     Gateway,
     HaProxy,
-    /// HAProxy that is allowed to splice.
+    /// HAProxy configured to splice.
     HaProxySplice,
     DockerProxy,
     /// Our docker-proxy.
@@ -51,7 +51,7 @@ impl Kind {
         matches!(self, Self::Bare(_))
     }
 
-    /// Whether it reads HTTP, and not just bytes.
+    /// Whether it parses HTTP.
     pub(crate) fn reads_http(self) -> bool {
         !matches!(self, Self::Bare(_) | Self::DockerProxy | Self::OurDockerProxy)
     }
@@ -125,7 +125,8 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Looks for nginx and for the peers. Ours are named by the bench that runs them.
+    /// Looks for nginx and the peers. The programs of dockline are named by the bench that runs
+    /// them.
     pub(crate) fn find() -> Result<Self> {
         let nginx = std::env::var("TEST_NGINX_BINARY").unwrap_or_else(|_| "nginx".into());
         let sbin = ["/usr/sbin", "/usr/local/sbin"];
@@ -162,7 +163,7 @@ impl Programs {
         Ok(String::from_utf8_lossy(&out.stderr).trim().trim_start_matches("nginx version: ").to_owned())
     }
 
-    /// The peers that tell their version, and those that are missing.
+    /// The peers with their versions, and those that are missing.
     pub(crate) fn versions(&self) -> Result<String> {
         let mut all = self.nginx_version()?;
         for (name, program, ask) in [
@@ -196,7 +197,7 @@ pub(crate) enum DaemonAddr<'a> {
     Udp(SocketAddr),
 }
 
-/// What a relay is given.
+/// The settings of a relay.
 pub(crate) struct Seat<'a> {
     /// A directory of its own.
     pub(crate) dir: &'a Path,

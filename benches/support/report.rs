@@ -27,7 +27,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The ratios within each round: what disturbs a whole round falls out of them.
+/// The ratios within each round, in which noise that affects a whole round cancels out.
 fn ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a / b).collect()
 }
@@ -55,7 +55,7 @@ pub(crate) fn digits(value: f64) -> String {
     }
 }
 
-/// What ours has to reach against another contender: at most `limit` times its figure.
+/// A limit for dockline against another contender: at most `limit` times its figure.
 #[derive(Clone, Copy)]
 pub(crate) struct Reach {
     pub(crate) against: Against,
@@ -147,7 +147,8 @@ impl Report {
         }
     }
 
-    /// `bare` is what the bare relay reaches. Where it is the floor, a limit below it tells of the kernel, not of us.
+    /// `bare` is the ratio of the bare relay. A limit below that floor cannot be met on this
+    /// kernel.
     fn verdict(&mut self, what: &str, ratios: &[f64], bare: f64, reach: Reach) {
         let (value, limit) = (median(ratios), reach.limit);
         let word = if value <= limit {
@@ -163,7 +164,7 @@ impl Report {
         self.lines.push(format!("| {what} | ≤ {limit:.2} | {value:.3} | {} | {word} |", digits(bare)));
     }
 
-    /// A verdict on a plain figure of ours.
+    /// A verdict on a figure of dockline alone.
     pub(crate) fn at_most(&mut self, what: &str, value: f64, limit: f64) {
         let met = value <= limit;
         self.missed |= !met;
@@ -171,7 +172,7 @@ impl Report {
         self.lines.push(format!("| {what} | – | ≤ {limit} | {} | – | {word} |", digits(value)));
     }
 
-    /// Prints the verdicts; `true` when no figure is missed.
+    /// Prints the verdicts. Returns `true` when no figure is missed.
     pub(crate) fn finish(&self) -> bool {
         if !self.lines.is_empty() {
             println!(
@@ -183,7 +184,7 @@ impl Report {
     }
 }
 
-/// How long answers took, pooled over the rounds.
+/// Latencies of responses, pooled over the rounds.
 pub(crate) struct Latencies {
     lines: Vec<String>,
 }

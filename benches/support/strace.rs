@@ -46,7 +46,7 @@ impl Counter {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        // Interrupted, not killed: it has to let go of the worker.
+        // Interrupted, not killed: it has to detach from the worker.
         if let (Ok(None), Ok(pid)) = (self.child.try_wait(), libc::pid_t::try_from(self.child.id())) {
             let _ = sys::signal(pid, libc::SIGINT);
             let _ = self.child.wait();

@@ -43,7 +43,7 @@ impl Epoll {
         self.ctl(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), token, events)
     }
 
-    /// Waits, with -1 for ever; no events mean that the time has passed.
+    /// Waits, for ever with -1. No events mean that the time has passed.
     pub(crate) fn wait(&self, events: &mut [Event], timeout_ms: libc::c_int) -> io::Result<usize> {
         let room = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
         loop {
@@ -79,7 +79,8 @@ pub(crate) fn splice(from: &impl AsRawFd, to: &impl AsRawFd, len: usize) -> io::
     check_size(unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), len, flags) })
 }
 
-/// Waits until `fd` is ready for one of `events` (`POLLIN`, `POLLOUT`); `false` means the time passed.
+/// Waits until `fd` is ready for one of `events` (`POLLIN`, `POLLOUT`); `false` means the time
+/// passed.
 pub(crate) fn poll(fd: &impl AsRawFd, events: libc::c_short, timeout_ms: libc::c_int) -> io::Result<bool> {
     let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     // SAFETY: one entry, alive across the call.
@@ -112,7 +113,7 @@ pub(crate) fn pin_to(cpus: &[usize]) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
 }
 
-/// Lifts the descriptor limit as far as allowed and returns it.
+/// Raises the descriptor limit as far as allowed and returns it.
 pub(crate) fn raise_fd_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is writable.

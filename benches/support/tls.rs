@@ -1,4 +1,5 @@
-//! A TLS client on the system's libssl, the one nginx itself uses, loaded at run time: no header, no crate.
+//! A TLS client on the system's libssl, the one nginx itself uses, loaded at run time: no header,
+//! no crate.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::io;

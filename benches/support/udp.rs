@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::Result;
 
-/// Long enough for any answer; short enough to begin again when none comes because nobody listens yet.
+/// Long enough for any echo, and short enough to try again while nothing listens yet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a datagram of a burst carries: as much as fits an Ethernet frame.
+/// The payload of a datagram of a burst: as much as fits an Ethernet frame.
 const PAYLOAD: usize = 1400;
 
 pub(crate) struct Client {
@@ -35,7 +35,8 @@ impl Client {
         Ok(())
     }
 
-    /// Bursts of `width` datagrams, each followed by the echoes of all. None is lost: the sockets' buffers hold a burst.
+    /// Bursts of `width` datagrams, each followed by the echoes of all. None is lost: the sockets'
+    /// buffers hold a burst.
     pub(crate) fn burst(&mut self, bursts: usize, width: usize) -> Result<()> {
         let payload = [1; PAYLOAD];
         for _ in 0..bursts {

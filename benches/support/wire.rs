@@ -2,19 +2,19 @@
 
 use super::CHUNK;
 
-/// The daemon's confirmation that all that went up a tunnel has arrived.
+/// The confirmation of the daemon that all bytes sent up a tunnel have arrived.
 pub(crate) const ACK: u8 = b'k';
 
-/// What every bulk transfer is made of.
+/// The bytes of every bulk transfer.
 pub(crate) const FILL: u8 = 0x5a;
 
-/// How a chunked body of [`FILL`] ends. Nothing inside of one looks like it.
+/// The end of a chunked body of [`FILL`], which does not occur inside of one.
 pub(crate) const CHUNKED_END: &[u8] = b"\r\n0\r\n\r\n";
 
-/// The data of one chunk: what Docker copies at a time.
+/// The data of one chunk: as many bytes as Docker copies at a time.
 const CHUNK_DATA: usize = 32 << 10;
 
-/// How a body says where it ends.
+/// How a body is framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Framing {
     Length,
@@ -56,7 +56,7 @@ impl Framing {
         }
     }
 
-    /// A stretch of a body, to be sent over and over.
+    /// A part of a body, to be sent repeatedly.
     pub(crate) fn pattern(self) -> Vec<u8> {
         match self {
             Self::Length => vec![FILL; CHUNK],
@@ -89,7 +89,7 @@ impl EndFinder {
     }
 }
 
-/// The length of a head with the empty line at its end, once that is there.
+/// The length of a head with the empty line at its end, once that has arrived.
 pub(crate) fn head_len(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4)
 }
