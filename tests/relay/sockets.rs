@@ -315,6 +315,8 @@ fn a_slow_reader_stops_the_sender_and_memory_is_bounded() {
     }
 }
 
+/// Counts the descriptors of the process, which must have no other test at the time: nextest gives
+/// each test a process.
 #[test]
 fn an_idle_relay_holds_no_pipe() {
     let (mut bed, mut client, mut daemon) = Bed::plain((true, false));
