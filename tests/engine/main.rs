@@ -13,5 +13,6 @@ mod forward;
 mod limits;
 mod listener_loops;
 mod pool;
+mod reasons;
 mod support;
 mod tunnels;

@@ -13,6 +13,7 @@ use dockline::proxy::{ConnConfig, ProxyConn};
 use super::case_files::{self, Section, bytes_of, show};
 use super::deliveries::Delivery;
 use super::reader;
+
 /// How a connection fails here.
 const RESET: Cause = Cause::Reset { errno: Some(104) };
 

@@ -1,8 +1,4 @@
-#![forbid(unsafe_code)]
 //! Whose fault a failure is, where and why: what the engine finds out on real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
-
-mod support;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,6 +7,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::support::{
+    ATTACH, Ending, GET, PATIENCE, SWITCHED, accept, limits, listen, patient, read_head, read_rest,
+    read_until, refusing_address, send, tcp,
+};
 use dockline::engine::{
     Address, EngineOptions, Event, Exchange, Listener, ListenerSettings, Observer, Service, Tunnel, Upstream,
     Workers,
@@ -18,10 +18,6 @@ use dockline::engine::{
 use dockline::error::Failure;
 use dockline::limits::Limits;
 use dockline::proxy::ConnConfig;
-use support::{
-    ATTACH, Ending, GET, PATIENCE, SWITCHED, accept, limits, listen, nobody, patient, read_head, read_rest,
-    read_until, send, tcp,
-};
 
 /// Tells what failed: `exchange`, `connect`, `forward` or `tunnel`, then side, phase, cause and error number.
 struct Reasons(Mutex<SyncSender<String>>);
@@ -104,7 +100,7 @@ fn an_upstream_that_cannot_be_reached() {
     let named = Address::Tcp { host: "daemon.invalid".into(), port: 1 };
     let missing = Address::Unix("/nonexistent/docker.sock".into());
     for (addresses, reasons) in [
-        (vec![tcp(nobody())], "daemon connect connect-failed errno=111"),
+        (vec![tcp(refusing_address())], "daemon connect connect-failed errno=111"),
         (vec![missing], "daemon connect connect-failed errno=2"),
         (vec![named], "daemon connect resolve-failed"),
         (vec![tcp(own)], "proxy connect own-listener"),
@@ -127,7 +123,7 @@ fn an_upstream_that_cannot_be_reached() {
 
 #[test]
 fn a_connection_that_was_not_forwarded() {
-    let gate = Gate::new(vec![tcp(nobody())], Limits::default(), true);
+    let gate = Gate::new(vec![tcp(refusing_address())], Limits::default(), true);
     let mut client = gate.connect();
     // The one call that is told of a reset need not be the read.
     if client.write_all(b"hello").is_ok() {
@@ -158,7 +154,7 @@ fn a_connection_that_is_reset_in_an_exchange() {
             read_until(&mut client, "half");
         }
         let kept = if resets == "daemon" { (daemon, client) } else { (client, daemon) };
-        Ending::Reset.inflict(kept.0);
+        Ending::Reset.close(kept.0);
         gate.tells(&[reasons]);
         drop(kept.1);
         gate.close();
@@ -185,7 +181,7 @@ fn a_tunnel_that_is_reset() {
     for side in ["client", "daemon"] {
         let (gate, client, daemon) = tunnel(Limits::default());
         let kept = if side == "client" { (client, daemon) } else { (daemon, client) };
-        Ending::Reset.inflict(kept.0);
+        Ending::Reset.close(kept.0);
         gate.tells(&[&format!("tunnel {side} tunnel reset errno=104")]);
         drop(kept.1);
         gate.close();
