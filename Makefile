@@ -93,7 +93,7 @@ test-rust:
 	@scripts/install-deps rust
 	$(CARGO) check --no-default-features
 	$(CARGO) nextest run --workspace --features dockline/ffi
-	$(CARGO) test --doc --features ffi
+	$(CARGO) test --doc --workspace --features dockline/ffi
 
 test-c: build
 	@scripts/install-deps c

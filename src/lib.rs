@@ -14,9 +14,8 @@
 //! | [`h1`] | heads, framing, chunked bodies; strict | bytes, httparse |
 //! | [`proxy`] | `ProxyConn`, HTTP proxying without sockets; the hijack decision | – |
 //! | [`relay`] | two directions of bytes as a state machine | – |
-//! | [`drive`] | that machine on real sockets, driven by the host | libc, feature `drive` |
+//! | [`drive`] | that machine on real sockets, driven by the host | dockline-sys, feature `drive` |
 //! | [`engine`] | a loop that owns its sockets: HTTP, TLS, tunnels | mio, feature `engine`; rustls, feature `tls` |
-//! | [`datagram`], [`sockets`], [`process`] | what a program around the engine needs of the system | feature `engine` |
 //! | [`untrusted`] | text from outside that is shown without harm | – |
 //! | `ffi` | the C ABI | feature `ffi` |
 //!
@@ -77,17 +76,12 @@ pub mod proxy;
 pub mod relay;
 pub mod untrusted;
 
-#[cfg(feature = "engine")]
-pub mod datagram;
 #[cfg(feature = "drive")]
 pub mod drive;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "ffi")]
 pub mod ffi;
-#[cfg(feature = "engine")]
-pub mod process;
-#[cfg(feature = "engine")]
-pub mod sockets;
+
 #[cfg(feature = "drive")]
-mod sys;
+use dockline_sys as sys;

@@ -1,14 +1,16 @@
 #![forbid(unsafe_code)]
-//! The command line of docker-proxy, read as Go's flag package reads it: one dash or two, `-flag value` or
-//! `-flag=value`, the last one wins, and everything from the first word that is no flag is ignored.
+//! The command line of docker-proxy, with the rules of Go's flag package: one dash or two, `-flag
+//! value` or `-flag=value`, the last one wins, and everything from the first word that is not a
+//! flag is ignored.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dockline::untrusted::Untrusted;
 
-use crate::number::parse_int;
+use crate::number::{NotAnInteger, parse_int};
 
-/// The flags, in the form and order that Go prints them.
+/// The flags, as Go prints them.
 const USAGE: &str = "  -container-ip value
     \tcontainer ip (default 0.0.0.0)
   -container-port int
@@ -26,7 +28,7 @@ const USAGE: &str = "  -container-ip value
     \tprint version information and quit
 ";
 
-/// What dockerd asks for.
+/// The flags that dockerd passes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Args {
     pub(crate) proto: String,
@@ -37,24 +39,61 @@ pub(crate) struct Args {
     pub(crate) use_listen_fd: bool,
 }
 
-/// What the command line says.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
     Run(Args),
     Version,
-    /// The usage was asked for: exit status 0.
+    /// The usage, on request: exit status 0.
     Help(String),
-    /// A mistake and the usage: exit status 2.
+    /// An error and the usage: exit status 2.
     Mistake(String),
 }
 
-/// Why a flag cannot be taken.
+/// Why parsing stops at a flag.
 enum Stop {
     Help,
-    Mistake(String),
+    Mistake(Mistake),
 }
 
-/// Reads the words of a command line, the program's own name first.
+/// An error in the command line, in the words of Go's flag package.
+enum Mistake {
+    Syntax(Untrusted<String>),
+    NoArgument(Untrusted<String>),
+    UnknownFlag(Untrusted<String>),
+    Address { flag: &'static str, value: String },
+    Integer { flag: &'static str, value: String, error: NotAnInteger },
+    Boolean { flag: &'static str, value: String },
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(word) => write!(f, "bad flag syntax: {word}"),
+            Self::NoArgument(flag) => write!(f, "flag needs an argument: -{flag}"),
+            Self::UnknownFlag(flag) => write!(f, "flag provided but not defined: -{flag}"),
+            Self::Address { flag, value } => write!(
+                f,
+                "invalid value {value:?} for flag -{flag}: invalid IP address: {}",
+                Untrusted::new(value)
+            ),
+            Self::Integer { flag, value, error } => {
+                write!(f, "invalid value {value:?} for flag -{flag}: {error}")
+            }
+            Self::Boolean { flag, value } => {
+                write!(f, "invalid boolean value {value:?} for -{flag}: parse error")
+            }
+        }
+    }
+}
+
+impl From<Mistake> for Stop {
+    fn from(mistake: Mistake) -> Self {
+        Self::Mistake(mistake)
+    }
+}
+
+/// Parses the words of a command line, the name of the program first.
 pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Parsed {
     let mut words = words.into_iter();
     let program = Untrusted::new(words.next().unwrap_or_else(|| "docker-proxy".to_owned()));
@@ -72,8 +111,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Parsed {
             Ok(true) => {}
             Ok(false) => break,
             Err(Stop::Help) => return Parsed::Help(format!("Usage of {program}:\n{USAGE}")),
-            Err(Stop::Mistake(text)) => {
-                return Parsed::Mistake(format!("{text}\nUsage of {program}:\n{USAGE}"));
+            Err(Stop::Mistake(mistake)) => {
+                return Parsed::Mistake(format!("{mistake}\nUsage of {program}:\n{USAGE}"));
             }
         }
     }
@@ -81,7 +120,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Parsed {
 }
 
 impl Args {
-    /// Takes one flag, and its value from `rest` if that is the next word. `false`: here the flags end.
+    /// Takes one flag, with its value from `rest` if that is the next word. Returns `false` at the
+    /// first word that is not a flag.
     fn take(
         &mut self,
         word: &str,
@@ -93,7 +133,7 @@ impl Args {
         };
         let flag = flag.strip_prefix('-').unwrap_or(flag);
         if flag.starts_with(['-', '=']) {
-            return Err(Stop::Mistake(format!("bad flag syntax: {}", Untrusted::new(word))));
+            return Err(Mistake::Syntax(Untrusted::new(word.to_owned())).into());
         }
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -103,51 +143,46 @@ impl Args {
             value
                 .clone()
                 .or_else(|| rest.next())
-                .ok_or_else(|| mistake(format!("flag needs an argument: -{}", Untrusted::new(name))))
+                .ok_or_else(|| Mistake::NoArgument(Untrusted::new(name.to_owned())))
         };
         match name {
             "proto" => self.proto = argument()?,
-            "host-ip" => self.host_ip = ip(name, &argument()?)?,
-            "host-port" => self.host_port = int(name, &argument()?)?,
-            "container-ip" => self.container_ip = ip(name, &argument()?)?,
-            "container-port" => self.container_port = int(name, &argument()?)?,
-            "use-listen-fd" => self.use_listen_fd = boolean(name, value.as_deref())?,
-            "v" | "version" => *version = boolean(name, value.as_deref())?,
+            "host-ip" => self.host_ip = ip("host-ip", &argument()?)?,
+            "host-port" => self.host_port = int("host-port", &argument()?)?,
+            "container-ip" => self.container_ip = ip("container-ip", &argument()?)?,
+            "container-port" => self.container_port = int("container-port", &argument()?)?,
+            "use-listen-fd" => self.use_listen_fd = boolean("use-listen-fd", value.as_deref())?,
+            "v" => *version = boolean("v", value.as_deref())?,
+            "version" => *version = boolean("version", value.as_deref())?,
             "h" | "help" => return Err(Stop::Help),
-            _ => return Err(mistake(format!("flag provided but not defined: -{}", Untrusted::new(name)))),
+            _ => return Err(Mistake::UnknownFlag(Untrusted::new(name.to_owned())).into()),
         }
         Ok(true)
     }
 }
 
-fn mistake(text: String) -> Stop {
-    Stop::Mistake(text)
-}
-
-/// An address without a zone. The empty one is Go's nil address, which listens on all of IPv6.
-fn ip(name: &str, value: &str) -> Result<IpAddr, Stop> {
+/// Parses an address without a zone. The empty one is Go's nil address, which listens on all of
+/// IPv6.
+fn ip(flag: &'static str, value: &str) -> Result<IpAddr, Mistake> {
     if value.is_empty() {
         return Ok(Ipv6Addr::UNSPECIFIED.into());
     }
     match value.parse::<IpAddr>() {
         // An IPv4 address in IPv6 form is an IPv4 address to Go.
         Ok(ip) => Ok(ip.to_canonical()),
-        Err(_) => Err(mistake(format!(
-            "invalid value {value:?} for flag -{name}: invalid IP address: {}",
-            Untrusted::new(value)
-        ))),
+        Err(_) => Err(Mistake::Address { flag, value: value.to_owned() }),
     }
 }
 
-fn int(name: &str, value: &str) -> Result<i64, Stop> {
-    parse_int(value).map_err(|why| mistake(format!("invalid value {value:?} for flag -{name}: {why}")))
+fn int(flag: &'static str, value: &str) -> Result<i64, Mistake> {
+    parse_int(value).map_err(|error| Mistake::Integer { flag, value: value.to_owned(), error })
 }
 
-fn boolean(name: &str, value: Option<&str>) -> Result<bool, Stop> {
+fn boolean(flag: &'static str, value: Option<&str>) -> Result<bool, Mistake> {
     match value {
         None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
         Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(value) => Err(mistake(format!("invalid boolean value {value:?} for -{name}: parse error"))),
+        Some(value) => Err(Mistake::Boolean { flag, value: value.to_owned() }),
     }
 }
 

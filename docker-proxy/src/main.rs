@@ -1,14 +1,17 @@
 #![forbid(unsafe_code)]
-//! Drop-in for docker-proxy, the program that dockerd starts for each published port (`--userland-proxy-path`).
+//! Drop-in for docker-proxy, the program that dockerd starts for each published port
+//! (`--userland-proxy-path`).
 //!
-//! The contract: flags in Go's style; `0\n` on descriptor 3 once the port is bound, or `1\n` and the reason and exit
-//! status 1; descriptor 4 is the bound socket if `-use-listen-fd` is given; SIGINT and SIGTERM end it with status 0.
+//! The contract: flags in Go's style; `0\n` on descriptor 3 once the port is bound, or `1\n` and
+//! the reason and exit status 1; descriptor 4 is the bound socket if `-use-listen-fd` is given;
+//! SIGINT and SIGTERM end it with status 0.
 
 mod args;
-mod bind;
 mod broker;
+mod error;
 mod number;
 mod options;
+mod port;
 mod status;
 mod stub;
 mod tcp;
@@ -20,15 +23,16 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use args::{Args, Parsed};
-use bind::{Port, Proto};
-use dockline::process;
 use dockline::untrusted::{Line, Untrusted};
-use dockline_docker_proxy::udp;
-use options::Options;
-use status::Status;
-use stub::Stub;
-use tcp::Target;
+use dockline_sys::process;
+
+use self::args::{Args, Parsed};
+use self::error::Error;
+use self::options::Options;
+use self::port::{Proto, PublishedPort};
+use self::status::Status;
+use self::stub::Stub;
+use self::tcp::Target;
 
 fn main() -> ExitCode {
     // Before anything else opens a descriptor that could get its number.
@@ -66,7 +70,8 @@ fn exit(result: io::Result<()>) -> ExitCode {
     }
 }
 
-/// Binds, tells the parent, forwards. What goes wrong before the parent was told is told to it.
+/// Binds the port, reports that to the parent, and forwards. Failures up to then are reported to
+/// the parent.
 fn run(args: &Args, status: Status) -> io::Result<()> {
     match prepare(args) {
         Ok(serve) => {
@@ -74,8 +79,8 @@ fn run(args: &Args, status: Status) -> io::Result<()> {
             status.ready();
             serve()
         }
-        Err(text) => {
-            status.failed(&text);
+        Err(error) => {
+            status.failed(&error);
             std::process::exit(1);
         }
     }
@@ -84,13 +89,14 @@ fn run(args: &Args, status: Status) -> io::Result<()> {
 /// Serves the port until the poller fails.
 type Serve = Box<dyn FnOnce() -> io::Result<()>>;
 
-/// Everything that can fail before the port is served. The error is for the user of `docker run -p`.
-fn prepare(args: &Args) -> Result<Serve, String> {
+/// Does everything that can fail before the port is served.
+fn prepare(args: &Args) -> Result<Serve, Error> {
     let options = Options::from_env()?;
-    let port = Port::new(args)?;
+    let port = PublishedPort::new(args)?;
     let container = container(args)?;
     let listener = if args.use_listen_fd { port.inherit()? } else { port.bind()? };
-    // As every program in Go does, so that a soft limit for old programs is no limit on connections.
+    // As every program in Go does, so that a soft limit for old programs does not limit
+    // connections.
     let _ = process::raise_descriptor_limit();
     let serve = match port.proto {
         Proto::Tcp => {
@@ -98,17 +104,17 @@ fn prepare(args: &Args) -> Result<Serve, String> {
             let target = Target { container, proxy_protocol, transparent: options.transparent };
             serve_tcp(listener, target, options.broker)
         }
-        Proto::Udp => udp::Forwarder::new(listener, Some(container), options.transparent, log)
-            .map(|mut all| Box::new(move || all.run()) as Serve),
+        Proto::Udp => dockline_udp::Forwarder::new(listener, Some(container), options.transparent, log)
+            .map(|mut forwarder| Box::new(move || forwarder.run()) as Serve),
     };
-    serve.map_err(|error| format!("cannot forward {port}: {}", bind::lowercase(&error)))
+    serve.map_err(|error| Error::Forward(port, error))
 }
 
 fn serve_tcp(listener: OwnedFd, target: Target, broker: Option<String>) -> io::Result<Serve> {
     let serve = move |listener| tcp::Forwarder::new(listener, target);
     if let Some(name) = broker {
         match Stub::hand_over(&name, &listener, target) {
-            // It may die before this process does: then the port is served from here.
+            // The broker may die before this process does: then the port is served here.
             Ok(stub) => {
                 return Ok(Box::new(move || {
                     stub.wait();
@@ -120,13 +126,13 @@ fn serve_tcp(listener: OwnedFd, target: Target, broker: Option<String>) -> io::R
             }
         }
     }
-    serve(listener).map(|mut all| Box::new(move || all.run()) as Serve)
+    serve(listener).map(|mut forwarder| Box::new(move || forwarder.run()) as Serve)
 }
 
-fn container(args: &Args) -> Result<SocketAddr, String> {
+fn container(args: &Args) -> Result<SocketAddr, Error> {
     match u16::try_from(args.container_port) {
         Ok(port) if port > 0 => Ok(SocketAddr::new(args.container_ip, port)),
-        _ => Err(format!("container port {}: must be between 1 and 65535", args.container_port)),
+        _ => Err(Error::ContainerPort(args.container_port)),
     }
 }
 

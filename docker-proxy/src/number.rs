@@ -1,11 +1,27 @@
 #![forbid(unsafe_code)]
-//! Integers as Go writes them in source: `80`, `0x50`, `0o120`, `0120`, `0b1010000`, `+80`, `1_024`.
+//! Integers in the syntax of Go's source code: `80`, `0x50`, `0o120`, `0120`, `0b1010000`, `+80`,
+//! `1_024`.
 
-const SYNTAX: &str = "parse error";
-const RANGE: &str = "value out of range";
+use std::fmt;
 
-/// Reads an integer. The error is the text that Go's flag package shows.
-pub(crate) fn parse_int(text: &str) -> Result<i64, &'static str> {
+/// Why a text is not an integer, in the words of Go's flag package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAnInteger {
+    Syntax,
+    Range,
+}
+
+impl fmt::Display for NotAnInteger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Syntax => "parse error",
+            Self::Range => "value out of range",
+        })
+    }
+}
+
+/// Parses an integer.
+pub(crate) fn parse_int(text: &str) -> Result<i64, NotAnInteger> {
     let (negative, digits) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -16,29 +32,30 @@ pub(crate) fn parse_int(text: &str) -> Result<i64, &'static str> {
         Some("0o") => (8, &digits[2..]),
         Some("0b") => (2, &digits[2..]),
         _ if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
-        // A first underscore needs a prefix before it.
-        _ if digits.starts_with('_') => return Err(SYNTAX),
+        // Only a prefix may come before an underscore.
+        _ if digits.starts_with('_') => return Err(NotAnInteger::Syntax),
         _ => (10, digits),
     };
     if digits.is_empty() || digits.ends_with('_') || digits.contains("__") {
-        return Err(SYNTAX);
+        return Err(NotAnInteger::Syntax);
     }
     let mut value = Some(0_i64);
     for digit in digits.chars().filter(|c| *c != '_') {
-        let digit = i64::from(digit.to_digit(radix).ok_or(SYNTAX)?);
+        let digit = i64::from(digit.to_digit(radix).ok_or(NotAnInteger::Syntax)?);
         let shifted = value.and_then(|value| value.checked_mul(i64::from(radix)));
         value = shifted
             .and_then(|value| if negative { value.checked_sub(digit) } else { value.checked_add(digit) });
     }
-    value.ok_or(RANGE)
+    value.ok_or(NotAnInteger::Range)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::NotAnInteger::{Range, Syntax};
     use super::*;
 
     #[test]
-    fn as_go_reads_them() {
+    fn go_syntax() {
         for (text, wanted) in [
             ("0", Ok(0)),
             ("80", Ok(80)),
@@ -54,20 +71,20 @@ mod tests {
             ("0_7", Ok(7)),
             ("9223372036854775807", Ok(i64::MAX)),
             ("-9223372036854775808", Ok(i64::MIN)),
-            ("9223372036854775808", Err(RANGE)),
-            ("99999999999999999999", Err(RANGE)),
-            ("", Err(SYNTAX)),
-            ("-", Err(SYNTAX)),
-            ("0x", Err(SYNTAX)),
-            ("08", Err(SYNTAX)),
-            ("_1", Err(SYNTAX)),
-            ("1_", Err(SYNTAX)),
-            ("1__0", Err(SYNTAX)),
-            ("8o", Err(SYNTAX)),
-            (" 8", Err(SYNTAX)),
-            ("1e3", Err(SYNTAX)),
-            ("é", Err(SYNTAX)),
-            ("0é", Err(SYNTAX)),
+            ("9223372036854775808", Err(Range)),
+            ("99999999999999999999", Err(Range)),
+            ("", Err(Syntax)),
+            ("-", Err(Syntax)),
+            ("0x", Err(Syntax)),
+            ("08", Err(Syntax)),
+            ("_1", Err(Syntax)),
+            ("1_", Err(Syntax)),
+            ("1__0", Err(Syntax)),
+            ("8o", Err(Syntax)),
+            (" 8", Err(Syntax)),
+            ("1e3", Err(Syntax)),
+            ("é", Err(Syntax)),
+            ("0é", Err(Syntax)),
         ] {
             assert_eq!(parse_int(text), wanted, "{text:?}");
         }

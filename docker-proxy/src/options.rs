@@ -1,19 +1,20 @@
 #![forbid(unsafe_code)]
-//! What is beyond the original, asked for through the environment: dockerd passes no flags but its own.
+//! Options that the original does not have. They come from the environment, because dockerd passes
+//! no flags but its own.
 
 use std::env;
 
 use dockline::proxy::ProxyProtocol;
-use dockline::sockets;
 use dockline::untrusted::Untrusted;
 
-use crate::bind::lowercase;
 use crate::broker;
+use crate::error::Error;
 
 /// The name of the broker to hand TCP ports to.
 const BROKER: &str = "DOCKLINE_PROXY_BROKER";
 
-/// How containers are told who their clients are: `v1` or `v2`, for all TCP ports or, as in `v2:80,443`, for some.
+/// The PROXY protocol for containers: `v1` or `v2`, for all TCP ports or, as in `v2:80,443`, for
+/// some.
 const PROXY_PROTOCOL: &str = "DOCKLINE_PROXY_PROTOCOL";
 
 /// `1`: containers see the addresses of their clients.
@@ -35,41 +36,40 @@ enum Ports {
 }
 
 impl Options {
-    /// Reads the environment; an empty variable counts as none.
-    pub(crate) fn from_env() -> Result<Self, String> {
-        let value = |name: &str| match env::var(name) {
+    /// Reads the environment. An empty variable counts as not set.
+    pub(crate) fn from_env() -> Result<Self, Error> {
+        let value = |name: &'static str| match env::var(name) {
             Ok(value) if value.is_empty() => Ok(None),
             Ok(value) => Ok(Some(value)),
             Err(env::VarError::NotPresent) => Ok(None),
-            Err(env::VarError::NotUnicode(_)) => Err(format!("{name} is not text")),
+            Err(env::VarError::NotUnicode(_)) => Err(Error::NotText { name }),
         };
-        let protocol = |text: String| proxy_protocol(&text).ok_or(Untrusted::new(text));
-        let wrong = |text: Untrusted<String>| {
-            format!("{PROXY_PROTOCOL}={text}: must be v1 or v2, or as v2:80,443 for some ports only")
+        let protocol = |text: String| {
+            proxy_protocol(&text).ok_or_else(|| Error::Variable {
+                name: PROXY_PROTOCOL,
+                value: Untrusted::new(text),
+                expected: "v1 or v2, or as in v2:80,443 for some ports only",
+            })
         };
         let transparent = match value(TRANSPARENT)?.as_deref() {
             None | Some("0") => false,
             Some("1") => true,
             Some(text) => {
-                return Err(format!("{TRANSPARENT}={}: must be 1, or 0", Untrusted::new(text)));
+                let value = Untrusted::new(text.to_owned());
+                return Err(Error::Variable { name: TRANSPARENT, value, expected: "1 or 0" });
             }
         };
-        if transparent && let Err(error) = sockets::may_choose_source() {
-            let way_out = format!("give dockerd CAP_NET_RAW, or unset {TRANSPARENT}");
-            return Err(format!("addresses of clients cannot be kept: {}: {way_out}", lowercase(&error)));
+        if transparent && let Err(error) = dockline_sys::may_choose_source() {
+            return Err(Error::Transparent { variable: TRANSPARENT, error });
         }
         let broker = value(BROKER)?;
         if let Some(name) = broker.as_deref().filter(|name| !broker::is_name(name)) {
-            return Err(format!("{BROKER}={name}: {}", broker::NAME_RULE));
+            return Err(Error::BrokerName { name: BROKER, value: Untrusted::new(name.to_owned()) });
         }
-        Ok(Self {
-            transparent,
-            broker,
-            proxy_protocol: value(PROXY_PROTOCOL)?.map(protocol).transpose().map_err(wrong)?,
-        })
+        Ok(Self { transparent, broker, proxy_protocol: value(PROXY_PROTOCOL)?.map(protocol).transpose()? })
     }
 
-    /// How the container behind a published port is told who its clients are.
+    /// Returns the PROXY protocol for the container behind a published port, if any.
     pub(crate) fn proxy_protocol(&self, port: i64) -> Option<ProxyProtocol> {
         self.proxy_protocol.as_ref().and_then(|(version, ports)| match ports {
             Ports::All => Some(*version),

@@ -1,39 +1,43 @@
 #![forbid(unsafe_code)]
-//! The status pipe, descriptor 3: dockerd waits for two bytes on it, or for the reason why not.
+//! The status pipe, descriptor 3, on which dockerd waits for two bytes or for the reason of a
+//! failure.
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 
-use dockline::process;
 use dockline::untrusted::Line;
+use dockline_sys::process;
+
+use crate::error::Error;
 
 const NUMBER: i32 = 3;
 
-/// The pipe; without one, as when somebody tries the program by hand, the reason goes to standard error.
+/// The pipe. Without one, as when the program is run by hand, the reason goes to standard error.
 pub(crate) struct Status(Option<File>);
 
 impl Status {
-    /// Takes the pipe from the parent. Anything else that is open under its number is left alone.
+    /// Takes the pipe from the parent. Anything else that has its number is left alone.
     pub(crate) fn inherit() -> Self {
         let pipe = process::take_inherited(NUMBER).ok();
-        Self(pipe.filter(|pipe| process::is_pipe(pipe).unwrap_or(false)).map(File::from))
+        Self(pipe.filter(|pipe| process::is_pipe(pipe.as_fd()).unwrap_or(false)).map(File::from))
     }
 
-    /// The port is bound: dockerd goes on.
+    /// Reports that the port is bound: dockerd goes on.
     pub(crate) fn ready(self) {
         if let Some(mut pipe) = self.0 {
-            // A parent that doesn't listen has its reasons.
+            // Nobody is left to hear of a failure.
             let _ = pipe.write_all(b"0\n");
         }
     }
 
-    /// The port cannot be served: dockerd shows the text to its user.
-    pub(crate) fn failed(self, text: &str) {
+    /// Reports that the port cannot be served, and why.
+    pub(crate) fn failed(self, error: &Error) {
         match self.0 {
             Some(mut pipe) => {
-                let _ = pipe.write_all(format!("1\n{}", Line(text)).as_bytes());
+                let _ = pipe.write_all(format!("1\n{}", Line(error)).as_bytes());
             }
-            None => crate::log(format_args!("{text}")),
+            None => crate::log(format_args!("{error}")),
         }
     }
 }

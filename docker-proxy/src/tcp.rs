@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Connections to the container, relayed by the engine.
 
+use std::error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -30,13 +31,13 @@ impl Forwarder {
     }
 }
 
-/// Where connections go. As text it is what a broker is told.
+/// Where connections go. Its text form is the request to a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) container: SocketAddr,
-    /// How the container is told who its clients are.
+    /// The PROXY protocol that the container wants, if any.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
-    /// Whether it sees their addresses.
+    /// Whether connections come from the addresses of the clients.
     pub(crate) transparent: bool,
 }
 
@@ -53,25 +54,37 @@ impl fmt::Display for Target {
 }
 
 impl FromStr for Target {
-    type Err = &'static str;
+    type Err = InvalidTarget;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         let mut words = text.split(' ');
-        let container = words.next().unwrap_or_default().parse().map_err(|_| "not an address")?;
+        let container = words.next().unwrap_or_default().parse().map_err(|_| InvalidTarget)?;
         let mut target = Self { container, proxy_protocol: None, transparent: false };
         for word in words {
             match word {
                 "v1" => target.proxy_protocol = Some(ProxyProtocol::V1),
                 "v2" => target.proxy_protocol = Some(ProxyProtocol::V2),
                 "transparent" => target.transparent = true,
-                _ => return Err("no such option"),
+                _ => return Err(InvalidTarget),
             }
         }
         Ok(target)
     }
 }
 
-/// A listener whose connections go to the container.
+/// A text that is not a [`Target`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InvalidTarget;
+
+impl fmt::Display for InvalidTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an address with known options")
+    }
+}
+
+impl error::Error for InvalidTarget {}
+
+/// Makes a listener whose connections go to the container.
 pub(crate) fn forward(listener: OwnedFd, target: Target) -> Listener {
     let Target { container, proxy_protocol, transparent } = target;
     let address = Address::Tcp { host: container.ip().to_string(), port: container.port() };
@@ -81,7 +94,7 @@ pub(crate) fn forward(listener: OwnedFd, target: Target) -> Listener {
     Listener::new(listener, ListenerSettings::new("port", Service::Forward(Arc::new(upstream))))
 }
 
-/// Tells what an operator would want to know who runs the program by hand.
+/// Logs what matters to an operator who runs the program by hand.
 pub(crate) struct Log;
 
 impl Observer for Log {
@@ -90,9 +103,13 @@ impl Observer for Log {
             Event::ConnectFailed { upstream, error, .. } => {
                 crate::log(format_args!("cannot forward traffic to backend {}: {error}", upstream.name));
             }
-            Event::AcceptFailed { error, .. } => crate::log(format_args!("cannot accept: {error}")),
+            Event::AcceptFailed { error, .. } => {
+                crate::log(format_args!("cannot accept a connection: {error}"))
+            }
             Event::Full { connections } => {
-                crate::log(format_args!("{connections} connections are as many as may be: new ones wait"));
+                crate::log(format_args!(
+                    "{connections} connections are open, the most possible: new ones wait"
+                ));
             }
             _ => {}
         }

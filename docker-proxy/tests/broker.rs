@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use dockline::sockets;
+use dockline_sys as sys;
 use support::{Brokers, PATIENCE, PROXY, Proxy, Start, publish, signal, wait_for};
 
 fn publish_with(brokers: &Brokers, container: SocketAddr) -> (Proxy, SocketAddr) {
@@ -123,36 +123,35 @@ fn nonsense_is_refused() {
     assert_eq!(ask(port), "still here");
 }
 
-/// Somebody else may reach the folder: the socket is given to nobody, and the port is served all the same.
+/// Another user may access the directory: the socket is passed to nobody, and the port is served
+/// all the same.
 #[test]
-fn a_folder_that_is_not_ours_alone_is_not_used() {
-    let brokers = Brokers::new("folder");
-    fs::create_dir_all(brokers.folder()).unwrap();
+fn a_directory_that_is_not_private_is_not_used() {
+    let brokers = Brokers::new("directory");
+    fs::create_dir_all(brokers.dir()).unwrap();
     type Spoil<'a> = (&'a str, &'a dyn Fn(&Path));
     let spoil: [Spoil<'_>; 4] = [
-        ("others enter it", &|folder| {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap()
+        ("others can access it", &|dir| fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap()),
+        ("others can replace it", &|dir| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+            fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
         }),
-        ("others replace it", &|folder| {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
-            fs::set_permissions(folder.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+        ("it belongs to another user", &|dir| {
+            fs::set_permissions(dir.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(dir, Some(12345), None).unwrap();
         }),
-        ("it is somebody else's", &|folder| {
-            fs::set_permissions(folder.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
-            std::os::unix::fs::chown(folder, Some(12345), None).unwrap();
-        }),
-        ("it is a link", &|folder| {
-            fs::remove_dir(folder).unwrap();
-            fs::DirBuilder::new().mode(0o700).create(folder.with_file_name("other")).unwrap();
-            std::os::unix::fs::symlink(folder.with_file_name("other"), folder).unwrap();
+        ("it is a link", &|dir| {
+            fs::remove_dir(dir).unwrap();
+            fs::DirBuilder::new().mode(0o700).create(dir.with_file_name("other")).unwrap();
+            std::os::unix::fs::symlink(dir.with_file_name("other"), dir).unwrap();
         }),
     ];
     for (what, spoil) in spoil {
-        if what == "it is somebody else's" && fs::metadata("/proc/self").unwrap().uid() != 0 {
-            eprintln!("skipped: only root can make a folder of somebody else");
+        if what == "it belongs to another user" && fs::metadata("/proc/self").unwrap().uid() != 0 {
+            eprintln!("skipped: only root can create a directory of another user");
             continue;
         }
-        spoil(&brokers.folder());
+        spoil(&brokers.dir());
         // A broker does not use it, neither.
         let mut broker = Command::new(PROXY);
         broker.args(["--broker", brokers.name]).envs(brokers.env()).stdout(Stdio::null());
@@ -170,7 +169,8 @@ fn a_folder_that_is_not_ours_alone_is_not_used() {
     }
 }
 
-/// Whoever can take an abstract name, as root of a container on the host's network can, is not asked.
+/// Whoever can take an abstract name, as root of a container on the host's network can, is not
+/// asked.
 #[test]
 fn abstract_names_mean_nothing() {
     let brokers = Brokers::new("abstract");
@@ -183,7 +183,7 @@ fn abstract_names_mean_nothing() {
     assert_eq!(thief.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
-/// In a private folder there is none but by root's own doing; but the kernel is asked as well.
+/// In a private directory only root could place one; the peer's credentials are checked as well.
 #[test]
 fn a_broker_of_another_user_gets_nothing() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
@@ -191,7 +191,7 @@ fn a_broker_of_another_user_gets_nothing() {
         return;
     }
     let brokers = Brokers::new("foreign");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(brokers.folder()).unwrap();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(brokers.dir()).unwrap();
     let script = "import socket, sys, os; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); os.setuid(65534); \
                   s.listen(); print('ready', flush=True); c, _ = s.accept(); c.settimeout(20); print(repr(c.recv(64)))";
     let mut thief = Command::new("python3")
@@ -230,14 +230,15 @@ mod handover {
         (socket, address)
     }
 
-    /// The stub dies: what it had must be free for the next one, and what others have must be served.
+    /// The stub dies: what it had must be free for the next one, and what others have must be
+    /// served.
     #[test]
     fn a_stub_that_dies_at_any_step_leaves_nothing() {
         let brokers = Brokers::new("stub-dies");
         let (_keeper, kept) = publish_with(&brokers, container("kept"));
         let broker = brokers.pid().unwrap();
         let request = |stub: &UnixStream, text: &str, socket: &TcpListener| {
-            sockets::send_descriptor(stub, format!("{text}\n").as_bytes(), socket).unwrap();
+            sys::send_descriptor(stub.as_fd(), format!("{text}\n").as_bytes(), socket.as_fd()).unwrap();
         };
         let target = container("dead").to_string();
         type Step<'a> = &'a dyn Fn(&mut UnixStream, &TcpListener);
@@ -292,13 +293,14 @@ mod handover {
         wait_for("the port is free", || TcpListener::bind(address).is_ok());
     }
 
-    /// The broker dies: the stub finds another one, or serves the port by itself; nothing is lost meanwhile.
+    /// The broker dies: the stub finds another one, or serves the port by itself; nothing is lost
+    /// meanwhile.
     #[test]
     fn a_broker_that_dies_at_any_step_takes_no_port_with_it() {
         type Step<'a> = &'a dyn Fn(UnixListener);
         fn read(listener: &UnixListener) -> (UnixStream, Option<std::os::fd::OwnedFd>) {
             let (stub, _) = listener.accept().unwrap();
-            let (len, socket) = sockets::recv_descriptor(&stub, &mut [0; 128]).unwrap();
+            let (len, socket) = sys::recv_descriptor(stub.as_fd(), &mut [0; 128]).unwrap();
             assert!(len > 0 && socket.is_some());
             (stub, socket)
         }
@@ -313,7 +315,7 @@ mod handover {
         ];
         for (what, step) in steps {
             let brokers = Brokers::new("broker-dies");
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(brokers.folder()).unwrap();
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(brokers.dir()).unwrap();
             let listener = UnixListener::bind(brokers.socket()).unwrap();
             thread::scope(|scope| {
                 let publishing = scope.spawn(|| publish_with(&brokers, container("mine")));
@@ -340,7 +342,8 @@ mod handover {
         });
     }
 
-    /// A broker that is stopped, with or without room for one who waits: the stub serves the port by itself.
+    /// A broker that is stopped, with or without room for one who waits: the stub serves the port
+    /// by itself.
     #[test]
     fn a_broker_that_does_not_answer_is_not_waited_for() {
         let brokers = Brokers::new("stopped");

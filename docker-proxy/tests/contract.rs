@@ -19,8 +19,8 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// What both programs are asked, and both must answer in the same way: exit status, status pipe, first line of
-/// standard error.
+/// What both programs are asked, and both must answer in the same way: exit status, status pipe,
+/// first line of standard error.
 #[test]
 fn command_lines_as_the_original() {
     if !Path::new(ORIGINAL).exists() {
@@ -94,7 +94,8 @@ fn failures_are_told_on_the_pipe() {
     assert_eq!(sctp.1, Some(1));
 }
 
-/// What a terminal obeys is spelt out, on the pipe, whose text dockerd shows to its user, and on standard error.
+/// What a terminal obeys is spelt out, on the pipe, whose text dockerd shows to its user, and on
+/// standard error.
 #[test]
 fn words_of_others_are_printable() {
     let evil = "\x1b]0;x\x07\u{9b}31m\n\u{202e}\x7f";
@@ -194,8 +195,8 @@ fn relay_in_use() {
 
 #[test]
 fn relay_inherited_fd_wrong_type() {
-    let folder = std::env::temp_dir().join(format!("dockline-docker-proxy-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let dir = std::env::temp_dir().join(format!("dockline-docker-proxy-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
     let tcp = || TcpListener::bind("127.0.0.1:0").unwrap();
     let udp = || UdpSocket::bind("127.0.0.1:0").unwrap();
     let peer = tcp();
@@ -209,7 +210,7 @@ fn relay_inherited_fd_wrong_type() {
         ),
         (
             "tcp",
-            Some(UnixListener::bind(folder.join("socket")).unwrap().into()),
+            Some(UnixListener::bind(dir.join("socket")).unwrap().into()),
             "unexpected socket type for listener fd: neither tcp nor udp",
         ),
         (
@@ -225,10 +226,11 @@ fn relay_inherited_fd_wrong_type() {
         let outcome = Start { listener, ..Start::default() }.run(&words(&flags)).outcome();
         assert_eq!(outcome, (format!("1\n{wanted}"), Some(1), String::new()));
     }
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// An inherited socket is used only when dockerd says so: older ones have something else under that number.
+/// An inherited socket is used only when dockerd says so: older ones have something else under that
+/// number.
 #[test]
 fn descriptor_4_counts_only_with_the_flag() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -141,7 +141,8 @@ fn relay_addresses_of_both_families() {
     assert_eq!(read_to_end(&mut server), b"to IPv6");
 }
 
-/// Who finds the container's port closed is told so, served by this process or by a broker. Docker's own ends cleanly.
+/// Who finds the container's port closed is told so, served by this process or by a broker.
+/// Docker's own ends cleanly.
 #[test]
 fn relay_backend_refused_then_late() {
     let brokers = Brokers::new("refused");
@@ -182,8 +183,8 @@ fn relay_a_circle_is_left() {
     }
 }
 
-/// More connections than descriptors: the first are served, the others wait in the backlog (that of std, 128) and
-/// get their turn.
+/// More connections than descriptors: the first are served, the others wait in the backlog (that of
+/// std, 128) and get their turn.
 #[test]
 fn relay_accept_emfile() {
     let start = Start { descriptors: Some(300), ..Start::default() };
@@ -229,9 +230,9 @@ fn source_address_by_proxy_protocol() {
 #[test]
 fn a_wrong_environment_is_told_on_the_pipe() {
     for (name, value, wanted) in [
-        ("DOCKLINE_PROXY_PROTOCOL", "v3", "must be v1 or v2, or as v2:80,443 for some ports only"),
-        ("DOCKLINE_PROXY_TRANSPARENT", "yes", "must be 1, or 0"),
-        ("DOCKLINE_PROXY_BROKER", "/run/x", "must be a name without slashes, of at most 40 bytes"),
+        ("DOCKLINE_PROXY_PROTOCOL", "v3", "must be v1 or v2, or as in v2:80,443 for some ports only"),
+        ("DOCKLINE_PROXY_TRANSPARENT", "yes", "must be 1 or 0"),
+        ("DOCKLINE_PROXY_BROKER", "/run/x", "must be a name of at most 40 bytes without slashes"),
     ] {
         let env = [(name, value)];
         let start = Start { env: &env, ..Start::default() };
@@ -253,7 +254,7 @@ fn source_address_needs_cap_net_raw() {
         "80",
     ];
     let (status, code, _) = start.run(&words).outcome();
-    let wanted = "1\naddresses of clients cannot be kept: operation not permitted: give dockerd CAP_NET_RAW";
+    let wanted = "1\nclient addresses cannot be preserved: operation not permitted: give dockerd CAP_NET_RAW";
     assert!(status.starts_with(wanted), "{status}");
     assert_eq!(code, Some(1));
 }

@@ -6,15 +6,17 @@ mod support;
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::thread;
 
-use dockline_docker_proxy::udp::Forwarder;
+use dockline_sys as sys;
+use dockline_udp::Batch;
 use support::{PATIENCE, Start, publish};
 
 /// The most that fits into an IPv4 packet.
 const LONGEST: usize = 65_507;
 
-/// A container that answers each datagram with itself.
+/// A container that returns each datagram.
 fn echo() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -141,8 +143,8 @@ fn udp_reply_source() {
     }
 }
 
-/// Sends one datagram from each of many sockets, and now and then one from a client that stays. Answers the sources
-/// that the container saw the latter come from.
+/// Sends one datagram from each of many sockets, and now and then one from a client that stays.
+/// Returns the sources of the latter as the container saw them.
 fn flood(port: SocketAddr, container: &UdpSocket, clients: usize, every: usize) -> HashSet<SocketAddr> {
     let stays = client("127.0.0.1", port);
     let mut buf = [0; 16];
@@ -179,14 +181,15 @@ fn udp_table_is_bounded_by_descriptors_too() {
     assert!(open < 50, "{open} descriptors open");
 }
 
-/// One datagram goes round until it has used up its hops, not for ever: between two processes, and to the port itself.
+/// A datagram in a loop lives until its hops are used up, not for ever: between two processes, and
+/// to the port itself.
 #[test]
-fn udp_a_circle_is_left() {
+fn udp_a_loop_ends() {
     for ip in ["127.0.0.1", "::1"] {
         let (one, other) = (support::free_port(ip), support::free_port(ip));
         let at = |port| SocketAddr::new(ip.parse().unwrap(), port);
-        for circle in [vec![(one, one)], vec![(one, other), (other, one)]] {
-            let proxies: Vec<_> = circle
+        for ports in [vec![(one, one)], vec![(one, other), (other, one)]] {
+            let proxies: Vec<_> = ports
                 .iter()
                 .map(|(from, to)| {
                     let flags = support::flags("udp", at(*from), at(*to));
@@ -198,14 +201,14 @@ fn udp_a_circle_is_left() {
             let idle: usize = proxies.iter().map(support::Proxy::sockets).sum();
             // Whatever the host's default is.
             let client = client(ip, at(one));
-            dockline::datagram::set_hops(&client, 64).unwrap();
-            client.send(b"round and round").unwrap();
+            sys::set_hops(client.as_fd(), 64).unwrap();
+            client.send(b"again and again").unwrap();
             let said = proxies.into_iter().map(|mut proxy| {
                 let errors = proxy.child.stderr.take().unwrap();
                 (proxy, errors)
             });
             let mut said: Vec<_> = said.collect();
-            support::wait_for("the end of the circle", || {
+            support::wait_for("the end of the loop", || {
                 let open: usize = said.iter().map(|(proxy, _)| proxy.sockets()).sum();
                 open == idle + 63
             });
@@ -214,48 +217,25 @@ fn udp_a_circle_is_left() {
                 proxy.signal("TERM");
                 std::io::Read::read_to_string(errors, &mut all).unwrap();
             }
-            assert!(all.contains("go round in a circle") && all.lines().count() == 1, "{all}");
+            assert!(all.contains("are forwarded in a loop") && all.lines().count() == 1, "{all}");
         }
     }
 }
 
-/// What has few hops left is forwarded all the same, with one less.
+/// A datagram with few hops left is still forwarded, with one less.
 #[test]
 fn udp_hops_are_counted() {
     let (container, address) = sink();
-    dockline::datagram::enable_destination(&container).unwrap();
+    sys::enable_destination(container.as_fd()).unwrap();
     let (_proxy, port) = publish(Start::default(), "udp", "127.0.0.1", address);
-    let mut batch = dockline::datagram::Batch::new();
+    let mut batch = Batch::new();
     for (sent, wanted) in [(2, 1), (64, 63), (65, 64), (255, 64)] {
         let client = client("127.0.0.1", port);
-        dockline::datagram::set_hops(&client, sent).unwrap();
+        sys::set_hops(client.as_fd(), sent).unwrap();
         client.send(b"?").unwrap();
         // A socket that blocks until something is there.
         container.peek(&mut [0]).unwrap();
         batch.receive(&container).unwrap();
         assert_eq!(batch.hops(0), Some(wanted));
     }
-}
-
-#[test]
-fn udp_a_limit_of_clients() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let at = socket.local_addr().unwrap();
-    let mut forwarder = Forwarder::new(socket.into(), Some(echo()), false, |text| panic!("{text}")).unwrap();
-    forwarder.limit_clients(2);
-    let handle = forwarder.handle().unwrap();
-    let running = thread::spawn(move || forwarder.run());
-    let open = || {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        handle.report(move |report| sender.send(report.open.len()).unwrap());
-        receiver.recv_timeout(PATIENCE).unwrap()
-    };
-    // The first one has to make room for the third, and comes back in the place of the second.
-    let clients: Vec<UdpSocket> = (0..3).map(|_| client("127.0.0.1", at)).collect();
-    for (number, wanted) in [(0, 1), (1, 2), (2, 2), (0, 2)] {
-        exchange(&clients[number], b"hello");
-        assert_eq!(open(), wanted);
-    }
-    handle.stop();
-    running.join().unwrap().unwrap();
 }

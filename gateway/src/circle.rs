@@ -5,13 +5,13 @@
 use std::ffi::CStr;
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use dockline::engine::Address;
-use dockline::sockets::Bound;
+use dockline_sys::Bound;
 use rustix::net::{SocketAddrUnix, getsockname};
 
 use crate::address::UpstreamAddress;
@@ -21,7 +21,7 @@ pub(crate) fn leads_to(upstream: &Address, socket: &OwnedFd) -> bool {
     let Ok(name) = getsockname(socket) else { return false };
     match (upstream, SocketAddr::try_from(name.clone()), SocketAddrUnix::try_from(name)) {
         (Address::Tcp { host, port }, Ok(local), _) if local.port() == *port => {
-            let Ok(Some(bound)) = Bound::of(socket) else { return false };
+            let Ok(Some(bound)) = Bound::of(socket.as_fd()) else { return false };
             let found = (host.as_str(), *port).to_socket_addrs();
             found.is_ok_and(|mut all| all.any(|address| bound.is_reached_by(address)))
         }

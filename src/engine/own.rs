@@ -15,8 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::sockets::Bound;
-use crate::sys;
+use crate::sys::{self, Bound};
 
 /// For how long it is remembered whether an address is this host's.
 const MEMORY: Duration = Duration::from_secs(10);

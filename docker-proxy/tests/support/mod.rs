@@ -42,8 +42,8 @@ impl Default for Start<'_> {
 
 impl Start<'_> {
     pub fn run(self, args: &[&str]) -> Proxy {
-        // Standard output becomes the status pipe and standard input the listener: the shell moves descriptors,
-        // which std cannot.
+        // Standard output becomes the status pipe and standard input the listener: the shell moves
+        // descriptors, which std cannot.
         let moves = if self.listener.is_some() { "4<&0 </dev/null" } else { "</dev/null" };
         let limit = self.descriptors.map_or_else(String::new, |n| format!("ulimit -n {n} && "));
         let script = format!("{limit}exec \"$@\" 3>&1 >/dev/null {moves}");
@@ -57,7 +57,8 @@ impl Start<'_> {
 }
 
 impl Proxy {
-    /// What came on the status pipe: all of it, or just the first two bytes if those say that all is well.
+    /// What came on the status pipe: all of it, or just the first two bytes if those say that all
+    /// is well.
     pub fn status(&mut self) -> String {
         let mut text = vec![0; 2];
         if self.status.read_exact(&mut text).is_err() {
@@ -120,7 +121,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The brokers of one test, of one name, in a folder of their own.
+/// The brokers of one test, of one name, in a dir of their own.
 pub struct Brokers {
     pub runtime_dir: PathBuf,
     pub name: &'static str,
@@ -140,13 +141,13 @@ impl Brokers {
         [("DOCKLINE_PROXY_BROKER", self.name), ("XDG_RUNTIME_DIR", self.runtime_dir.to_str().unwrap())]
     }
 
-    pub fn folder(&self) -> PathBuf {
+    pub fn dir(&self) -> PathBuf {
         self.runtime_dir.join("dockline/brokers")
     }
 
     pub fn socket(&self) -> PathBuf {
         let network = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        self.folder().join(format!("{}-{network}.sock", self.name))
+        self.dir().join(format!("{}-{network}.sock", self.name))
     }
 
     /// The process of the broker, if there is one.

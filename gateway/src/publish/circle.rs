@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use dockline::sockets::Bound;
 use dockline::untrusted::Untrusted;
+use dockline_sys::Bound;
 
 use super::ports::{Mapping, Proto};
 use super::status::PortStatus;

@@ -11,13 +11,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
-use dockline::{process, sockets};
-use dockline_docker_proxy::private_dir;
+use dockline_sys::{self as sys, private_dir, process};
 
 use super::args::StateArgs;
 use super::status::PortStatus;
@@ -85,7 +85,7 @@ impl StateDir {
 
     /// The publications that run. Left-overs are removed, and counted.
     pub(crate) fn live(&self) -> Result<(Vec<Live>, usize), String> {
-        let entries = match private_dir::verify_own(&self.0).and_then(fs::read_dir) {
+        let entries = match private_dir::verify_own(&self.0).map_err(io::Error::from).and_then(fs::read_dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
             Err(error) => return Err(format!("{}: {error}", Untrusted::path(&self.0))),
@@ -151,7 +151,7 @@ pub(crate) enum Request {
 
 /// Reads a request. Whoever is slow has it broken off, and whoever is somebody else but root.
 pub(crate) fn receive(stream: &UnixStream) -> io::Result<Request> {
-    let peer = sockets::peer_uid(stream)?;
+    let (_, peer, _) = sys::peer_credentials(stream.as_fd())?;
     if peer != 0 && peer != process::effective_uid() {
         return Err(ErrorKind::PermissionDenied.into());
     }
@@ -247,7 +247,7 @@ mod tests {
         // A folder in which others can put sockets of their own is used by nobody.
         fs::set_permissions(dir.join("state"), fs::Permissions::from_mode(0o777)).unwrap();
         for said in [state.claim().map(drop).unwrap_err(), state.live().map(drop).unwrap_err()] {
-            assert!(said.ends_with("state can be changed by other users (chmod go-w)"), "{said}");
+            assert!(said.ends_with("state is writable by other users (chmod go-w)"), "{said}");
         }
         drop(claim);
         fs::remove_dir_all(dir).unwrap();

@@ -102,7 +102,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
     let (target, container) = locate(args, &backend)?;
     let state = StateDir::new(&args.state)?;
     clean_up(&state, args.dnat)?;
-    let _ = dockline::process::raise_descriptor_limit();
+    let _ = dockline_sys::process::raise_descriptor_limit();
     let (sender, wakes) = sync_channel(16);
     // Before there is anything that would have to be cleaned up.
     watch_signals(sender.clone())?;

@@ -16,10 +16,9 @@ use dockline::engine::{
     self, Address, EngineOptions, Event, Listener, ListenerHandle, ListenerSettings, Observer, OpenTunnel,
     PeerAddr, Service, Tunnel, Upstream, Workers,
 };
-use dockline::process;
 use dockline::proxy::ProxyProtocol;
-use dockline::sockets;
-use dockline_docker_proxy::udp;
+use dockline_sys::{self as sys, process};
+use dockline_udp as udp;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
@@ -56,8 +55,8 @@ impl Bound {
                 mapping.listen.set_port(other.listen.port());
             }
             let socket = match mapping.proto {
-                Proto::Tcp => sockets::listen_tcp(mapping.listen),
-                Proto::Udp => sockets::bind_udp(mapping.listen),
+                Proto::Tcp => sys::listen_stream(mapping.listen),
+                Proto::Udp => sys::bind_datagram(mapping.listen),
             };
             match socket {
                 Ok(socket) => {

@@ -1,19 +1,27 @@
-//! Descriptors handed from process to process over Unix sockets (`SCM_RIGHTS`).
+//! Descriptors passed between processes over Unix sockets (`SCM_RIGHTS`).
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use super::check_len;
-use super::socket::socklen;
+use crate::check_len;
+use crate::options::socklen;
 
 /// Ancillary data with room for one descriptor; the kernel's padding lets in a second.
 #[repr(C, align(8))]
 struct Control([u8; 24]);
 
-/// Sends `bytes`, which must not be empty, and a descriptor with the first of them.
-pub(crate) fn send_descriptor(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+/// Sends bytes, and a descriptor with the first of them, of which the receiver gets a duplicate.
+/// Returns the number of bytes that were taken.
+///
+/// # Errors
+/// Those of sendmsg(2); [`InvalidInput`](io::ErrorKind::InvalidInput) without bytes, because then
+/// the descriptor would not be sent either.
+pub fn send_descriptor(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut control = Control([0; 24]);
     let first: *mut libc::cmsghdr = (&raw mut control).cast();
     // SAFETY: CMSG_LEN only computes.
@@ -34,11 +42,12 @@ pub(crate) fn send_descriptor(socket: BorrowedFd<'_>, bytes: &[u8], fd: Borrowed
     })
 }
 
-/// Receives bytes, and the descriptor that came with them. A second one is closed.
-pub(crate) fn recv_descriptor(
-    socket: BorrowedFd<'_>,
-    buf: &mut [u8],
-) -> io::Result<(usize, Option<OwnedFd>)> {
+/// Receives bytes, and the descriptor that came with them, close-on-exec. Further descriptors are
+/// closed.
+///
+/// # Errors
+/// Those of recvmsg(2).
+pub fn recv_descriptor(socket: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut control = Control([0; 24]);
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let mut message = message(&mut part, &mut control);
@@ -59,7 +68,7 @@ fn message(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     message
 }
 
-/// Every descriptor in the control data, so that none is left open by mistake.
+/// Takes every descriptor in the control data, so that none stays open by mistake.
 fn descriptors(message: &libc::msghdr) -> [Option<OwnedFd>; 2] {
     let mut found = [None, None];
     // SAFETY: the header describes a control buffer that the kernel has filled.

@@ -1,32 +1,40 @@
-//! eventfd(2): what one thread wakes another with.
+//! eventfd(2), by which one thread wakes another.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{check, check_len};
+use crate::{check, check_len};
 
-/// How often a signal is tried. The kernel has no reason to refuse the first one.
+/// Attempts to signal. The kernel has no reason to refuse the first one.
 const TRIES: usize = 8;
 
-/// A counter in the kernel. Whoever watches its descriptor, edge-triggered, is woken by each signal; nobody reads it.
+/// A counter in the kernel. A poller that watches it, edge-triggered, is woken by each signal;
+/// nobody reads it.
 #[derive(Debug)]
-pub(crate) struct EventFd(OwnedFd);
+pub struct EventFd(OwnedFd);
 
 impl EventFd {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Makes a counter.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> io::Result<Self> {
         // SAFETY: eventfd touches no memory of ours.
         let fd = check(|| unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the kernel has just made this descriptor for us alone.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Wakes whoever watches it. It neither blocks nor takes a lock: a signal handler may call it.
-    pub(crate) fn signal(&self) -> io::Result<()> {
+    /// Wakes the poller. It neither blocks nor takes a lock, so a signal handler may call it.
+    ///
+    /// # Errors
+    /// Those of write(2), after several attempts.
+    pub fn signal(&self) -> io::Result<()> {
         let mut result = self.add_one();
         for _ in 1..TRIES {
             match &result {
                 Ok(()) => break,
-                // The counter is full. What cannot change it is no edge, so that it has to begin anew.
+                // The counter is full. A write that cannot change it is no edge, so it is reset.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.reset(),
                 Err(_) => {}
             }
@@ -37,7 +45,7 @@ impl EventFd {
 
     fn add_one(&self) -> io::Result<()> {
         let one = 1_u64.to_ne_bytes();
-        // Not repeated for ever after a signal of the process: this may be its handler.
+        // Not repeated without end after `EINTR`: the caller may be a signal handler.
         // SAFETY: the kernel reads the eight bytes of `one`, which outlives the call.
         let written = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -45,7 +53,7 @@ impl EventFd {
 
     fn reset(&self) {
         let mut count = [0; 8];
-        // Empty is what it is to be; another failure leaves it full, and the next write tells.
+        // `EAGAIN` means it is empty, as it should be; any other failure shows at the next write.
         // SAFETY: the kernel writes at most eight bytes to `count`, which is borrowed for the call.
         let _ = check_len(|| unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) });
     }

@@ -1,4 +1,4 @@
-//! UDP, several datagrams per system call, with the local address that each came to.
+//! UDP: several datagrams per system call, each with the local address that it was sent to.
 
 use std::io;
 use std::mem;
@@ -6,41 +6,50 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::address::{SockAddr, raw_v4, raw_v6, v4, v6};
-use super::check;
-use super::socket::{int_option, set_int_option, socklen};
+use crate::address::{SockAddr, raw_v4, raw_v6, v4, v6};
+use crate::check;
+use crate::options::{int_option, set_int_option, socklen};
 
-/// Datagrams per call. More saves little, and each costs its 64 KiB of buffer once a large one has come.
-pub(crate) const SLOTS: usize = 8;
+/// Datagrams per call. More would save little, and each costs 64 KiB of buffer once a large one has
+/// arrived.
+pub const SLOTS: usize = 8;
 
-/// Room for one datagram: UDP's length field ends at 65 535, so nothing is ever cut off.
-pub(crate) const SLOT_BYTES: usize = 65_536;
+/// Buffer for one datagram. The length field of UDP ends at 65 535, so none is truncated.
+pub const SLOT_BYTES: usize = 65_536;
 
-/// The address of this host that a datagram was sent to, to be used as the source of the answer.
+/// The address of this host that a datagram was sent to, for use as the source of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocalAddr {
     ip: IpAddr,
-    /// The interface, where the address alone does not tell: IPv6 link-local. Otherwise 0, which leaves the way
-    /// of the answer to the routing table.
+    /// The interface, where the address alone is ambiguous: IPv6 link-local. Otherwise 0, which
+    /// leaves the route of the reply to the routing table.
     interface: u32,
 }
 
-/// A datagram that was received: its length, whence it came and where to, and how far it might have gone on.
+/// What is known of a received datagram besides its bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Arrival {
-    pub(crate) len: usize,
-    pub(crate) from: Option<SocketAddr>,
-    pub(crate) to: Option<LocalAddr>,
-    pub(crate) hops: Option<u8>,
+pub struct Arrival {
+    /// Length in bytes.
+    pub len: usize,
+    /// The sender.
+    pub from: Option<SocketAddr>,
+    /// The address that it was sent to, after [`enable_destination`]; `None` if a reply cannot be
+    /// sent from it.
+    pub to: Option<LocalAddr>,
+    /// The remaining hop limit (TTL), after [`enable_destination`].
+    pub hops: Option<u8>,
 }
 
-/// Ancillary data, as aligned as the kernel's headers want it, with room for either PKTINFO and a number.
+/// Ancillary data, aligned for the kernel's headers, with room for either PKTINFO and a number.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// Asks for the local address and the hop limit of each datagram.
-pub(crate) fn enable_destination(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// Requests the destination address and the hop limit of each datagram.
+///
+/// # Errors
+/// Those of setsockopt(2): the socket is not a UDP socket.
+pub fn enable_destination(fd: BorrowedFd<'_>) -> io::Result<()> {
     match int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
         libc::AF_INET6 => {
             set_int_option(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
@@ -53,14 +62,24 @@ pub(crate) fn enable_destination(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Has datagrams leave with a hop limit.
-pub(crate) fn set_hops(fd: BorrowedFd<'_>, hops: u8) -> io::Result<()> {
+/// Sets the hop limit (TTL) of datagrams to be sent, at least 1.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_hops(fd: BorrowedFd<'_>, hops: u8) -> io::Result<()> {
     let is_ipv6 = int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? == libc::AF_INET6;
-    super::bind::set_hops(fd, is_ipv6, hops)
+    crate::inet::set_hops(fd, is_ipv6, hops)
 }
 
-/// Receives what is there, at most [`SLOTS`] datagrams, each into its [`SLOT_BYTES`] of `buffer`.
-pub(crate) fn recv_batch(
+/// Receives the datagrams that wait, at most [`SLOTS`], each into its [`SLOT_BYTES`] of `buffer`.
+/// Returns their number, at least 1.
+///
+/// # Errors
+/// Those of recvmmsg(2), among them errors of datagrams that were sent before.
+///
+/// # Panics
+/// If `buffer` does not have [`SLOTS`] times [`SLOT_BYTES`].
+pub fn recv_batch(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
     arrivals: &mut [Arrival; SLOTS],
@@ -81,8 +100,8 @@ pub(crate) fn recv_batch(
         header.msg_controllen = size_of::<Control>();
     }
     let flags = libc::MSG_DONTWAIT;
-    // SAFETY: each header points to a name, a control buffer and a part of `buffer` with their true lengths; all
-    // of them outlive the call.
+    // SAFETY: each header points to a name, a control buffer and a part of `buffer` with their true
+    // lengths; all of them outlive the call.
     let count =
         check(|| unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), 8, flags, ptr::null_mut()) })?;
     let count = usize::try_from(count).unwrap_or(0);
@@ -95,9 +114,12 @@ pub(crate) fn recv_batch(
     Ok(count)
 }
 
-/// Sends some of `datagrams`, of which the first [`SLOTS`] count; answers how many. Without `to` the socket is
-/// connected; `from` is the source address, one of this host's. Fails only if the first cannot be sent.
-pub(crate) fn send_batch(
+/// Sends datagrams, at most [`SLOTS`], and returns the number that was sent, at least 1. Without
+/// `to` the socket must be connected; `from` is the source address, one of this host's.
+///
+/// # Errors
+/// Those of sendmmsg(2), if the first datagram cannot be sent.
+pub fn send_batch(
     fd: BorrowedFd<'_>,
     datagrams: &[&[u8]],
     to: Option<SocketAddr>,
@@ -125,18 +147,19 @@ pub(crate) fn send_batch(
         count += 1;
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the first `count` headers point to the name, the control data and a datagram, with their true lengths;
-    // all of them outlive the call, and the kernel only reads them.
+    // SAFETY: the first `count` headers point to the name, the control data and a datagram, with
+    // their true lengths; all of them outlive the call, and the kernel only reads them.
     let sent = check(|| unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, flags) })?;
     Ok(usize::try_from(sent).unwrap_or(0))
 }
 
 fn empty_header() -> libc::mmsghdr {
-    // SAFETY: null pointers and zero lengths are a valid header: no name, no parts, no ancillary data.
+    // SAFETY: null pointers and zero lengths are a valid header: no name, no parts, no ancillary
+    // data.
     unsafe { mem::zeroed() }
 }
 
-/// The address a received datagram was sent to, and its hop limit, from its ancillary data.
+/// Reads the destination address and the hop limit from the ancillary data.
 fn ancillary(header: &libc::msghdr) -> (Option<LocalAddr>, Option<u8>) {
     let (mut destination, mut hops) = (None, None);
     // SAFETY: the header describes a control buffer that the kernel has filled.
@@ -150,7 +173,8 @@ fn ancillary(header: &libc::msghdr) -> (Option<LocalAddr>, Option<u8>) {
             (libc::SOL_IP, libc::IP_PKTINFO) => {
                 // SAFETY: the kernel puts a whole in_pktinfo behind this header.
                 let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
-                // The destination itself may be a broadcast address; this is the host's own that stands for it.
+                // The destination may be a broadcast address; this is the host's own address for
+                // it.
                 destination = Some(LocalAddr { ip: v4(info.ipi_spec_dst).into(), interface: 0 });
             }
             (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
@@ -158,7 +182,7 @@ fn ancillary(header: &libc::msghdr) -> (Option<LocalAddr>, Option<u8>) {
                 let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
                 let ip = v6(info.ipi6_addr);
                 let interface = if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
-                // Nothing can be sent from a multicast address: the kernel chooses.
+                // A multicast address cannot be a source: the kernel chooses one.
                 destination = (!ip.is_multicast()).then_some(LocalAddr { ip: ip.into(), interface });
             }
             (libc::SOL_IP, libc::IP_TTL) | (libc::SOL_IPV6, libc::IPV6_HOPLIMIT) => {
@@ -174,7 +198,7 @@ fn ancillary(header: &libc::msghdr) -> (Option<LocalAddr>, Option<u8>) {
     (destination, hops)
 }
 
-/// Writes the source address as ancillary data; answers how many bytes of `control` count.
+/// Writes the source address as ancillary data, and returns its length.
 fn write_source(control: &mut Control, from: LocalAddr) -> usize {
     match from.ip {
         IpAddr::V4(ip) => {

@@ -1,53 +1,55 @@
-#![forbid(unsafe_code)]
-//! Datagrams to and from the container: one socket per client, so that each answer finds its way back.
+//! [`Forwarder`]: datagrams to and from a container, with one socket per client, so that each reply
+//! finds its way back.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dockline::datagram::{self, Batch, LocalAddr};
-use dockline::sockets;
+use dockline_sys::{self as sys, LocalAddr};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::batch::Batch;
 use crate::sessions::Sessions;
 
-/// How long a client may be silent, and unanswered, before it is forgotten. The original's figure.
+/// How long a client is remembered without a datagram in either direction. The figure of Docker's
+/// docker-proxy.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// Clients at a time, unless the forwarder has a limit of its own; the one that was silent longest makes room for a new
-/// one.
+/// Clients at a time, unless [`Forwarder::limit_clients`] says otherwise. The one that was silent
+/// longest makes room for a new one.
 pub const SESSIONS: usize = 4096;
 
-/// How often a wake-up is tried. The kernel has no reason to refuse the first one.
+/// Attempts to wake the loop. The kernel has no reason to refuse the first one.
 const WAKE_TRIES: usize = 8;
 
-/// How long the loop sleeps at most while there are handles: it looks for commands even if it could not be woken.
+/// The longest sleep of the loop while there are handles: it looks for commands even if it could
+/// not be woken.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Before the kernel is asked again for what it has refused without a reason that lasts.
-const BREATH: Duration = Duration::from_millis(10);
+/// Pause before a call is repeated that failed for a passing reason.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Batches from one socket before it is the next one's turn.
+/// Batches from one socket in its turn.
 const BATCHES: usize = 4;
 
-/// Hops (TTL) that datagrams leave with, if they did not come with less.
+/// Highest hop limit (TTL) of datagrams that are sent.
 const HOPS: u8 = 64;
 
-/// Most clients in one list.
+/// Most clients in one report.
 const LISTED: usize = 1000;
 
-/// The tokens of the listener and of handles; a session's is its number.
+/// The tokens of the listener and of the waker; a session's is its number.
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
-/// A client, and the address of this host that it speaks to.
+/// A client, and the address of this host that it sends to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Client {
     peer: SocketAddr,
@@ -57,27 +59,27 @@ struct Client {
 struct Session {
     /// Connected to the container.
     socket: OwnedFd,
-    /// Whether it is in the queue of sockets to be read.
+    /// Whether it is in the queue of sockets to read.
     queued: bool,
     opened: Instant,
     bytes_up: u64,
     bytes_down: u64,
 }
 
-/// Who is connected, and how much was forwarded.
+/// Clients and traffic of a [`Forwarder`].
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Clients so far, those that were forgotten included.
+    /// Clients so far, including those that are gone.
     pub clients: u64,
     /// Bytes from clients so far.
     pub bytes_up: u64,
     /// Bytes from the container so far.
     pub bytes_down: u64,
-    /// Clients at present, at most 1000.
+    /// Current clients, at most 1000 of them.
     pub open: Vec<OpenClient>,
 }
 
-/// A client that is not forgotten yet.
+/// A current client.
 #[derive(Clone, Debug)]
 pub struct OpenClient {
     /// Its address.
@@ -86,7 +88,7 @@ pub struct OpenClient {
     pub bytes_up: u64,
     /// Bytes to it.
     pub bytes_down: u64,
-    /// Since its first datagram.
+    /// Time since its first datagram.
     pub age: Duration,
 }
 
@@ -101,17 +103,17 @@ struct Inbox {
     waker: Waker,
 }
 
-/// Speaks to a running [`Forwarder`], from any thread.
+/// Controls a running [`Forwarder`] from any thread.
 #[derive(Clone)]
 pub struct Handle(Arc<Inbox>);
 
 impl Handle {
-    /// Forwards to another address from now on; every client begins anew. `None`: what comes is dropped.
+    /// Changes the target. Every client begins anew. With `None`, datagrams are dropped.
     pub fn set_target(&self, container: Option<SocketAddr>) {
         self.send(Command::Target(container));
     }
 
-    /// Asks who is connected. `reply` is called on the forwarder's thread.
+    /// Requests a report, which is passed to `reply` on the forwarder's thread.
     pub fn report(&self, reply: impl FnOnce(Report) + Send + 'static) {
         self.send(Command::Report(Box::new(reply)));
     }
@@ -128,7 +130,7 @@ impl Handle {
                 return;
             }
         }
-        // It looks by itself (LONGEST_SLEEP).
+        // The loop looks for commands by itself, see LONGEST_SLEEP.
     }
 }
 
@@ -138,7 +140,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Takes a line for the log.
+/// A function that logs a line.
 pub type Log = fn(fmt::Arguments<'_>);
 
 /// Forwards datagrams between a published port and a container.
@@ -147,35 +149,37 @@ pub struct Forwarder {
     listener: OwnedFd,
     listener_queued: bool,
     container: Option<SocketAddr>,
-    /// Whether it sees the addresses of its clients.
+    /// Whether datagrams to the container have the addresses of their clients.
     transparent: bool,
     sessions: Sessions<Client, Session>,
     /// Clients at a time.
     most: usize,
-    /// Sockets that may have something to read: mio tells it once, so it is remembered until they are dry.
+    /// Sockets that may be readable. mio reports it once, so it is remembered until a read would
+    /// block.
     queue: VecDeque<Token>,
     batch: Batch,
     inbox: Option<Arc<Inbox>>,
-    /// What the next report says, but for the list.
+    /// The next report, without the list of clients.
     totals: Report,
-    /// Whether it was said that datagrams go round in a circle.
-    warned: bool,
+    /// Whether a loop has been logged.
+    loop_logged: bool,
     log: Log,
 }
 
 impl Forwarder {
-    /// Takes a bound UDP socket. Without a container, what comes is dropped until a [`Handle`] names one. If it is to see
-    /// the addresses of its clients (`transparent`), that takes rights and rules of routing.
+    /// Makes a forwarder for a bound UDP socket. Without a container, datagrams are dropped until a
+    /// [`Handle`] sets one. With `transparent` the container sees the addresses of the clients,
+    /// which requires CAP_NET_RAW and policy routing.
     ///
     /// # Errors
-    /// When the kernel has no descriptor or memory for it.
+    /// If the socket is not a UDP socket, or the kernel has no descriptor or memory left.
     pub fn new(
         listener: OwnedFd,
         container: Option<SocketAddr>,
         transparent: bool,
         log: Log,
     ) -> io::Result<Self> {
-        datagram::enable_destination(&listener)?;
+        sys::enable_destination(listener.as_fd())?;
         let poll = Poll::new()?;
         watch(&poll, &listener, LISTENER)?;
         Ok(Self {
@@ -190,20 +194,20 @@ impl Forwarder {
             batch: Batch::new(),
             inbox: None,
             totals: Report::default(),
-            warned: false,
+            loop_logged: false,
             log,
         })
     }
 
-    /// Has room for so many clients at a time, at least one.
+    /// Sets the limit of clients, at least 1.
     pub fn limit_clients(&mut self, most: usize) {
         self.most = most.max(1);
     }
 
-    /// A handle, to be used from anywhere.
+    /// Returns a handle.
     ///
     /// # Errors
-    /// When the kernel has no descriptor for it.
+    /// If the kernel has no descriptor left.
     pub fn handle(&mut self) -> io::Result<Handle> {
         if let Some(inbox) = &self.inbox {
             return Ok(Handle(Arc::clone(inbox)));
@@ -217,18 +221,18 @@ impl Forwarder {
     /// Forwards until a [`Handle`] stops it.
     ///
     /// # Errors
-    /// When the poller fails.
+    /// If the poller fails.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
         loop {
-            let timeout = if self.queue.is_empty() { self.patience() } else { Some(Duration::ZERO) };
+            let timeout = if self.queue.is_empty() { self.poll_timeout() } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 events.clear();
                 match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::OutOfMemory => {
                         #[expect(clippy::disallowed_methods, reason = "there is nothing else to wait with")]
-                        thread::sleep(BREATH);
+                        thread::sleep(RETRY_PAUSE);
                     }
                     _ => return Err(error),
                 }
@@ -239,7 +243,7 @@ impl Forwarder {
                     self.enqueue(event.token());
                 }
             }
-            if self.obey(now) {
+            if self.run_commands(now) {
                 return Ok(());
             }
             for _ in 0..self.queue.len() {
@@ -251,15 +255,15 @@ impl Forwarder {
         }
     }
 
-    /// Does what handles ask for; tells whether it is to end.
-    fn obey(&mut self, now: Instant) -> bool {
+    /// Executes the commands of handles, and returns whether to stop.
+    fn run_commands(&mut self, now: Instant) -> bool {
         let Some(inbox) = &self.inbox else { return false };
         let commands = std::mem::take(&mut *inbox.commands.lock().unwrap_or_else(PoisonError::into_inner));
         for command in commands {
             match command {
                 Command::Target(container) => {
                     self.container = container;
-                    self.warned = false;
+                    self.loop_logged = false;
                     while self.sessions.remove_oldest() {}
                 }
                 Command::Report(reply) => reply(self.report(now)),
@@ -279,8 +283,8 @@ impl Forwarder {
         Report { open: open.collect(), ..self.totals.clone() }
     }
 
-    /// How long there is nothing to do but for events.
-    fn patience(&self) -> Option<Duration> {
+    /// Returns the time until there is something to do besides events.
+    fn poll_timeout(&self) -> Option<Duration> {
         let expiry = self.sessions.oldest_use().map(|used| (used + IDLE).saturating_duration_since(now()));
         let look = self.inbox.is_some().then_some(LONGEST_SLEEP);
         [expiry, look].into_iter().flatten().min()
@@ -291,7 +295,7 @@ impl Forwarder {
             LISTENER => &mut self.listener_queued,
             Token(number) => match self.sessions.get_mut(number) {
                 Some(session) => &mut session.queued,
-                None => return, // forgotten since
+                None => return, // removed meanwhile
             },
         };
         if !std::mem::replace(queued, true) {
@@ -299,7 +303,7 @@ impl Forwarder {
         }
     }
 
-    /// Reads from one socket: until it is dry, or its turn is over.
+    /// Reads from one socket, until a read would block or its turn is over.
     fn serve(&mut self, token: Token, now: Instant) {
         for _ in 0..BATCHES {
             let received = match token {
@@ -311,20 +315,21 @@ impl Forwarder {
             };
             match (&received, token) {
                 (Ok(count), LISTENER) => self.forward(*count, now),
-                (Ok(count), Token(number)) => self.answer(number, *count, now),
-                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return self.dry(token),
-                // The container's port was closed when an earlier datagram came. It may open again.
+                (Ok(count), Token(number)) => self.forward_replies(number, *count, now),
+                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return self.mark_dry(token),
+                // The container's port was closed when an earlier datagram arrived. It may open
+                // again.
                 (Err(_), _) => {}
             }
-            // Whatever comes after a batch that is not full, datagram or error, is an event of its own.
+            // After a batch that is not full, the next datagram or error causes a new event.
             if received.is_ok_and(|count| count < Batch::CAPACITY) {
-                return self.dry(token);
+                return self.mark_dry(token);
             }
         }
         self.queue.push_back(token);
     }
 
-    fn dry(&mut self, token: Token) {
+    fn mark_dry(&mut self, token: Token) {
         match token {
             LISTENER => self.listener_queued = false,
             Token(number) => {
@@ -335,7 +340,7 @@ impl Forwarder {
         }
     }
 
-    /// Sends what clients have sent to the container, each in its own session.
+    /// Sends datagrams of clients to the container, each through its session.
     fn forward(&mut self, count: usize, now: Instant) {
         let Some(container) = self.container else { return };
         let mut start = 0;
@@ -364,8 +369,8 @@ impl Forwarder {
         }
     }
 
-    /// Sends what the container has answered to the client.
-    fn answer(&mut self, number: usize, count: usize, now: Instant) {
+    /// Sends datagrams of the container to the client of a session.
+    fn forward_replies(&mut self, number: usize, count: usize, now: Instant) {
         self.sessions.touch(number, now);
         let bytes = self.bytes(0..count);
         self.totals.bytes_down += bytes;
@@ -386,10 +391,12 @@ impl Forwarder {
         range.map(|number| self.batch.datagram(number).0.len() as u64).sum()
     }
 
-    /// The session of a client, a new one if need be. `None`: the datagram has gone as far as it may.
+    /// Returns the session of a client, a new one if necessary; `None` if the hops of the datagram
+    /// are used up.
     ///
-    /// As a router does, a session sends with a hop less than its first datagram had left. Where forwarders lead to each
-    /// other, each hop is a new client, and without a limit there would be no end to it.
+    /// As a router does, a session sends with one hop less than its first datagram had left. Where
+    /// forwarders lead to each other, each hop is a new client, and without a limit there would be
+    /// no end to it.
     fn session(
         &mut self,
         client: Client,
@@ -400,12 +407,12 @@ impl Forwarder {
         if let Some(number) = self.sessions.find(&client) {
             return Ok(Some(number));
         }
-        // Set in any case, because the host's own default may be more.
+        // Always set, because the default of the host may be higher.
         let hops = hops.map_or(HOPS, |hops| HOPS.min(hops.saturating_sub(1)));
         if hops == 0 {
-            if !std::mem::replace(&mut self.warned, true) {
+            if !std::mem::replace(&mut self.loop_logged, true) {
                 (self.log)(format_args!(
-                    "datagrams to udp/{container} go round in a circle: they are dropped"
+                    "datagrams to udp/{container} are forwarded in a loop: they are dropped"
                 ));
             }
             return Ok(None);
@@ -415,14 +422,14 @@ impl Forwarder {
         }
         let source = self.transparent.then_some(client.peer);
         let socket = loop {
-            match sockets::connect_udp(container, source) {
+            match sys::connect_datagram(container, source) {
                 Ok(socket) => break socket,
-                // One that is used less will do.
+                // The session that was unused longest makes room.
                 Err(error) if is_out_of_descriptors(&error) && self.sessions.remove_oldest() => {}
                 Err(error) => return Err(error),
             }
         };
-        datagram::set_hops(&socket, hops)?;
+        sys::set_hops(socket.as_fd(), hops)?;
         let number = self.sessions.next_number();
         watch(&self.poll, &socket, Token(number))?;
         self.totals.clients += 1;
@@ -432,7 +439,7 @@ impl Forwarder {
     }
 }
 
-/// Has the poller tell what comes to a socket.
+/// Registers a socket with the poller.
 fn watch(poll: &Poll, socket: &OwnedFd, token: Token) -> io::Result<()> {
     loop {
         match poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE) {
@@ -442,7 +449,7 @@ fn watch(poll: &Poll, socket: &OwnedFd, token: Token) -> io::Result<()> {
     }
 }
 
-/// Sends datagrams; one that cannot be sent is lost, as datagrams may be.
+/// Sends datagrams. One that cannot be sent is dropped, as UDP permits.
 fn send_all(mut range: Range<usize>, send: impl Fn(Range<usize>) -> io::Result<usize>) {
     while !range.is_empty() {
         range.start += send(range.clone()).unwrap_or(1);

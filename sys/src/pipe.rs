@@ -4,25 +4,28 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-use super::{check, check_len};
+use crate::{check, check_len};
 
 /// Both ends of a pipe. Closed on drop.
 #[derive(Debug)]
-pub(crate) struct Pipe {
+pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     capacity: usize,
 }
 
 impl Pipe {
-    /// A non-blocking, close-on-exec pipe of `capacity` bytes, or as many as the kernel grants:
-    /// it refuses large pipes to users that own many (`fs.pipe-user-pages-soft`).
-    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+    /// Makes a pipe of `capacity` bytes, or as many as the kernel grants: it refuses large pipes to
+    /// users who own many (`fs.pipe-user-pages-soft`).
+    ///
+    /// # Errors
+    /// Those of pipe2(2).
+    pub fn new(capacity: usize) -> io::Result<Self> {
         let mut ends = [-1; 2];
         // SAFETY: `ends` has room for the two descriptors that the kernel writes.
         check(|| unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) })?;
         let [reader, writer] = ends;
-        // SAFETY: pipe2 has just made this descriptor and nobody else owns it.
+        // SAFETY: pipe2 has just made this descriptor, and nothing else owns it.
         let reader = unsafe { OwnedFd::from_raw_fd(reader) };
         // SAFETY: as above.
         let writer = unsafe { OwnedFd::from_raw_fd(writer) };
@@ -40,23 +43,33 @@ impl Pipe {
         Ok(Self { reader, writer, capacity })
     }
 
-    pub(crate) fn reader(&self) -> BorrowedFd<'_> {
+    /// Returns the end to read from.
+    #[must_use]
+    pub fn reader(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
 
-    pub(crate) fn writer(&self) -> BorrowedFd<'_> {
+    /// Returns the end to write to.
+    #[must_use]
+    pub fn writer(&self) -> BorrowedFd<'_> {
         self.writer.as_fd()
     }
 
-    /// Bytes that the pipe was made to hold; it may be full with less, when they lie in many small pieces.
-    pub(crate) fn capacity(&self) -> usize {
+    /// Returns the capacity in bytes. The pipe may be full with less, if they arrived in many small
+    /// pieces.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
         self.capacity
     }
 }
 
 /// Moves up to `len` bytes between a socket and a pipe, in either direction. `Ok(0)` is the end of
-/// `from`. `WouldBlock` does not tell which end was not ready: the caller knows by what the pipe holds.
-pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
+/// `from`.
+///
+/// # Errors
+/// Those of splice(2). [`WouldBlock`](io::ErrorKind::WouldBlock) does not reveal which end was not
+/// ready; the caller knows it from what the pipe holds.
+pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     check_len(|| {
         // SAFETY: both descriptors are open because they are borrowed, and with null offsets the

@@ -1,28 +1,32 @@
-//! SIGPIPE. send(2) can be told not to raise it, splice(2) to a socket cannot, and the library may not
-//! change how its host treats signals. So it is kept back for this thread while splicing.
+//! SIGPIPE. send(2) has a flag against it, splice(2) to a socket has none, and a library must not
+//! change how its host handles signals. So the signal is blocked in the calling thread while it
+//! splices.
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Whether the process ignores SIGPIPE anyway, as most servers do.
-pub(crate) fn sigpipe_is_ignored() -> bool {
+/// Returns whether the process ignores SIGPIPE, as most servers do.
+#[must_use]
+pub fn sigpipe_is_ignored() -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null new action only asks; the kernel writes the present one to `action`.
+    // SAFETY: a null new action only queries; the kernel writes the current one to `action`.
     let result = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
     // SAFETY: all zeroes is a valid sigaction, so it is initialised even if the call failed.
     let action = unsafe { action.assume_init() };
     result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Keeps SIGPIPE back for the calling thread; on drop, one that this raised is taken off the queue and
-/// the old mask comes back.
-pub(crate) struct SigpipeBlocked {
+/// Blocks SIGPIPE in the calling thread until it is dropped. A SIGPIPE raised meanwhile is taken
+/// from the queue, and the previous mask is restored.
+#[must_use]
+pub struct SigpipeBlocked {
     before: libc::sigset_t,
     was_pending: bool,
 }
 
 impl SigpipeBlocked {
-    pub(crate) fn new() -> Self {
+    /// Blocks the signal.
+    pub fn new() -> Self {
         let was_pending = sigpipe_is_pending();
         let mut before = empty_set();
         // SAFETY: both sets are valid for the call, which fails only for an unknown first argument.
@@ -31,11 +35,18 @@ impl SigpipeBlocked {
     }
 }
 
+impl Default for SigpipeBlocked {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Drop for SigpipeBlocked {
     fn drop(&mut self) {
         if !self.was_pending && sigpipe_is_pending() {
             let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: the set and the timeout are valid for the call; no signal information is asked for.
+            // SAFETY: the set and the timeout are valid for the call; no signal information is
+            // asked for.
             unsafe { libc::sigtimedwait(&sigpipe_set(), ptr::null_mut(), &at_once) };
         }
         // SAFETY: `before` was filled by pthread_sigmask.

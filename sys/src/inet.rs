@@ -1,20 +1,23 @@
-//! Internet sockets, bound to exactly the address given or connected; and what a socket from elsewhere is.
+//! TCP and UDP sockets, bound to exactly one address or connected.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::address::SockAddr;
-use super::check;
-use super::socket::{int_option, set_int_option};
+use crate::address::SockAddr;
+use crate::check;
+use crate::options::set_int_option;
 
-/// The kernel cuts this down to `net.core.somaxconn`.
+/// The kernel reduces it to `net.core.somaxconn`.
 const BACKLOG: libc::c_int = 65_535;
 
-/// A listening TCP socket, non-blocking.
-pub(crate) fn bind_stream(address: SocketAddr) -> io::Result<OwnedFd> {
+/// Listens on a TCP address and on nothing wider: an IPv6 socket takes no IPv4 connections.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and listen(2).
+pub fn listen_stream(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = socket(address, libc::SOCK_STREAM)?;
-    // A port whose last connections are in TIME_WAIT is free.
+    // A port whose last connections are in TIME_WAIT is available.
     set_int_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     bind(fd.as_fd(), address)?;
     // SAFETY: listen touches no memory of ours.
@@ -22,47 +25,52 @@ pub(crate) fn bind_stream(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A bound UDP socket, non-blocking.
-pub(crate) fn bind_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
+/// Binds a UDP socket to an address and to nothing wider.
+///
+/// # Errors
+/// Those of socket(2) and bind(2).
+pub fn bind_datagram(address: SocketAddr) -> io::Result<OwnedFd> {
     let fd = socket(address, libc::SOCK_DGRAM)?;
     bind(fd.as_fd(), address)?;
     Ok(fd)
 }
 
-/// A TCP socket that connects to `peer`, non-blocking: the connection may be there later, or fail later. With a
-/// client it comes from the address of that, see [`source`]; with hops it goes no farther.
-pub(crate) fn connect_stream(
-    peer: SocketAddr,
-    client: Option<SocketAddr>,
-    hops: Option<u8>,
-) -> io::Result<OwnedFd> {
+/// Starts a TCP connection to `peer`, which is established, or fails, later. Given a client, it
+/// comes from the client's IP address, unless that has no meaning at the peer: an address of
+/// another family, or of the loopback or an IPv6 link. Given a hop limit (TTL), its packets get no
+/// farther.
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2), bind(2) and connect(2); `EPERM` for a client's address
+/// without CAP_NET_RAW.
+pub fn connect_stream(peer: SocketAddr, client: Option<SocketAddr>, hops: Option<u8>) -> io::Result<OwnedFd> {
     match connect(peer, libc::SOCK_STREAM, client, hops)? {
         (fd, Ok(())) => Ok(fd),
         (fd, Err(error)) => match error.raw_os_error() {
-            // The other two tell of an earlier call on the same socket, which a signal interrupted.
+            // The other two are about an earlier call for this socket, which a signal interrupted.
             Some(libc::EINPROGRESS | libc::EALREADY | libc::EISCONN) => Ok(fd),
             _ => Err(error),
         },
     }
 }
 
-/// A UDP socket that speaks with `peer` alone, non-blocking; client as for [`connect_stream`].
-pub(crate) fn connect_datagram(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
+/// Connects a UDP socket to `peer`. The client is as for [`connect_stream`].
+///
+/// # Errors
+/// Those of socket(2), setsockopt(2), bind(2) and connect(2); `EPERM` for a client's address
+/// without CAP_NET_RAW.
+pub fn connect_datagram(peer: SocketAddr, client: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let (fd, connected) = connect(peer, libc::SOCK_DGRAM, client, None)?;
     connected.map(|()| fd)
 }
 
-/// Whether an address is one of this host's: whoever speaks with it speaks from it.
-pub(crate) fn is_local(ip: IpAddr) -> bool {
+/// Returns whether an address is one of this host's: a connection to it also comes from it.
+#[must_use]
+pub fn is_local(ip: IpAddr) -> bool {
     let Ok((fd, Ok(()))) = connect(SocketAddr::new(ip, 9), libc::SOCK_DGRAM, None, None) else {
         return false;
     };
     matches!(super::local_address(fd.as_fd()), Ok(Some(local)) if local.ip() == ip)
-}
-
-/// Whether an IPv6 socket takes IPv4 connections, too.
-pub(crate) fn is_dual(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(int_option(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY)? == 0)
 }
 
 fn connect(
@@ -84,8 +92,8 @@ fn connect(
     Ok((fd, connected.map(drop)))
 }
 
-/// The address by which `peer` sees a connection as the client's own; `None` if it has none there: another family, or
-/// an address that means something on its own host or link only.
+/// Returns the address from which `peer` is to see the client's connection; `None` if the client's
+/// has no meaning there: it is of another family, or valid only on its own host or link.
 fn source(client: SocketAddr, peer: SocketAddr) -> Option<IpAddr> {
     let same_family = client.is_ipv4() == peer.is_ipv4();
     let is_local = match client.ip() {
@@ -95,21 +103,22 @@ fn source(client: SocketAddr, peer: SocketAddr) -> Option<IpAddr> {
     (same_family && (!is_local || peer.ip().is_loopback())).then_some(client.ip())
 }
 
-/// Binds to an address that need not be one of this host's (`IP_TRANSPARENT`), which takes CAP_NET_RAW. The kernel
-/// chooses the port, when it knows the peer: the same one may serve for different peers.
+/// Binds to an address that need not be one of this host's (`IP_TRANSPARENT`), which requires
+/// CAP_NET_RAW. The kernel chooses the port once it knows the peer, so that one port can serve
+/// several peers.
 fn set_source(fd: BorrowedFd<'_>, source: IpAddr) -> io::Result<()> {
     let (level, option) = match source {
         IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TRANSPARENT),
         IpAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT),
     };
     set_int_option(fd, level, option, 1)?;
-    // For IPv6, too.
+    // It applies to IPv6 as well.
     set_int_option(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     bind(fd, SocketAddr::new(source, 0))
 }
 
-/// Has what leaves a socket of a family have a hop limit.
-pub(super) fn set_hops(fd: BorrowedFd<'_>, is_ipv6: bool, hops: u8) -> io::Result<()> {
+/// Sets the hop limit (TTL) of what a socket of the given family sends.
+pub(crate) fn set_hops(fd: BorrowedFd<'_>, is_ipv6: bool, hops: u8) -> io::Result<()> {
     if is_ipv6 {
         set_int_option(fd, libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS, hops.into())
     } else {
@@ -117,8 +126,11 @@ pub(super) fn set_hops(fd: BorrowedFd<'_>, is_ipv6: bool, hops: u8) -> io::Resul
     }
 }
 
-/// Whether this process may connect from addresses of others. The error is the kernel's reason why not.
-pub(crate) fn may_choose_source() -> io::Result<()> {
+/// Checks that this process may connect from addresses that are not this host's.
+///
+/// # Errors
+/// Those of setsockopt(2) for `IP_TRANSPARENT`: `EPERM` without CAP_NET_RAW.
+pub fn may_choose_source() -> io::Result<()> {
     let fd = socket(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), libc::SOCK_STREAM)?;
     set_int_option(fd.as_fd(), libc::SOL_IP, libc::IP_TRANSPARENT, 1)
 }
@@ -138,29 +150,4 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
     let (raw, len) = SockAddr::new(address);
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
     check(|| unsafe { libc::bind(fd.as_raw_fd(), (&raw const raw).cast(), len) }).map(drop)
-}
-
-/// What an Internet socket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inet {
-    /// TCP.
-    Tcp {
-        /// Whether it takes connections.
-        listening: bool,
-    },
-    /// UDP.
-    Udp,
-}
-
-/// What the socket is; `None` if it is neither TCP nor UDP. Fails if it is no socket.
-pub(crate) fn inet_kind(fd: BorrowedFd<'_>) -> io::Result<Option<Inet>> {
-    let option = |name| int_option(fd, libc::SOL_SOCKET, name);
-    if ![libc::AF_INET, libc::AF_INET6].contains(&option(libc::SO_DOMAIN)?) {
-        return Ok(None);
-    }
-    Ok(match option(libc::SO_PROTOCOL)? {
-        libc::IPPROTO_TCP => Some(Inet::Tcp { listening: option(libc::SO_ACCEPTCONN)? != 0 }),
-        libc::IPPROTO_UDP => Some(Inet::Udp),
-        _ => None,
-    })
 }

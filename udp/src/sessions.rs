@@ -1,11 +1,11 @@
-#![forbid(unsafe_code)]
-//! A bounded table whose entries are kept in the order of their last use.
+//! [`Sessions`]: a table whose entries are kept in the order of their last use.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// Entries found by key or by number. A number is valid until its entry is removed, and used again then.
+/// Entries, found by key or by number. A number is valid until its entry is removed, and is reused
+/// then.
 pub(crate) struct Sessions<K, V> {
     numbers: HashMap<K, usize>,
     slots: Vec<Option<Slot<K, V>>>,
@@ -37,12 +37,13 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
         self.numbers.len()
     }
 
-    /// The number that the next entry will have.
+    /// Returns the number that the next entry will have.
     pub(crate) fn next_number(&self) -> usize {
         self.free.last().copied().unwrap_or(self.slots.len())
     }
 
-    /// Adds an entry whose key is not in the table, as the newest. Its number was [`Sessions::next_number`].
+    /// Adds an entry whose key is not in the table, as the newest. Its number was
+    /// [`Sessions::next_number`].
     pub(crate) fn insert(&mut self, key: K, value: V, now: Instant) {
         let slot = Some(Slot { key, value, used: now, older: None, newer: None });
         let number = match self.free.pop() {
@@ -59,7 +60,7 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
         self.link_newest(number);
     }
 
-    /// The number of an entry.
+    /// Returns the number of an entry.
     pub(crate) fn find(&self, key: &K) -> Option<usize> {
         self.numbers.get(key).copied()
     }
@@ -72,7 +73,7 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
         self.slots.get_mut(number)?.as_mut().map(|slot| &mut slot.value)
     }
 
-    /// All entries, in no order.
+    /// Returns all entries, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.slots.iter().flatten().map(|slot| (&slot.key, &slot.value))
     }
@@ -88,12 +89,12 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
         }
     }
 
-    /// When the oldest entry was last used.
+    /// Returns when the oldest entry was last used.
     pub(crate) fn oldest_use(&self) -> Option<Instant> {
         self.slots[self.ends?.oldest].as_ref().map(|slot| slot.used)
     }
 
-    /// Removes the oldest entry; `false` if there is none.
+    /// Removes the oldest entry. Returns `false` if there is none.
     pub(crate) fn remove_oldest(&mut self) -> bool {
         let Some(Ends { oldest, .. }) = self.ends else { return false };
         self.unlink(oldest);
@@ -148,7 +149,7 @@ impl<K: Copy + Eq + Hash, V> Sessions<K, V> {
 mod tests {
     use super::*;
 
-    /// The keys from the oldest to the newest, by removing them all.
+    /// Removes all entries, and returns their keys from the oldest to the newest.
     fn order(mut table: Sessions<u32, u32>) -> Vec<u32> {
         let mut keys = Vec::new();
         while let Some(ends) = table.ends {
@@ -180,10 +181,10 @@ mod tests {
         }
     }
 
-    /// An entry that is only written to lives as well: each use counts anew.
+    /// Each use starts the time anew.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    fn what_is_not_used_goes_at_the_limit_and_not_before() {
+    fn unused_entries_go_at_the_limit_and_not_before() {
         let (start, idle) = (Instant::now(), Duration::from_secs(90));
         let mut table = table(0..2, start);
         table.touch(1, start + Duration::from_secs(30));
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    fn numbers_are_used_again() {
+    fn numbers_are_reused() {
         let start = Instant::now();
         let mut table = table(0..3, start);
         assert!(table.remove_oldest());

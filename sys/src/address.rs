@@ -4,21 +4,21 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::check;
-use super::socket::socklen;
+use crate::check;
+use crate::options::socklen;
 
-/// A `sockaddr` that has room for IPv4 and IPv6.
+/// A `sockaddr` with room for IPv4 and IPv6.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) union SockAddr {
+pub(crate) union SockAddr {
     family: libc::sa_family_t,
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
 }
 
 impl SockAddr {
-    /// No address, to be filled in by the kernel.
-    pub(super) const EMPTY: Self = Self {
+    /// An address for the kernel to fill in.
+    pub(crate) const EMPTY: Self = Self {
         v6: libc::sockaddr_in6 {
             sin6_family: 0,
             sin6_port: 0,
@@ -28,8 +28,8 @@ impl SockAddr {
         },
     };
 
-    /// The address, and how many bytes of it count.
-    pub(super) fn new(address: SocketAddr) -> (Self, libc::socklen_t) {
+    /// Converts an address, and returns its length with it.
+    pub(crate) fn new(address: SocketAddr) -> (Self, libc::socklen_t) {
         match address {
             SocketAddr::V4(v4) => {
                 let raw = libc::sockaddr_in {
@@ -53,9 +53,9 @@ impl SockAddr {
         }
     }
 
-    /// What the kernel wrote; `None` if it is no Internet address.
-    pub(super) fn get(&self) -> Option<SocketAddr> {
-        // SAFETY: every form begins with the family, and EMPTY has initialised all bytes.
+    /// Returns the address that the kernel wrote; `None` if it is not an Internet address.
+    pub(crate) fn get(&self) -> Option<SocketAddr> {
+        // SAFETY: each variant begins with the family, and EMPTY has initialised all bytes.
         let family = libc::c_int::from(unsafe { self.family });
         match family {
             libc::AF_INET => {
@@ -67,7 +67,7 @@ impl SockAddr {
                 // SAFETY: any bytes are a valid sockaddr_in6, and all are initialised.
                 let raw = unsafe { self.v6 };
                 let port = u16::from_be(raw.sin6_port);
-                // The flow label is one packet's, not the peer's.
+                // The flow label belongs to one packet, not to the peer.
                 Some(SocketAddrV6::new(v6(raw.sin6_addr), port, 0, raw.sin6_scope_id).into())
             }
             _ => None,
@@ -75,8 +75,11 @@ impl SockAddr {
     }
 }
 
-/// The address that a socket is bound to; `None` if it is no Internet address.
-pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+/// Returns the address that a socket is bound to; `None` if it is not an Internet socket.
+///
+/// # Errors
+/// Those of getsockname(2).
+pub fn local_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
     let mut raw = SockAddr::EMPTY;
     let mut len = socklen::<SockAddr>();
     // SAFETY: the pointer and the length describe `raw`, which outlives the call.
@@ -88,18 +91,18 @@ fn family(family: libc::c_int) -> libc::sa_family_t {
     libc::sa_family_t::try_from(family).unwrap_or(0)
 }
 
-pub(super) fn v4(raw: libc::in_addr) -> Ipv4Addr {
+pub(crate) fn v4(raw: libc::in_addr) -> Ipv4Addr {
     Ipv4Addr::from(u32::from_be(raw.s_addr))
 }
 
-pub(super) fn v6(raw: libc::in6_addr) -> Ipv6Addr {
+pub(crate) fn v6(raw: libc::in6_addr) -> Ipv6Addr {
     Ipv6Addr::from(raw.s6_addr)
 }
 
-pub(super) fn raw_v4(address: Ipv4Addr) -> libc::in_addr {
+pub(crate) fn raw_v4(address: Ipv4Addr) -> libc::in_addr {
     libc::in_addr { s_addr: u32::from(address).to_be() }
 }
 
-pub(super) fn raw_v6(address: Ipv6Addr) -> libc::in6_addr {
+pub(crate) fn raw_v6(address: Ipv6Addr) -> libc::in6_addr {
     libc::in6_addr { s6_addr: address.octets() }
 }
