@@ -11,9 +11,9 @@ use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
-use crate::guard::{AllowedHost, AllowedOrigin};
 use crate::publish::args::{PortsArgs, PublishArgs, UnpublishArgs};
 use crate::selftest::SelftestArgs;
+use crate::serve::guard::{AllowedHost, AllowedOrigin};
 
 /// A gateway for the Docker Engine API.
 #[derive(Debug, Parser)]

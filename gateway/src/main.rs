@@ -5,28 +5,19 @@ mod absolute_path;
 mod access_log;
 mod address;
 mod admin;
-mod bind;
-mod circle;
 mod cli;
 mod config;
-mod guard;
 mod health;
-mod healthcheck;
-mod identity;
-mod inherited;
-mod listeners;
 mod logger;
 mod metrics;
-mod notify;
 mod output;
-mod plan;
+mod process;
 mod publish;
 mod selftest;
 mod series;
 mod serve;
 mod suggest;
 mod telemetry;
-mod upgrade;
 
 use std::process::ExitCode;
 
@@ -37,7 +28,7 @@ use dockline::untrusted::Untrusted;
 use self::cli::{Cli, Command, Healthcheck, Settings};
 use self::config::Config;
 use self::output::{fail, print, print_page, tell};
-use self::plan::Plan;
+use self::serve::plan::{self, Plan};
 
 /// `check` has found a problem.
 const PROBLEM: u8 = 3;
@@ -133,7 +124,7 @@ fn healthcheck(args: Healthcheck) -> ExitCode {
     let Some(admin) = admin else {
         return fail("there is no admin listener (off)");
     };
-    match healthcheck::ask(&admin) {
+    match admin::healthcheck::ask(&admin) {
         Ok((true, said)) => print(format_args!("{said}\n")),
         Ok((false, said)) => fail(format_args!("not ready: {said}")),
         Err(error) => fail(format_args!("{admin}: {error}")),

@@ -10,7 +10,7 @@ use super::limits::LimitsTable;
 use super::values::{AccessTarget, AdminAddress, Format, Level, Name, Text, Time, ViaName};
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
-use crate::guard::{AllowedHost, AllowedOrigin};
+use crate::serve::guard::{AllowedHost, AllowedOrigin};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]

@@ -27,9 +27,9 @@ pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamT
 use self::values::{AccessTarget, Name, Text};
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
-use crate::circle;
 use crate::cli::Settings;
-use crate::guard::{Allowed, AllowedHost};
+use crate::serve::guard::{Allowed, AllowedHost};
+use crate::serve::loop_check;
 use crate::suggest;
 
 /// Read if it is there and no other is named.
@@ -395,7 +395,7 @@ fn refuse_doubles_and_loops(
         for upstream in upstreams {
             let back = upstream.addresses.iter().find(|it| listener.address.is_reached_by(&it.address));
             if let Some(address) = back {
-                return Err(Problem::new(&listener.origin, circle::refusal(address)));
+                return Err(Problem::new(&listener.origin, loop_check::refusal(address)));
             }
         }
     }

@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{ListenAddress, UpstreamAddress};
-use crate::guard::{AllowedHost, AllowedOrigin};
+use crate::serve::guard::{AllowedHost, AllowedOrigin};
 use crate::suggest;
 
 /// Longest name of a listener or an upstream, in bytes.

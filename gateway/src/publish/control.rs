@@ -21,7 +21,7 @@ use dockline_sys::{self as sys, private_dir, process};
 
 use super::args::StateArgs;
 use super::status::PortStatus;
-use crate::bind;
+use crate::serve::bind;
 
 /// For a publication to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -55,11 +55,11 @@ fn docker_ports(docker: &Docker) -> Result<Vec<PortStatus>, String> {
     struct Listed {
         id: Untrusted<String>,
         names: Vec<Untrusted<String>>,
-        ports: Option<Vec<Port>>,
+        ports: Option<Vec<DockerPort>>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Port {
+    struct DockerPort {
         #[serde(rename = "IP")]
         ip: Option<Untrusted<String>>,
         private_port: u16,

@@ -5,14 +5,13 @@
 //! the firewall's rules if there are any, and can be asked and ended through a socket ([`control`]).
 
 pub(crate) mod args;
-mod circle;
 mod container;
 mod control;
-mod detach;
 mod docker;
 mod firewall;
-mod holder;
 pub(crate) mod list;
+mod loop_check;
+mod port_owner;
 mod ports;
 mod relay;
 mod status;
@@ -30,20 +29,20 @@ use std::time::{Duration, Instant};
 
 use dockline::untrusted::Untrusted;
 use log::{error, info, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use self::args::{Backend, PublishArgs};
 use self::container::{Container, Target};
 use self::control::{Claim, Request, StateDir};
 use self::docker::Docker;
 use self::firewall::{Firewall, Rule};
-use self::relay::{Bound, Relay};
+use self::relay::{BoundPorts, Relay};
 use self::status::{By, PortStatus, Served};
 use crate::access_log::LogFormat;
 use crate::config::LogConfig;
 use crate::logger;
 use crate::output;
+use crate::process::signals::{self, SIGHUP, SIGINT, SIGTERM};
+use crate::process::{background, raise_descriptor_limit, spawn};
 
 /// What open connections have to end, once the publication is to.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
@@ -58,9 +57,9 @@ const NO_ID: &str = "00000000";
 
 /// Publishes until it is told to end.
 pub(crate) fn run(args: &PublishArgs) -> ExitCode {
-    let result = match (args.dry_run, args.detach && !detach::is_child()) {
+    let result = match (args.dry_run, args.detach && !background::is_child()) {
         (true, _) => rehearse(args),
-        (false, true) => args.plan().and_then(|_| detach::start()),
+        (false, true) => args.plan().and_then(|_| background::start()),
         (false, false) => publish(args),
     };
     fail_with(result)
@@ -73,7 +72,7 @@ fn fail_with(result: Result<ExitCode, String>) -> ExitCode {
 fn rehearse(args: &PublishArgs) -> Result<ExitCode, String> {
     let (backend, mappings) = args.plan()?;
     let target = locate(args, &backend)?.0;
-    circle::refuse_own(&mappings, target.ip)?;
+    loop_check::refuse_own(&mappings, target.ip)?;
     if let Err(problem) = firewall::check_forwarding(target.ip) {
         output::tell(problem);
     }
@@ -95,21 +94,22 @@ fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Conta
 
 fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
     if args.detach {
-        detach::leave_session();
+        background::leave_session();
     }
     logger::start(LogConfig { level: log::LevelFilter::Info, format: LogFormat::Text });
     let (backend, mappings) = args.plan()?;
     let (target, container) = locate(args, &backend)?;
     let state = StateDir::new(&args.state)?;
     clean_up(&state, args.dnat)?;
-    let _ = dockline_sys::process::raise_descriptor_limit();
+    raise_descriptor_limit();
     let (sender, wakes) = sync_channel(16);
     // Before there is anything that would have to be cleaned up.
-    watch_signals(sender.clone())?;
+    let deliver = sender.clone();
+    signals::watch(&[SIGHUP, SIGINT, SIGTERM], move |signal| deliver.send(Wake::Signal(signal)).is_ok())?;
 
-    let bound = Bound::new(&mappings)?;
+    let bound = BoundPorts::new(&mappings)?;
     let mappings = bound.mappings();
-    circle::refuse_own(&mappings, target.ip)?;
+    loop_check::refuse_own(&mappings, target.ip)?;
     let claim = state.claim()?;
     let mut firewall = None;
     if args.dnat {
@@ -138,7 +138,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
     });
     serve_control(&claim, &shared, &sender)?;
     // Now that others can see this one: of two that begin at once, at least one sees the other.
-    circle::refuse_by_way_of(&others(&state, &claim.id)?, &mappings, target.ip)?;
+    loop_check::refuse_by_way_of(&others(&state, &claim.id)?, &mappings, target.ip)?;
     let ended = sender.clone();
     spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
     if let Some(container) = container {
@@ -149,7 +149,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
     }
 
     if args.detach {
-        let settled = detach::settle(&claim.id, &state.log_of(&claim.id));
+        let settled = background::settle(&claim.id, &state.log_of(&claim.id));
         settled.map_err(|error| format!("cannot go into the background: {error}"))?;
     }
     if args.detach {
@@ -332,7 +332,7 @@ impl Publication {
     fn stop_now(&self, signal: i32) -> ExitCode {
         self.shared.relay.stop();
         let _ = self.wakes.recv_timeout(STOP_TIME);
-        ExitCode::from(128 + u8::try_from(signal).unwrap_or(0))
+        signals::exit_status(signal)
     }
 }
 
@@ -361,22 +361,6 @@ fn serve_control(claim: &Claim, shared: &Arc<Shared>, sender: &SyncSender<Wake>)
             }
         }
     })
-}
-
-fn watch_signals(sender: SyncSender<Wake>) -> Result<(), String> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| format!("signals: {error}"))?;
-    spawn("signals", move || {
-        for signal in signals.forever() {
-            if sender.send(Wake::Signal(signal)).is_err() {
-                break;
-            }
-        }
-    })
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
-    thread.map(drop).map_err(|error| format!("no thread: {error}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the main thread is what reads the clock")]

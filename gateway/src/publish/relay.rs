@@ -17,14 +17,15 @@ use dockline::engine::{
     PeerAddr, Service, Tunnel, Upstream, Workers,
 };
 use dockline::proxy::ProxyProtocol;
-use dockline_sys::{self as sys, process};
+use dockline_sys as sys;
 use dockline_udp as udp;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::holder;
+use super::port_owner;
 use super::ports::{Mapping, Proto};
 use super::status::Client;
+use crate::process::raise_descriptor_limit;
 
 /// How long a thread may take to say who is connected.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,9 +40,9 @@ const CLIENTS_OF_PORT: usize = 64;
 const WAITING_MAX: usize = 8192;
 
 /// Ports that are bound, and not served yet.
-pub(crate) struct Bound(Vec<(Mapping, OwnedFd)>);
+pub(crate) struct BoundPorts(Vec<(Mapping, OwnedFd)>);
 
-impl Bound {
+impl BoundPorts {
     /// Binds all, or none.
     pub(crate) fn new(mappings: &[Mapping]) -> Result<Self, String> {
         let mut bound: Vec<(Mapping, OwnedFd)> = Vec::new();
@@ -104,7 +105,10 @@ fn is_absent(error: &io::Error) -> bool {
 fn explain(error: &io::Error, mapping: &Mapping) -> String {
     let why = match error.kind() {
         ErrorKind::AddrInUse => {
-            format!("{}; choose another port, or end that", holder::describe(mapping.listen, mapping.proto))
+            format!(
+                "{}; choose another port, or end that",
+                port_owner::describe(mapping.listen, mapping.proto)
+            )
         }
         ErrorKind::PermissionDenied if mapping.listen.port() < 1024 => format!(
             "ports below 1024 need CAP_NET_BIND_SERVICE: run this as root, or choose a port such as {}",
@@ -119,12 +123,12 @@ fn explain(error: &io::Error, mapping: &Mapping) -> String {
 /// Serves bound ports.
 pub(crate) struct Relay {
     handles: Vec<engine::Handle>,
-    ports: Vec<Port>,
+    ports: Vec<ServedPort>,
     proxy_protocol: Option<ProxyProtocol>,
     ledger: Arc<Ledger>,
 }
 
-struct Port {
+struct ServedPort {
     mapping: Mapping,
     server: Server,
 }
@@ -146,14 +150,14 @@ pub(crate) struct Traffic {
 impl Relay {
     /// Serves; the workers are to be waited for.
     pub(crate) fn start(
-        bound: Bound,
+        bound: BoundPorts,
         target: Option<IpAddr>,
         proxy_protocol: Option<ProxyProtocol>,
     ) -> Result<(Self, Workers), String> {
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let ledger = Arc::new(Ledger::default());
         let observer: Arc<dyn Observer> = ledger.clone();
-        let descriptors = process::raise_descriptor_limit().unwrap_or_default();
+        let descriptors = raise_descriptor_limit();
         let connections = Some(connections(descriptors, threads));
         let options = EngineOptions { connections, ..EngineOptions::default() };
         let workers = Workers::start(threads, &options, &observer)
@@ -174,7 +178,7 @@ impl Relay {
                         .map_err(|error| format!("cannot serve {mapping}: {error}"))?,
                 ),
             };
-            relay.ports.push(Port { mapping, server });
+            relay.ports.push(ServedPort { mapping, server });
         }
         Ok((relay, workers))
     }
@@ -182,7 +186,7 @@ impl Relay {
     /// Leads to another address from now on; `None`: nowhere, connections are reset.
     pub(crate) fn set_target(&self, target: Option<IpAddr>) {
         self.ledger.complained.store(false, Ordering::Relaxed);
-        for Port { mapping, server } in &self.ports {
+        for ServedPort { mapping, server } in &self.ports {
             match server {
                 Server::Tcp(listener) => listener.replace(self.settings(mapping, target)),
                 Server::Udp(handle) => handle.set_target(target.map(|ip| SocketAddr::new(ip, mapping.port))),
@@ -213,7 +217,7 @@ impl Relay {
     /// What each port has forwarded, and to whom.
     pub(crate) fn traffic(&self) -> Vec<(Mapping, Traffic)> {
         let tunnels = self.tunnels();
-        let report = |port: &Port| match &port.server {
+        let report = |port: &ServedPort| match &port.server {
             Server::Tcp(_) => self.tcp_traffic(&port.mapping, &tunnels),
             Server::Udp(handle) => udp_traffic(handle),
         };
@@ -395,7 +399,7 @@ mod tests {
             proto,
             optional: false,
         };
-        let bound = Bound::new(&[mapping(Proto::Tcp), mapping(Proto::Udp)]).unwrap();
+        let bound = BoundPorts::new(&[mapping(Proto::Tcp), mapping(Proto::Udp)]).unwrap();
         let [tcp, udp] = bound.mappings()[..] else { panic!("two ports") };
         let mut early = TcpStream::connect(tcp.listen).unwrap();
         early.write_all(b"let me in").unwrap();

@@ -1,5 +1,7 @@
 #![forbid(unsafe_code)]
-//! What the admin listener answers: `/metrics`, `/healthz`, `/readyz`.
+//! The admin listener: `/metrics`, `/healthz`, `/readyz`, and the command that asks it.
+
+pub(crate) mod healthcheck;
 
 use std::sync::Arc;
 

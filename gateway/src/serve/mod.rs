@@ -2,6 +2,13 @@
 //! `dockline serve`: start, reload, upgrade, stop. The work itself is done by the engine's workers; this is the main
 //! thread, which waits for signals.
 
+pub(crate) mod bind;
+pub(crate) mod guard;
+mod identity;
+mod listeners;
+pub(crate) mod loop_check;
+pub(crate) mod plan;
+
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,28 +19,25 @@ use std::time::Duration;
 
 use dockline::engine::{EngineOptions, Handle, Observer, Upstream, Workers};
 use log::{error, info, warn};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::flag;
-use signal_hook::iterator::Signals;
+use rustix::process::Signal;
 
+use self::guard::Guard;
+use self::listeners::Listeners;
+use self::plan::Plan;
 use crate::access_log::AccessLog;
 use crate::admin::{AdminRouter, Health};
 use crate::cli::Settings;
 use crate::config::Config;
-use crate::guard::Guard;
-use crate::inherited::Inherited;
-use crate::listeners::Listeners;
 use crate::logger;
 use crate::metrics::Metrics;
-use crate::notify::Notify;
 use crate::output;
-use crate::plan::{self, Plan};
+use crate::process::inherited::Inherited;
+use crate::process::notify::Notify;
+use crate::process::signals::{self, EarlySignals, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use crate::process::upgrade::{Predecessor, Program, Sockets, SuccessorSignals};
+use crate::process::{raise_descriptor_limit, spawn};
 use crate::telemetry::Telemetry;
-use crate::upgrade::{Predecessor, Program, Sockets, SuccessorSignals};
 
-/// What a process ends with that a signal has ended: this plus the signal's number.
-const SIGNAL_STATUS: u8 = 128;
 /// How long connections may take to close when everything is to end at once.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
@@ -42,9 +46,9 @@ const SUCCESSOR_TIME: Duration = Duration::from_secs(5);
 
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings) -> ExitCode {
-    let early = match EarlySignals::watch() {
+    let early = match EarlySignals::catch() {
         Ok(early) => early,
-        Err(error) => return output::fail(format_args!("signals: {error}")),
+        Err(problem) => return output::fail(problem),
     };
     let config = match Config::load(&settings) {
         Ok(config) => config,
@@ -134,8 +138,15 @@ impl Server {
         let telemetry = Telemetry::new(access, Arc::clone(&metrics), Arc::clone(&health));
         // Until here a stop ends the process by itself: files may be slow. From here on it has to remove sockets.
         let (sender, wakes) = sync_channel(16);
-        let told_to_stop = watch_signals(sender.clone())?;
-        early.forward(&sender);
+        let deliver = sender.clone();
+        signals::watch(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2], move |signal| {
+            deliver.send(Wake::Signal(signal)).is_ok()
+        })?;
+        // Behind it, so that no signal is lost between the two.
+        let told_to_stop = signals::flag(&[SIGTERM, SIGINT, SIGQUIT])?;
+        if early.wants_reload() {
+            let _ = sender.try_send(Wake::Signal(SIGHUP));
+        }
         let mut listeners = Listeners::default();
         let opened = listeners.open(&config, planned, &mut inherited)?;
         let admin = AdminRouter::new(Arc::clone(&metrics), Arc::clone(&health));
@@ -388,7 +399,7 @@ impl Server {
         self.handles.iter().for_each(Handle::stop);
         // They close their connections; the process does not wait long for it.
         let _ = self.wakes.recv_timeout(STOP_TIME);
-        ExitCode::from(SIGNAL_STATUS + u8::try_from(signal).unwrap_or(0))
+        signals::exit_status(signal)
     }
 
     fn on_ended(&self, result: std::io::Result<()>) -> ExitCode {
@@ -411,62 +422,4 @@ impl Server {
 fn threads(config: &Config) -> NonZeroUsize {
     let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     config.threads.unwrap_or_else(processors)
-}
-
-/// The soft limit is low for the sake of programs that use select(2).
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if limit != raised
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        warn!("the limit of open files stays as it is: {error}");
-    }
-}
-
-/// Signals that come before there is anything to do them with: they do not end the process, as they would by themselves.
-struct EarlySignals {
-    reload: Arc<AtomicBool>,
-}
-
-impl EarlySignals {
-    fn watch() -> std::io::Result<Self> {
-        let reload = Arc::new(AtomicBool::new(false));
-        flag::register(SIGHUP, Arc::clone(&reload))?;
-        // No log is open yet, and there is nothing to upgrade.
-        let ignored = Arc::new(AtomicBool::new(false));
-        flag::register(SIGUSR1, Arc::clone(&ignored))?;
-        flag::register(SIGUSR2, ignored)?;
-        Ok(Self { reload })
-    }
-
-    /// Passes on a wish to reload: the file may have been read before it.
-    fn forward(&self, sender: &SyncSender<Wake>) {
-        if self.reload.load(Ordering::Relaxed) {
-            let _ = sender.try_send(Wake::Signal(SIGHUP));
-        }
-    }
-}
-
-/// Sends signals, and returns what is set as soon as one has come that ends the process.
-fn watch_signals(sender: SyncSender<Wake>) -> Result<Arc<AtomicBool>, String> {
-    let failed = |error| format!("signals: {error}");
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]).map_err(failed)?;
-    let told_to_stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGQUIT] {
-        flag::register(signal, Arc::clone(&told_to_stop)).map_err(failed)?;
-    }
-    spawn("signals", move || {
-        for signal in signals.forever() {
-            if sender.send(Wake::Signal(signal)).is_err() {
-                break;
-            }
-        }
-    })?;
-    Ok(told_to_stop)
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
-    thread.map(drop).map_err(|error| format!("no thread: {error}"))
 }

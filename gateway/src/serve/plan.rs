@@ -12,10 +12,10 @@ use dockline::proxy::{ConnConfig, Forwarding};
 use dockline::untrusted::Untrusted;
 
 use crate::address::ListenAddress;
-use crate::bind;
 use crate::config::{Config, ListenerConfig, ListenerTls, Problem, UpstreamConfig, UpstreamTls};
-use crate::guard::Guard;
-use crate::identity;
+use crate::serve::bind;
+use crate::serve::guard::Guard;
+use crate::serve::identity;
 
 /// What is served, ready for the engine.
 #[derive(Debug)]

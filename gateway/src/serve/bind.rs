@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::address::{ListenAddress, SocketAccess};
-use crate::inherited::Inherited;
+use crate::process::inherited::Inherited;
 
 /// Connections that the kernel may accept ahead of us. It lowers this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -29,14 +29,14 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A listening socket.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct BoundSocket {
     pub(crate) socket: OwnedFd,
     /// Where it really is: port 0 has become a number.
     pub(crate) address: String,
     pub(crate) file: Option<SocketFile>,
 }
 
-impl Bound {
+impl BoundSocket {
     fn new(socket: OwnedFd) -> Self {
         let address = address_of(&socket);
         Self { socket, address, file: None }
@@ -45,11 +45,11 @@ impl Bound {
 
 /// Opens an address, or takes what another process has opened for it. A name or `fd://` may stand for several sockets;
 /// there is at least one.
-pub(crate) fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<Bound>, String> {
+pub(crate) fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<BoundSocket>, String> {
     let failed = |error: io::Error| format!("cannot listen on {address}: {}", explain(&error, address));
     let handed = inherited.take_handed(&address.key());
     if !handed.is_empty() {
-        let mut all: Vec<Bound> = handed.into_iter().map(Bound::new).collect();
+        let mut all: Vec<BoundSocket> = handed.into_iter().map(BoundSocket::new).collect();
         if let ListenAddress::Unix { path, access } = address {
             set_access(path, access).map_err(failed)?;
             all[0].file = SocketFile::find(path, false).ok();
@@ -60,7 +60,7 @@ pub(crate) fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result
         ListenAddress::Tcp { host, port, .. } => bind_tcp(host, *port).map_err(failed),
         ListenAddress::Unix { path, access } => bind_unix(path, access).map(|it| vec![it]).map_err(failed),
         ListenAddress::Inherited(which) => {
-            Ok(inherited.take_passed(which)?.into_iter().map(Bound::new).collect())
+            Ok(inherited.take_passed(which)?.into_iter().map(BoundSocket::new).collect())
         }
     }
 }
@@ -76,17 +76,17 @@ fn explain(error: &io::Error, address: &ListenAddress) -> String {
     }
 }
 
-fn bind_tcp(host: &str, port: u16) -> io::Result<Vec<Bound>> {
+fn bind_tcp(host: &str, port: u16) -> io::Result<Vec<BoundSocket>> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in (host, port).to_socket_addrs()? {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    let mut all: Vec<Bound> = Vec::new();
+    let mut all: Vec<BoundSocket> = Vec::new();
     for address in &addresses {
         match listen_tcp(*address) {
-            Ok(socket) => all.push(Bound::new(socket)),
+            Ok(socket) => all.push(BoundSocket::new(socket)),
             // A name may stand for a family that this machine does not have.
             Err(error)
                 if addresses.len() > 1
@@ -107,7 +107,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
+fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<BoundSocket> {
     // A socket that does not listen yet looks as if it were one of the dead.
     let _lock = lock_folder(path);
     let socket = bind_narrow(path)?;
@@ -115,7 +115,7 @@ fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<Bound> {
     set_access(path, access)?;
     // Nobody can connect before this.
     net::listen(&socket, BACKLOG)?;
-    Ok(Bound { socket, address: format!("unix://{}", Untrusted::path(path)), file: Some(file) })
+    Ok(BoundSocket { socket, address: format!("unix://{}", Untrusted::path(path)), file: Some(file) })
 }
 
 /// Has other processes of this program wait with their sockets in the same folder. Anybody who can read the folder can
@@ -287,7 +287,7 @@ mod tests {
         for _ in 0..20 {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             let barrier = std::sync::Barrier::new(4);
-            let bound: Vec<Bound> = thread::scope(|scope| {
+            let bound: Vec<BoundSocket> = thread::scope(|scope| {
                 let bind = || {
                     barrier.wait();
                     bind_unix(&path, &SocketAccess::default())

@@ -11,12 +11,12 @@ use log::{info, warn};
 use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 
 use crate::address::ListenAddress;
-use crate::bind::{self, Bound};
-use crate::circle;
 use crate::config::{AdminConfig, Config};
-use crate::inherited::Inherited;
-use crate::plan;
-use crate::upgrade::Sockets;
+use crate::process::inherited::Inherited;
+use crate::process::upgrade::Sockets;
+use crate::serve::bind::{self, BoundSocket};
+use crate::serve::loop_check;
+use crate::serve::plan;
 
 const ADMIN: &str = "admin";
 
@@ -30,7 +30,7 @@ pub(crate) struct Listeners {
 /// An open listener.
 struct Open {
     key: String,
-    bound: Bound,
+    bound: BoundSocket,
     handle: ListenerHandle,
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct Wanted {
     key: String,
     settings: ListenerSettings,
     /// Empty if the listener is open already. Each is there twice: for the loop, and to stay here for an upgrade.
-    sockets: Vec<(Bound, OwnedFd)>,
+    sockets: Vec<(BoundSocket, OwnedFd)>,
 }
 
-fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<(Bound, OwnedFd)>, String> {
-    let twice = |bound: Bound| match retry_on_intr(|| fcntl_dupfd_cloexec(&bound.socket, 0)) {
+fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<(BoundSocket, OwnedFd)>, String> {
+    let twice = |bound: BoundSocket| match retry_on_intr(|| fcntl_dupfd_cloexec(&bound.socket, 0)) {
         Ok(socket) => Ok((bound, socket)),
         Err(error) => Err(format!("{}: {error}", bound.address)),
     };
@@ -98,10 +98,10 @@ impl Listeners {
             let mut sockets = wanted.sockets.iter().map(|(bound, _)| bound).chain(open);
             let upstreams = || config.upstreams.iter().flat_map(|upstream| &upstream.addresses);
             let back = sockets.find_map(|bound| {
-                upstreams().find(|upstream| circle::leads_to(&upstream.address, &bound.socket))
+                upstreams().find(|upstream| loop_check::leads_to(&upstream.address, &bound.socket))
             });
             if let Some(upstream) = back {
-                return Err(format!("{}: {}", listener.origin, circle::refusal(upstream)));
+                return Err(format!("{}: {}", listener.origin, loop_check::refusal(upstream)));
             }
         }
         Ok(())

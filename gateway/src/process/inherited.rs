@@ -10,8 +10,8 @@ use listenfd::ListenFd;
 use rustix::net::sockopt;
 
 use crate::address::Inherit;
-use crate::bind;
-use crate::upgrade::Sockets;
+use crate::process::upgrade::Sockets;
+use crate::serve::bind;
 
 /// More than anybody passes; a larger count is a broken environment.
 const MOST: usize = 1024;
