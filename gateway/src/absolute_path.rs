@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Paths that lead to the same file for as long as the process lives, whatever becomes of its working directory.
+//! [`AbsolutePath`]: a path that does not depend on the working directory.
 
 use std::env;
 use std::fmt;
@@ -11,13 +11,16 @@ use clap::builder::{PathBufValueParser, TryMapValueParser, TypedValueParser, Val
 use dockline::untrusted::Untrusted;
 use serde::Deserialize;
 
-/// A path that somebody has written: on the command line, in the environment, or in the configuration file. A relative
-/// one begins at the directory in which the program was started, and is completed when it is read.
+use crate::problem::Problem;
+
+/// A path from the command line, the environment or the configuration file. A relative one is
+/// completed when it is read, by the directory in which the program was started.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PathBuf")]
 pub(crate) struct AbsolutePath(PathBuf);
 
-/// Returns the directory in which the program was started, by the name that it had then. To be called first of all.
+/// Returns the directory in which the program was started, by its name at that time. Must be called
+/// first of all.
 pub(crate) fn start_directory() -> Option<&'static Path> {
     static START: OnceLock<Option<PathBuf>> = OnceLock::new();
     START.get_or_init(|| env::current_dir().ok()).as_deref()
@@ -27,29 +30,29 @@ impl AbsolutePath {
     /// Completes a path by [`start_directory`].
     ///
     /// # Errors
-    /// When the path is empty, or relative and that directory was gone; in words for whoever wrote it.
-    pub(crate) fn new(path: impl Into<PathBuf>) -> Result<Self, String> {
+    /// If the path is empty, or relative to a directory that did not exist.
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Result<Self, Problem> {
         let path = path.into();
         if path.as_os_str().is_empty() {
-            return Err("the path is empty".into());
+            return Err(Problem::new("the path is empty"));
         }
         let start = start_directory();
         let path = start.map_or_else(|| path.clone(), |start| start.join(&path));
         std::path::absolute(&path)
             .map(Self)
-            .map_err(|error| format!("the working directory has no name ({error}); write an absolute path"))
+            .map_err(|error| Problem::wrap("no working directory")(error).hint("write an absolute path"))
     }
 
-    /// The path of something in this directory.
+    /// Returns the path of a file in this directory.
     pub(crate) fn join(&self, name: &str) -> Self {
         Self(self.0.join(name))
     }
 }
 
 impl TryFrom<PathBuf> for AbsolutePath {
-    type Error = String;
+    type Error = Problem;
 
-    fn try_from(path: PathBuf) -> Result<Self, String> {
+    fn try_from(path: PathBuf) -> Result<Self, Problem> {
         Self::new(path)
     }
 }
@@ -75,7 +78,7 @@ impl AsRef<Path> for AbsolutePath {
 }
 
 impl ValueParserFactory for AbsolutePath {
-    type Parser = TryMapValueParser<PathBufValueParser, fn(PathBuf) -> Result<Self, String>>;
+    type Parser = TryMapValueParser<PathBufValueParser, fn(PathBuf) -> Result<Self, Problem>>;
 
     fn value_parser() -> Self::Parser {
         PathBufValueParser::new().try_map(Self::try_from)
@@ -97,6 +100,6 @@ mod tests {
         ] {
             assert_eq!(*AbsolutePath::new(written).unwrap(), *wanted, "{written}");
         }
-        assert!(AbsolutePath::new("").unwrap_err().contains("empty"));
+        assert!(AbsolutePath::new("").unwrap_err().to_string().contains("empty"));
     }
 }

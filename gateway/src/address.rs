@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Addresses in the form of `DOCKER_HOST`: what is listened on, and where upstreams are.
+//! Addresses in the form of `DOCKER_HOST`, of listeners and of upstreams.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,16 +9,17 @@ use std::str::FromStr;
 use dockline::engine::Address;
 use dockline::untrusted::{Untrusted, is_printable};
 
+use crate::problem::Problem;
 use crate::suggest;
 
 /// The port of the Docker API without TLS.
 const PLAIN_PORT: u16 = 2375;
 /// The port of the Docker API with TLS.
 const TLS_PORT: u16 = 2376;
-/// What fits into `sockaddr_un` beside its final NUL.
+/// The longest path in `sockaddr_un`, without the final NUL.
 const UNIX_PATH_MAX: usize = 107;
 
-/// Something to listen on.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ListenAddress {
     /// `tcp://host:port`, `host:port`, or `tls://host:port`.
@@ -27,21 +28,21 @@ pub(crate) enum ListenAddress {
         host: String,
         /// Port; 0 lets the kernel choose.
         port: u16,
-        /// Whether TLS was asked for by the scheme.
+        /// Whether the scheme is tls.
         tls: bool,
     },
     /// `unix:///path?mode=0660&user=root&group=docker`.
     Unix {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Whose, and for whom.
+        /// Its mode and owner.
         access: SocketAccess,
     },
     /// `fd://`, `fd://3`, `fd://name`: sockets that systemd passes.
     Inherited(Inherit),
 }
 
-/// Which of the sockets that systemd passes.
+/// A choice among the sockets that systemd passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Inherit {
     /// All.
@@ -57,9 +58,9 @@ pub(crate) enum Inherit {
 pub(crate) struct SocketAccess {
     /// Permission bits.
     pub(crate) mode: u32,
-    /// Name or number of the owner; `None`: who runs this.
+    /// Name or number of the owner; `None`: the user of the process.
     pub(crate) user: Option<Untrusted<String>>,
-    /// Name or number of the group; `None`: that of who runs this.
+    /// Name or number of the group; `None`: the group of the process.
     pub(crate) group: Option<Untrusted<String>>,
 }
 
@@ -70,7 +71,8 @@ impl Default for SocketAccess {
 }
 
 impl ListenAddress {
-    /// What identifies the socket: the address without what can be changed while it is open. It is not for people.
+    /// Returns the identity of the socket: the address without what can change while it is open.
+    /// Not for display.
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Tcp { host, port, .. } => format!("tcp://{}", HostPort(host, *port)),
@@ -81,7 +83,8 @@ impl ListenAddress {
         }
     }
 
-    /// Whether other machines can reach it. A name is taken for what it says: only `localhost` is local.
+    /// Returns whether other machines can reach it. Names are not resolved: only `localhost` is
+    /// local.
     pub(crate) fn is_public(&self) -> bool {
         match self {
             Self::Tcp { host, .. } => !is_loopback(host),
@@ -89,7 +92,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether a connection to `upstream` would come in here.
+    /// Returns whether a connection to `upstream` would arrive at this listener.
     pub(crate) fn is_reached_by(&self, upstream: &Address) -> bool {
         match (self, upstream) {
             (Self::Unix { path, .. }, Address::Unix(other)) => real(path) == real(other),
@@ -115,25 +118,27 @@ impl fmt::Display for ListenAddress {
 }
 
 impl FromStr for ListenAddress {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         match split_scheme(text) {
             ("tcp", rest) => tcp_listener(rest, PLAIN_PORT, false),
             ("tls", rest) => tcp_listener(rest, TLS_PORT, true),
             ("unix", rest) => {
                 let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
                 if path.starts_with('@') {
-                    return Err(
-                        "an abstract socket has no permissions, anybody could connect; give a path".into()
-                    );
+                    return Err(Problem::new(
+                        "an abstract socket has no permissions, so everybody could connect",
+                    )
+                    .hint("give a path"));
                 }
                 Ok(Self::Unix { path: unix_path(path)?, access: socket_access(query)? })
             }
             ("fd", "" | "*") => Ok(Self::Inherited(Inherit::All)),
             ("fd", rest) if rest.bytes().all(|byte| byte.is_ascii_digit()) => match rest.parse() {
                 Ok(number) if number >= 3 => Ok(Self::Inherited(Inherit::Number(number))),
-                _ => Err(format!("`{rest}` is not the number of a passed socket; the first one is fd://3")),
+                _ => Err(Problem::new(format_args!("`{rest}` is not the number of a passed socket"))
+                    .hint("the first one is fd://3")),
             },
             ("fd", rest) => Ok(Self::Inherited(Inherit::Name(rest.to_owned().into()))),
             (scheme, _) => Err(unknown_scheme(scheme, &["tcp", "tls", "unix", "fd"])),
@@ -141,29 +146,32 @@ impl FromStr for ListenAddress {
     }
 }
 
-fn tcp_listener(text: &str, default_port: u16, tls: bool) -> Result<ListenAddress, String> {
+fn tcp_listener(text: &str, default_port: u16, tls: bool) -> Result<ListenAddress, Problem> {
     let (host, port) = host_port(text, default_port)?;
     if host.is_empty() {
-        return Err(
-            "the host is missing; 127.0.0.1 is for this machine only, 0.0.0.0 for all interfaces".into()
-        );
+        return Err(Problem::new("the host is missing")
+            .hint("127.0.0.1 is for this machine only, 0.0.0.0 for all interfaces"));
     }
     Ok(ListenAddress::Tcp { host, port, tls })
 }
 
-fn socket_access(query: &str) -> Result<SocketAccess, String> {
+fn socket_access(query: &str) -> Result<SocketAccess, Problem> {
     let mut access = SocketAccess::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if value.is_empty() {
-            return Err(format!("the socket option `{}` has no value", Untrusted::new(key)));
+            return Err(Problem::new(format_args!(
+                "the socket option `{}` has no value",
+                Untrusted::new(key)
+            )));
         }
         match key {
             "mode" => {
                 access.mode =
                     u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
                         let value = Untrusted::new(value);
-                        format!("`{value}` is not a file mode; write octal digits, as in mode=0660")
+                        Problem::new(format_args!("`{value}` is not a file mode"))
+                            .hint("write octal digits, as in mode=0660")
                     })?;
             }
             "user" => access.user = Some(value.to_owned().into()),
@@ -171,31 +179,32 @@ fn socket_access(query: &str) -> Result<SocketAccess, String> {
             _ => {
                 let hint = suggest::hint(key, ["mode", "user", "group"]);
                 let key = Untrusted::new(key);
-                return Err(format!("unknown socket option `{key}`{hint}; there are mode, user and group"));
+                return Err(Problem::new(format_args!("unknown socket option `{key}`{hint}"))
+                    .hint("the options are mode, user and group"));
             }
         }
     }
     Ok(access)
 }
 
-/// Where an upstream is.
+/// The address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamAddress {
-    /// For the engine.
+    /// The address for the engine.
     pub(crate) address: Address,
-    /// Whether TLS is spoken with it.
+    /// Whether to use TLS.
     pub(crate) tls: bool,
 }
 
 impl FromStr for UpstreamAddress {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let tcp = |rest: &str, default_port, tls| {
             let (host, port) = host_port(rest, default_port)?;
             match host.as_str() {
-                "" => Err(format!("the host is missing in `{}`", Untrusted::new(text))),
-                _ if port == 0 => Err("nobody can listen on port 0".to_owned()),
+                "" => Err(Problem::new(format_args!("the host is missing in `{}`", Untrusted::new(text)))),
+                _ if port == 0 => Err(Problem::new("port 0 cannot be connected to")),
                 _ => Ok(Self { address: Address::Tcp { host, port }, tls }),
             }
         };
@@ -203,7 +212,7 @@ impl FromStr for UpstreamAddress {
             ("tcp", rest) => tcp(rest, PLAIN_PORT, false),
             ("tls", rest) => tcp(rest, TLS_PORT, true),
             ("unix", path) => Ok(Self { address: Address::Unix(unix_path(path)?), tls: false }),
-            ("fd", _) => Err("fd:// is for listeners; an upstream has an address".into()),
+            ("fd", _) => Err(Problem::new("fd:// is for listeners").hint("give the address of the upstream")),
             (scheme, _) => Err(unknown_scheme(scheme, &["tcp", "tls", "unix"])),
         }
     }
@@ -218,7 +227,7 @@ impl fmt::Display for UpstreamAddress {
     }
 }
 
-/// A host and a port, with brackets where IPv6 needs them.
+/// A host and a port, displayed with brackets for IPv6.
 pub(crate) struct HostPort<'a>(pub(crate) &'a str, pub(crate) u16);
 
 impl fmt::Display for HostPort<'_> {
@@ -228,37 +237,42 @@ impl fmt::Display for HostPort<'_> {
     }
 }
 
-/// A text without a scheme is TCP.
+/// Splits the scheme off. Without a scheme it is TCP.
 fn split_scheme(text: &str) -> (&str, &str) {
     text.split_once("://").unwrap_or(("tcp", text))
 }
 
-fn unknown_scheme(scheme: &str, known: &[&str]) -> String {
+fn unknown_scheme(scheme: &str, known: &[&str]) -> Problem {
     let list = known.iter().map(|name| format!("{name}://")).collect::<Vec<_>>().join(", ");
     match scheme {
-        "http" => "http:// is not an address here; write tcp://host:port".into(),
-        "https" => "https:// is not an address here; write tls://host:port".into(),
+        "http" => Problem::new("http:// is not supported here").hint("write tcp://host:port"),
+        "https" => Problem::new("https:// is not supported here").hint("write tls://host:port"),
         _ => {
             let hint = suggest::hint(scheme, known.iter().copied());
             let scheme = Untrusted::new(scheme);
-            format!("unknown scheme `{scheme}://`{hint}; there are {list}")
+            Problem::new(format_args!("unknown scheme `{scheme}://`{hint}"))
+                .hint(format_args!("the schemes are {list}"))
         }
     }
 }
 
-fn host_port(text: &str, default_port: u16) -> Result<(String, u16), String> {
+fn host_port(text: &str, default_port: u16) -> Result<(String, u16), Problem> {
     let text = text.strip_suffix('/').unwrap_or(text);
     if let Some(at) = text.find(['/', '?', '#', '@']) {
-        return Err(format!("`{}` has no place behind host and port", Untrusted::new(&text[at..])));
+        let rest = Untrusted::new(&text[at..]);
+        return Err(Problem::new(format_args!("unexpected `{rest}` after host and port")));
     }
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, port) = rest.split_once(']').ok_or("the bracket of the IPv6 address is not closed")?;
+        let (host, port) = rest
+            .split_once(']')
+            .ok_or_else(|| Problem::new("the bracket of the IPv6 address is not closed"))?;
         if !matches!(host.parse(), Ok(IpAddr::V6(_))) {
-            return Err(format!("`{}` is not an IPv6 address", Untrusted::new(host)));
+            return Err(Problem::new(format_args!("`{}` is not an IPv6 address", Untrusted::new(host))));
         }
         match port.strip_prefix(':') {
             None if !port.is_empty() => {
-                return Err(format!("`{}` behind the bracket is not a port", Untrusted::new(port)));
+                let port = Untrusted::new(port);
+                return Err(Problem::new(format_args!("`{port}` after the bracket is not a port")));
             }
             port => (host, port),
         }
@@ -266,7 +280,8 @@ fn host_port(text: &str, default_port: u16) -> Result<(String, u16), String> {
         match text.split_once(':') {
             Some((_, port)) if port.contains(':') => {
                 let text = Untrusted::new(text);
-                return Err(format!("an IPv6 address needs brackets: [{text}]:{default_port}"));
+                return Err(Problem::new("an IPv6 address needs brackets")
+                    .hint(format_args!("write [{text}]:{default_port}")));
             }
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -274,31 +289,33 @@ fn host_port(text: &str, default_port: u16) -> Result<(String, u16), String> {
     };
     let port = match port {
         None => default_port,
-        Some(port) => {
-            port.parse().map_err(|_| format!("`{}` is not a port (0 to 65535)", Untrusted::new(port)))?
-        }
+        Some(port) => port.parse().map_err(|_| {
+            Problem::new(format_args!("`{}` is not a port (0 to 65535)", Untrusted::new(port)))
+        })?,
     };
     if host.chars().any(|c| c == ' ' || !is_printable(c)) {
-        return Err(format!("`{}` is not a host name", Untrusted::new(host)));
+        return Err(Problem::new(format_args!("`{}` is not a host name", Untrusted::new(host))));
     }
     Ok((host.to_owned(), port))
 }
 
-fn unix_path(path: &str) -> Result<PathBuf, String> {
+fn unix_path(path: &str) -> Result<PathBuf, Problem> {
     match path.len() {
-        0 => Err("the path is missing; unix:///var/run/docker.sock has three slashes".into()),
+        0 => Err(Problem::new("the path is missing").hint("unix:///var/run/docker.sock has three slashes")),
         _ if !path.starts_with(['/', '@']) => {
             let path = Untrusted::new(path);
-            Err(format!("`{path}` is not an absolute path; unix:///{path} would be"))
+            Err(Problem::new(format_args!("`{path}` is not an absolute path"))
+                .hint(format_args!("unix:///{path} would be")))
         }
-        length if length > UNIX_PATH_MAX => Err(format!(
-            "the path has {length} bytes, the kernel takes at most {UNIX_PATH_MAX}; use a shorter one"
-        )),
+        length if length > UNIX_PATH_MAX => Err(Problem::new(format_args!(
+            "the path has {length} bytes, more than the {UNIX_PATH_MAX} that the kernel permits"
+        ))
+        .hint("use a shorter one")),
         _ => Ok(PathBuf::from(path)),
     }
 }
 
-/// The path with its directory's links resolved, so that `/var/run` is `/run`.
+/// Resolves symbolic links in the directory of a path, so that `/var/run` is `/run`.
 fn real(path: &Path) -> PathBuf {
     match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
         (Some(parent), Some(name)) => parent.join(name),
@@ -323,7 +340,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        text.parse::<ListenAddress>().expect_err(text)
+        text.parse::<ListenAddress>().expect_err(text).to_string()
     }
 
     fn tcp(host: &str, port: u16, tls: bool) -> ListenAddress {
@@ -370,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn problems_are_described() {
         for (text, words) in [
             ("tcp://:2375", "host is missing"),
             ("::1:2375", "needs brackets"),
@@ -379,13 +396,13 @@ mod tests {
             ("tcp://[::1]5", "not a port"),
             ("tcp://a:70000", "not a port"),
             ("tcp://a:", "not a port"),
-            ("tcp://a:1/v1.43", "no place"),
-            ("tcp://u@a:1", "no place"),
+            ("tcp://a:1/v1.43", "after host and port"),
+            ("tcp://u@a:1", "after host and port"),
             ("tcp://a b:1", "not a host name"),
             ("http://a:1", "tcp://host:port"),
             ("https://a:1", "tls://host:port"),
             ("unxi:///a", "did you mean `unix`?"),
-            ("ssh://a", "there are tcp://, tls://, unix://, fd://"),
+            ("ssh://a", "the schemes are tcp://, tls://, unix://, fd://"),
             ("unix://", "three slashes"),
             ("unix://run/a", "unix:///run/a would be"),
             ("unix://@a", "no permissions"),
@@ -403,7 +420,7 @@ mod tests {
     fn a_path_has_at_most_107_bytes() {
         let path = |length: usize| format!("unix:///{}", "a".repeat(length - 1));
         assert!(path(107).parse::<ListenAddress>().is_ok());
-        assert!(refused(&path(108)).contains("at most 107"));
+        assert!(refused(&path(108)).contains("more than the 107"));
         assert!(path(108).parse::<UpstreamAddress>().is_err());
     }
 
@@ -414,8 +431,8 @@ mod tests {
         assert_eq!(at("unix://@a").unwrap().address, Address::Unix("@a".into()));
         let tls = at("tls://h").unwrap();
         assert_eq!((tls.to_string().as_str(), tls.tls), ("tls://h:2376", true));
-        assert!(at("fd://3").unwrap_err().contains("listeners"));
-        assert!(at("tcp://h:0").unwrap_err().contains("port 0"));
+        assert!(at("fd://3").unwrap_err().to_string().contains("listeners"));
+        assert!(at("tcp://h:0").unwrap_err().to_string().contains("port 0"));
     }
 
     #[test]

@@ -110,12 +110,12 @@ pub(crate) struct Settings {
     #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
     pub(crate) config: Option<AbsolutePath>,
 
-    /// Address to listen on; may be repeated [default: unix:///run/dockline/docker.sock, for root, or
-    /// unix://$XDG_RUNTIME_DIR/dockline/docker.sock]
+    /// Address to listen on; may be repeated [default: unix:///run/dockline/docker.sock, for root,
+    /// or unix://$XDG_RUNTIME_DIR/dockline/docker.sock]
     ///
     /// tcp://HOST:PORT or HOST:PORT (port 2375 if none is given), tls://HOST:PORT (2376),
-    /// unix:///PATH?mode=0600&user=NAME&group=NAME, or fd:// for the sockets that systemd passes: fd://3 for one, fd://NAME
-    /// for those of a name.
+    /// unix:///PATH?mode=0600&user=NAME&group=NAME, or fd:// for the sockets that systemd passes:
+    /// fd://3 for one, fd://NAME for those of a name.
     #[arg(
         long,
         short,
@@ -126,15 +126,17 @@ pub(crate) struct Settings {
     )]
     pub(crate) listen: Vec<ListenAddress>,
 
-    /// Name that clients of a TCP listener without client certificates may use; may be repeated, `*` for any
+    /// Name that clients of a TCP listener without client certificates may use; may be repeated,
+    /// `*` for any
     ///
-    /// `.example.com` is that name and all below it. Names of this machine (localhost, 127.0.0.1, `[::1]`) and the host of
-    /// --listen are always allowed. Any other `Host` is refused,
-    /// because a web page can have its own name lead to this machine.
+    /// `.example.com` is that name and all below it. Names of this machine (localhost, 127.0.0.1,
+    /// `[::1]`) and the host of --listen are always allowed. Any other `Host` is refused, because a
+    /// web page can have its own name lead to this machine.
     #[arg(long, value_name = "HOST", env = "DOCKLINE_ALLOW_HOST", hide_env = true, value_delimiter = ',')]
     pub(crate) allow_host: Vec<AllowedHost>,
 
-    /// Web pages that may use such a listener, as in `https://ui.example`; may be repeated, `*` for any
+    /// Web pages that may use such a listener, as in `https://ui.example`; may be repeated, `*` for
+    /// any
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -144,7 +146,8 @@ pub(crate) struct Settings {
     )]
     pub(crate) allow_origin: Vec<AllowedOrigin>,
 
-    /// Docker daemon to connect to; further ones are tried in order [default: unix:///var/run/docker.sock]
+    /// Docker daemon to connect to; further ones are tried in order [default:
+    /// unix:///var/run/docker.sock]
     ///
     /// unix:///PATH, tcp://HOST:PORT, or tls://HOST:PORT.
     #[arg(
@@ -157,7 +160,8 @@ pub(crate) struct Settings {
     )]
     pub(crate) upstream: Vec<UpstreamAddress>,
 
-    /// Directory with server.pem, server-key.pem and ca.pem (or cert.pem and key.pem), for tls:// listeners
+    /// Directory with server.pem, server-key.pem and ca.pem (or cert.pem and key.pem), for tls://
+    /// listeners
     ///
     /// The names are those of Docker's documentation. Clients must show a certificate of ca.pem.
     #[arg(long, value_name = "DIR", env = "DOCKLINE_TLS_DIR", hide_env = true, help_heading = "TLS")]
@@ -249,7 +253,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FORMAT", env = "DOCKLINE_LOG_FORMAT", hide_env = true, help_heading = "Logs")]
     pub(crate) log_format: Option<Format>,
 
-    /// Where health and metrics are served, or off [default: unix:///run/dockline/admin.sock, if it can be made]
+    /// Where health and metrics are served, or off [default: unix:///run/dockline/admin.sock, if it
+    /// can be made]
     #[arg(long, value_name = "ADDRESS", env = "DOCKLINE_ADMIN", hide_env = true)]
     pub(crate) admin: Option<AdminAddress>,
 

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The own log, on standard error.
+//! The log, on standard error.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,9 +12,9 @@ use crate::access_log::{LogFormat, write_json_string};
 use crate::config::LogConfig;
 use crate::output;
 
-/// Begins to log. To be called once.
+/// Starts the logger. Must be called once.
 pub(crate) fn start(config: LogConfig) {
-    // Set by systemd when the journal reads standard error: it has a clock of its own, and levels.
+    // Set by systemd if the journal reads standard error. It has its own timestamps and levels.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     if log::set_boxed_logger(Box::new(Logger { format: config.format, journal })).is_ok() {
         log::set_max_level(config.level);
@@ -35,7 +35,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        #[expect(clippy::disallowed_methods, reason = "the time of day, for people")]
+        #[expect(clippy::disallowed_methods, reason = "the time of day, for the operator")]
         let now = SystemTime::now();
         let message = record.args().to_string();
         let line = match self.format {
@@ -43,7 +43,7 @@ impl Log for Logger {
             LogFormat::Text if self.journal => journal(record.level(), &message).into_bytes(),
             LogFormat::Text => text(record.level(), &message, now).into_bytes(),
         };
-        // One write, so that lines of threads do not mix. There is nobody to tell if it fails.
+        // One write, so that lines of threads do not mix. A failure cannot be reported.
         let _ = std::io::stderr().lock().write_all(&line);
     }
 
@@ -62,12 +62,12 @@ fn name(level: Level) -> &'static str {
 
 fn text(level: Level, message: &str, now: SystemTime) -> String {
     let time = humantime::format_rfc3339_millis(now);
-    // What goes on in a second line must not look like another message.
+    // A further line of a message must not look like another message.
     let message = output::printable(message).replace('\n', "\n  ");
     format!("{time} {:5} {message}\n", name(level))
 }
 
-/// With a priority of syslog in front of each line (sd-daemon(3)).
+/// Formats a message with a syslog priority in front of each line (sd-daemon(3)).
 fn journal(level: Level, message: &str) -> String {
     let priority = match level {
         Level::Error => 3,

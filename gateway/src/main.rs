@@ -11,6 +11,7 @@ mod health;
 mod logger;
 mod metrics;
 mod output;
+mod problem;
 mod process;
 mod publish;
 mod selftest;
@@ -18,6 +19,7 @@ mod series;
 mod serve;
 mod suggest;
 mod telemetry;
+mod unix_socket;
 
 use std::process::ExitCode;
 
@@ -30,14 +32,14 @@ use self::config::Config;
 use self::output::{fail, print, print_page, tell};
 use self::serve::plan::{self, Plan};
 
-/// `check` has found a problem.
-const PROBLEM: u8 = 3;
+/// The exit status of `check` if there is a problem.
+const CHECK_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
     absolute_path::start_directory();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return usage(&error),
     };
     match command {
         Command::Serve(settings) => serve::run(settings),
@@ -56,8 +58,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows the help that was asked for, or what is wrong with the command line, which is quoted.
-fn misunderstood(error: &clap::Error) -> ExitCode {
+/// Shows the help that was requested, or the error in the command line, which it quotes.
+fn usage(error: &clap::Error) -> ExitCode {
     use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
     if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
         error.exit();
@@ -71,22 +73,22 @@ fn check(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(problem) => {
             fail(problem);
-            return ExitCode::from(PROBLEM);
+            return ExitCode::from(CHECK_FAILED);
         }
     };
-    let mut said = match &config.file {
+    let mut summary = match &config.file {
         Some(path) => format!("{}: ok\n", Untrusted::path(path)),
         None => "ok (no configuration file)\n".to_owned(),
     };
     for listener in &config.listeners {
         let upstream = &config.upstreams[listener.upstream];
         let addresses: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
-        said += &format!("{} -> {} ({})\n", listener.address, upstream.name, addresses.join(", "));
+        summary += &format!("{} -> {} ({})\n", listener.address, upstream.name, addresses.join(", "));
     }
     for warning in plan::warnings(&config) {
         tell(format_args!("warning: {warning}"));
     }
-    print(said)
+    print(summary)
 }
 
 fn manual(command: Option<&str>) -> ExitCode {
@@ -122,11 +124,11 @@ fn healthcheck(args: Healthcheck) -> ExitCode {
         },
     };
     let Some(admin) = admin else {
-        return fail("there is no admin listener (off)");
+        return fail("the admin listener is off");
     };
     match admin::healthcheck::ask(&admin) {
-        Ok((true, said)) => print(format_args!("{said}\n")),
-        Ok((false, said)) => fail(format_args!("not ready: {said}")),
+        Ok((true, text)) => print(format_args!("{text}\n")),
+        Ok((false, text)) => fail(format_args!("not ready: {text}")),
         Err(error) => fail(format_args!("{admin}: {error}")),
     }
 }

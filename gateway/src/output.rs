@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! What people read: standard output and standard error.
+//! Standard output and standard error.
 //!
-//! Text from outside is [`Untrusted`](dockline::untrusted::Untrusted) from where it comes in. Nothing else gets to a
-//! terminal either: the lines here are ours, and what is in them is printable.
+//! Text from outside is [`Untrusted`](dockline::untrusted::Untrusted) from where it comes in. As a
+//! second line of defence, only printable text gets to a terminal from here.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use dockline::untrusted::Line;
 
-/// Returns the text with its own lines and tabs, and printable.
+/// Returns the text with everything but lines and tabs escaped that is not printable.
 pub(crate) fn printable(text: impl Display) -> String {
     let mut out = String::new();
     for c in text.to_string().chars() {
@@ -27,39 +27,39 @@ pub(crate) fn print(text: impl Display) -> ExitCode {
     print_page(printable(text).as_bytes())
 }
 
-/// Prints what a generator has made of the command line: a manual page, a script.
+/// Prints the output of a generator: a manual page, or a script.
 pub(crate) fn print_page(page: &[u8]) -> ExitCode {
     match io::stdout().lock().write_all(page) {
-        // Whoever reads it may have read enough.
+        // The reader may have read enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(error),
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// Shows a text on standard error. There is nobody to tell if that fails.
+/// Writes a text to standard error. A failure cannot be reported.
 pub(crate) fn show(text: impl Display) {
     let _ = io::stderr().lock().write_all(printable(text).as_bytes());
 }
 
-/// Tells people something.
+/// Writes a message to standard error.
 pub(crate) fn tell(message: impl Display) {
     show(format_args!("dockline: {message}\n"));
 }
 
-/// Tells what went wrong.
+/// Writes an error to standard error, and returns the exit status of a failure.
 pub(crate) fn fail(message: impl Display) -> ExitCode {
     tell(message);
     ExitCode::FAILURE
 }
 
 /// Returns the value as JSON (RFC 8259) of printable ASCII.
-pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, String> {
-    let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
+pub(crate) fn json(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string(value)?;
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             ' '..='~' => out.push(c),
-            // Only strings have others, and there they may be written so.
+            // Only strings have other characters, and may have them in this form.
             c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}")),
         }
     }

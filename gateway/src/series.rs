@@ -4,8 +4,9 @@
 use std::iter;
 use std::sync::OnceLock;
 
-/// A list of named values that only grows. It is read and extended without a lock, by any thread; what it costs
-/// grows with the number of names, so it is for names that the operator gives, never for a client's.
+/// A list of named values that only grows. It is read and extended without a lock, by any thread;
+/// what it costs grows with the number of names, so it is for names that the operator gives, never
+/// for a client's.
 #[derive(Debug)]
 pub(crate) struct Series<K, V> {
     first: Slot<K, V>,

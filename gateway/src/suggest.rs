@@ -3,7 +3,7 @@
 
 use dockline::untrusted::Untrusted;
 
-/// The candidate that is nearest to a mistyped word, if one is near enough to be meant.
+/// Returns the candidate that is nearest to a mistyped word, if one is near enough.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (word.chars().count() / 3).clamp(1, 4);
     candidates
@@ -14,15 +14,15 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// `; did you mean `x`?`, or nothing: to be put behind a message.
+/// Returns `; did you mean `x`?` to be appended to a message, or nothing.
 pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, candidates)
         .map(|found| format!("; did you mean `{}`?", Untrusted::new(found)))
         .unwrap_or_default()
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other; letter case and
-/// the choice of `-` or `_` do not count.
+/// Returns the number of insertions, deletions, replacements and swaps of neighbours that turn one
+/// word into the other. Letter case does not count, nor does the choice of `-` or `_`.
 fn distance(a: &str, b: &str) -> usize {
     let fold = |word: &str| -> Vec<char> { word.to_lowercase().replace('-', "_").chars().collect() };
     let (a, b) = (fold(a), fold(b));
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typo_is_found_and_a_stranger_is_not() {
+    fn only_a_near_word_is_suggested() {
         let keys = ["head_time", "keep_alive", "requests"];
         assert_eq!(nearest("head_tiem", keys), Some("head_time"));
         assert_eq!(nearest("Keep-Alive", keys), Some("keep_alive"));

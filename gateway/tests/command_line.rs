@@ -35,7 +35,7 @@ fn wrong_options_are_refused_with_the_reason() {
         (["--listen", "unxi:///a"], "did you mean `unix`?"),
         (["--drain-timeout", "30"], "write \"30s\""),
         (["--threads", "0"], "--threads"),
-        (["--admin", "tcp://0.0.0.0:1"], "reached by others"),
+        (["--admin", "tcp://0.0.0.0:1"], "reached by other machines"),
         (["--lisen", "a"], "--listen"),
     ] {
         let output = run(&["serve", arguments[0], arguments[1]]);
@@ -89,7 +89,7 @@ fn check_sums_up_and_warns() {
 fn a_circle_is_refused() {
     let output = run(&["serve", "--listen", "127.0.0.1:5", "--upstream", "tcp://localhost:5"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("go round in a circle"));
+    assert!(stderr(&output).contains("requests would loop"));
 }
 
 #[test]

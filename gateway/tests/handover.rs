@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Listening sockets on their way from one process to another, when either side dies: each is served by one of them, or
-//! free.
+//! Listening sockets on their way from one process to another, when either side dies: each is
+//! served by one of them, or free.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -46,23 +46,19 @@ fn a_successor_that_dies_at_any_step() {
         ("one socket", "dd bs=1024 count=1 >&2; kill -9 $$", "signal: 9"),
         ("all sockets", "dd bs=1024 count=2 >&2; kill -9 $$", "signal: 9"),
         ("all of it", "dd bs=1024 count=3 >&2; kill -9 $$", "signal: 9"),
-        (
-            "half an answer",
-            "dd bs=1024 count=3 >&2; printf rea >&0; kill -9 $$",
-            "does not answer as it should",
-        ),
+        ("half an answer", "dd bs=1024 count=3 >&2; printf rea >&0; kill -9 $$", "did not reply as expected"),
         (
             "another answer, and no end",
             "dd bs=1024 count=3 >&2; printf no >&0; exec sleep 1000",
-            "does not answer",
+            "did not reply as expected",
         ),
-        ("not at all, and no end", "exec <&- sleep 1000", "does not answer as it should"),
+        ("not at all, and no end", "exec <&- sleep 1000", "did not reply as expected"),
     ] {
         fs::remove_file(&program).unwrap();
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         gateway.signal(Signal::USR2);
-        let line = gateway.wait_log("no upgrade, this process goes on");
+        let line = gateway.wait_log("upgrade failed, this process continues to serve");
         assert!(line.contains(says), "{what}: {line}");
         assert!(gateway.get("/").contains("one got"), "{what}");
         let unix = UnixStream::connect(dir.path("d.sock")).unwrap();
@@ -80,7 +76,8 @@ fn a_successor_that_dies_at_any_step() {
     until("the file is removed", || !dir.path("d.sock").exists());
 }
 
-/// What the process that is replaced has: two listening sockets, and one that the new one does not want.
+/// What the process that is replaced has: two listening sockets, and one that the new one does not
+/// want.
 struct Old {
     peer: OwnedFd,
     tcp: TcpListener,
@@ -138,7 +135,8 @@ impl Old {
     }
 }
 
-/// The old process dies at each step: before the end of the list the new one is of no use and ends; after it, it serves.
+/// The old process dies at each step: before the end of the list the new one is of no use and ends;
+/// after it, it serves.
 #[test]
 fn a_predecessor_that_dies_at_any_step() {
     for (messages, waits) in [(0, false), (1, false), (2, false), (4, false), (5, false), (5, true)] {
@@ -155,7 +153,7 @@ fn a_predecessor_that_dies_at_any_step() {
             let output = new.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(1), "{messages}");
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(said.contains("the sockets of the old process do not come"), "{said}");
+            assert!(said.contains("cannot receive the sockets of the old process"), "{said}");
             for address in [at, unwanted] {
                 drop(TcpListener::bind(address).unwrap());
             }

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! Relative paths: they begin at the directory in which the program was started, from its first moment to its last.
+//! Relative paths: they begin at the directory in which the program was started, from its first
+//! moment to its last.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;

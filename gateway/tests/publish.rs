@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! `publish`, `ports` and `unpublish` on loopback, without Docker. What needs a network is in tests/e2e.
+//! `publish`, `ports` and `unpublish` on loopback, without Docker. What needs a network is in
+//! tests/e2e.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -74,7 +75,7 @@ impl Drop for Publication {
 fn listed(dir: &TempDir) -> Vec<Value> {
     let output = finish(command(dir, &["ports", "--format", "json"]).stdout(Stdio::piped()));
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("Docker's own ports are not listed"));
+    assert!(stderr(&output).contains("ports published by Docker are not listed"));
     output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
 
@@ -105,7 +106,7 @@ fn bytes_and_clients_are_listed_and_unpublish_ends_it() {
     assert!(TcpStream::connect(publication.at[0]).is_err());
     assert_eq!(dir.path("state").read_dir().unwrap().count(), 0);
     let again = finish(&mut command(&dir, &["unpublish", &number]));
-    assert!(stderr(&again).contains("nothing is published as"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("there is no publication"), "{}", stderr(&again));
 }
 
 #[test]
@@ -147,14 +148,14 @@ fn in_the_background() {
     // The port is reserved, and named in the error.
     let at = listed(&dir)[0]["listen"].as_str().unwrap().to_owned();
     let taken = finish(&mut command(&dir, &["publish", "--detach", "--to", &to, &at]));
-    let wanted = format!("`dockline` (pid {}) has it", listed(&dir)[0]["pid"]);
+    let wanted = format!("`dockline` (pid {}) uses it", listed(&dir)[0]["pid"]);
     assert!(taken.status.code() == Some(1) && stderr(&taken).contains(&wanted), "{}", stderr(&taken));
     assert!(finish(&mut command(&dir, &["unpublish", "--all"])).status.success());
     assert_eq!(listed(&dir).len(), 0);
 }
 
-/// Either side of the way into the background dies, wherever it is by then: either the publication is listed, and can be
-/// ended, or its port is free.
+/// Either side of the way into the background dies, wherever it is by then: either the publication
+/// is listed, and can be ended, or its port is free.
 #[test]
 fn a_death_on_the_way_into_the_background() {
     let dir = TempDir::new();
@@ -219,11 +220,11 @@ fn a_circle_is_refused() {
     ] {
         let output = finish(&mut command(&dir, &[&["publish"], &arguments[..]].concat()));
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(stderr(&output).contains("published here itself"), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("of the same publication"), "{arguments:?}: {}", stderr(&output));
         let detached = [&["publish", "--detach"], &arguments[..]].concat();
         let output = finish(&mut command(&dir, &detached));
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(stderr(&output).contains("published here itself"), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("of the same publication"), "{arguments:?}: {}", stderr(&output));
     }
     assert!(!dir.path("state").exists());
 
@@ -282,11 +283,11 @@ fn mistakes_are_explained() {
     let dir = TempDir::new();
     for (arguments, words) in [
         (&["web"][..], "as in `dockline publish web 8080:80`"),
-        (&["web", "80"], "is the daemon running?"),
+        (&["web", "80"], "start the daemon"),
         (&["--to", "127.0.0.1:9", "--proxy-protocol", "80/udp"], "--proxy-protocol is for TCP"),
-        (&["--to", "127.0.0.1:9", "--dnat", "8080"], "name an address, as in 0.0.0.0:8080:80"),
-        (&["--to", "127.0.0.1:9", "--dry-run", "8080"], "without that there are none"),
-        (&["--to", "127.0.0.1:9", "8080", "127.0.0.1:8080"], "127.0.0.1:8080/tcp is there twice"),
+        (&["--to", "127.0.0.1:9", "--dnat", "8080"], "give an address, as in 0.0.0.0:8080:80"),
+        (&["--to", "127.0.0.1:9", "--dry-run", "8080"], "add --dnat"),
+        (&["--to", "127.0.0.1:9", "8080", "127.0.0.1:8080"], "duplicate port 127.0.0.1:8080/tcp"),
         (&["--to", "127.0.0.1:9", "192.0.2.77:8080"], "no such address"),
     ] {
         let output = finish(&mut command(&dir, &[&["publish"], arguments].concat()));

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! Each signal in each phase of the life of a process. A phase is held by a configuration that does not come: a FIFO.
+//! Each signal in each phase of the life of a process. A phase is held by a configuration that does
+//! not come: a FIFO.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -321,7 +322,7 @@ fn other_signals_within_an_upgrade() {
     let new = bed.upgrade(&gateway, &real());
     for signal in [Signal::HUP, Signal::USR2] {
         gateway.signal(signal);
-        gateway.wait_log("an upgrade is under way");
+        gateway.wait_log("an upgrade is in progress");
     }
     gateway.signal(Signal::USR1);
     // To the new process, as by somebody who reads its number from a file.
@@ -346,7 +347,7 @@ fn a_stop_of_the_new_process_alone() {
         let new = bed.upgrade(&gateway, &real());
         until("it waits for its configuration", || waits(new));
         kill_process(new, signal).unwrap();
-        gateway.wait_log("no upgrade, this process goes on");
+        gateway.wait_log("upgrade failed, this process continues to serve");
         assert!(bed.serves(), "{signal:?}");
         fs::remove_file(bed.dir.path("d.toml")).unwrap();
         bed.dir.write("d.toml", &bed.config);

@@ -67,13 +67,13 @@ fn what_is_not_a_dead_socket_stays() {
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
     };
     fs::write(dir.path("d.sock"), "precious").unwrap();
-    refused("no socket");
+    refused("not a socket");
     assert_eq!(fs::read(dir.path("d.sock")).unwrap(), b"precious");
     fs::remove_file(dir.path("d.sock")).unwrap();
 
     drop(UnixListener::bind(dir.path("other")).unwrap());
     symlink(dir.path("other"), dir.path("d.sock")).unwrap();
-    refused("no socket");
+    refused("not a socket");
     assert!(dir.path("other").exists());
     fs::remove_file(dir.path("d.sock")).unwrap();
 
@@ -166,7 +166,7 @@ fn an_upstream_that_is_a_listener_is_refused() {
     ] {
         let output = run(&["serve", "--admin", "off", "--listen", &listen, "--upstream", &upstream]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains("requests would go round in a circle"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("requests would loop"), "{}", stderr(&output));
         assert!(!dir.path("d.sock").exists());
     }
     // Whoever has opened it.
@@ -177,7 +177,7 @@ fn an_upstream_that_is_a_listener_is_refused() {
         let arguments = ["--listen", "fd://", "--upstream", &upstream];
         let output = finish(&mut activated("tcp:unix", first, second, &arguments));
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains("requests would go round in a circle"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("requests would loop"), "{}", stderr(&output));
     }
 }
 
@@ -221,7 +221,7 @@ fn what_is_passed_must_listen() {
     for (listen, words) in [
         ("fd://3", "fd://3 does not listen"),
         ("fd://udp", "fd://4 is not a TCP or Unix stream socket"),
-        ("fd://none", "no such socket was passed"),
+        ("fd://none", "fd://none was not passed"),
         ("fd://5", "left: fd://3 (tcp), fd://4 (udp)"),
     ] {
         let output = finish(&mut activated("tcp:udp", connected(), udp(), &["--listen", listen]));

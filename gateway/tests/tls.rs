@@ -115,7 +115,8 @@ fn a_key_that_others_can_read_is_refused() {
     assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
 }
 
-/// Without its authority a directory would let everybody in; a certificate and a key that are named do so on purpose.
+/// Without its authority a directory would let everybody in; a certificate and a key that are named
+/// do so on purpose.
 #[test]
 fn a_directory_without_an_authority_is_refused() {
     let tls = TempDir::new();
@@ -125,10 +126,13 @@ fn a_directory_without_an_authority_is_refused() {
         let output = run(&[command, "--listen", "tls://127.0.0.1:0", "--tls-dir", &tls.name("")]);
         let said = stderr(&output);
         assert!(!output.status.success(), "{said}");
-        assert!(said.contains("ca.pem") && said.contains("put it there, or name the certificate"), "{said}");
+        assert!(
+            said.contains("ca.pem") && said.contains("put the authority of client certificates into ca.pem"),
+            "{said}"
+        );
     }
     let (cert, key) = (tls.name("cert.pem"), tls.name("key.pem"));
     let output = run(&["check", "--listen", "tls://127.0.0.1:1", "--tls-cert", &cert, "--tls-key", &key]);
     let said = stderr(&output);
-    assert!(output.status.success() && said.contains("WITHOUT A CERTIFICATE OF THEIRS"), "{said}");
+    assert!(output.status.success() && said.contains("WITHOUT A CLIENT CERTIFICATE"), "{said}");
 }

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What others have written gets to no terminal and into no log as it came: each output, fed with what a terminal obeys.
+//! What others have written gets to no terminal and into no log as it came: each output, fed with
+//! what a terminal obeys.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -37,7 +38,8 @@ fn both(command: &mut Command) -> String {
 
 type Answer = fn() -> serde_json::Value;
 
-/// A Docker daemon that answers the requests for paths that begin so; every other one is refused with the evil text.
+/// A Docker daemon that answers the requests for paths that begin so; every other one is refused
+/// with the evil text.
 fn docker(dir: &TempDir, answers: &'static [(&'static str, Answer)]) -> String {
     let listener = UnixListener::bind(dir.path("docker.sock")).unwrap();
     thread::spawn(move || {
@@ -116,7 +118,7 @@ fn names_of_containers_and_networks() {
     for (arguments, wanted) in [
         (&["publish", "web", "80"][..], SHOWN),
         (&["publish", "--network", "bakc", "web", "80"], SHOWN),
-        (&["publish", "--network", EVIL, "odd", "80"], "not the Docker API"),
+        (&["publish", "--network", EVIL, "odd", "80"], "not a response of the Docker API"),
         (&["publish", "--network", &format!("{EVIL}2"), "web", "80"], "did you mean"),
         (&["publish", "shared", "80"], SHOWN),
         (&["publish", EVIL, "80"], SHOWN),

@@ -101,7 +101,8 @@ fn who_came_before_and_asks_after_is_served() {
     let mut gateway = Gateway::start(&dir, &arguments);
     let connect = || UnixStream::connect(dir.path("d.sock")).unwrap();
     let new = connect();
-    // Accepted after the first one. Having had its answer, it is closed when the old process drains.
+    // Accepted after the first one. Having had its answer, it is closed when the old process
+    // drains.
     let mut kept = connect();
     kept.set_read_timeout(Some(PATIENCE)).unwrap();
     kept.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -132,11 +133,11 @@ fn a_new_process_that_fails_changes_nothing() {
     command.args(["serve", "--admin", "off", "--config", &file]);
     let gateway = Gateway::spawn(&dir, command.env_clear());
 
-    for (replacement, words) in [("/bin/false", "exit status: 1"), ("/none", "cannot be started")] {
+    for (replacement, words) in [("/bin/false", "exit status: 1"), ("/none", "cannot start")] {
         fs::remove_file(&program).unwrap();
         std::os::unix::fs::symlink(replacement, &program).unwrap();
         gateway.signal(Signal::USR2);
-        let line = gateway.wait_log("no upgrade, this process goes on");
+        let line = gateway.wait_log("upgrade failed, this process continues to serve");
         assert!(line.contains(words), "{line}");
         assert!(gateway.get("/").contains("one got"));
     }
@@ -146,7 +147,7 @@ fn a_new_process_that_fails_changes_nothing() {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dockline"), &program).unwrap();
     dir.write("d.toml", &format!("{good}[[listen]]\naddress = \"unix:///none/none/d.sock\"\n"));
     gateway.signal(Signal::USR2);
-    gateway.wait_log("no upgrade, this process goes on");
+    gateway.wait_log("upgrade failed, this process continues to serve");
     assert!(get(UnixStream::connect(dir.path("d.sock")).unwrap(), "/").unwrap().contains("one got"));
 
     dir.write("d.toml", &good);

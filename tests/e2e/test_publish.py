@@ -92,7 +92,7 @@ def test_from_one_family_to_the_other(lab, dockline):
     dockline.start("--to", f"[{WEB6}]:8000", "0.0.0.0:2345")
     assert ask(lab.client, TCP, (OUTSIDE, 2345)) == GATEWAY6
     refused = dockline.command("publish", "--dnat", "--to", f"[{WEB6}]:8000", "0.0.0.0:2346", check=False)
-    assert refused.returncode == 1 and "of the other family" in refused.stderr
+    assert refused.returncode == 1 and "does not translate between IPv4 and IPv6" in refused.stderr
 
 
 def test_loopback_only_unless_an_address_is_named(lab, dockline):
@@ -121,7 +121,7 @@ def test_the_port_is_reserved(lab, dockline, way, proto):
     assert caught.value.errno == errno.EADDRINUSE
     refused = dockline.command("publish", "--to", WEB, "--proto", proto, "127.0.0.1:2345:8000", check=False)
     assert refused.returncode == 1
-    assert f"`dockline` (pid {service.pid}) has it" in refused.stderr
+    assert f"`dockline` (pid {service.pid}) uses it" in refused.stderr
 
 
 def test_a_range(lab, dockline):
@@ -430,14 +430,14 @@ def test_detach_ports_unpublish(lab, dockline):
     assert dockline.ports() == []
     assert refuses(lab, ("127.0.0.1", 2345))
     gone = dockline.command("unpublish", "2345", check=False)
-    assert gone.returncode == 1 and "nothing is published as `2345`" in gone.stderr
+    assert gone.returncode == 1 and "there is no publication `2345`" in gone.stderr
 
 
 def test_detach_reports_errors(lab, dockline):
     with make_socket(lab.host, TCP, ("127.0.0.1", 2345)):
         refused = dockline.command("publish", "--detach", "--to", WEB, "127.0.0.1:2345:80", check=False)
     assert refused.returncode == 1
-    assert f"(pid {os.getpid()}) has it" in refused.stderr and not refused.stdout
+    assert f"(pid {os.getpid()}) uses it" in refused.stderr and not refused.stdout
 
 
 def test_proxy_protocol(lab, dockline):

@@ -183,7 +183,7 @@ def test_a_publication_survives_a_restart_of_the_daemon(lab, docker, dockline):
     service = dockline.start("--dnat", "web", "0.0.0.0:8080:80")
     docker.restart()
     log = service.log_path.read_text
-    poll(lambda: "the Docker daemon is back" in log(), log)
+    poll(lambda: "the Docker daemon can be reached again" in log(), log)
     docker.api.start("other")
     docker.api.start("web")
     serve(docker.namespace("web"), TCP, 80)
@@ -220,10 +220,10 @@ def test_errors_explain_why_a_container_cannot_be_published(lab, docker, docklin
         for words, told in [
             (["nobody", "80"], "there is no container `nobody`"),
             (["wen", "80"], "did you mean `web`?"),
-            (["hosted", "80"], "the host's already"),
+            (["hosted", "80"], "ports of the host already"),
             (["alone", "80"], "docker network connect"),
             (["asleep", "80"], "docker start asleep"),
-            (["web", "80"], "choose with --network: bridge, second"),
+            (["web", "80"], "choose one with --network: bridge, second"),
             (["--network", "secund", "web", "80"], "did you mean `second`?"),
         ]:
             refused = dockline.command("publish", *words, check=False)

@@ -10,28 +10,28 @@ use dockline::untrusted::Untrusted;
 
 use crate::address::ListenAddress;
 
-/// For each step of the question.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// More than an answer has.
-const ANSWER_MAX: u64 = 64 * 1024;
-const QUESTION: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: dockline\r\nConnection: close\r\n\r\n";
+/// Timeout of each step.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit for a response.
+const RESPONSE_MAX: u64 = 64 * 1024;
+const REQUEST: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: dockline\r\nConnection: close\r\n\r\n";
 
-/// Whether the gateway is ready, and what it said.
+/// Asks whether the gateway is ready, and returns that with the text of the response.
 pub(crate) fn ask(admin: &ListenAddress) -> io::Result<(bool, Untrusted<String>)> {
     match admin {
         ListenAddress::Unix { path, .. } => {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
             exchange(stream)
         }
         ListenAddress::Tcp { host, port, .. } => {
             let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
             for address in (host.as_str(), *port).to_socket_addrs()? {
-                match TcpStream::connect_timeout(&address, PATIENCE) {
+                match TcpStream::connect_timeout(&address, TIMEOUT) {
                     Ok(stream) => {
-                        stream.set_read_timeout(Some(PATIENCE))?;
-                        stream.set_write_timeout(Some(PATIENCE))?;
+                        stream.set_read_timeout(Some(TIMEOUT))?;
+                        stream.set_write_timeout(Some(TIMEOUT))?;
                         return exchange(stream);
                     }
                     Err(error) => last = error,
@@ -46,15 +46,15 @@ pub(crate) fn ask(admin: &ListenAddress) -> io::Result<(bool, Untrusted<String>)
 }
 
 fn exchange(mut stream: impl Read + Write) -> io::Result<(bool, Untrusted<String>)> {
-    stream.write_all(QUESTION)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-    read_answer(&String::from_utf8_lossy(&answer))
+    stream.write_all(REQUEST)?;
+    let mut response = Vec::new();
+    stream.take(RESPONSE_MAX).read_to_end(&mut response)?;
+    read_response(&String::from_utf8_lossy(&response))
 }
 
-fn read_answer(answer: &str) -> io::Result<(bool, Untrusted<String>)> {
-    let malformed = || io::Error::other("the answer is not HTTP; is this the admin listener?");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(malformed)?;
+fn read_response(response: &str) -> io::Result<(bool, Untrusted<String>)> {
+    let malformed = || io::Error::other("the response is not HTTP; is this the admin listener?");
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(malformed)?;
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or_else(malformed)?;
     Ok((status == "200", Untrusted::new(body.trim_end().to_owned())))
 }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_200_is_ready() {
-        let read = |text| read_answer(text).ok();
+        let read = |text| read_response(text).ok();
         assert_eq!(
             read("HTTP/1.1 200 OK\r\nA: b\r\n\r\nok\n"),
             Some((true, Untrusted::new("ok".to_owned())))

@@ -17,7 +17,7 @@ const JSON: &str = "application/json";
 /// The content type of the Prometheus text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers everything itself.
+/// Replies to all requests itself.
 #[derive(Debug)]
 pub(crate) struct AdminRouter {
     metrics: Arc<Metrics>,
@@ -25,7 +25,7 @@ pub(crate) struct AdminRouter {
 }
 
 impl AdminRouter {
-    /// A router that tells these.
+    /// Makes a router that reports these.
     pub(crate) fn new(metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
         Self { metrics, health }
     }
@@ -35,7 +35,7 @@ impl AdminRouter {
         let (path, query) = target.split_at(query_at);
         match (path, method) {
             (b"/metrics" | b"/healthz" | b"/readyz", method) if method != b"GET" && method != b"HEAD" => {
-                let reply = Reply::new(405, TEXT, "only GET and HEAD are answered here\n");
+                let reply = Reply::new(405, TEXT, "use GET or HEAD\n");
                 match FieldLine::new("Allow", "GET, HEAD") {
                     Ok(line) => reply.with_field(line),
                     Err(_) => reply,
@@ -52,7 +52,7 @@ impl AdminRouter {
                     Reply::new(status, TEXT, report.text())
                 }
             }
-            _ => Reply::new(404, TEXT, "not here; there are /metrics, /healthz and /readyz?verbose\n"),
+            _ => Reply::new(404, TEXT, "not found; use /metrics, /healthz or /readyz?verbose\n"),
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn alive_whatever_happens() {
+    fn alive_in_every_state() {
         for target in ["/healthz", "/healthz?x", "http://x/healthz"] {
             for method in ["GET", "HEAD"] {
                 assert_eq!(ask(&admin(), &format!("{method} {target}")), Reply::new(200, TEXT, "ok\n"));

@@ -9,9 +9,10 @@ use dockline::limits::Limits;
 use serde::Deserialize;
 
 use super::values::{FromText, Size, Text, Time};
+use crate::problem::Problem;
 
-/// What holds if nothing is said. Two differ from the library's: `docker build` puts its arguments into the query and
-/// the credentials of every registry into one field.
+/// Returns the default limits. Two differ from the library's: `docker build` puts its arguments
+/// into the query, and the credentials of every registry into one field.
 pub(crate) fn defaults() -> Limits {
     let mut limits = Limits::default();
     limits.request_head = 256 * 1024;
@@ -24,11 +25,11 @@ pub(crate) fn defaults() -> Limits {
 struct Wait(Duration);
 
 impl FromStr for Wait {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let Time(time) = text.parse()?;
-        if time.is_zero() { Err("this limit cannot be switched off".into()) } else { Ok(Self(time)) }
+        if time.is_zero() { Err(Problem::new("this limit cannot be switched off")) } else { Ok(Self(time)) }
     }
 }
 
@@ -37,18 +38,20 @@ impl FromText for Wait {
     const NUMBER: bool = true;
 }
 
-/// A size below which nothing would fit.
+/// A size with a lower bound.
 #[derive(Clone, Copy, Debug)]
 struct Room(u64);
 
 impl FromStr for Room {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         const LEAST: u64 = 1024;
         let Size(size) = text.parse()?;
         if size < LEAST {
-            return Err("this limit is at least 1k: with less, ordinary messages would be refused".into());
+            return Err(Problem::new(
+                "this limit must be at least 1k: with less, ordinary messages would be refused",
+            ));
         }
         Ok(Self(size))
     }
@@ -95,10 +98,10 @@ impl From<Text<Size>> for usize {
     }
 }
 
-/// Makes the table from each field of [`Limits`] and the type that reads it.
+/// Makes the table from the fields of [`Limits`] and the types that parse them.
 macro_rules! limits_table {
     ($($name:ident: $written:ty),* $(,)?) => {
-        /// What the file says of [`Limits`].
+        /// The limits of the file.
         #[derive(Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub(super) struct LimitsTable {
@@ -106,7 +109,7 @@ macro_rules! limits_table {
         }
 
         impl LimitsTable {
-            /// Puts it over `limits`.
+            /// Overwrites `limits` with what the file sets.
             pub(super) fn apply(self, limits: &mut Limits) {
                 $(if let Some(written) = self.$name {
                     limits.$name = written.into();
@@ -153,7 +156,7 @@ mod tests {
         Ok(limits)
     }
 
-    /// A limit that is added to the library must get its line here.
+    /// A limit that is added to the library needs its line here.
     #[test]
     fn every_limit_has_its_key() {
         let shown = format!("{:?}", Limits::default());

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! What is to be served: command line over environment over file over defaults.
+//! The configuration: command line over environment over file over defaults.
 
 mod default_socket;
 mod file;
 pub(crate) mod limits;
-mod problem;
+mod source;
 mod tls;
 pub(crate) mod values;
 
@@ -21,23 +21,23 @@ use dockline::untrusted::Untrusted;
 use log::LevelFilter;
 
 use self::file::{File, ListenTable, UpstreamTable};
-pub(crate) use self::problem::Problem;
-use self::problem::Source;
+use self::source::Source;
 pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamTlsFiles};
 use self::values::{AccessTarget, Name, Text};
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
 use crate::cli::Settings;
+use crate::problem::Problem;
 use crate::serve::guard::{Allowed, AllowedHost};
 use crate::serve::loop_check;
 use crate::suggest;
 
-/// Read if it is there and no other is named.
+/// Read if it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/dockline/dockline.toml";
 const DEFAULT_UPSTREAM: &str = "unix:///var/run/docker.sock";
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
-/// Everything that is settled before a socket is opened.
+/// All that is settled before a socket is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// The file that was read.
@@ -48,35 +48,35 @@ pub(crate) struct Config {
     pub(crate) upstreams: Vec<UpstreamConfig>,
     /// The bounds for every connection.
     pub(crate) limits: Limits,
-    /// What upstreams and clients are told; `trusted` is each listener's own.
+    /// What is added to requests and responses; `trusted` is set for each listener.
     pub(crate) forwarding: Forwarding,
     /// Worker threads; `None`: one per processor.
     pub(crate) threads: Option<NonZeroUsize>,
-    /// How long a drain may take; `None`: for ever.
+    /// The limit of a drain; `None`: no limit.
     pub(crate) drain_timeout: Option<Duration>,
-    /// The own log.
+    /// The log.
     pub(crate) log: LogConfig,
-    /// Where the access log goes, and its form.
+    /// Where the access log goes, and its format.
     pub(crate) access_log: (Option<AccessLogTarget>, LogFormat),
     /// The admin listener.
     pub(crate) admin: AdminConfig,
 }
 
-/// How much the own log says, and how.
+/// Level and format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogConfig {
     pub(crate) level: LevelFilter,
     pub(crate) format: LogFormat,
 }
 
-/// Where the admin listener is.
+/// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AdminConfig {
-    /// `None`: there is none.
+    /// `None`: off.
     pub(crate) address: Option<ListenAddress>,
-    /// Whether somebody asked for it: then it is an error if it cannot be had.
+    /// Whether it was configured: then it is an error if it cannot be opened.
     pub(crate) wanted: bool,
-    /// Who may come to it over TCP.
+    /// The hosts and origins that it accepts over TCP.
     pub(crate) allowed: Allowed,
 }
 
@@ -88,19 +88,20 @@ pub(crate) struct ListenerConfig {
     pub(crate) tls: Option<ListenerTls>,
     /// Index into [`Config::upstreams`].
     pub(crate) upstream: usize,
-    /// Whether its clients are proxies that are believed.
+    /// Whether its clients are proxies whose forwarding fields are trusted.
     pub(crate) trusted: bool,
-    /// Who may come to it over TCP without a certificate.
+    /// The hosts and origins that it accepts over TCP without client certificates.
     pub(crate) allowed: Allowed,
-    /// Whether nobody asked for it: then its folder is made, and the user is told how to use it.
+    /// Whether it was not configured: then its directory is created, and the log says how to use
+    /// it.
     pub(crate) is_default: bool,
-    /// Where it was asked for.
+    /// Where it was configured.
     pub(crate) origin: String,
 }
 
 impl ListenerConfig {
-    /// Whether whoever reaches it by TCP is let in without a certificate. Of sockets that are passed it is not known
-    /// before they are there whether they are TCP sockets.
+    /// Returns whether TCP clients need no certificate. Inherited sockets count as TCP: what they
+    /// are is not known before they are there.
     pub(crate) fn needs_no_certificate(&self) -> bool {
         let is_unix = matches!(self.address, ListenAddress::Unix { .. });
         !is_unix && self.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none())
@@ -113,14 +114,14 @@ pub(crate) struct UpstreamConfig {
     pub(crate) name: String,
     pub(crate) addresses: Vec<UpstreamAddress>,
     pub(crate) tls: Option<UpstreamTls>,
-    /// What it gets for a `Host`.
+    /// The `Host` of requests to it.
     pub(crate) host: String,
-    /// Where it was asked for.
+    /// Where it was configured.
     pub(crate) origin: String,
 }
 
 impl Config {
-    /// Reads the file and puts everything together.
+    /// Reads the file and merges it with the command line.
     pub(crate) fn load(settings: &Settings) -> Result<Self, Problem> {
         let (path, named) = match &settings.config {
             Some(path) => (&**path, true),
@@ -129,22 +130,21 @@ impl Config {
         match fs::read_to_string(path) {
             Ok(text) => Self::merge(settings, Some(Source::new(path, text))),
             Err(error) if error.kind() == ErrorKind::NotFound && !named => Self::merge(settings, None),
-            Err(error) => Err(Problem::new(Untrusted::path(path), format_args!("cannot be read: {error}"))),
+            Err(error) => Err(Problem::new("cannot be read").at(Untrusted::path(path)).because(error)),
         }
     }
 
     fn merge(settings: &Settings, source: Option<Source>) -> Result<Self, Problem> {
         let mut file = match &source {
-            Some(source) => toml::from_str(source.text()).map_err(|error| source.refused(error))?,
+            Some(source) => toml::from_str(source.text()).map_err(|error| source.invalid(error))?,
             None => File::default(),
         };
         let source = source.as_ref();
 
         if settings.upstream.is_empty() && settings.upstream_tls() != UpstreamTlsFiles::default() {
-            return Err(Problem::new(
-                "--upstream-tls-ca, -cert, -key, -name",
-                "they go with `--upstream tls://…`; an upstream of the file has its own `tls` table",
-            ));
+            return Err(Problem::new("these options need `--upstream tls://…`")
+                .at("--upstream-tls-ca, -cert, -key, -name")
+                .hint("an upstream of the configuration file has its own `tls` table"));
         }
         let upstreams = if settings.upstream.is_empty() && !file.upstream.is_empty() {
             read_upstreams(source, std::mem::take(&mut file.upstream))?
@@ -164,7 +164,7 @@ impl Config {
             listener.allowed.hosts.extend(settings.allow_host.iter().cloned().chain(own));
             listener.allowed.origins.extend(settings.allow_origin.iter().cloned());
         }
-        refuse_doubles_and_loops(&listeners, &upstreams)?;
+        refuse_duplicates_and_loops(&listeners, &upstreams)?;
 
         let mut bounds = limits::defaults();
         file.limits.apply(&mut bounds);
@@ -219,7 +219,7 @@ fn texts<T>(written: Vec<Text<T>>) -> impl Iterator<Item = T> {
     written.into_iter().map(|Text(value)| value)
 }
 
-/// The listeners that the command line asks for, or the default one.
+/// Returns the listeners of the command line, or the default one.
 fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
     let default;
     let is_default = settings.listen.is_empty();
@@ -233,35 +233,35 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
     if tls != ListenerTlsFiles::default()
         && !addresses.iter().any(|it| matches!(it, ListenAddress::Tcp { tls: true, .. }))
     {
-        return Err(Problem::new(
-            "--tls-dir, --tls-cert, -key, -client-ca, -crl",
-            "they go with `--listen tls://host:port`; a listener of the file has its own `tls` table",
-        ));
+        return Err(Problem::new("these options need `--listen tls://host:port`")
+            .at("--tls-dir, --tls-cert, -key, -client-ca, -crl")
+            .hint("a listener of the configuration file has its own `tls` table"));
     }
-    let listener = |address: &ListenAddress| {
-        Ok(ListenerConfig {
-            name: address.to_string(),
-            address: address.clone(),
-            tls: match address {
-                ListenAddress::Tcp { tls: true, .. } => {
-                    let files = tls.clone().settle();
-                    Some(files.map_err(|lack| {
-                        Problem::new(format_args!("{origin} {address}"), lack.for_options("--tls-"))
-                    })?)
-                }
-                _ => None,
-            },
-            upstream: 0,
-            trusted: false,
-            allowed: Allowed::default(),
-            is_default,
-            origin: format!("{origin} {address}"),
-        })
-    };
+    let listener =
+        |address: &ListenAddress| {
+            Ok(ListenerConfig {
+                name: address.to_string(),
+                address: address.clone(),
+                tls: match address {
+                    ListenAddress::Tcp { tls: true, .. } => {
+                        let files = tls.clone().settle();
+                        Some(files.map_err(|lack| {
+                            lack.for_options("--tls-").at(format_args!("{origin} {address}"))
+                        })?)
+                    }
+                    _ => None,
+                },
+                upstream: 0,
+                trusted: false,
+                allowed: Allowed::default(),
+                is_default,
+                origin: format!("{origin} {address}"),
+            })
+        };
     addresses.iter().map(listener).collect()
 }
 
-/// The upstream that the command line asks for, or the default one.
+/// Returns the upstream of the command line, or the default one.
 fn upstream_of(settings: &Settings) -> Result<UpstreamConfig, Problem> {
     let addresses = if settings.upstream.is_empty() {
         DEFAULT_UPSTREAM.parse().into_iter().collect()
@@ -270,8 +270,8 @@ fn upstream_of(settings: &Settings) -> Result<UpstreamConfig, Problem> {
     };
     let tls = settings.upstream_tls();
     let given = tls != UpstreamTlsFiles::default();
-    let tls = settle_upstream_tls(&addresses, given.then_some(tls))
-        .map_err(|message| Problem::new("--upstream", message))?;
+    let tls =
+        settle_upstream_tls(&addresses, given.then_some(tls)).map_err(|problem| problem.at("--upstream"))?;
     let host = host_for(&addresses);
     Ok(UpstreamConfig { name: "docker".into(), addresses, tls, host, origin: "--upstream".into() })
 }
@@ -307,7 +307,7 @@ fn read_listeners(
                 })?
             }
             None if upstreams.len() > 1 => {
-                let message = "there are several upstreams; say which one, as in upstream = \"…\"";
+                let message = "there are several upstreams; name one of them, as in upstream = \"…\"";
                 return Err(source.problem(span, "listen", message));
             }
             None => 0,
@@ -339,7 +339,7 @@ fn read_upstreams(
         let span = table.name.span();
         let Name(name) = table.name.into_inner();
         if all.iter().any(|other| other.name == name) {
-            let message = format!("there are two upstreams `{name}`; give each a name of its own");
+            let message = format!("there are two upstreams `{name}`; rename one of them");
             return Err(source.problem(span, "upstream.name", message));
         }
         let addresses: Vec<UpstreamAddress> =
@@ -351,28 +351,28 @@ fn read_upstreams(
         let tls_span = table.tls.as_ref().map_or(span.clone(), toml::Spanned::span);
         let tls = table.tls.map(|tls| UpstreamTlsFiles::from(tls.into_inner()));
         let tls = settle_upstream_tls(&addresses, tls)
-            .map_err(|message| source.problem(tls_span, "upstream", message))?;
+            .map_err(|problem| source.problem(tls_span, "upstream", problem))?;
         let host = table.host.unwrap_or_else(|| host_for(&addresses));
         all.push(UpstreamConfig { name, addresses, tls, host, origin: source.place(span.start) });
     }
     Ok(all)
 }
 
-/// TLS is spoken with all addresses of an upstream or with none, and told by their scheme.
+/// Settles the TLS of an upstream. Either all of its addresses have the scheme tls:// or none.
 fn settle_upstream_tls(
     addresses: &[UpstreamAddress],
     given: Option<UpstreamTlsFiles>,
-) -> Result<Option<UpstreamTls>, &'static str> {
+) -> Result<Option<UpstreamTls>, Problem> {
     let secured = addresses.iter().filter(|address| address.tls).count();
     match given {
         given if secured == addresses.len() => given.unwrap_or_default().settle().map(Some),
-        _ if secured > 0 => Err("tls:// and other addresses cannot be mixed in one upstream"),
-        Some(_) => Err("TLS was set up, but no address is tls://host:port"),
+        _ if secured > 0 => Err(Problem::new("an upstream cannot have tls:// and other addresses mixed")),
+        Some(_) => Err(Problem::new("TLS is configured, but no address is tls://host:port")),
         None => Ok(None),
     }
 }
 
-/// What a daemon at these addresses gets for a `Host`: for a Unix socket any word will do.
+/// Returns the `Host` for a daemon at these addresses. For a Unix socket any word will do.
 fn host_for(addresses: &[UpstreamAddress]) -> String {
     match addresses.first().map(|first| &first.address) {
         Some(Address::Tcp { host, port }) => HostPort(host, *port).to_string(),
@@ -380,22 +380,21 @@ fn host_for(addresses: &[UpstreamAddress]) -> String {
     }
 }
 
-fn refuse_doubles_and_loops(
+fn refuse_duplicates_and_loops(
     listeners: &[ListenerConfig],
     upstreams: &[UpstreamConfig],
 ) -> Result<(), Problem> {
     for (number, listener) in listeners.iter().enumerate() {
         let key = listener.address.key();
         if listeners[..number].iter().any(|other| other.address.key() == key) {
-            return Err(Problem::new(
-                &listener.origin,
-                format_args!("{} is listened on twice", listener.address),
-            ));
+            return Err(Problem::new(format_args!("duplicate listen address {}", listener.address))
+                .at(&listener.origin)
+                .hint("remove one of the two"));
         }
         for upstream in upstreams {
             let back = upstream.addresses.iter().find(|it| listener.address.is_reached_by(&it.address));
             if let Some(address) = back {
-                return Err(Problem::new(&listener.origin, loop_check::refusal(address)));
+                return Err(loop_check::refusal(address).at(&listener.origin));
             }
         }
     }

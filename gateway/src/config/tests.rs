@@ -81,11 +81,11 @@ fn several_upstreams_are_tried_in_order_or_chosen_by_name() {
     let chosen = config("", file).unwrap();
     assert_eq!(chosen.listeners[0].upstream, 1);
     assert_eq!(chosen.upstreams[1].addresses.len(), 2);
-    assert!(refused(&file.replace("upstream = \"b\"", "")).contains("say which one"));
+    assert!(refused(&file.replace("upstream = \"b\"", "")).contains("name one of them"));
 }
 
 #[test]
-fn what_is_wrong_in_the_file_is_shown() {
+fn problems_in_the_file_are_shown() {
     let upstream = "[[upstream]]\nname = \"docker\"\naddress = \"unix:///a\"\n";
     for (file, words) in [
         (
@@ -105,7 +105,7 @@ fn what_is_wrong_in_the_file_is_shown() {
             "d.toml:3:7: listen.tls: the private key is missing; add key",
         ),
         ("[[upstream]]\nname = \"a\"\n", "d.toml:2:8: upstream: it has no address"),
-        ("[admin]\naddress = \"tcp://0.0.0.0:1\"\n", "reached by others"),
+        ("[admin]\naddress = \"tcp://0.0.0.0:1\"\n", "reached by other machines"),
     ] {
         let said = refused(file);
         assert!(said.contains(words), "{file}: {said}");
@@ -120,11 +120,11 @@ fn what_is_wrong_in_the_file_is_shown() {
 }
 
 #[test]
-fn a_circle_is_refused() {
+fn a_loop_is_refused() {
     let said = config("--listen tcp://0.0.0.0:5 --upstream tcp://localhost:5", "").unwrap_err();
-    assert!(said.contains("circle"), "{said}");
+    assert!(said.contains("would loop"), "{said}");
     let said = config("--listen 127.0.0.1:5,127.0.0.1:5", "").unwrap_err();
-    assert!(said.contains("twice"), "{said}");
+    assert!(said.contains("duplicate"), "{said}");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_guide_names_every_key() {
     let shown = format!("{:?}", Limits::default());
     let (_, inside) = shown.split_once("{ ").unwrap();
     let limits = inside.split(", ").map(|field| field.split_once(':').unwrap().0);
-    // serde tells what it expects when it meets something else.
+    // serde names what it expects when it finds something else.
     let tables = ["", "[log]\n", "[admin]\n", "[forwarding]\n", "[[listen]]\n", "[[upstream]]\n"];
     let told: Vec<String> = tables.iter().map(|table| refused(&format!("{table}xxxxxxxx = 1\n"))).collect();
     let keys = told.iter().flat_map(|text| {

@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
-//! Which files TLS needs.
+//! The files that TLS needs.
 
 use super::file;
 use crate::absolute_path::AbsolutePath;
+use crate::problem::Problem;
 
-/// The files of a listener, as far as they were named.
+/// The files of a listener, as far as they are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ListenerTlsFiles {
     pub(crate) dir: Option<AbsolutePath>,
@@ -19,25 +20,28 @@ pub(crate) struct ListenerTlsFiles {
 pub(crate) struct ListenerTls {
     pub(crate) cert: AbsolutePath,
     pub(crate) key: AbsolutePath,
-    /// Clients must have a certificate of this authority; `None`: they need none.
+    /// The authority of client certificates; `None`: clients need none.
     pub(crate) client_ca: Option<AbsolutePath>,
     pub(crate) crl: Option<AbsolutePath>,
 }
 
-/// A file that must be named.
+/// A file that must be named and is not.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lack {
+pub(super) struct MissingFile {
     missing: &'static str,
     why: &'static str,
 }
 
-impl Lack {
-    pub(super) fn for_options(&self, prefix: &str) -> String {
-        format!("{}; add {prefix}{} FILE, or {prefix}dir DIR", self.why, self.missing.replace('_', "-"))
+impl MissingFile {
+    /// Describes it for the command line.
+    pub(super) fn for_options(&self, prefix: &str) -> Problem {
+        let option = self.missing.replace('_', "-");
+        Problem::new(self.why).hint(format_args!("add {prefix}{option} FILE, or {prefix}dir DIR"))
     }
 
-    pub(super) fn for_keys(&self) -> String {
-        format!("{}; add {} = \"FILE\", or dir = \"DIR\"", self.why, self.missing)
+    /// Describes it for the configuration file.
+    pub(super) fn for_keys(&self) -> Problem {
+        Problem::new(self.why).hint(format_args!("add {} = \"FILE\", or dir = \"DIR\"", self.missing))
     }
 }
 
@@ -49,30 +53,30 @@ impl From<file::ListenTls> for ListenerTlsFiles {
 }
 
 impl ListenerTlsFiles {
-    /// What is not named comes from the directory, by the names that Docker's documentation gives to the files:
-    /// `server.pem` or `cert.pem`, `server-key.pem` or `key.pem`, and `ca.pem`, which must be there: a directory
-    /// without it would let everybody in.
-    pub(super) fn settle(self) -> Result<ListenerTls, Lack> {
+    /// Takes files that are not named from the directory, by their names in Docker's documentation:
+    /// `server.pem` or `cert.pem`, `server-key.pem` or `key.pem`, and `ca.pem`. That one must
+    /// exist: without it everybody would be let in.
+    pub(super) fn settle(self) -> Result<ListenerTls, MissingFile> {
         let pick = |names: [&str; 2]| {
             let dir = self.dir.as_ref()?;
             let first = dir.join(names[0]);
             Some(if first.exists() { first } else { dir.join(names[1]) })
         };
-        let lack = |missing, why| Lack { missing, why };
+        let missing = |missing, why| MissingFile { missing, why };
         Ok(ListenerTls {
             cert: self
                 .cert
                 .clone()
                 .or_else(|| pick(["server.pem", "cert.pem"]))
-                .ok_or_else(|| lack("cert", "the certificate is missing"))?,
+                .ok_or_else(|| missing("cert", "the certificate is missing"))?,
             key: self
                 .key
                 .clone()
                 .or_else(|| pick(["server-key.pem", "key.pem"]))
-                .ok_or_else(|| lack("key", "the private key is missing"))?,
+                .ok_or_else(|| missing("key", "the private key is missing"))?,
             client_ca: match (self.client_ca, self.dir) {
                 (None, None) if self.crl.is_some() => {
-                    return Err(lack("client_ca", "a revocation list needs an authority"));
+                    return Err(missing("client_ca", "a revocation list needs an authority"));
                 }
                 (named, dir) => named.or_else(|| Some(dir?.join("ca.pem"))),
             },
@@ -81,7 +85,7 @@ impl ListenerTlsFiles {
     }
 }
 
-/// The files for an upstream, as far as they were named.
+/// The files of an upstream, as far as they are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UpstreamTlsFiles {
     pub(crate) ca: Option<AbsolutePath>,
@@ -90,12 +94,12 @@ pub(crate) struct UpstreamTlsFiles {
     pub(crate) name: Option<String>,
 }
 
-/// How TLS is spoken with an upstream.
+/// The TLS settings of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamTls {
-    /// Whose certificates are believed.
+    /// The authority of the upstream's certificate.
     pub(crate) ca: AbsolutePath,
-    /// The certificate that is shown, and its key.
+    /// The certificate to present, and its key.
     pub(crate) credentials: Option<(AbsolutePath, AbsolutePath)>,
     /// The name that the upstream's certificate must have; `None`: the host of its address.
     pub(crate) name: Option<String>,
@@ -109,13 +113,15 @@ impl From<file::UpstreamTls> for UpstreamTlsFiles {
 }
 
 impl UpstreamTlsFiles {
-    pub(super) fn settle(self) -> Result<UpstreamTls, &'static str> {
-        let ca = self.ca.ok_or("tls:// needs the authority of the upstream's certificate (ca)")?;
+    pub(super) fn settle(self) -> Result<UpstreamTls, Problem> {
+        let ca = self
+            .ca
+            .ok_or_else(|| Problem::new("tls:// needs the authority of the upstream's certificate (ca)"))?;
         let credentials = match (self.cert, self.key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            (Some(_), None) => return Err("the certificate has no private key (key)"),
-            (None, Some(_)) => return Err("the private key has no certificate (cert)"),
+            (Some(_), None) => return Err(Problem::new("the certificate has no private key (key)")),
+            (None, Some(_)) => return Err(Problem::new("the private key has no certificate (cert)")),
         };
         Ok(UpstreamTls { ca, credentials, name: self.name })
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Values that are written as text, on the command line and in the file alike.
+//! Values with the same text form on the command line and in the file.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,21 +13,22 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{ListenAddress, UpstreamAddress};
+use crate::problem::Problem;
 use crate::serve::guard::{AllowedHost, AllowedOrigin};
 use crate::suggest;
 
 /// Longest name of a listener or an upstream, in bytes.
 const NAME_MAX: usize = 255;
 
-/// A value in the file that is written as on the command line.
+/// A value in the file in its form on the command line.
 #[derive(Clone, Debug)]
 pub(super) struct Text<T>(pub(super) T);
 
 /// What [`Text`] may hold.
-pub(super) trait FromText: FromStr<Err = String> {
-    /// What is expected, with its article.
+pub(super) trait FromText: FromStr<Err = Problem> {
+    /// What is expected, with an article.
     const WHAT: &'static str;
-    /// Whether it may be written without quotes if it is a number.
+    /// Whether a number needs no quotes.
     const NUMBER: bool = false;
 }
 
@@ -75,20 +76,19 @@ impl<'de, T: FromText> Deserialize<'de> for Text<T> {
     }
 }
 
-/// What logs and metrics call a listener or an upstream.
+/// The name of a listener or an upstream in logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Name(pub(super) String);
 
 impl TryFrom<String> for Name {
-    type Error = String;
+    type Error = Problem;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, Problem> {
         if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(is_printable) {
-            return Err(format!(
-                "`{}` is no name; it has 1 to {NAME_MAX} bytes of printable characters",
-                Untrusted::new(text)
-            ));
+            let text = Untrusted::new(text);
+            return Err(Problem::new(format_args!("`{text}` is not a valid name"))
+                .hint(format_args!("use 1 to {NAME_MAX} bytes of printable characters")));
         }
         Ok(Self(text))
     }
@@ -99,25 +99,27 @@ impl TryFrom<String> for Name {
 pub(crate) struct Time(pub(crate) Duration);
 
 impl Time {
-    /// `0` switches a limit off.
+    /// Returns the duration; `None` for `0`, which switches a limit off.
     pub(crate) fn or_off(self) -> Option<Duration> {
         (!self.0.is_zero()).then_some(self.0)
     }
 }
 
 impl FromStr for Time {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         if text == "0" {
             return Ok(Self(Duration::ZERO));
         }
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(format!("`{text}` has no unit; write \"{text}s\" for seconds"));
+            return Err(Problem::new(format_args!("`{text}` has no unit"))
+                .hint(format_args!("write \"{text}s\" for seconds")));
         }
         humantime::parse_duration(text).map(Self).map_err(|_| {
             let text = Untrusted::new(text);
-            format!("`{text}` is not a duration; write as in \"30s\", \"10m\", \"1h\"")
+            Problem::new(format_args!("`{text}` is not a duration"))
+                .hint("write it as in \"30s\", \"10m\" or \"1h\"")
         })
     }
 }
@@ -132,9 +134,9 @@ impl FromText for Time {
 pub(crate) struct Size(pub(crate) u64);
 
 impl FromStr for Size {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
         let factor: u64 = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -152,8 +154,9 @@ impl FromStr for Size {
     }
 }
 
-fn not_a_size(text: &str) -> String {
-    format!("`{}` is not a size; write bytes, or as in \"64k\", \"10m\"", Untrusted::new(text))
+fn not_a_size(text: &str) -> Problem {
+    Problem::new(format_args!("`{}` is not a size", Untrusted::new(text)))
+        .hint("write a number of bytes, or as in \"64k\" or \"10m\"")
 }
 
 impl FromText for Size {
@@ -161,16 +164,17 @@ impl FromText for Size {
     const NUMBER: bool = true;
 }
 
-/// Where the access log goes; `None`: nowhere.
+/// Where the access log goes; `None`: off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AccessTarget(pub(crate) Option<AccessLogTarget>);
 
 impl FromStr for AccessTarget {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         match text {
-            "" => Err("the file name is missing; `off` is for none, `-` for standard output".into()),
+            "" => Err(Problem::new("the file name is missing")
+                .hint("`off` disables the access log, `-` is standard output")),
             "off" => Ok(Self(None)),
             "-" => Ok(Self(Some(AccessLogTarget::Stdout))),
             path => Ok(Self(Some(AccessLogTarget::File(AbsolutePath::new(path)?)))),
@@ -182,23 +186,26 @@ impl FromText for AccessTarget {
     const WHAT: &'static str = "\"off\", \"-\" or a file name";
 }
 
-/// Where the admin listener is; `None`: nowhere.
+/// Where the admin listener is; `None`: off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AdminAddress(pub(crate) Option<ListenAddress>);
 
 impl FromStr for AdminAddress {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         if text == "off" {
             return Ok(Self(None));
         }
         let address: ListenAddress = text.parse()?;
         match address {
-            ListenAddress::Tcp { tls: true, .. } => Err("the admin listener does not speak TLS".into()),
-            _ if address.is_public() => Err(format!(
-                "{address} can be reached by others; the admin listener is for 127.0.0.1 or a Unix socket"
-            )),
+            ListenAddress::Tcp { tls: true, .. } => {
+                Err(Problem::new("the admin listener does not speak TLS"))
+            }
+            _ if address.is_public() => {
+                Err(Problem::new(format_args!("{address} can be reached by other machines"))
+                    .hint("use 127.0.0.1 or a Unix socket for the admin listener"))
+            }
             _ => Ok(Self(Some(address))),
         }
     }
@@ -208,18 +215,19 @@ impl FromText for AdminAddress {
     const WHAT: &'static str = "\"off\" or an address such as \"unix:///run/dockline/admin.sock\"";
 }
 
-/// How much the own log says.
+/// The level of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Level(pub(crate) LevelFilter);
 
 impl FromStr for Level {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         text.parse().map(Self).map_err(|_| {
             let hint = suggest::hint(text, ["off", "error", "warn", "info", "debug", "trace"]);
             let text = Untrusted::new(text);
-            format!("`{text}` is not a level{hint}; there are off, error, warn, info, debug and trace")
+            Problem::new(format_args!("`{text}` is not a log level{hint}"))
+                .hint("the levels are off, error, warn, info, debug and trace")
         })
     }
 }
@@ -228,18 +236,19 @@ impl FromText for Level {
     const WHAT: &'static str = "a level such as \"info\"";
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format(pub(crate) LogFormat);
 
 impl FromStr for Format {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         match text {
             "text" => Ok(Self(LogFormat::Text)),
             "json" => Ok(Self(LogFormat::Json)),
-            _ => Err(format!("`{}` is not a log format; there are text and json", Untrusted::new(text))),
+            _ => Err(Problem::new(format_args!("`{}` is not a log format", Untrusted::new(text)))
+                .hint("the formats are text and json")),
         }
     }
 }
@@ -248,20 +257,21 @@ impl FromText for Format {
     const WHAT: &'static str = "\"text\" or \"json\"";
 }
 
-/// The name that `Via` gives to this hop.
+/// The pseudonym of this hop in `Via`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ViaName(pub(crate) String);
 
 impl FromStr for ViaName {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        // A token (RFC 9110, section 5.6.2), as `Via` wants of a pseudonym (section 7.6.3).
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        // A pseudonym in `Via` is a token (RFC 9110, sections 5.6.2 and 7.6.3).
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if !text.is_empty() && text.bytes().all(token) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("`{}` cannot be in Via; use letters, digits, `-`, `.` and `_`", Untrusted::new(text)))
+            Err(Problem::new(format_args!("`{}` is not valid in Via", Untrusted::new(text)))
+                .hint("use letters, digits, `-`, `.` and `_`"))
         }
     }
 }
@@ -277,23 +287,23 @@ mod tests {
     #[test]
     fn durations() {
         let time = |text: &str| text.parse::<Time>();
-        assert_eq!(time("30s"), Ok(Time(Duration::from_secs(30))));
-        assert_eq!(time("500ms"), Ok(Time(Duration::from_millis(500))));
-        assert_eq!(time("1m 30s"), Ok(Time(Duration::from_secs(90))));
+        assert_eq!(time("30s").unwrap(), Time(Duration::from_secs(30)));
+        assert_eq!(time("500ms").unwrap(), Time(Duration::from_millis(500)));
+        assert_eq!(time("1m 30s").unwrap(), Time(Duration::from_secs(90)));
         assert_eq!(time("0").unwrap().or_off(), None);
         assert_eq!(time("1h").unwrap().or_off(), Some(Duration::from_secs(3600)));
-        assert!(time("30").unwrap_err().contains("\"30s\""));
-        assert!(time("soon").unwrap_err().contains("is not a duration"));
+        assert!(time("30").unwrap_err().to_string().contains("\"30s\""));
+        assert!(time("soon").unwrap_err().to_string().contains("is not a duration"));
         assert!(time("-1s").is_err() && time("").is_err());
     }
 
     #[test]
     fn sizes() {
         let size = |text: &str| text.parse::<Size>();
-        assert_eq!(size("512"), Ok(Size(512)));
-        assert_eq!(size("64k"), Ok(Size(65_536)));
-        assert_eq!(size("1 MiB"), Ok(Size(1 << 20)));
-        assert_eq!(size("2G"), Ok(Size(2 << 30)));
+        assert_eq!(size("512").unwrap(), Size(512));
+        assert_eq!(size("64k").unwrap(), Size(65_536));
+        assert_eq!(size("1 MiB").unwrap(), Size(1 << 20));
+        assert_eq!(size("2G").unwrap(), Size(2 << 30));
         for bad in ["", "k", "1x", "-1", "1.5k", "99999999999g"] {
             assert!(size(bad).is_err(), "{bad}");
         }
@@ -302,18 +312,18 @@ mod tests {
     #[test]
     fn admin_is_for_this_machine() {
         let admin = |text: &str| text.parse::<AdminAddress>();
-        assert_eq!(admin("off"), Ok(AdminAddress(None)));
+        assert_eq!(admin("off").unwrap(), AdminAddress(None));
         assert!(admin("tcp://127.0.0.1:9").is_ok() && admin("unix:///run/a").is_ok());
-        assert!(admin("tcp://0.0.0.0:9").unwrap_err().contains("reached by others"));
-        assert!(admin("tls://127.0.0.1:9").unwrap_err().contains("TLS"));
+        assert!(admin("tcp://0.0.0.0:9").unwrap_err().to_string().contains("reached by other machines"));
+        assert!(admin("tls://127.0.0.1:9").unwrap_err().to_string().contains("TLS"));
     }
 
     #[test]
     fn words() {
-        assert!("inof".parse::<Level>().unwrap_err().contains("did you mean `info`?"));
+        assert!("inof".parse::<Level>().unwrap_err().to_string().contains("did you mean `info`?"));
         assert!("xml".parse::<Format>().is_err());
         assert!("a b".parse::<ViaName>().is_err() && "gw-1.example".parse::<ViaName>().is_ok());
-        assert_eq!("off".parse(), Ok(AccessTarget(None)));
-        assert_eq!("-".parse(), Ok(AccessTarget(Some(AccessLogTarget::Stdout))));
+        assert_eq!("off".parse::<AccessTarget>().unwrap(), AccessTarget(None));
+        assert_eq!("-".parse::<AccessTarget>().unwrap(), AccessTarget(Some(AccessLogTarget::Stdout)));
     }
 }

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! `--detach`: the program starts itself again, in a session of its own.
+//! `publish --detach`: the program starts itself again in the background, in its own session.
 //!
-//! The new process says on its standard output what is published, and with that closes it: then it serves, and logs into
-//! a file. What goes wrong before that comes on its standard error.
+//! The new process prints its ID on standard output and closes it when it serves; then it logs into
+//! a file. Failures before that are on its standard error.
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -12,18 +12,21 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::output;
+use crate::problem::Problem;
 
-/// Tells the new process what it is.
+/// Set for the process in the background.
 const VARIABLE: &str = "DOCKLINE_DETACHED";
 
-/// Whether this is the new process.
+const FAILED: &str = "cannot go into the background";
+
+/// Returns whether this is the process in the background.
 pub(crate) fn is_child() -> bool {
     env::var_os(VARIABLE).is_some()
 }
 
-/// Starts the new process, and waits until it serves.
-pub(crate) fn start() -> Result<ExitCode, String> {
-    let failed = |error: io::Error| format!("cannot go into the background: {error}");
+/// Starts the process in the background, and waits until it serves.
+pub(crate) fn start() -> Result<ExitCode, Problem> {
+    let failed = |error: io::Error| Problem::new(FAILED).because(error);
     let mut child = Command::new(env::current_exe().map_err(failed)?)
         .args(env::args_os().skip(1))
         .env(VARIABLE, "1")
@@ -32,9 +35,9 @@ pub(crate) fn start() -> Result<ExitCode, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let mut said = String::new();
+    let mut id = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut said).map_err(failed)?;
+        stdout.read_to_string(&mut id).map_err(failed)?;
     }
     let mut errors = Vec::new();
     if let Some(mut stderr) = child.stderr.take() {
@@ -42,25 +45,29 @@ pub(crate) fn start() -> Result<ExitCode, String> {
         io::stderr().write_all(&errors).map_err(failed)?;
     }
     let status = match child.try_wait().map_err(failed)? {
-        None if !said.is_empty() => return Ok(output::print(said)),
+        None if !id.is_empty() => return Ok(output::print(id)),
         None => child.wait().map_err(failed)?,
         Some(status) => status,
     };
     if errors.is_empty() {
-        return Err(format!("the process in the background has ended ({status}) without a word"));
+        return Err(Problem::new(format_args!("the process in the background has ended ({status})")));
     }
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
-/// Leaves the session of the shell; to be called before there are threads.
+/// Leaves the session of the shell. Must be called before there are threads.
 pub(crate) fn leave_session() {
-    // It fails only for the leader of a process group, which a new process is not.
+    // It fails only for the leader of a process group, which a child is not.
     let _ = rustix::process::setsid();
     let _ = env::set_current_dir("/");
 }
 
-/// Tells the old process that all is well, and lets go of it.
-pub(crate) fn settle(id: &str, log: &Path) -> io::Result<()> {
+/// Reports to the parent that this process serves, and logs into a file from now on.
+pub(crate) fn settle(id: &str, log: &Path) -> Result<(), Problem> {
+    try_settle(id, log).map_err(Problem::wrap(FAILED))
+}
+
+fn try_settle(id: &str, log: &Path) -> io::Result<()> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
     let null = File::options().write(true).open("/dev/null")?;
     writeln!(io::stdout(), "{id}")?;

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Tells systemd how things stand (sd_notify(3)).
+//! [`Notify`]: the state of the service, for systemd (sd_notify(3)).
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use dockline::untrusted::Line;
 use rustix::time::{ClockId, clock_gettime};
 
-/// The socket of the service manager; without one, nothing is told to anybody.
+/// The socket of the service manager. Without one, nothing is sent.
 #[derive(Debug)]
 pub(crate) struct Notify {
     peer: Option<(UnixDatagram, SocketAddr)>,
@@ -20,7 +20,7 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    /// Asks the environment.
+    /// Reads it from the environment.
     pub(crate) fn from_env() -> io::Result<Self> {
         let peer = match env::var_os("NOTIFY_SOCKET") {
             Some(name) if !name.is_empty() => Some((UnixDatagram::unbound()?, address(&name)?)),
@@ -31,33 +31,36 @@ impl Notify {
         Ok(Self { watchdog: watchdog.filter(|_| peer.is_some()), peer })
     }
 
-    /// How often [`alive`](Self::alive) is to be said; `None`: not at all.
+    /// Returns the interval for [`alive`](Self::alive); `None`: it need not be called.
     pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
+    /// Reports that the service is ready.
     pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", Line(status)));
     }
 
-    /// To be followed by [`ready`](Self::ready), whatever comes of it.
+    /// Reports a reload. [`ready`](Self::ready) must follow, whatever its result.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
+    /// Reports that the service is about to end.
     pub(crate) fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={}", Line(status)));
     }
 
+    /// Resets the watchdog.
     pub(crate) fn alive(&self) {
         if self.watchdog.is_some() {
             self.send("WATCHDOG=1");
         }
     }
 
-    /// Another process is the service now.
+    /// Reports that another process is the service now.
     pub(crate) fn replaced_by(&self, pid: u32) {
         self.send(&format!("MAINPID={pid}"));
     }
@@ -66,7 +69,7 @@ impl Notify {
         if let Some((socket, address)) = &self.peer
             && let Err(error) = socket.send_to_addr(message.as_bytes(), address)
         {
-            log::debug!("the service manager does not listen: {error}");
+            log::debug!("cannot notify the service manager: {error}");
         }
     }
 }
@@ -78,7 +81,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// Half of what systemd waits for.
+/// Returns half of the watchdog's timeout.
 fn interval(usec: Option<String>, pid: Option<String>, me: u32) -> Option<Duration> {
     let is_meant = pid.is_none_or(|pid| pid == me.to_string());
     let usec: u64 = usec.filter(|_| is_meant)?.parse().ok()?;
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_watchdog_is_told_in_half_the_time() {
+    fn the_watchdog_is_reset_in_half_the_time() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(interval(some("30000000"), some("7"), 7), Some(Duration::from_secs(15)));
         assert_eq!(interval(some("30000000"), None, 7), Some(Duration::from_secs(15)));
@@ -101,8 +104,8 @@ mod tests {
 
     #[test]
     fn a_name_with_an_at_sign_is_abstract() {
-        let told = address(OsStr::new("@a/b")).unwrap();
-        assert_eq!(told.as_abstract_name(), Some(&b"a/b"[..]));
+        let name = address(OsStr::new("@a/b")).unwrap();
+        assert_eq!(name.as_abstract_name(), Some(&b"a/b"[..]));
         assert!(address(OsStr::new("/a")).unwrap().as_pathname().is_some());
     }
 }

@@ -1,9 +1,11 @@
 #![forbid(unsafe_code)]
-//! The upgrade in place: the listening sockets go to a new process of the program, and none is closed on the way.
+//! The upgrade in place: the listening sockets pass to a new process of the program, and none is
+//! closed meanwhile.
 //!
-//! The new process finds one end of a socket pair at its standard input and receives there one message per listening
-//! socket (its key, and the descriptor by `SCM_RIGHTS`), then [`END`]. When it serves, it answers [`READY`]. So nothing
-//! is inherited by accident, and the end of either process is seen by the other.
+//! The new process has one end of a socket pair as its standard input, and receives there one
+//! message for each listening socket (its key, and the descriptor by `SCM_RIGHTS`), then [`END`].
+//! When it serves, it replies [`READY`]. So nothing is inherited by accident, and either process
+//! notices the end of the other.
 
 use std::env;
 use std::ffi::OsString;
@@ -27,20 +29,21 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::absolute_path::start_directory;
+use crate::problem::Problem;
 
-/// Tells the new process what its standard input is.
+/// Set for the new process, whose standard input is the socket pair.
 const VARIABLE: &str = "DOCKLINE_HANDOVER";
-/// Behind the last socket. No key is spelt like this.
+/// Follows the last socket. No key has this form.
 const END: &[u8] = b"end";
-/// The answer.
+/// The reply.
 const READY: &[u8] = b"ready";
-/// How long the new process may take to serve.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a process that has closed its end may take to end.
+/// Limit for the new process to serve.
+const READY_TIME: Duration = Duration::from_secs(60);
+/// Limit for a process to end after it has closed its end.
 const END_TIME: Duration = Duration::from_secs(5);
-/// Between two looks at whether it has.
+/// Interval of checks whether it has ended.
 const END_PAUSE: Duration = Duration::from_millis(10);
-/// More than a key has: a Unix path has at most 107 bytes, a host name 253.
+/// Limit for a key: a Unix path has at most 107 bytes, a host name 253.
 const KEY_MAX: usize = 512;
 
 /// Listening sockets, each with its [`ListenAddress::key`](crate::address::ListenAddress::key).
@@ -54,43 +57,45 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Asks the environment. Call it at the start: later, the working directory or the file may be others.
+    /// Reads it from the environment. Call it at the start: the working directory or the file may
+    /// change.
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let mut arguments = env::args_os();
         let name = arguments.next().map(PathBuf::from).unwrap_or_default();
-        // A link stays a link: it may lead to another version by the time of an upgrade.
+        // A symbolic link is kept: it may lead to another version by the time of an upgrade.
         let path =
             if name.components().count() > 1 { std::path::absolute(name)? } else { env::current_exe()? };
         Ok(Self { path, arguments: arguments.collect() })
     }
 
-    /// Starts it anew.
-    pub(crate) fn start(&self) -> Result<Successor, String> {
+    /// Starts it again.
+    pub(crate) fn start(&self) -> Result<Successor, Problem> {
         let (ours, theirs) =
             net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|error| format!("no socket pair: {error}"))?;
+                .map_err(Problem::wrap("no socket pair"))?;
         let mut command = Command::new(&self.path);
-        // Another directory may have its name by now: that is where the configuration is read from.
+        // By name: the configuration is read from whatever directory has that name now.
         if let Some(start) = start_directory().filter(|start| start.is_dir()) {
             command.current_dir(start);
         }
         let child = command
             .args(&self.arguments)
             .env(VARIABLE, "stdin")
-            // They speak of this process.
+            // They are about this process.
             .env_remove("WATCHDOG_PID")
             .env_remove("LISTEN_PID")
             .stdin(Stdio::from(theirs))
             .spawn();
-        // It has the new process's end of the socket pair: the end of that process must be seen.
+        // It holds the new process's end of the socket pair, which must close when that process
+        // ends.
         drop(command);
-        let child =
-            child.map_err(|error| format!("{} cannot be started: {error}", Untrusted::path(&self.path)))?;
+        let name = Untrusted::path(&self.path);
+        let child = child.map_err(Problem::wrap(format_args!("cannot start {name}")))?;
         Ok(Successor { child, peer: ours })
     }
 }
 
-/// A new process that does not serve yet.
+/// The new process, which does not serve yet.
 #[derive(Debug)]
 pub(crate) struct Successor {
     child: Child,
@@ -98,17 +103,17 @@ pub(crate) struct Successor {
 }
 
 impl Successor {
-    /// Returns what sends signals to it while [`hand_over`](Self::hand_over) waits for it.
+    /// Returns a way to send signals to it while [`hand_over`](Self::hand_over) waits for it.
     pub(crate) fn signals(&self) -> io::Result<SuccessorSignals> {
         let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
         Ok(SuccessorSignals(process))
     }
 
-    /// Gives the sockets to it, waits until it serves, and returns which process it is.
-    pub(crate) fn hand_over(mut self, sockets: &[(String, OwnedFd)]) -> Result<u32, String> {
+    /// Passes the sockets to it, waits until it serves, and returns its process ID.
+    pub(crate) fn hand_over(mut self, sockets: &[(String, OwnedFd)]) -> Result<u32, Problem> {
         match hand_over(&self.peer, sockets) {
             Ok(()) => Ok(self.child.id()),
-            Err(error) => Err(failure(&mut self.child, &error)),
+            Err(error) => Err(failure(&mut self.child, error)),
         }
     }
 }
@@ -125,39 +130,42 @@ impl SuccessorSignals {
 }
 
 fn hand_over(peer: &OwnedFd, sockets: &[(String, OwnedFd)]) -> io::Result<()> {
-    set_socket_timeout(peer, Timeout::Send, Some(PATIENCE))?;
-    set_socket_timeout(peer, Timeout::Recv, Some(PATIENCE))?;
+    set_socket_timeout(peer, Timeout::Send, Some(READY_TIME))?;
+    set_socket_timeout(peer, Timeout::Recv, Some(READY_TIME))?;
     for (key, socket) in sockets {
         send(peer, key.as_bytes(), Some(socket))?;
     }
     send(peer, END, None)?;
-    let mut answer = [0; READY.len()];
-    let (length, _) = retry_on_intr(|| net::recv(peer, &mut answer[..], RecvFlags::empty()))?;
-    match &answer[..length] {
+    let mut reply = [0; READY.len()];
+    let (length, _) = retry_on_intr(|| net::recv(peer, &mut reply[..], RecvFlags::empty()))?;
+    match &reply[..length] {
         READY => Ok(()),
         [] => Err(ErrorKind::UnexpectedEof.into()),
         _ => Err(ErrorKind::InvalidData.into()),
     }
 }
 
-/// Ends a new process that is of no use, and says why it is.
-fn failure(child: &mut Child, error: &io::Error) -> String {
+/// Ends a new process that has failed, and describes the failure.
+fn failure(child: &mut Child, error: io::Error) -> Problem {
     let late = error.kind() == ErrorKind::WouldBlock;
-    // One that has closed its end is about to end.
+    // A process that has closed its end is about to end.
     let ended = !late && error.kind() != ErrorKind::InvalidData && ends(child);
     if !ended {
         let _ = child.kill();
     }
     match child.wait() {
-        _ if late => format!("the new process was not ready within {} s", PATIENCE.as_secs()),
-        Ok(status) if ended => {
-            format!("the new process ended before it was ready ({status}); it has said why")
+        _ if late => {
+            Problem::new(format_args!("the new process was not ready within {} s", READY_TIME.as_secs()))
         }
-        _ => format!("the new process does not answer as it should: {error}"),
+        Ok(status) if ended => {
+            Problem::new(format_args!("the new process ended before it was ready ({status})"))
+                .hint("its log has the reason")
+        }
+        _ => Problem::new("the new process did not reply as expected").because(error),
     }
 }
 
-/// Whether a process ends soon.
+/// Returns whether a process ends within [`END_TIME`].
 fn ends(child: &mut Child) -> bool {
     (0..END_TIME.as_millis() / END_PAUSE.as_millis()).any(|_| match child.try_wait() {
         Ok(None) => {
@@ -184,14 +192,15 @@ fn send(peer: &OwnedFd, text: &[u8], socket: Option<&OwnedFd>) -> io::Result<()>
 pub(crate) struct Predecessor(OwnedFd);
 
 impl Predecessor {
-    /// What the process that this one replaces hands over; `None` if there is none. Standard input is `/dev/null` after.
+    /// Receives the sockets of the process that this one replaces; `None` if there is none.
+    /// Standard input is `/dev/null` afterwards.
     pub(crate) fn greet() -> io::Result<Option<(Self, Sockets)>> {
         if env::var_os(VARIABLE).is_none() {
             return Ok(None);
         }
         let peer = io::stdin().as_fd().try_clone_to_owned()?;
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        set_socket_timeout(&peer, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&peer, Timeout::Recv, Some(READY_TIME))?;
         let mut sockets = Sockets::new();
         while let Some(received) = receive(&peer)? {
             sockets.push(received);
@@ -199,19 +208,20 @@ impl Predecessor {
         Ok(Some((Self(peer), sockets)))
     }
 
-    /// Tells it that this process serves.
+    /// Reports that this process serves.
     pub(crate) fn dismiss(self) -> io::Result<()> {
         net::send(&self.0, READY, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 }
 
-/// The next socket; `None` behind the last one.
+/// Receives the next socket; `None` after the last one.
 fn receive(peer: &OwnedFd) -> io::Result<Option<(String, OwnedFd)>> {
     let mut text = [0; KEY_MAX];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    // With a time limit, a receive is not restarted after the process was stopped or frozen.
+    // With a timeout set, the kernel does not restart the call after the process was stopped or
+    // frozen.
     let received = retry_on_intr(|| {
         net::recvmsg(peer, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
@@ -250,7 +260,7 @@ mod tests {
         let (key, socket) = receive(&new).unwrap().unwrap();
         assert_eq!(key, "unix:///a");
         drop(socket);
-        // The sender's descriptor went with it, so that the other end sees the end.
+        // No other descriptor is left, so the other end sees the end.
         assert_eq!(far.read(&mut [0; 1]).unwrap(), 0);
         assert!(receive(&new).unwrap().is_none());
     }

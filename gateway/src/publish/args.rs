@@ -12,6 +12,7 @@ use super::ports::{Mapping, PortSpec, Proto};
 use crate::absolute_path::AbsolutePath;
 use crate::address::UpstreamAddress;
 use crate::config::values::Time;
+use crate::problem::Problem;
 
 /// Serve ports of this machine that lead to a running container, or to any address.
 #[derive(Clone, Debug, Args)]
@@ -93,7 +94,8 @@ pub(crate) struct DockerArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StateArgs {
-    /// Where running publications are found [default: /run/dockline/ports, or below $XDG_RUNTIME_DIR]
+    /// Where running publications are found [default: /run/dockline/ports, or below
+    /// $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR", env = "DOCKLINE_STATE_DIR", hide_env = true)]
     pub(crate) state_dir: Option<AbsolutePath>,
 }
@@ -156,18 +158,18 @@ pub(crate) enum ListFormat {
 pub(crate) struct Version(pub(crate) ProxyProtocol);
 
 impl FromStr for Version {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         match text {
             "v1" | "1" => Ok(Self(ProxyProtocol::V1)),
             "v2" | "2" => Ok(Self(ProxyProtocol::V2)),
-            _ => Err("there are v1 and v2".into()),
+            _ => Err(Problem::new("the versions are v1 and v2")),
         }
     }
 }
 
-/// Where ports lead to without Docker.
+/// A target without Docker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) ip: IpAddr,
@@ -175,9 +177,9 @@ pub(crate) struct Destination {
 }
 
 impl FromStr for Destination {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
             return Ok(Self { ip, port: None });
         }
@@ -185,13 +187,14 @@ impl FromStr for Destination {
             Ok(address) if address.port() > 0 => Ok(Self { ip: address.ip(), port: Some(address.port()) }),
             _ => {
                 let text = Untrusted::new(text);
-                Err(format!("`{text}` is not IP:PORT, such as 10.55.66.2:8000 or [fd00::2]:8000"))
+                Err(Problem::new(format_args!("`{text}` is not an address"))
+                    .hint("write IP or IP:PORT, as in 10.55.66.2:8000 or [fd00::2]:8000"))
             }
         }
     }
 }
 
-/// What the ports lead to.
+/// The target of the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     Container(Untrusted<String>),
@@ -199,18 +202,19 @@ pub(crate) enum Backend {
 }
 
 impl PublishArgs {
-    /// What is published, and which ports.
-    pub(crate) fn plan(&self) -> Result<(Backend, Vec<Mapping>), String> {
+    /// Returns what is published, and on which ports.
+    pub(crate) fn plan(&self) -> Result<(Backend, Vec<Mapping>), Problem> {
         let (backend, ports, first) = match (&self.to, &self.words[..]) {
             (Some(to), ports) => (Backend::Fixed(to.ip), ports, to.port),
             (None, [_]) => {
-                return Err(format!(
-                    "a container and a port are needed, as in `dockline publish web 8080:80`; there is only `{}`",
+                return Err(Problem::new(format_args!(
+                    "a container and a port are required, but there is only `{}`",
                     self.words[0]
-                ));
+                ))
+                .hint("write as in `dockline publish web 8080:80`"));
             }
             (None, [name, ports @ ..]) => (Backend::Container(name.clone()), ports, None),
-            (None, []) => return Err("a container and a port are needed".into()),
+            (None, []) => return Err(Problem::new("a container and a port are required")),
         };
         let protos = if self.proto.is_empty() { &[Proto::Tcp][..] } else { &self.proto };
         let mut all: Vec<Mapping> = Vec::new();
@@ -225,21 +229,24 @@ impl PublishArgs {
             if one.listen.port() != 0
                 && all[..place].iter().any(|other| (other.listen, other.proto) == (one.listen, one.proto))
             {
-                return Err(format!("{one} is there twice"));
+                return Err(Problem::new(format_args!("duplicate port {one}")));
             }
         }
         if self.proxy_protocol.is_some() && all.iter().any(|mapping| mapping.proto == Proto::Udp) {
-            return Err("--proxy-protocol is for TCP; publish the UDP ports by themselves".into());
+            return Err(
+                Problem::new("--proxy-protocol is for TCP only").hint("publish the UDP ports separately")
+            );
         }
         if self.dnat {
             if all.iter().all(|mapping| mapping.listen.ip().is_loopback()) {
-                return Err(format!(
-                    "--dnat is for other machines, which cannot reach {}; name an address, as in 0.0.0.0:8080:80",
+                return Err(Problem::new(format_args!(
+                    "--dnat is for other machines, which cannot reach {}",
                     all[0].listen
-                ));
+                ))
+                .hint("give an address, as in 0.0.0.0:8080:80"));
             }
         } else if self.dry_run {
-            return Err("--dry-run prints the commands for --dnat; without that there are none".into());
+            return Err(Problem::new("--dry-run prints the commands of --dnat").hint("add --dnat"));
         }
         Ok((backend, all))
     }

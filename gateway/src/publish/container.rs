@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Where a container is reached, now and after each restart.
+//! [`Container`]: the address of a container, now and after each restart.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, ErrorKind, Read};
@@ -11,20 +11,21 @@ use dockline::untrusted::Untrusted;
 use serde::Deserialize;
 
 use super::docker::{Docker, DockerError, is_name};
+use crate::problem::Problem;
 use crate::suggest;
 
-/// How long a daemon that has gone is given to come back before it is asked again.
+/// Interval of attempts to reach a daemon that has gone.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The container is looked at this often even if the daemon tells of no event: it drops some when it is busy.
+/// Interval at which the container is inspected without an event: a busy daemon drops some.
 const RECHECK: Duration = Duration::from_secs(30);
-/// Longest event that is read; others are ignored.
+/// Limit for an event; longer ones are ignored.
 const EVENT_MAX: u64 = 1024 * 1024;
 
-/// An address that ports lead to, and how packets come back from it.
+/// The address that ports lead to, and the route of packets back from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) ip: IpAddr,
-    /// The target's network, if all that leaves it comes through this host.
+    /// The target's network, if this host is its gateway.
     pub(crate) network: Option<Subnet>,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct Subnet {
     pub(crate) bits: u8,
 }
 
-/// A container that is published, by the name or ID that the user gave.
+/// A published container, by the name or ID that the user gave.
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
     pub(crate) docker: Docker,
@@ -87,67 +88,71 @@ struct Network {
     gateway6: Option<Untrusted<String>>,
 }
 
-/// What the daemon says of a container.
-#[derive(Debug, PartialEq, Eq)]
+/// The state of a container.
+#[derive(Debug)]
 enum Found {
     Running(Target),
-    /// It cannot be reached now; why.
-    Down(String),
+    /// It cannot be reached now, for this reason.
+    Down(Problem),
 }
 
 impl Container {
-    /// Where it is now; it has to run.
-    pub(crate) fn locate(&self) -> Result<Target, String> {
+    /// Returns its current address. It must be running.
+    pub(crate) fn locate(&self) -> Result<Target, Problem> {
         if !is_name(self.name.raw()) {
-            return Err(format!("`{}` is not the name of a container", self.name));
+            return Err(Problem::new(format_args!("`{}` is not the name of a container", self.name)));
         }
         match self.inspect() {
             Ok((_, Found::Running(target))) => Ok(target),
             Ok((_, Found::Down(why))) => Err(why),
             Err(DockerError::Refused(404, _)) => {
-                Err(format!("there is no container `{}`{}", self.name, self.hint()))
+                Err(Problem::new(format_args!("there is no container `{}`{}", self.name, self.hint())))
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Tells where it is whenever that changes; `None` while it cannot be reached. Ends when nobody listens.
-    pub(crate) fn watch(self, mut present: Option<Target>, tell: impl Fn(Option<Target>) -> bool) {
+    /// Passes its address to `report` whenever that changes; `None` while it cannot be reached.
+    /// Ends when `report` returns `false`.
+    pub(crate) fn watch(self, mut present: Option<Target>, report: impl Fn(Option<Target>) -> bool) {
         let mut lost = false;
         loop {
-            // The stream comes first, so that nothing happens between the look and the wait unseen.
+            // The stream is opened first, so that no change is missed between the inspection and
+            // the wait.
             let events = self.docker.events(&events_target(), RECHECK);
             let ended = match events {
                 Ok(events) => {
                     if std::mem::take(&mut lost) {
-                        log::info!("the Docker daemon is back");
+                        log::info!("the Docker daemon can be reached again");
                     }
-                    match self.follow(events, &mut present, &tell) {
+                    match self.follow(events, &mut present, &report) {
                         Some(why) => why,
                         None => return,
                     }
                 }
-                Err(error) => error.to_string(),
+                Err(error) => error.into(),
             };
             if !std::mem::replace(&mut lost, true) {
-                log::warn!("{ended}; until it is back, the container is taken to stay where it is");
+                log::warn!(
+                    "{ended}; until it can be reached again, the last address of the container is used"
+                );
             }
             pause();
         }
     }
 
-    /// Follows one stream; says why it ended, or `None` if nobody listens.
+    /// Follows one stream, and returns why it ended; `None` if `report` has ended it.
     fn follow(
         &self,
         mut events: impl BufRead,
         present: &mut Option<Target>,
-        tell: &impl Fn(Option<Target>) -> bool,
-    ) -> Option<String> {
+        report: &impl Fn(Option<Target>) -> bool,
+    ) -> Option<Problem> {
         let mut id = Untrusted::default();
         let mut line = Vec::new();
-        let mut look = true;
+        let mut inspect = true;
         loop {
-            if look {
+            if inspect {
                 let found = match self.inspect() {
                     Ok((now, Found::Running(target))) => {
                         id = now;
@@ -158,17 +163,17 @@ impl Container {
                         None
                     }
                     Err(DockerError::Refused(404, _)) => None,
-                    Err(error) => return Some(error.to_string()),
+                    Err(error) => return Some(error.into()),
                 };
                 if *present != found {
                     present.clone_from(&found);
-                    if !tell(found) {
+                    if !report(found) {
                         return None;
                     }
                 }
             }
-            look = match events.by_ref().take(EVENT_MAX).read_until(b'\n', &mut line) {
-                Ok(0) => return Some("the Docker daemon has ended the stream of events".into()),
+            inspect = match events.by_ref().take(EVENT_MAX).read_until(b'\n', &mut line) {
+                Ok(0) => return Some(Problem::new("the Docker daemon has closed the stream of events")),
                 Ok(_) => {
                     let concerns = concerns(&line, self.name.raw(), id.raw());
                     line.clear();
@@ -176,7 +181,9 @@ impl Container {
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => false,
-                Err(error) => return Some(format!("the Docker daemon's events: {error}")),
+                Err(error) => {
+                    return Some(Problem::new("cannot read events of the Docker daemon").because(error));
+                }
             };
         }
     }
@@ -191,19 +198,21 @@ impl Container {
         let name = Untrusted::new(inspect.name.raw().trim_start_matches('/'));
         let mode = inspect.host_config.network_mode.raw().as_str();
         if !inspect.state.running {
-            return Found::Down(format!(
-                "the container `{name}` is not running; `docker start {name}` starts it"
-            ));
+            return Found::Down(
+                Problem::new(format_args!("the container `{name}` is not running"))
+                    .hint(format_args!("`docker start {name}` starts it")),
+            );
         }
         if mode == "host" {
-            return Found::Down(format!(
-                "the container `{name}` uses the host's network: its ports are the host's already"
-            ));
+            return Found::Down(Problem::new(format_args!(
+                "the container `{name}` uses the host's network: its ports are ports of the host already"
+            )));
         }
         if let Some(other) = mode.strip_prefix("container:").map(Untrusted::new) {
-            return Found::Down(format!(
-                "the container `{name}` uses the network of {other}; publish that one"
-            ));
+            return Found::Down(
+                Problem::new(format_args!("the container `{name}` uses the network of {other}"))
+                    .hint("publish that container instead"),
+            );
         }
         let none = BTreeMap::new();
         let networks = inspect.network_settings.networks.as_ref().unwrap_or(&none);
@@ -214,26 +223,29 @@ impl Container {
         let names =
             || reachable.iter().map(|(network, _)| network.to_string()).collect::<Vec<_>>().join(", ");
         match (&self.network, &reachable[..]) {
-            (_, []) => Found::Down(format!(
-                "the container `{name}` has no network with an address; `docker network connect bridge {name}` gives it one"
-            )),
+            (_, []) => Found::Down(
+                Problem::new(format_args!("the container `{name}` has no address in any network"))
+                    .hint(format_args!("`docker network connect bridge {name}` gives it one")),
+            ),
             (None, [(_, target)]) => Found::Running(target.clone()),
-            (None, _) => Found::Down(format!(
-                "the container `{name}` is in several networks; choose with --network: {}",
-                names()
-            )),
+            (None, _) => Found::Down(
+                Problem::new(format_args!("the container `{name}` is in several networks"))
+                    .hint(format_args!("choose one with --network: {}", names())),
+            ),
             (Some(wanted), all) => match all.iter().find(|(network, _)| *network == wanted) {
                 Some((_, target)) => Found::Running(target.clone()),
-                None => Found::Down(format!(
-                    "the container `{name}` has no address in the network `{wanted}`{}; it is in {}",
-                    suggest::hint(wanted.raw(), all.iter().map(|(network, _)| network.raw().as_str())),
-                    names()
-                )),
+                None => Found::Down(
+                    Problem::new(format_args!(
+                        "the container `{name}` has no address in the network `{wanted}`{}",
+                        suggest::hint(wanted.raw(), all.iter().map(|(network, _)| network.raw().as_str()))
+                    ))
+                    .hint(format_args!("it is in {}", names())),
+                ),
             },
         }
     }
 
-    /// A name that may have been meant.
+    /// Returns a suggestion for a mistyped name.
     fn hint(&self) -> String {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -258,19 +270,20 @@ impl Network {
     }
 }
 
-/// Whether this host has the address.
+/// Returns whether an address is one of this host's.
 fn is_own(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Events that can change where a container is.
+/// Returns the target for events that can change the address of a container.
 fn events_target() -> String {
     let filters = r#"{"type":["container","network"],"event":["start","die","destroy","rename","connect","disconnect"]}"#;
     let escaped: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
     format!("/events?filters={escaped}")
 }
 
-/// Whether an event is about a container of that name or ID. Those of networks name the ID only.
+/// Returns whether an event is about a container of that name or ID. Events of networks have the ID
+/// only.
 fn concerns(event: &[u8], name: &str, id: &str) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -296,7 +309,7 @@ fn concerns(event: &[u8], name: &str, id: &str) -> bool {
 }
 
 fn pause() {
-    #[expect(clippy::disallowed_methods, reason = "a thread of its own that has nothing else to do")]
+    #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
     thread::sleep(PAUSE);
 }
 
@@ -319,7 +332,7 @@ mod tests {
         };
         match container.choose(&serde_json::from_str(&text).unwrap()) {
             Found::Running(target) => Ok(target.ip.to_string()),
-            Found::Down(why) => Err(why),
+            Found::Down(why) => Err(why.to_string()),
         }
     }
 
@@ -339,10 +352,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_explained() {
+    fn why_a_container_cannot_be_reached() {
         for (network, mode, running, networks, words) in [
             (None, "default", false, ONE, "docker start web"),
-            (None, "host", true, r#"{"host":{"IPAddress":""}}"#, "the host's already"),
+            (None, "host", true, r#"{"host":{"IPAddress":""}}"#, "ports of the host already"),
             (None, "none", true, r#"{"none":{"IPAddress":""}}"#, "docker network connect bridge web"),
             (None, "default", true, "null", "docker network connect"),
             (None, "container:abc", true, "{}", "network of abc"),

@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
-//! How running publications are found and spoken to: each listens on a Unix socket of its own, `ID.sock`, in one
-//! directory. A socket that nobody answers is a left-over.
+//! The control sockets of publications: each listens on its own Unix socket, `ID.sock`, in one
+//! directory. A socket that refuses connections was left behind by a process that was killed.
 //!
-//! A request is a word and a line end: `ports` is answered with an object a line, `end` with the end of the connection
-//! when the publication has ended.
+//! A request is a word and a newline. The reply to `ports` is one object per line; the reply to
+//! `end` is the end of the connection, when the publication has ended.
 
 use std::collections::hash_map::RandomState;
 use std::env;
@@ -21,25 +21,26 @@ use dockline_sys::{self as sys, private_dir, process};
 
 use super::args::StateArgs;
 use super::status::PortStatus;
-use crate::serve::bind;
+use crate::problem::Problem;
+use crate::unix_socket;
 
-/// For a publication to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// For a publication to end: what it gives its connections, and some more.
+/// Timeout of a reply.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit for a publication to end: the time of its connections to end, and a margin.
 const END_TIME: Duration = Duration::from_secs(30);
-/// Requests that may wait for their turn.
+/// Requests that may wait.
 const BACKLOG: i32 = 128;
 /// Longer than any request.
 const REQUEST_MAX: u64 = 16;
-/// More than 256 ports with 1000 clients each have.
-const ANSWER_MAX: u64 = 64 * 1024 * 1024;
+/// Limit for a reply; that of 256 ports with 1000 clients each is smaller.
+const REPLY_MAX: u64 = 64 * 1024 * 1024;
 
-/// Where running publications are found.
+/// The directory of the control sockets.
 #[derive(Clone, Debug)]
 pub(crate) struct StateDir(PathBuf);
 
 impl StateDir {
-    pub(crate) fn new(args: &StateArgs) -> Result<Self, String> {
+    pub(crate) fn new(args: &StateArgs) -> Result<Self, Problem> {
         if let Some(dir) = &args.state_dir {
             return Ok(Self(dir.to_path_buf()));
         }
@@ -49,17 +50,18 @@ impl StateDir {
         Self::below(env::var_os("XDG_RUNTIME_DIR"))
     }
 
-    fn below(runtime_dir: Option<OsString>) -> Result<Self, String> {
+    fn below(runtime_dir: Option<OsString>) -> Result<Self, Problem> {
         match runtime_dir.map(PathBuf::from) {
-            // A relative one is to be ignored (XDG Base Directory Specification).
+            // A relative path is to be ignored (XDG Base Directory Specification).
             Some(dir) if dir.is_absolute() => Ok(Self(dir.join("dockline/ports"))),
-            _ => Err("there is no XDG_RUNTIME_DIR; say with --state-dir where running publications are to be found".into()),
+            _ => Err(Problem::new("XDG_RUNTIME_DIR is not set")
+                .hint("give a directory for control sockets with --state-dir")),
         }
     }
 
-    /// Makes a socket for a new publication.
-    pub(crate) fn claim(&self) -> Result<Claim, String> {
-        self.try_claim().map_err(|error| format!("{}: {error}", Untrusted::path(&self.0)))
+    /// Creates the socket of a new publication.
+    pub(crate) fn claim(&self) -> Result<Claim, Problem> {
+        self.try_claim().map_err(|error| self.failed(error))
     }
 
     fn try_claim(&self) -> io::Result<Claim> {
@@ -70,25 +72,25 @@ impl StateDir {
             if path.exists() {
                 continue;
             }
-            // Under its name it can be connected to from the first moment.
+            // When it gets its name, it accepts connections already.
             let new = dir.join(format!("{id}.new"));
-            let listener = bind::bind_narrow(&new)?;
+            let listener = unix_socket::bind_private(&new)?;
             rustix::net::listen(&listener, BACKLOG)?;
             match fs::rename(&new, &path) {
                 Ok(()) => return Ok(Claim { id, path, listener: listener.into() }),
-                // Somebody took it for a left-over before it listened.
+                // It was removed as left behind before it listened.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The publications that run. Left-overs are removed, and counted.
-    pub(crate) fn live(&self) -> Result<(Vec<Live>, usize), String> {
+    /// Returns the running publications, and the number of sockets left behind, which are removed.
+    pub(crate) fn live(&self) -> Result<(Vec<Live>, usize), Problem> {
         let entries = match private_dir::verify_own(&self.0).map_err(io::Error::from).and_then(fs::read_dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-            Err(error) => return Err(format!("{}: {error}", Untrusted::path(&self.0))),
+            Err(error) => return Err(self.failed(error)),
         };
         let (mut live, mut stale) = (Vec::new(), 0);
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -104,14 +106,22 @@ impl StateDir {
                 }
                 // It has just ended.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(format!("{}: {error}", Untrusted::path(&path))),
+                Err(error) => {
+                    return Err(Problem::new("cannot connect").at(Untrusted::path(&path)).because(error));
+                }
             }
         }
         live.sort_by(|one, other| one.id.cmp(&other.id));
         Ok((live, stale))
     }
 
-    /// Where a publication in the background logs.
+    fn failed(&self, error: io::Error) -> Problem {
+        Problem::new("cannot use the directory for control sockets")
+            .at(Untrusted::path(&self.0))
+            .because(error)
+    }
+
+    /// Returns the log file of a publication in the background.
     pub(crate) fn log_of(&self, id: &str) -> PathBuf {
         self.0.join(format!("{id}.log"))
     }
@@ -121,14 +131,14 @@ fn is_id(name: &str) -> bool {
     name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Eight hexadecimal digits.
+/// Returns eight random hexadecimal digits.
 fn random_id() -> String {
-    // The standard library's hash tables have keys that nobody can guess.
+    // The keys of the standard library's hash tables cannot be guessed.
     let number = RandomState::new().build_hasher().finish();
     format!("{:08x}", number >> 32)
 }
 
-/// The socket of a publication; removed with it.
+/// The socket of a publication. It is removed on drop.
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) id: String,
@@ -149,14 +159,14 @@ pub(crate) enum Request {
     End,
 }
 
-/// Reads a request. Whoever is slow has it broken off, and whoever is somebody else but root.
+/// Reads a request. It fails if the peer is too slow, or neither this user nor root.
 pub(crate) fn receive(stream: &UnixStream) -> io::Result<Request> {
     let (_, peer, _) = sys::peer_credentials(stream.as_fd())?;
     if peer != 0 && peer != process::effective_uid() {
         return Err(ErrorKind::PermissionDenied.into());
     }
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = Vec::new();
     BufReader::new(stream.take(REQUEST_MAX)).read_until(b'\n', &mut request)?;
     match &request[..] {
@@ -166,8 +176,8 @@ pub(crate) fn receive(stream: &UnixStream) -> io::Result<Request> {
     }
 }
 
-/// Answers [`Request::Ports`].
-pub(crate) fn answer(stream: &mut UnixStream, ports: &[PortStatus]) -> io::Result<()> {
+/// Replies to [`Request::Ports`].
+pub(crate) fn reply(stream: &mut UnixStream, ports: &[PortStatus]) -> io::Result<()> {
     let mut all = Vec::new();
     for port in ports {
         serde_json::to_writer(&mut all, port)?;
@@ -176,38 +186,40 @@ pub(crate) fn answer(stream: &mut UnixStream, ports: &[PortStatus]) -> io::Resul
     stream.write_all(&all)
 }
 
-/// A publication that can be asked once.
+/// A running publication, for one request.
 pub(crate) struct Live {
     pub(crate) id: String,
     stream: UnixStream,
 }
 
 impl Live {
-    /// What it serves.
-    pub(crate) fn ports(mut self) -> Result<Vec<PortStatus>, String> {
-        let answer =
-            self.ask("ports\n", PATIENCE).map_err(|error| format!("{} does not answer: {error}", self.id))?;
-        let lines = answer.lines().map(serde_json::from_str);
+    /// Requests its ports.
+    pub(crate) fn ports(mut self) -> Result<Vec<PortStatus>, Problem> {
+        let reply = request(&mut self.stream, "ports\n", TIMEOUT)
+            .map_err(Problem::wrap(format_args!("the publication {} does not reply", self.id)))?;
+        let lines = reply.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().map_err(|error: serde_json::Error| {
-            format!("{} is of another version: {}", self.id, Untrusted::new(error.to_string()))
+            let error = Untrusted::new(error.to_string());
+            Problem::new(format_args!("the publication {} has another version: {error}", self.id))
         })
     }
 
     /// Ends it, and waits until it has ended.
-    pub(crate) fn end(mut self) -> Result<(), String> {
-        self.ask("end\n", END_TIME).map(drop).map_err(|error| format!("{} does not end: {error}", self.id))
+    pub(crate) fn end(mut self) -> Result<(), Problem> {
+        let ended = request(&mut self.stream, "end\n", END_TIME);
+        ended.map(drop).map_err(Problem::wrap(format_args!("the publication {} does not end", self.id)))
     }
+}
 
-    fn ask(&mut self, request: &str, patience: Duration) -> io::Result<String> {
-        self.stream.set_read_timeout(Some(patience))?;
-        self.stream.set_write_timeout(Some(PATIENCE))?;
-        self.stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        match (&self.stream).take(ANSWER_MAX).read_to_string(&mut answer) {
-            // A process that ends without having read everything resets the connection.
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(answer),
-            result => result.map(|_| answer),
-        }
+fn request(stream: &mut UnixStream, request: &str, limit: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.write_all(request.as_bytes())?;
+    let mut reply = String::new();
+    match stream.take(REPLY_MAX).read_to_string(&mut reply) {
+        // A process that ends before it has read everything resets the connection.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(reply),
+        result => result.map(|_| reply),
     }
 }
 
@@ -230,12 +242,12 @@ mod tests {
         let below = |dir: &str| StateDir::below(Some(dir.into()));
         assert_eq!(below("/run/user/1").unwrap().0, PathBuf::from("/run/user/1/dockline/ports"));
         for none in ["run", "", "./run"] {
-            assert!(below(none).unwrap_err().contains("--state-dir"), "{none}");
+            assert!(below(none).unwrap_err().to_string().contains("--state-dir"), "{none}");
         }
         assert!(StateDir::below(None).is_err());
     }
 
-    /// Whatever the umask was.
+    /// Whatever the umask.
     #[test]
     fn only_the_user_can_connect() {
         let dir = env::temp_dir().join(format!("dockline-control-mode-{}", std::process::id()));
@@ -244,9 +256,10 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&dir.join("state")), mode(&claim.path)), (0o700, 0o600));
         assert_eq!(mode(&dir) & 0o022, 0);
-        // A folder in which others can put sockets of their own is used by nobody.
+        // A directory in which others can create sockets is not used.
         fs::set_permissions(dir.join("state"), fs::Permissions::from_mode(0o777)).unwrap();
         for said in [state.claim().map(drop).unwrap_err(), state.live().map(drop).unwrap_err()] {
+            let said = said.to_string();
             assert!(said.ends_with("state is writable by other users (chmod go-w)"), "{said}");
         }
         drop(claim);
@@ -254,12 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn left_overs_are_removed() {
+    fn sockets_left_behind_are_removed() {
         let dir = env::temp_dir().join(format!("dockline-control-{}", std::process::id()));
         let state = StateDir(dir.clone());
         let claim = state.claim().unwrap();
         let id = claim.id.clone();
-        // A process that was killed removes nothing.
+        // As of a process that was killed.
         let dead = state.claim().unwrap();
         let path = dead.path.clone();
         fs::hard_link(&path, dir.join("kept")).unwrap();
@@ -268,7 +281,7 @@ mod tests {
         let (live, stale) = state.live().unwrap();
         assert_eq!((live.len(), live[0].id.as_str(), stale), (1, id.as_str(), 1));
         assert!(!path.exists());
-        // One that was killed before it had its name; and one that has just begun.
+        // One was killed before it had its name; another one has just started.
         drop(UnixListener::bind(dir.join("0badcafe.new")).unwrap());
         let new = UnixListener::bind(dir.join("0badbeef.new")).unwrap();
         assert_eq!((state.live().unwrap().0.len(), state.live().unwrap().1), (1, 0));

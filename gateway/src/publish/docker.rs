@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! A small client of the Docker API: one request per connection, on blocking sockets.
+//! [`Docker`]: a small client of the Docker API, with one request per connection, on blocking
+//! sockets.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read, Write};
@@ -13,77 +14,89 @@ use dockline::h1::{
     response_framing,
 };
 use dockline::limits::Limits;
-use dockline::untrusted::{Line, Untrusted};
+use dockline::untrusted::Untrusted;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::args::DockerArgs;
 use crate::address::UpstreamAddress;
+use crate::problem::Problem;
 
 const SOCKET: &str = "unix:///var/run/docker.sock";
-/// For each step of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// More than an answer that is read whole has: a list of some ten thousand containers.
-const ANSWER_MAX: u64 = 64 * 1024 * 1024;
+/// Timeout of each step of a request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit for a response that is read whole; a list of ten thousand containers is smaller.
+const RESPONSE_MAX: u64 = 64 * 1024 * 1024;
 
-/// Where a daemon is.
+/// A Docker daemon, by its address.
 #[derive(Clone, Debug)]
 pub(crate) struct Docker {
     address: Address,
 }
 
+/// Why a request has failed.
 #[derive(Debug)]
 pub(crate) enum DockerError {
-    /// The daemon said no: the status, and its message.
+    /// The daemon refused it, with this status and message.
     Refused(u16, Untrusted<String>),
-    /// There is no daemon, or it is no Docker daemon.
-    Unreachable(String),
+    /// There is no daemon, or it is not a Docker daemon.
+    Unreachable(Problem),
 }
 
 impl fmt::Display for DockerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(_, message) => message.fmt(f),
-            Self::Unreachable(message) => Line(message).fmt(f),
+            Self::Unreachable(problem) => problem.fmt(f),
+        }
+    }
+}
+
+impl From<DockerError> for Problem {
+    fn from(error: DockerError) -> Self {
+        match error {
+            DockerError::Refused(_, message) => Self::new(message),
+            DockerError::Unreachable(problem) => problem,
         }
     }
 }
 
 trait Connection: Read + Write + Send {
-    /// How long a read may take.
-    fn set_patience(&self, patience: Duration) -> io::Result<()>;
+    /// Sets the timeout of reads.
+    fn set_read_limit(&self, limit: Duration) -> io::Result<()>;
 }
 
 impl Connection for UnixStream {
-    fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(patience))?;
-        self.set_write_timeout(Some(PATIENCE))
+    fn set_read_limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(TIMEOUT))
     }
 }
 
 impl Connection for TcpStream {
-    fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(patience))?;
-        self.set_write_timeout(Some(PATIENCE))
+    fn set_read_limit(&self, limit: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(limit))?;
+        self.set_write_timeout(Some(TIMEOUT))
     }
 }
 
 impl Docker {
-    pub(crate) fn new(args: &DockerArgs) -> Result<Self, String> {
+    /// Takes the address of the daemon from the command line.
+    pub(crate) fn new(args: &DockerArgs) -> Result<Self, Problem> {
         let UpstreamAddress { address, tls } = match &args.host {
             Some(host) => host.clone(),
             None => SOCKET.parse()?,
         };
-        // Empty counts as unset, as it does for docker.
+        // Empty counts as not set, as it does for docker.
         if tls
             || std::env::var_os("DOCKER_TLS_VERIFY")
                 .is_some_and(|value| !value.is_empty() && args.host.is_some())
         {
-            return Err(
-                "publish does not speak TLS with the daemon: containers can be reached from its own machine only, \
-                 and there it has a socket; run this there, with --host unix:///var/run/docker.sock"
-                    .into(),
-            );
+            return Err(Problem::new(
+                "publish does not connect to the daemon by TLS: its containers can be reached from its own machine \
+                 only, where it has a socket",
+            )
+            .hint("run this there, with --host unix:///var/run/docker.sock"));
         }
         Ok(Self { address })
     }
@@ -93,45 +106,49 @@ impl Docker {
         Self { address }
     }
 
-    /// Reads an object. The target is as the API's documentation has it, without a version.
+    /// Requests an object. The target is that of the API's documentation, without a version.
     pub(crate) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, DockerError> {
         let mut bytes = Vec::new();
-        let (head, body) = self.request(target).map_err(|error| self.unreachable(&error))?;
-        body.take(ANSWER_MAX).read_to_end(&mut bytes).map_err(|error| self.unreachable(&error))?;
+        let (head, body) = self.request(target).map_err(|error| self.unreachable(error))?;
+        body.take(RESPONSE_MAX).read_to_end(&mut bytes).map_err(|error| self.unreachable(error))?;
         if !head.status().is_success() {
             return Err(refused(&head, &bytes));
         }
         serde_json::from_slice(&bytes).map_err(|error| {
-            DockerError::Unreachable(format!("{}: not the Docker API: {error}", self.address))
+            let error = Untrusted::new(error.to_string());
+            DockerError::Unreachable(
+                Problem::new(format_args!("not a response of the Docker API: {error}")).at(&self.address),
+            )
         })
     }
 
-    /// Opens the stream of events: an object a line. Reading times out when nothing has come for `patience`, which means
-    /// nothing: there may be none for days.
-    pub(crate) fn events(
-        &self,
-        target: &str,
-        patience: Duration,
-    ) -> Result<impl BufRead + use<>, DockerError> {
-        let (head, body) = self.request(target).map_err(|error| self.unreachable(&error))?;
+    /// Requests the stream of events, one object per line. A read times out after `limit`, which is
+    /// no error: there may be no event for days.
+    pub(crate) fn events(&self, target: &str, limit: Duration) -> Result<impl BufRead + use<>, DockerError> {
+        let (head, body) = self.request(target).map_err(|error| self.unreachable(error))?;
         if !head.status().is_success() {
             let mut bytes = Vec::new();
-            body.take(ANSWER_MAX).read_to_end(&mut bytes).map_err(|error| self.unreachable(&error))?;
+            body.take(RESPONSE_MAX).read_to_end(&mut bytes).map_err(|error| self.unreachable(error))?;
             return Err(refused(&head, &bytes));
         }
-        body.connection.set_patience(patience).map_err(|error| self.unreachable(&error))?;
+        body.connection.set_read_limit(limit).map_err(|error| self.unreachable(error))?;
         Ok(BufReader::new(body))
     }
 
-    fn unreachable(&self, error: &io::Error) -> DockerError {
+    fn unreachable(&self, error: io::Error) -> DockerError {
         let hint = match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                "; is the daemon running? --host or DOCKER_HOST says where"
+                Some("start the daemon, or give its address with --host or DOCKER_HOST")
             }
-            ErrorKind::PermissionDenied => "; run this as root, or as a member of the group docker",
-            _ => "",
+            ErrorKind::PermissionDenied => Some("run this as root, or as a member of the group docker"),
+            _ => None,
         };
-        DockerError::Unreachable(format!("cannot reach the Docker daemon at {}: {error}{hint}", self.address))
+        let message = format_args!("cannot connect to the Docker daemon at {}", self.address);
+        let problem = Problem::new(message).because(error);
+        DockerError::Unreachable(match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        })
     }
 
     fn connect(&self) -> io::Result<Box<dyn Connection>> {
@@ -140,7 +157,7 @@ impl Docker {
             Address::Tcp { host, port } => {
                 let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
                 for address in (host.as_str(), *port).to_socket_addrs()? {
-                    match TcpStream::connect_timeout(&address, PATIENCE) {
+                    match TcpStream::connect_timeout(&address, TIMEOUT) {
                         Ok(stream) => return Ok(Box::new(stream)),
                         Err(error) => last = error,
                     }
@@ -152,13 +169,13 @@ impl Docker {
 
     fn request(&self, target: &str) -> io::Result<(ResponseHead, Body)> {
         let mut connection = self.connect()?;
-        connection.set_patience(PATIENCE)?;
-        let mut question = Vec::new();
-        HeadWriter::request(b"GET", target.as_bytes(), Version::Http11, &mut question)
+        connection.set_read_limit(TIMEOUT)?;
+        let mut request = Vec::new();
+        HeadWriter::request(b"GET", target.as_bytes(), Version::Http11, &mut request)
             .field("Host", b"docker")
             .field("Connection", b"close")
             .end();
-        connection.write_all(&question)?;
+        connection.write_all(&request)?;
         let malformed = |error: &dyn fmt::Display| io::Error::new(ErrorKind::InvalidData, error.to_string());
         let limits = Limits::default();
         let mut reader = ResponseHeadReader::new(&limits);
@@ -181,7 +198,7 @@ impl Docker {
     }
 }
 
-/// What a daemon says with a status that is no success.
+/// Reads the error of a response whose status is not a success.
 fn refused(head: &ResponseHead, body: &[u8]) -> DockerError {
     #[derive(Deserialize)]
     struct Refusal {
@@ -189,7 +206,7 @@ fn refused(head: &ResponseHead, body: &[u8]) -> DockerError {
     }
     let status = head.status().as_u16();
     let message = serde_json::from_slice::<Refusal>(body).map_or_else(
-        |_| format!("the daemon answers with status {status}").into(),
+        |_| format!("the Docker daemon responded with status {status}").into(),
         |refusal| refusal.message,
     );
     DockerError::Refused(status, message)
@@ -202,17 +219,17 @@ fn read_more(connection: &mut impl Read, received: &mut Vec<u8>) -> io::Result<u
     Ok(n)
 }
 
-/// The body of an answer.
+/// The body of a response.
 struct Body {
     connection: Box<dyn Connection>,
-    /// Finds the end of it; `None` once it was found.
+    /// The reader of the body; `None` after its end.
     reader: Option<BodyReader>,
-    /// Read, and not yet given on.
+    /// Data that was not returned yet.
     data: Cursor<Vec<u8>>,
 }
 
 impl Body {
-    /// Takes bytes of the connection, once those before them were given on.
+    /// Takes bytes of the connection, when all earlier data was returned.
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.data.set_position(0);
         self.data.get_mut().clear();
@@ -248,7 +265,7 @@ impl Read for Body {
     }
 }
 
-/// The name of a container as a part of a path. Docker's own names need no escaping; anything else finds nothing.
+/// Returns whether a text can be the name of a container, which needs no escaping in a path.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
@@ -257,8 +274,8 @@ pub(crate) fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A daemon that sends these bytes and closes.
-    fn answer(bytes: &'static str) -> Result<serde_json::Value, DockerError> {
+    /// Returns the result of a request to a daemon that sends these bytes and closes.
+    fn response_to(bytes: &'static str) -> Result<serde_json::Value, DockerError> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = std::thread::spawn(move || {
@@ -282,13 +299,14 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\r\n[1,2]",
         ] {
-            assert_eq!(answer(bytes).unwrap(), serde_json::json!([1, 2]), "{bytes}");
+            assert_eq!(response_to(bytes).unwrap(), serde_json::json!([1, 2]), "{bytes}");
         }
     }
 
     #[test]
-    fn what_is_no_answer() {
-        let refused = answer("HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\n{\"message\":\"no web\"}");
+    fn invalid_responses() {
+        let refused =
+            response_to("HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\n{\"message\":\"no web\"}");
         assert!(matches!(refused, Err(DockerError::Refused(404, text)) if text.raw() == "no web"));
         for bytes in [
             "SSH-2.0-x\r\n",
@@ -297,7 +315,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2]\r\n",
             "HTTP/1.1 200 OK\r\n\r\nhello",
         ] {
-            assert!(matches!(answer(bytes), Err(DockerError::Unreachable(_))), "{bytes}");
+            assert!(matches!(response_to(bytes), Err(DockerError::Unreachable(_))), "{bytes}");
         }
     }
 }

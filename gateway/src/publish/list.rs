@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! `dockline ports`: what is published, by us and by Docker.
+//! `dockline ports`: the ports that dockline and Docker have published.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -16,40 +16,41 @@ use super::ports::Proto;
 use super::status::{By, PortStatus, Served};
 use super::{clean_up, fail_with};
 use crate::output;
+use crate::problem::Problem;
 
-/// Clients of one port that are shown; the machine-readable form has all.
+/// Clients shown for one port; the JSON form has all.
 const SHOWN: usize = 10;
 
 pub(crate) fn run(args: &PortsArgs) -> ExitCode {
     fail_with(list(args))
 }
 
-fn list(args: &PortsArgs) -> Result<ExitCode, String> {
+fn list(args: &PortsArgs) -> Result<ExitCode, Problem> {
     let state = StateDir::new(&args.state)?;
     clean_up(&state, false)?;
     let mut ports = Vec::new();
     for live in state.live()?.0 {
         match live.ports() {
             Ok(of_one) => ports.extend(of_one),
-            Err(message) => output::tell(message),
+            Err(problem) => output::tell(problem),
         }
     }
     match Docker::new(&args.docker).and_then(|docker| docker_ports(&docker)) {
         Ok(of_docker) => ports.extend(of_docker),
-        Err(message) => output::tell(format_args!("Docker's own ports are not listed: {message}")),
+        Err(problem) => output::tell(format_args!("ports published by Docker are not listed: {problem}")),
     }
     let text = match args.format {
         ListFormat::Text => table(&ports),
         ListFormat::Json => {
             let lines = ports.iter().map(|port| output::json(port).map(|line| line + "\n"));
-            lines.collect::<Result<String, _>>()?
+            lines.collect::<Result<String, _>>().map_err(Problem::wrap("cannot write JSON"))?
         }
     };
     Ok(output::print(text))
 }
 
-/// What running containers were started with.
-fn docker_ports(docker: &Docker) -> Result<Vec<PortStatus>, String> {
+/// Returns the ports that running containers were started with.
+fn docker_ports(docker: &Docker) -> Result<Vec<PortStatus>, Problem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Listed {
@@ -66,12 +67,12 @@ fn docker_ports(docker: &Docker) -> Result<Vec<PortStatus>, String> {
         public_port: Option<u16>,
         r#type: Untrusted<String>,
     }
-    let all: Vec<Listed> = docker.get("/containers/json").map_err(|error| error.to_string())?;
+    let all: Vec<Listed> = docker.get("/containers/json")?;
     let mut found = Vec::new();
     for Listed { id, names, ports } in all {
         let name = names.first().map(|name| Untrusted::new(name.raw().trim_start_matches('/').to_owned()));
         for port in ports.into_iter().flatten() {
-            // What is exposed only has no port of the host.
+            // A port that is only exposed has no port of the host.
             let (Some(public), Ok(proto)) = (port.public_port, port.r#type.raw().parse::<Proto>()) else {
                 continue;
             };
@@ -95,7 +96,7 @@ fn docker_ports(docker: &Docker) -> Result<Vec<PortStatus>, String> {
 const HEADINGS: [&str; 9] =
     ["ID", "BY", "PROTO", "LISTEN", "TARGET", "CONNECTED", "RECEIVED", "SENT", "ENDS"];
 
-/// Columns with two spaces between. Below each port, who is connected.
+/// Formats the table: two spaces between columns, and the clients below each port.
 fn table(ports: &[PortStatus]) -> String {
     let mut rows: Vec<[String; 9]> = vec![HEADINGS.map(str::to_owned)];
     for port in ports {
@@ -155,12 +156,13 @@ fn row(port: &PortStatus) -> [String; 9] {
     [id, by.to_owned(), proto, port.listen.to_string(), to, connected, received, sent, ends]
 }
 
-/// The two largest units.
+/// Formats a duration in its two largest units.
 fn span(seconds: u64) -> String {
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect()
 }
 
+/// Formats a number of bytes.
 fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let place = UNITS.iter().enumerate().rev().find(|(power, _)| bytes >> (10 * (power + 1)) > 0);

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Ports that lead back to themselves: what comes to one would be forwarded for ever.
+//! Refuses ports that lead back to themselves: connections would be forwarded without end.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,15 +9,18 @@ use dockline_sys::Bound;
 
 use super::ports::{Mapping, Proto};
 use super::status::PortStatus;
+use crate::problem::Problem;
 
-/// A published port, and where it leads.
+/// A published port, and its target.
 struct Hop {
     name: String,
     bound: Bound,
     target: SocketAddr,
-    /// The publication, if it is another one.
+    /// The publication, if it is not this one.
     other: Option<Untrusted<String>>,
 }
+
+const HINT: &str = "publish another port, or choose another target";
 
 /// Ports by protocol and number.
 #[derive(Default)]
@@ -44,34 +47,35 @@ impl Hops {
         self.0.entry((proto, listen.port())).or_default().push(hop);
     }
 
-    /// What takes what is sent to the target.
+    /// Returns the port at which traffic to the target arrives.
     fn at(&self, proto: Proto, target: SocketAddr) -> Option<&Hop> {
         self.0.get(&(proto, target.port()))?.iter().find(|hop| hop.bound.is_reached_by(target))
     }
 }
 
 /// Refuses ports that lead to one of themselves.
-pub(crate) fn refuse_own(mappings: &[Mapping], target: IpAddr) -> Result<(), String> {
+pub(crate) fn refuse_own(mappings: &[Mapping], target: IpAddr) -> Result<(), Problem> {
     let hops = Hops::of(mappings, target);
     for mapping in mappings {
         let target = SocketAddr::new(target, mapping.port);
         if let Some(hop) = hops.at(mapping.proto, target) {
-            return Err(format!(
-                "{mapping} leads to {target}, which is {} published here itself: what comes would go round in a \
-                 circle; publish another port, or name another target",
+            return Err(Problem::new(format_args!(
+                "{mapping} leads to {target}, which is {} of the same publication: connections would loop",
                 hop.name
-            ));
+            ))
+            .hint(HINT));
         }
     }
     Ok(())
 }
 
-/// Refuses ports that lead back to themselves by way of other publications, whose ports are `others`.
+/// Refuses ports that lead back to themselves by way of other publications, whose ports are
+/// `others`.
 pub(crate) fn refuse_by_way_of(
     others: &[PortStatus],
     mappings: &[Mapping],
     target: IpAddr,
-) -> Result<(), String> {
+) -> Result<(), Problem> {
     let mut hops = Hops::of(mappings, target);
     for port in others {
         if let Some(target) = port.target {
@@ -83,11 +87,11 @@ pub(crate) fn refuse_by_way_of(
         let (mut seen, mut way) = (HashSet::new(), Vec::new());
         while let Some(hop) = hops.at(mapping.proto, next) {
             let Some(other) = &hop.other else {
-                return Err(format!(
-                    "{mapping} leads back here by way of {}: what comes would go round in a circle; end that, or \
-                     name another target",
+                return Err(Problem::new(format_args!(
+                    "{mapping} leads back here by way of {}: connections would loop",
                     way.join(", ")
-                ));
+                ))
+                .hint("end that publication, or choose another target"));
             };
             if !seen.insert(hop.name.as_str()) {
                 break;
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_port_does_not_lead_to_one_published_with_it() {
-        for (words, to, first, circle) in [
+        for (words, to, first, loops) in [
             ("8000", "127.0.0.1", None, true),
             ("8000", "::1", None, true),
             ("8000", "0.0.0.0", None, true),
@@ -136,11 +140,12 @@ mod tests {
             ("8000/udp", "127.0.0.1", None, true),
         ] {
             let result = refuse_own(&mappings(words, first), to.parse().unwrap());
-            assert_eq!(result.is_err(), circle, "{words} to {to} {first:?}: {result:?}");
+            assert_eq!(result.is_err(), loops, "{words} to {to} {first:?}: {result:?}");
         }
         let said = refuse_own(&mappings("8000:8001 8001:9", None), "127.0.0.1".parse().unwrap()).unwrap_err();
+        let said = said.to_string();
         let wanted =
-            "127.0.0.1:8000/tcp leads to 127.0.0.1:8001, which is 127.0.0.1:8001/tcp published here itself";
+            "127.0.0.1:8000/tcp leads to 127.0.0.1:8001, which is 127.0.0.1:8001/tcp of the same publication";
         assert!(said.starts_with(wanted), "{said}");
     }
 
@@ -157,25 +162,25 @@ mod tests {
             served: None,
         };
         let to = |port: &str| Some(format!("127.0.0.1:{port}"));
-        for (others, circle) in [
+        for (others, loops) in [
             (vec![("127.0.0.1:9000", to("8000"))], true),
             (vec![("0.0.0.0:9000", to("8000"))], true),
             (vec![("127.0.0.1:9000", to("9001")), ("127.0.0.1:9001", to("8000"))], true),
             (vec![("127.0.0.1:9000", to("7000"))], false),
             (vec![("127.0.0.1:9000", None)], false),
             (vec![("127.0.0.1:9001", to("8000"))], false),
-            // Others' circles are theirs.
+            // A loop of other publications is not detected here.
             (vec![("127.0.0.1:9000", to("9001")), ("127.0.0.1:9001", to("9000"))], false),
         ] {
             let ports: Vec<_> =
                 others.iter().map(|(listen, target)| other(listen, target.as_deref())).collect();
             let own = mappings("8000:9000", None);
             let result = refuse_by_way_of(&ports, &own, "127.0.0.1".parse().unwrap());
-            assert_eq!(result.is_err(), circle, "{others:?}: {result:?}");
+            assert_eq!(result.is_err(), loops, "{others:?}: {result:?}");
         }
         let ports = [other("127.0.0.1:9000", Some("127.0.0.1:8000"))];
         let said = refuse_by_way_of(&ports, &mappings("8000:9000", None), "127.0.0.1".parse().unwrap());
         let wanted = "leads back here by way of 127.0.0.1:9000/tcp of the publication 00ffab12:";
-        assert!(said.unwrap_err().contains(wanted));
+        assert!(said.unwrap_err().to_string().contains(wanted));
     }
 }

@@ -1,8 +1,9 @@
 #![forbid(unsafe_code)]
-//! `dockline publish`: ports of this machine that lead to a container that runs already, or to any address.
+//! `dockline publish`: ports of this machine that lead to a running container, or to any address.
 //!
-//! The process that publishes is the server. It binds the ports, forwards what comes to them, follows the container, keeps
-//! the firewall's rules if there are any, and can be asked and ended through a socket ([`control`]).
+//! The process of the command is the server. It binds the ports, forwards connections and
+//! datagrams, follows the container, maintains the firewall rules if there are any, and has a
+//! socket for requests ([`control`]).
 
 pub(crate) mod args;
 mod container;
@@ -41,21 +42,24 @@ use crate::access_log::LogFormat;
 use crate::config::LogConfig;
 use crate::logger;
 use crate::output;
+use crate::problem::Problem;
 use crate::process::signals::{self, SIGHUP, SIGINT, SIGTERM};
 use crate::process::{background, raise_descriptor_limit, spawn};
 
-/// What open connections have to end, once the publication is to.
+/// Time for open connections to end with the publication.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// How long connections may take to close when everything is to end at once.
+/// Limit for connections to close when the process stops at once.
 const STOP_TIME: Duration = Duration::from_secs(1);
-/// Before accepting is tried again after it failed.
+/// Pause before accepting is tried again after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the firewall's rules are looked after.
+/// Interval of checks of the firewall rules.
 const RULES_CHECK: Duration = Duration::from_secs(2);
-/// Stands for an ID in `--dry-run`.
+/// The ID in `--dry-run`.
 const NO_ID: &str = "00000000";
 
-/// Publishes until it is told to end.
+const RULES_FAILED: &str = "cannot install the firewall rules";
+
+/// Publishes until a signal, a request or the time limit ends it.
 pub(crate) fn run(args: &PublishArgs) -> ExitCode {
     let result = match (args.dry_run, args.detach && !background::is_child()) {
         (true, _) => rehearse(args),
@@ -65,11 +69,12 @@ pub(crate) fn run(args: &PublishArgs) -> ExitCode {
     fail_with(result)
 }
 
-fn fail_with(result: Result<ExitCode, String>) -> ExitCode {
+/// Prints the problem, if there is one, and returns the exit status.
+fn fail_with(result: Result<ExitCode, Problem>) -> ExitCode {
     result.unwrap_or_else(output::fail)
 }
 
-fn rehearse(args: &PublishArgs) -> Result<ExitCode, String> {
+fn rehearse(args: &PublishArgs) -> Result<ExitCode, Problem> {
     let (backend, mappings) = args.plan()?;
     let target = locate(args, &backend)?.0;
     loop_check::refuse_own(&mappings, target.ip)?;
@@ -80,8 +85,8 @@ fn rehearse(args: &PublishArgs) -> Result<ExitCode, String> {
     Ok(output::print(commands))
 }
 
-/// Where the ports lead to, and the container that has to be followed.
-fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Container>), String> {
+/// Returns the target of the ports, and the container to follow.
+fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Container>), Problem> {
     match backend {
         Backend::Fixed(ip) => Ok((Target { ip: *ip, network: None }, None)),
         Backend::Container(name) => {
@@ -92,7 +97,7 @@ fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Conta
     }
 }
 
-fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
+fn publish(args: &PublishArgs) -> Result<ExitCode, Problem> {
     if args.detach {
         background::leave_session();
     }
@@ -103,7 +108,7 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
     clean_up(&state, args.dnat)?;
     raise_descriptor_limit();
     let (sender, wakes) = sync_channel(16);
-    // Before there is anything that would have to be cleaned up.
+    // Before there is anything to clean up.
     let deliver = sender.clone();
     signals::watch(&[SIGHUP, SIGINT, SIGTERM], move |signal| deliver.send(Wake::Signal(signal)).is_ok())?;
 
@@ -116,14 +121,14 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         firewall::check_forwarding(target.ip)?;
         let rules = Rule::all(&mappings, &target);
         if rules.is_empty() {
-            return Err(format!(
-                "--dnat: there is no way in the kernel to {} from an address of the other family",
+            return Err(Problem::new(format_args!(
+                "--dnat: the kernel does not translate between IPv4 and IPv6, to reach {}",
                 target.ip
-            ));
+            )));
         }
         let mut new = Firewall::new(args.firewall, &claim.id)?;
         new.set(rules)?;
-        bound.turn_away().map_err(|error| format!("the ports: {error}"))?;
+        bound.close_waiting().map_err(Problem::wrap("cannot close waiting connections"))?;
         firewall = Some(new);
     }
     let proxy_protocol = args.proxy_protocol.map(|version| version.0);
@@ -137,7 +142,8 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
         dnat: firewall.is_some(),
     });
     serve_control(&claim, &shared, &sender)?;
-    // Now that others can see this one: of two that begin at once, at least one sees the other.
+    // After others can see this one: of two that start at the same time, at least one sees the
+    // other.
     loop_check::refuse_by_way_of(&others(&state, &claim.id)?, &mappings, target.ip)?;
     let ended = sender.clone();
     spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
@@ -149,36 +155,38 @@ fn publish(args: &PublishArgs) -> Result<ExitCode, String> {
     }
 
     if args.detach {
-        let settled = background::settle(&claim.id, &state.log_of(&claim.id));
-        settled.map_err(|error| format!("cannot go into the background: {error}"))?;
+        background::settle(&claim.id, &state.log_of(&claim.id))?;
     }
     if args.detach {
         shared.lines().iter().for_each(|line| info!("{line}"));
     } else {
-        // Whoever reads it may have read enough; it serves all the same.
+        // The ports are served even if nobody reads this.
         let _ = output::print(shared.lines().join("\n") + "\n");
     }
-    Ok(Publication { shared, firewall, wakes, asked: Vec::new(), stopping: false, _claim: claim }.run())
+    Ok(Publication { shared, firewall, wakes, end_requests: Vec::new(), stopping: false, _claim: claim }
+        .run())
 }
 
-/// The ports of the other publications, as far as they tell.
-fn others(state: &StateDir, own: &str) -> Result<Vec<PortStatus>, String> {
+/// Returns the ports of the other publications, as far as they reply.
+fn others(state: &StateDir, own: &str) -> Result<Vec<PortStatus>, Problem> {
     let others = state.live()?.0.into_iter().filter(|live| live.id != own);
     Ok(others.filter_map(|live| live.ports().ok()).flatten().collect())
 }
 
 /// Removes what killed processes have left behind.
-fn clean_up(state: &StateDir, look_at_rules: bool) -> Result<(), String> {
+fn clean_up(state: &StateDir, check_rules: bool) -> Result<(), Problem> {
     let (_, stale) = state.live()?;
-    if stale > 0 || look_at_rules {
+    if stale > 0 || check_rules {
         for id in firewall::sweep() {
-            output::tell(format_args!("removed the firewall rules of {id}, which was killed"));
+            output::tell(format_args!(
+                "removed the firewall rules of the publication {id}, which was killed"
+            ));
         }
     }
     Ok(())
 }
 
-/// What the control socket tells of.
+/// The state that requests on the control socket read.
 struct Shared {
     id: String,
     container: Option<Untrusted<String>>,
@@ -218,7 +226,7 @@ impl Shared {
         status.collect()
     }
 
-    /// What is published, for people.
+    /// Describes each port in a line.
     fn lines(&self) -> Vec<String> {
         let name = self.container.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
         let to = |port| {
@@ -231,9 +239,9 @@ impl Shared {
 /// What the main thread waits for.
 enum Wake {
     Signal(i32),
-    /// Somebody wants it to end, and waits for that.
+    /// A request to end. Its connection is closed at the end.
     End(UnixStream),
-    /// The container is elsewhere, or gone.
+    /// The container has another address, or is gone.
     Target(Option<Target>),
     Ended(io::Result<()>),
 }
@@ -244,8 +252,8 @@ struct Publication {
     wakes: Receiver<Wake>,
     stopping: bool,
     _claim: Claim,
-    /// Those who wait for the end. They are told last, when there is nothing left of it.
-    asked: Vec<UnixStream>,
+    /// Requests to end. They are closed last, when nothing is left of the publication.
+    end_requests: Vec<UnixStream>,
 }
 
 impl Publication {
@@ -255,7 +263,7 @@ impl Publication {
                 Some(Wake::Signal(signal)) if self.stopping => Some(self.stop_now(signal)),
                 Some(Wake::Signal(_)) => self.stop(&"a signal"),
                 Some(Wake::End(stream)) => {
-                    self.asked.push(stream);
+                    self.end_requests.push(stream);
                     self.stop(&"unpublish")
                 }
                 Some(Wake::Target(target)) => {
@@ -264,7 +272,7 @@ impl Publication {
                 }
                 Some(Wake::Ended(Ok(()))) if self.stopping => Some(ExitCode::SUCCESS),
                 Some(Wake::Ended(result)) => {
-                    error!("the workers have ended: {result:?}");
+                    error!("the workers have ended unexpectedly: {result:?}");
                     Some(ExitCode::FAILURE)
                 }
                 None if self.shared.ends.is_some_and(|end| end <= now()) => self.stop(&"its time"),
@@ -279,7 +287,7 @@ impl Publication {
         }
     }
 
-    /// Waits for something to do; `None`: time has passed.
+    /// Waits for an event; `None`: time has passed.
     fn wait(&self) -> Option<Wake> {
         let end = self.shared.ends.filter(|_| !self.stopping).map(|end| end.saturating_duration_since(now()));
         let check = self.firewall.as_ref().map(|_| RULES_CHECK);
@@ -306,15 +314,17 @@ impl Publication {
         if let Some(Err(problem)) =
             self.firewall.as_mut().map(|firewall| firewall.set(rules.unwrap_or_default()))
         {
-            warn!("the rules are not as they should be: {problem}");
+            warn!("{RULES_FAILED}: {problem}");
         }
         *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     fn repair(&mut self) {
         match self.firewall.as_mut().map(Firewall::repair) {
-            Some(Ok(true)) => warn!("somebody has changed the rules; they are in place again"),
-            Some(Err(problem)) => warn!("the rules are not as they should be: {problem}"),
+            Some(Ok(true)) => {
+                warn!("the firewall rules were changed by another program; they are installed again")
+            }
+            Some(Err(problem)) => warn!("{RULES_FAILED}: {problem}"),
             Some(Ok(false)) | None => {}
         }
     }
@@ -336,27 +346,29 @@ impl Publication {
     }
 }
 
-/// The threads that tell of anything live as long as the process.
+/// The wake-up if all senders are gone. They live as long as the process.
 fn gone() -> Wake {
-    Wake::Ended(Err(io::Error::other("nobody is left to tell of anything")))
+    Wake::Ended(Err(io::Error::other("no thread is left")))
 }
 
-fn serve_control(claim: &Claim, shared: &Arc<Shared>, sender: &SyncSender<Wake>) -> Result<(), String> {
-    let listener = claim.listener.try_clone().map_err(|error| format!("control socket: {error}"))?;
+fn serve_control(claim: &Claim, shared: &Arc<Shared>, sender: &SyncSender<Wake>) -> Result<(), Problem> {
+    let listener =
+        claim.listener.try_clone().map_err(Problem::wrap("no descriptor for the control socket"))?;
     let (shared, sender) = (Arc::clone(shared), sender.clone());
     spawn("control", move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else {
-                // Out of descriptors, say: the connection still waits, and would be told of without end.
+                // For example, no descriptor is left. The connection still waits, so accepting
+                // would fail again at once.
                 #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
                 thread::sleep(ACCEPT_PAUSE);
                 continue;
             };
             match control::receive(&stream) {
-                // Who asked may have gone.
-                Ok(Request::Ports) => drop(control::answer(&mut stream, &shared.status())),
+                // The peer may have gone.
+                Ok(Request::Ports) => drop(control::reply(&mut stream, &shared.status())),
                 Ok(Request::End) => drop(sender.send(Wake::End(stream))),
-                // A look at whether it is alive asks for nothing.
+                // A check whether the publication is alive sends no request.
                 Err(_) => {}
             }
         }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Who has a port that cannot be bound.
+//! Finds the process that uses a port.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,26 +12,26 @@ use super::ports::Proto;
 /// The state of a listening TCP socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
-/// The process that has the port, as far as this user may know.
+/// Describes the process that uses the port, as far as this user may know.
 pub(crate) fn describe(address: SocketAddr, proto: Proto) -> String {
     let inodes: Vec<u64> = ["", "6"]
         .iter()
         .filter_map(|family| fs::read_to_string(format!("/proc/net/{}{family}", proto.name())).ok())
         .flat_map(|table| {
-            table.lines().skip(1).filter_map(|line| holder(line, address, proto)).collect::<Vec<_>>()
+            table.lines().skip(1).filter_map(|line| conflict(line, address, proto)).collect::<Vec<_>>()
         })
         .collect();
     match inodes.first() {
-        None => "another program has it".into(),
+        None => "another program uses it".into(),
         Some(_) => match inodes.iter().find_map(|inode| process(*inode)) {
-            Some((pid, name)) => format!("`{name}` (pid {pid}) has it"),
-            None => "a program of another user or container has it; root may see which".into(),
+            Some((pid, name)) => format!("`{name}` (pid {pid}) uses it"),
+            None => "a program of another user or container uses it (root can see which)".into(),
         },
     }
 }
 
-/// The inode of the socket in a line of the table, if it keeps others from the address.
-fn holder(line: &str, wanted: SocketAddr, proto: Proto) -> Option<u64> {
+/// Returns the inode of the socket in a line of the table, if it conflicts with the address.
+fn conflict(line: &str, wanted: SocketAddr, proto: Proto) -> Option<u64> {
     let mut fields = line.split_ascii_whitespace();
     let (ip, port) = fields.nth(1)?.split_once(':')?;
     let state = fields.nth(1)?;
@@ -44,7 +44,7 @@ fn holder(line: &str, wanted: SocketAddr, proto: Proto) -> Option<u64> {
     (same_port && meets && (proto == Proto::Udp || state == LISTEN)).then_some(inode)
 }
 
-/// Words of 32 bits in the byte order of the host, each in hexadecimal digits.
+/// Parses an address: words of 32 bits in the byte order of the host, in hexadecimal digits.
 fn parse_ip(text: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(text.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
     match text.len() {
@@ -57,7 +57,7 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The process that has the socket open, and its name.
+/// Returns the process that has the socket open, and its name.
 fn process(inode: u64) -> Option<(u32, Untrusted<Vec<u8>>)> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -68,7 +68,7 @@ fn process(inode: u64) -> Option<(u32, Untrusted<Vec<u8>>)> {
     })
 }
 
-/// Any process may give itself any name of 15 bytes.
+/// Returns the name of a process. A process can give itself any name of 15 bytes.
 fn name_of(pid: u32) -> Vec<u8> {
     let mut name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.pop_if(|end| *end == b'\n');
@@ -100,12 +100,12 @@ mod tests {
         };
         let at = |text: &str| text.parse().unwrap();
         if cfg!(target_endian = "little") {
-            assert_eq!(holder(&line("0A"), at("127.0.0.1:8080"), Proto::Tcp), Some(4242));
-            assert_eq!(holder(&line("0A"), at("0.0.0.0:8080"), Proto::Tcp), Some(4242));
-            assert_eq!(holder(&line("0A"), at("127.0.0.2:8080"), Proto::Tcp), None);
-            assert_eq!(holder(&line("01"), at("127.0.0.1:8080"), Proto::Tcp), None);
-            assert_eq!(holder(&line("07"), at("127.0.0.1:8080"), Proto::Udp), Some(4242));
-            assert_eq!(holder(&line("0A"), at("127.0.0.1:8081"), Proto::Tcp), None);
+            assert_eq!(conflict(&line("0A"), at("127.0.0.1:8080"), Proto::Tcp), Some(4242));
+            assert_eq!(conflict(&line("0A"), at("0.0.0.0:8080"), Proto::Tcp), Some(4242));
+            assert_eq!(conflict(&line("0A"), at("127.0.0.2:8080"), Proto::Tcp), None);
+            assert_eq!(conflict(&line("01"), at("127.0.0.1:8080"), Proto::Tcp), None);
+            assert_eq!(conflict(&line("07"), at("127.0.0.1:8080"), Proto::Udp), Some(4242));
+            assert_eq!(conflict(&line("0A"), at("127.0.0.1:8081"), Proto::Tcp), None);
         }
     }
 }

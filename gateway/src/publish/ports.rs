@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What is published, as written: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8000-8010:80-90/udp`.
+//! Ports in their text form: `8080:80`, `0.0.0.0:8080:80`, `[::1]:8000-8010:80-90/udp`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,9 +8,10 @@ use std::str::FromStr;
 use dockline::untrusted::Untrusted;
 use serde::{Deserialize, Serialize};
 
+use crate::problem::Problem;
 use crate::suggest;
 
-/// Most ports in one range; a UDP port has a thread.
+/// Most ports in one range. A UDP port has its own thread.
 const RANGE_MAX: u16 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,34 +31,34 @@ impl Proto {
 }
 
 impl FromStr for Proto {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         match text.to_ascii_lowercase().as_str() {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
-            "sctp" => Err("sctp is not forwarded; there are tcp and udp".into()),
+            "sctp" => Err(Problem::new("sctp is not supported").hint("the protocols are tcp and udp")),
             other => {
                 let hint = suggest::hint(other, ["tcp", "udp"]);
-                Err(format!("`{}` is not a protocol{hint}", Untrusted::new(other)))
+                Err(Problem::new(format_args!("`{}` is not a protocol{hint}", Untrusted::new(other))))
             }
         }
     }
 }
 
-/// One argument: a port or a range of them, and what it leads to.
+/// One argument: a port or a range of ports, and its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PortSpec {
-    /// Where to listen; `None`: loopback.
+    /// The listen address; `None`: loopback.
     pub(crate) address: Option<IpAddr>,
     pub(crate) host: Range,
-    /// Where it leads to; `None`: to the same numbers.
+    /// The ports of the target; `None`: the same numbers.
     pub(crate) container: Option<Range>,
-    /// `None`: what `--proto` says.
+    /// `None`: that of `--proto`.
     pub(crate) proto: Option<Proto>,
 }
 
-/// Port numbers, the last one included.
+/// Port numbers, including the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) first: u16,
@@ -71,13 +72,15 @@ impl Range {
 }
 
 impl FromStr for Range {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let port = |text: &str| {
             text.parse::<u16>().map_err(|_| {
                 let text = Untrusted::new(text);
-                format!("`{text}` is not a port (0 to 65535), nor a range as 8000-8010")
+                Problem::new(format_args!(
+                    "`{text}` is not a port (0 to 65535), nor a range such as 8000-8010"
+                ))
             })
         };
         let (first, last) = match text.split_once('-') {
@@ -85,22 +88,26 @@ impl FromStr for Range {
             None => (port(text)?, port(text)?),
         };
         if last < first {
-            return Err(format!("the range {text} runs backwards; write {last}-{first}"));
+            return Err(Problem::new(format_args!("the range {text} is reversed"))
+                .hint(format_args!("write {last}-{first}")));
         }
         if first == 0 && last > 0 {
-            return Err(format!("the range {text} begins at 0, which stands for any free port"));
+            return Err(Problem::new(format_args!(
+                "the range {text} begins at 0, which stands for any free port"
+            )));
         }
         if last - first >= RANGE_MAX {
-            return Err(format!("the range {text} has more than {RANGE_MAX} ports; publish it in parts"));
+            return Err(Problem::new(format_args!("the range {text} has more than {RANGE_MAX} ports"))
+                .hint("publish it in parts"));
         }
         Ok(Self { first, last })
     }
 }
 
 impl FromStr for PortSpec {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let (rest, proto) = match text.rsplit_once('/') {
             Some((rest, proto)) => (rest, Some(proto.parse()?)),
             None => (text, None),
@@ -113,58 +120,66 @@ impl FromStr for PortSpec {
         let host: Range = host.parse()?;
         if let Some(container) = container {
             if container.first == 0 {
-                return Err("nobody can listen on port 0 of the container".into());
+                return Err(Problem::new("port 0 of the container cannot be connected to"));
             }
             if container.len() != host.len() {
-                return Err(format!("{text}: the ranges have {} and {} ports", host.len(), container.len()));
+                return Err(Problem::new(format_args!(
+                    "the ranges have {} and {} ports",
+                    host.len(),
+                    container.len()
+                ))
+                .at(text));
             }
         } else if host.first == 0 {
-            return Err("port 0 stands for any free port; say which port it leads to, as in 0:80".into());
+            return Err(Problem::new("port 0 stands for any free port")
+                .hint("add the port of the container, as in 0:80"));
         }
         Ok(Self { address, host, container, proto })
     }
 }
 
-/// Takes the address off the front, if there is one.
-fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), String> {
+/// Splits the address off, if there is one.
+fn split_address(text: &str) -> Result<(Option<IpAddr>, &str), Problem> {
     if let Some(rest) = text.strip_prefix('[') {
-        let (address, rest) =
-            rest.split_once("]:").ok_or("behind the bracket of an IPv6 address comes a colon and a port")?;
-        let address: Ipv6Addr =
-            address.parse().map_err(|_| format!("`{}` is not an IPv6 address", Untrusted::new(address)))?;
+        let (address, rest) = rest.split_once("]:").ok_or_else(|| {
+            Problem::new("after the bracket of an IPv6 address, a colon and a port are expected")
+        })?;
+        let address: Ipv6Addr = address.parse().map_err(|_| {
+            Problem::new(format_args!("`{}` is not an IPv6 address", Untrusted::new(address)))
+        })?;
         return Ok((Some(address.into()), rest));
     }
     match text.split_once(':') {
         Some(("localhost", rest)) => Ok((None, rest)),
         Some((address, rest)) if address.contains('.') => {
-            let address: Ipv4Addr = address
-                .parse()
-                .map_err(|_| format!("`{}` is not an IPv4 address", Untrusted::new(address)))?;
+            let address: Ipv4Addr = address.parse().map_err(|_| {
+                Problem::new(format_args!("`{}` is not an IPv4 address", Untrusted::new(address)))
+            })?;
             Ok((Some(address.into()), rest))
         }
         Some((_, rest)) if rest.matches(':').count() > 1 => {
             let text = Untrusted::new(text);
-            Err(format!("`{text}`: an IPv6 address needs brackets, as in [::1]:8080:80"))
+            Err(Problem::new("an IPv6 address needs brackets").at(text).hint("write as in [::1]:8080:80"))
         }
         _ => Ok((None, text)),
     }
 }
 
-/// One port of the host and the port of the target that it leads to.
+/// One port of the host, and the port of the target that it leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mapping {
     pub(crate) listen: SocketAddr,
     pub(crate) port: u16,
     pub(crate) proto: Proto,
-    /// Whether the host may lack the address: nobody has named it.
+    /// Whether the host may lack the address, because it was not given.
     #[serde(skip)]
     pub(crate) optional: bool,
 }
 
 impl PortSpec {
-    /// Each port by itself; without an address on both loopbacks. `first` is the target's port for the first of them,
-    /// unless the argument has one.
-    pub(crate) fn mappings(&self, proto: Proto, first: Option<u16>) -> Result<Vec<Mapping>, String> {
+    /// Returns each port by itself, on both loopback addresses if none is given. `first` is the
+    /// target's port for the first of them, unless the argument has one.
+    pub(crate) fn mappings(&self, proto: Proto, first: Option<u16>) -> Result<Vec<Mapping>, Problem> {
         let addresses: &[(IpAddr, bool)] = match self.address {
             Some(address) => &[(address, false)],
             None => &[(IpAddr::V4(Ipv4Addr::LOCALHOST), false), (IpAddr::V6(Ipv6Addr::LOCALHOST), true)],
@@ -175,7 +190,8 @@ impl PortSpec {
             (None, None) => self.host.first,
         };
         if container.checked_add(self.host.len() - 1).is_none() {
-            return Err(format!("{}-{} leads beyond port 65535", self.host.first, self.host.last));
+            let Range { first, last } = self.host;
+            return Err(Problem::new(format_args!("the target of {first}-{last} would exceed port 65535")));
         }
         let numbers = (self.host.first..=self.host.last).zip(container..);
         Ok(numbers
@@ -227,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn problems_are_described() {
         for (text, words) in [
             ("http", "not a port"),
             ("8080:", "not a port"),
             ("70000", "not a port"),
-            ("8010-8000", "backwards"),
+            ("8010-8000", "reversed"),
             ("0-5", "any free port"),
             ("0", "as in 0:80"),
             ("80:0", "port 0 of the container"),
@@ -241,10 +257,10 @@ mod tests {
             ("::1:8080:80", "brackets"),
             ("[1.2.3.4]:80:80", "not an IPv6"),
             ("1.2.3:80", "not an IPv4"),
-            ("80/sctp", "there are tcp and udp"),
+            ("80/sctp", "the protocols are tcp and udp"),
             ("80/tpc", "did you mean `tcp`"),
         ] {
-            let said = text.parse::<PortSpec>().expect_err(text);
+            let said = text.parse::<PortSpec>().expect_err(text).to_string();
             assert!(said.contains(words), "{text}: {said}");
         }
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The ports themselves: bound here, forwarded by the engine (TCP) or a thread each (UDP).
+//! The published ports: bound here, and forwarded by the engine (TCP) or a thread for each (UDP).
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -25,26 +25,27 @@ use rustix::net::RecvFlags;
 use super::port_owner;
 use super::ports::{Mapping, Proto};
 use super::status::Client;
+use crate::problem::Problem;
 use crate::process::raise_descriptor_limit;
 
-/// How long a thread may take to say who is connected.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Limit for a report of a thread.
+const REPORT_TIME: Duration = Duration::from_secs(2);
 
-/// TCP connections at a time, and UDP clients, of all ports together: more is a mistake, such as two publications that
-/// lead to each other without being able to see it.
+/// TCP connections and UDP clients at a time, of all ports together. More means a mistake, such as
+/// two publications that lead to each other in a way that is not detected.
 const CONNECTIONS: usize = 16_384;
-/// UDP clients that a port has room for, however many ports there are.
+/// UDP clients of each port at least, however many ports there are.
 const CLIENTS_OF_PORT: usize = 64;
 
-/// More than can wait at a port.
+/// Limit for connections that wait at a port.
 const WAITING_MAX: usize = 8192;
 
-/// Ports that are bound, and not served yet.
+/// Ports that are bound and not served yet.
 pub(crate) struct BoundPorts(Vec<(Mapping, OwnedFd)>);
 
 impl BoundPorts {
     /// Binds all, or none.
-    pub(crate) fn new(mappings: &[Mapping]) -> Result<Self, String> {
+    pub(crate) fn new(mappings: &[Mapping]) -> Result<Self, Problem> {
         let mut bound: Vec<(Mapping, OwnedFd)> = Vec::new();
         for mapping in mappings {
             let mut mapping = *mapping;
@@ -52,7 +53,7 @@ impl BoundPorts {
                 && mapping.optional
                 && let Some((other, _)) = bound.last()
             {
-                // The other loopback has the same number.
+                // The same number as at the other loopback address.
                 mapping.listen.set_port(other.listen.port());
             }
             let socket = match mapping.proto {
@@ -68,7 +69,7 @@ impl BoundPorts {
                     bound.push((mapping, socket));
                 }
                 Err(error) if mapping.optional && is_absent(&error) => {}
-                Err(error) => return Err(explain(&error, &mapping)),
+                Err(error) => return Err(describe(error, &mapping)),
             }
         }
         Ok(Self(bound))
@@ -78,9 +79,9 @@ impl BoundPorts {
         self.0.iter().map(|(mapping, _)| *mapping).collect()
     }
 
-    /// Turns away who came before the firewall's rules were in place. Who is not to come has to take the way on which
-    /// those are asked; anybody else comes again.
-    pub(crate) fn turn_away(&self) -> io::Result<()> {
+    /// Closes the connections that were made before the firewall rules were in place. A new one
+    /// meets the rules, which decide about it.
+    pub(crate) fn close_waiting(&self) -> io::Result<()> {
         for (mapping, socket) in &self.0 {
             rustix::io::ioctl_fionbio(socket, true)?;
             for _ in 0..WAITING_MAX {
@@ -102,22 +103,23 @@ fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn explain(error: &io::Error, mapping: &Mapping) -> String {
-    let why = match error.kind() {
-        ErrorKind::AddrInUse => {
-            format!(
-                "{}; choose another port, or end that",
-                port_owner::describe(mapping.listen, mapping.proto)
-            )
+fn describe(error: io::Error, mapping: &Mapping) -> Problem {
+    let problem = Problem::new(format_args!("cannot publish {mapping}"));
+    match error.kind() {
+        ErrorKind::AddrInUse => problem
+            .because(port_owner::describe(mapping.listen, mapping.proto))
+            .hint("choose another port, or end that program"),
+        ErrorKind::PermissionDenied if mapping.listen.port() < 1024 => {
+            let other = 8000 + mapping.listen.port() % 1000;
+            problem
+                .because("ports below 1024 need CAP_NET_BIND_SERVICE")
+                .hint(format_args!("run this as root, or choose a port such as {other}"))
         }
-        ErrorKind::PermissionDenied if mapping.listen.port() < 1024 => format!(
-            "ports below 1024 need CAP_NET_BIND_SERVICE: run this as root, or choose a port such as {}",
-            8000 + mapping.listen.port() % 1000
-        ),
-        _ if is_absent(error) => "this machine has no such address; `ip address` lists those it has".into(),
-        _ => error.to_string(),
-    };
-    format!("cannot publish {mapping}: {why}")
+        _ if is_absent(&error) => {
+            problem.because("this machine has no such address").hint("`ip address` lists those it has")
+        }
+        _ => problem.because(error),
+    }
 }
 
 /// Serves bound ports.
@@ -138,7 +140,7 @@ enum Server {
     Udp(udp::Handle),
 }
 
-/// What one port has forwarded.
+/// The traffic of one port.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) connections: u64,
@@ -148,12 +150,12 @@ pub(crate) struct Traffic {
 }
 
 impl Relay {
-    /// Serves; the workers are to be waited for.
+    /// Serves the ports. The caller must wait for the workers.
     pub(crate) fn start(
         bound: BoundPorts,
         target: Option<IpAddr>,
         proxy_protocol: Option<ProxyProtocol>,
-    ) -> Result<(Self, Workers), String> {
+    ) -> Result<(Self, Workers), Problem> {
         let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let ledger = Arc::new(Ledger::default());
         let observer: Arc<dyn Observer> = ledger.clone();
@@ -161,7 +163,7 @@ impl Relay {
         let connections = Some(connections(descriptors, threads));
         let options = EngineOptions { connections, ..EngineOptions::default() };
         let workers = Workers::start(threads, &options, &observer)
-            .map_err(|error| format!("the workers do not start: {error}"))?;
+            .map_err(Problem::wrap("cannot start the workers"))?;
         let mut relay =
             Self { handles: workers.handles().to_vec(), ports: Vec::new(), proxy_protocol, ledger };
         let clients = clients(bound.0.iter().filter(|(mapping, _)| mapping.proto == Proto::Udp).count());
@@ -175,7 +177,7 @@ impl Relay {
                 }
                 Proto::Udp => Server::Udp(
                     serve_udp(socket, &mapping, target, clients)
-                        .map_err(|error| format!("cannot serve {mapping}: {error}"))?,
+                        .map_err(Problem::wrap(format_args!("cannot serve {mapping}")))?,
                 ),
             };
             relay.ports.push(ServedPort { mapping, server });
@@ -183,9 +185,9 @@ impl Relay {
         Ok((relay, workers))
     }
 
-    /// Leads to another address from now on; `None`: nowhere, connections are reset.
+    /// Changes the target. With `None`, connections are reset.
     pub(crate) fn set_target(&self, target: Option<IpAddr>) {
-        self.ledger.complained.store(false, Ordering::Relaxed);
+        self.ledger.logged.store(false, Ordering::Relaxed);
         for ServedPort { mapping, server } in &self.ports {
             match server {
                 Server::Tcp(listener) => listener.replace(self.settings(mapping, target)),
@@ -194,7 +196,7 @@ impl Relay {
         }
     }
 
-    /// Closes the ports; connections have so long to end.
+    /// Closes the ports. Open connections have this time to end.
     pub(crate) fn drain(&self, limit: Duration) {
         for handle in &self.handles {
             handle.drain(Some(limit));
@@ -206,6 +208,7 @@ impl Relay {
         }
     }
 
+    /// Closes everything at once.
     pub(crate) fn stop(&self) {
         self.handles.iter().for_each(engine::Handle::stop);
     }
@@ -214,7 +217,7 @@ impl Relay {
         self.ports.iter().map(|port| &port.mapping)
     }
 
-    /// What each port has forwarded, and to whom.
+    /// Returns the traffic of each port.
     pub(crate) fn traffic(&self) -> Vec<(Mapping, Traffic)> {
         let tunnels = self.tunnels();
         let report = |port: &ServedPort| match &port.server {
@@ -232,7 +235,7 @@ impl Relay {
         }
         drop(sender);
         let mut all = Vec::new();
-        while let Ok(tunnels) = receiver.recv_timeout(PATIENCE) {
+        while let Ok(tunnels) = receiver.recv_timeout(REPORT_TIME) {
             all.extend(tunnels);
         }
         all
@@ -277,19 +280,20 @@ impl Traffic {
 
 fn peer(peer: &PeerAddr) -> String {
     match peer {
-        // An IPv4 client of an IPv6 socket is shown as what it is.
+        // An IPv4 client of an IPv6 socket is shown with its IPv4 address.
         PeerAddr::Ip(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
         other => other.to_string(),
     }
 }
 
-/// Connections that each worker has room for. Each takes two descriptors, and there are others.
+/// Returns the limit of connections of each worker. A connection takes two descriptors, and there
+/// are others.
 fn connections(descriptors: u64, threads: NonZeroUsize) -> usize {
     let possible = usize::try_from(descriptors / 3).unwrap_or(usize::MAX).saturating_sub(64);
     (possible.min(CONNECTIONS) / threads).max(1)
 }
 
-/// Clients that each of so many UDP ports has room for.
+/// Returns the limit of clients of each of so many UDP ports.
 fn clients(ports: usize) -> usize {
     (CONNECTIONS / ports.max(1)).clamp(CLIENTS_OF_PORT, udp::SESSIONS)
 }
@@ -306,7 +310,7 @@ fn serve_udp(
     let handle = forwarder.handle()?;
     thread::Builder::new().name(mapping.listen.port().to_string()).spawn(move || {
         if let Err(error) = forwarder.run() {
-            log::error!("a UDP port could not go on: {error}");
+            log::error!("a UDP port has failed: {error}");
         }
     })?;
     Ok(handle)
@@ -315,7 +319,7 @@ fn serve_udp(
 fn udp_traffic(handle: &udp::Handle) -> Traffic {
     let (sender, receiver) = sync_channel(1);
     handle.report(move |report| drop(sender.try_send(report)));
-    let Ok(report) = receiver.recv_timeout(PATIENCE) else { return Traffic::default() };
+    let Ok(report) = receiver.recv_timeout(REPORT_TIME) else { return Traffic::default() };
     let clients = report.open.iter().map(|client| Client {
         peer: client.peer.to_string().into(),
         bytes_up: client.bytes_up,
@@ -330,12 +334,12 @@ fn udp_traffic(handle: &udp::Handle) -> Traffic {
     }
 }
 
-/// Sums over the connections that have ended, by listener.
+/// Sums over the closed connections, by listener.
 #[derive(Default)]
 struct Ledger {
     ended: Mutex<HashMap<Arc<str>, (u64, u64, u64)>>,
-    /// Whether it was said that the target does not answer: once is enough until there is another.
-    complained: AtomicBool,
+    /// Whether a failed connect was logged. It is logged once for each target.
+    logged: AtomicBool,
 }
 
 impl Observer for Ledger {
@@ -344,7 +348,7 @@ impl Observer for Ledger {
     }
 
     fn tunnel(&self, tunnel: &Tunnel<'_>) {
-        self.complained.store(false, Ordering::Relaxed);
+        self.logged.store(false, Ordering::Relaxed);
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let sums = ended.entry(Arc::clone(&tunnel.client.listener)).or_default();
         sums.0 += 1;
@@ -354,14 +358,16 @@ impl Observer for Ledger {
 
     fn event(&self, event: &Event<'_>) {
         match event {
-            Event::ConnectFailed { address, error, .. } if !self.complained.swap(true, Ordering::Relaxed) => {
-                log::warn!("{address} does not take connections: {error}");
+            Event::ConnectFailed { address, error, .. } if !self.logged.swap(true, Ordering::Relaxed) => {
+                log::warn!("cannot connect to {address}: {error}");
             }
             Event::Full { connections } => {
-                log::warn!("{connections} connections are as many as may be: new ones wait");
+                log::warn!("{connections} connections are open, the most permitted: new ones wait");
             }
-            Event::AcceptFailed { listener, error, .. } => log::warn!("{listener}: cannot accept: {error}"),
-            Event::Panicked => log::error!("a connection ended by a panic; please report it"),
+            Event::AcceptFailed { listener, error, .. } => {
+                log::warn!("{listener}: cannot accept a connection: {error}")
+            }
+            Event::Panicked => log::error!("a connection was closed by a panic; please report this bug"),
             _ => {}
         }
     }
@@ -392,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_too_early_is_turned_away() {
+    fn connections_before_the_rules_are_closed() {
         let mapping = |proto| Mapping {
             listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
             port: 9,
@@ -403,11 +409,11 @@ mod tests {
         let [tcp, udp] = bound.mappings()[..] else { panic!("two ports") };
         let mut early = TcpStream::connect(tcp.listen).unwrap();
         early.write_all(b"let me in").unwrap();
-        early.set_read_timeout(Some(PATIENCE)).unwrap();
+        early.set_read_timeout(Some(REPORT_TIME)).unwrap();
         let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         datagrams.send_to(b"let me in", udp.listen).unwrap();
 
-        bound.turn_away().unwrap();
+        bound.close_waiting().unwrap();
         assert_eq!(early.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
         let waiting = rustix::net::recv(&bound.0[1].1, &mut [0; 1], RecvFlags::empty());
         assert_eq!(waiting.unwrap_err(), Errno::AGAIN);

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What is told about a published port: the answer on the control socket, and a line of `ports --format json`.
+//! [`PortStatus`]: a published port, in replies on the control socket and lines of `ports --format
+//! json`.
 
 use std::net::SocketAddr;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ports::Proto;
 
-/// Who published a port.
+/// The program that has published a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum By {
@@ -19,16 +20,17 @@ pub(crate) enum By {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PortStatus {
     pub(crate) by: By,
-    /// Of the publication; several ports may share it. Of Docker's ports: the container's.
+    /// The ID of the publication, which may have several ports; for ports of Docker, that of the
+    /// container.
     pub(crate) id: Untrusted<String>,
     pub(crate) proto: Proto,
     pub(crate) listen: SocketAddr,
     pub(crate) container: Option<Untrusted<String>>,
-    /// `None`: the container does not run.
+    /// `None`: the container is not running.
     pub(crate) target: Option<SocketAddr>,
     /// The port at the target.
     pub(crate) port: u16,
-    /// Only what dockline serves has the rest.
+    /// Only for ports that dockline serves.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(crate) served: Option<Served>,
 }
@@ -36,25 +38,25 @@ pub(crate) struct PortStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Served {
     pub(crate) pid: u32,
-    /// Whether the kernel forwards what comes from outside; that is not counted.
+    /// Whether the kernel forwards traffic from outside, which is not counted.
     pub(crate) dnat: bool,
-    /// Seconds.
+    /// Seconds until the publication ends.
     pub(crate) ends_in: Option<u64>,
-    /// So far, open ones included.
+    /// So far, including open ones.
     pub(crate) connections: u64,
-    /// From clients.
+    /// Bytes from clients.
     pub(crate) bytes_up: u64,
-    /// To clients.
+    /// Bytes to clients.
     pub(crate) bytes_down: u64,
     pub(crate) clients: Vec<Client>,
 }
 
-/// Who is connected.
+/// A connected client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Client {
     pub(crate) peer: Untrusted<String>,
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
-    /// Since when.
+    /// Seconds since it has connected.
     pub(crate) seconds: u64,
 }

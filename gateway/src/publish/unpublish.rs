@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! `dockline unpublish`: ends publications and waits for it.
+//! `dockline unpublish`: ends publications, and waits until they have ended.
 
 use std::process::ExitCode;
 
@@ -8,12 +8,13 @@ use super::control::StateDir;
 use super::status::PortStatus;
 use super::{clean_up, fail_with};
 use crate::output;
+use crate::problem::Problem;
 
 pub(crate) fn run(args: &UnpublishArgs) -> ExitCode {
     fail_with(unpublish(args))
 }
 
-fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
+fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, Problem> {
     let state = StateDir::new(&args.state)?;
     clean_up(&state, false)?;
     let mut running: Vec<(String, Vec<PortStatus>)> = Vec::new();
@@ -22,8 +23,8 @@ fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
         match live.ports() {
             Ok(ports) => running.push((id, ports)),
             // It can still be ended by its ID.
-            Err(message) => {
-                output::tell(message);
+            Err(problem) => {
+                output::tell(problem);
                 running.push((id, Vec::new()));
             }
         }
@@ -39,13 +40,14 @@ fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
             .map(|(id, _)| id.as_str())
             .collect();
         if found.is_empty() {
-            return Err(format!("nothing is published as `{word}`; `dockline ports` lists what is"));
+            return Err(Problem::new(format_args!("there is no publication `{word}`"))
+                .hint("`dockline ports` lists all"));
         }
         chosen.extend(found);
     }
-    // All are told before any is waited for.
+    // All are requested to end before any is waited for.
     let mut problems = Vec::new();
-    std::thread::scope(|scope| -> Result<(), String> {
+    std::thread::scope(|scope| -> Result<(), Problem> {
         let ends: Vec<_> = state
             .live()?
             .0
@@ -56,10 +58,12 @@ fn unpublish(args: &UnpublishArgs) -> Result<ExitCode, String> {
         problems.extend(ends.into_iter().filter_map(|end| end.join().ok()?.err()));
         Ok(())
     })?;
-    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(problems.join("\n")) }
+    problems.iter().for_each(output::tell);
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// An ID or the beginning of one, a port, or a container.
+/// Returns whether a word names a publication: by its ID or the beginning of it, by a port, or by
+/// its container.
 fn is_meant(word: &str, id: &str, ports: &[PortStatus]) -> bool {
     let number = word.parse::<u16>().ok();
     id == word

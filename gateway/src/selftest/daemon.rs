@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
-//! The fake daemon: it knows by a token in the request's head which case the request belongs to, and plays that
-//! case's script. Both ends of a case live in one process, so what the daemon saw needs no wire of its own.
+//! The fake daemon: it knows by a token in the request's head which case the request belongs to,
+//! and plays that case's script. Both ends of a case live in one process, so what the daemon saw
+//! needs no wire of its own.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -17,7 +18,8 @@ use super::wire::{Endpoint, Fault, Head, Outcome, Socket, Wire, now};
 /// How long a proxy may keep a connection to the daemon between two requests.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// The daemon waits a little longer than the client, so that a timeout is told from the client's side.
+/// The daemon waits a little longer than the client, so that a timeout is told from the client's
+/// side.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// What becomes of the daemon's connection behind an answer.

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! `dockline selftest`: what a proxy in front of a Docker daemon does to the daemon's connections.
 //!
-//! The command is both ends: a fake daemon, which the proxy under test has as its upstream, and the client of that
-//! proxy. So it works with any proxy, and needs no Docker.
+//! The command is both ends: a fake daemon, which the proxy under test has as its upstream, and the
+//! client of that proxy. So it works with any proxy, and needs no Docker.
 
 mod cases;
 mod daemon;
@@ -22,6 +22,7 @@ use trial::Trial;
 use wire::{Endpoint, Outcome, ensure, now, pause};
 
 use crate::output::{fail, print, tell};
+use crate::problem::Problem;
 
 /// Test what a proxy does to attach, exec and the other streams of Docker
 #[derive(Debug, clap::Args)]
@@ -59,12 +60,13 @@ pub(crate) struct SelftestArgs {
     timeout: Duration,
 }
 
-/// Runs the cases and prints the scorecard on the standard output, everything else on the standard error.
+/// Runs the cases and prints the scorecard on the standard output, everything else on the standard
+/// error.
 #[must_use]
 pub(crate) fn run(args: &SelftestArgs) -> ExitCode {
     let unknown = args.only.iter().find(|name| !all().any(|(_, case)| case.name == name.raw()));
     if let Some(name) = unknown {
-        tell(format_args!("there is no case `{name}`; --list shows the cases"));
+        tell(format_args!("there is no case `{name}`; --list shows all"));
         return ExitCode::from(2);
     }
     if args.list {
@@ -77,15 +79,14 @@ pub(crate) fn run(args: &SelftestArgs) -> ExitCode {
         Ok(daemon) => daemon,
         Err(error) => {
             let at = &args.daemon_listen;
-            return fail(format_args!(
-                "the fake daemon cannot listen on {at}: {error}; choose another --daemon-listen"
-            ));
+            let problem = Problem::wrap(format_args!("the fake daemon cannot listen on {at}"))(error);
+            return fail(problem.hint("choose another --daemon-listen"));
         }
     };
     if let Some(proxy) = &args.against
-        && let Err(why) = reach(&daemon, proxy, args.timeout)
+        && let Err(problem) = reach(&daemon, proxy, args.timeout)
     {
-        return fail(format_args!("{why}\n\n{}", advice(daemon.endpoint(), proxy)));
+        return fail(format_args!("{problem}\n\n{}", advice(daemon.endpoint(), proxy)));
     }
     match score(&daemon, args) {
         Ok(true) => ExitCode::SUCCESS,
@@ -121,18 +122,19 @@ fn score(daemon: &Daemon, args: &SelftestArgs) -> io::Result<bool> {
     report.finish()
 }
 
-/// Waits until a request has come through; the proxy may have to find out first that its upstream is there.
-fn reach(daemon: &Daemon, proxy: &Endpoint, patience: Duration) -> Result<(), String> {
-    proxy.connect().map_err(|error| format!("cannot connect to the proxy at {proxy}: {error}"))?;
+/// Waits until a request has come through; the proxy may have to find out first that its upstream
+/// is there.
+fn reach(daemon: &Daemon, proxy: &Endpoint, patience: Duration) -> Result<(), Problem> {
+    proxy.connect().map_err(Problem::wrap(format_args!("cannot connect to the proxy at {proxy}")))?;
     let deadline = now() + patience;
     loop {
         let trial = Trial::new(daemon, proxy, 999, patience);
         let Err(fault) = ping(&trial) else { return Ok(()) };
         if now() >= deadline {
-            return Err(format!(
-                "the fake daemon was not reached through the proxy at {proxy}\n  {}",
-                fault.text
-            ));
+            return Err(Problem::new(format_args!(
+                "the fake daemon was not reached through the proxy at {proxy}"
+            ))
+            .excerpt(format!("  {}", fault.text)));
         }
         pause(Duration::from_millis(200));
     }
@@ -168,16 +170,16 @@ fn advice(daemon: &Endpoint, proxy: &Endpoint) -> String {
 }
 
 /// `5s` or `500ms`.
-fn seconds(text: &str) -> Result<Duration, String> {
+fn seconds(text: &str) -> Result<Duration, Problem> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let span = match (number.parse(), unit) {
         (Ok(n), "s") => Duration::from_secs(n),
         (Ok(n), "ms") => Duration::from_millis(n),
-        _ => return Err("expected a time like 5s or 500ms".into()),
+        _ => return Err(Problem::new("expected a time such as 5s or 2500ms")),
     };
     // Cases that wait for silence need more than the second they are silent for.
     if span < Duration::from_secs(2) || span > Duration::from_secs(600) {
-        return Err("expected a time from 2s to 600s".into());
+        return Err(Problem::new("expected a time from 2s to 600s"));
     }
     Ok(span)
 }
@@ -188,8 +190,8 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!(seconds("5s"), Ok(Duration::from_secs(5)));
-        assert_eq!(seconds("2500ms"), Ok(Duration::from_millis(2500)));
+        assert_eq!(seconds("5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(seconds("2500ms").unwrap(), Duration::from_millis(2500));
         for bad in ["", "5", "s", "5m", "-5s", "1s", "601s", "99999999999999999999s"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }

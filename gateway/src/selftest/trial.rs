@@ -121,8 +121,9 @@ impl Drop for Trial<'_> {
     }
 }
 
-/// Reads the request whole and answers it with the head of a tunnel, 101 or bare 200. dockerd goes by the presence of
-/// `Upgrade`; a proxy that changes it gets the other one, so that is where the case ends. Returns the request's body.
+/// Reads the request whole and answers it with the head of a tunnel, 101 or bare 200. dockerd goes
+/// by the presence of `Upgrade`; a proxy that changes it gets the other one, so that is where the
+/// case ends. Returns the request's body.
 pub(super) fn take_over(daemon: &mut Wire, request: &Head, answer: &[u8]) -> Outcome<Vec<u8>> {
     let body = daemon.body(request)?;
     let offered = request.get("upgrade").is_some();

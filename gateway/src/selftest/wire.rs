@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! One end of a connection, for either side of the test. It reads leniently: it has to see what a bad proxy sends.
+//! One end of a connection, for either side of the test. It reads leniently: it has to see what a
+//! bad proxy sends.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use dockline::untrusted::{Line, Untrusted};
+
+use crate::problem::Problem;
 
 /// What a case comes to.
 pub(super) type Outcome<T = ()> = Result<T, Fault>;
@@ -53,20 +56,21 @@ pub(super) enum Endpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix("unix://") {
             return if path.starts_with('/') {
                 Ok(Self::Unix(path.into()))
             } else {
-                Err("the path of a Unix socket is absolute: unix:///run/docker.sock".into())
+                Err(Problem::new("the path of a Unix socket must be absolute")
+                    .hint("write as in unix:///run/docker.sock"))
             };
         }
         let address = text.strip_prefix("tcp://").unwrap_or(text);
         let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
         if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
-            return Err("expected tcp://HOST:PORT, HOST:PORT or unix:///PATH".into());
+            return Err(Problem::new("expected tcp://HOST:PORT, HOST:PORT or unix:///PATH"));
         }
         Ok(Self::Tcp(address.into()))
     }
@@ -161,7 +165,8 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// A connection with what was read from it and not yet taken. Nothing waits longer than its deadline.
+/// A connection with what was read from it and not yet taken. Nothing waits longer than its
+/// deadline.
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: Socket,
@@ -231,8 +236,9 @@ impl Wire {
         Ok(Self::new(socket, self.side, self.deadline))
     }
 
-    /// Reads one byte past everything else, so that dropping this end resets the connection: a socket that is closed
-    /// with bytes unread is reset, which needs no socket option. The peer must have sent two bytes or more in one piece.
+    /// Reads one byte past everything else, so that dropping this end resets the connection: a
+    /// socket that is closed with bytes unread is reset, which needs no socket option. The peer
+    /// must have sent two bytes or more in one piece.
     pub(super) fn leave_unread(&mut self, expected: &str) -> Outcome {
         match self.socket.read(&mut [0], self.patience()) {
             Ok(1) => Ok(()),

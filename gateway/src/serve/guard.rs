@@ -1,11 +1,12 @@
 #![forbid(unsafe_code)]
-//! Which names a listener answers to, and which web pages.
+//! [`Guard`]: the host names of a listener, and the web pages that may use it.
 //!
-//! Whoever reaches a TCP listener without client certificates is root on the Docker host, and a browser on this machine
-//! reaches it for every page that is open in it. A page of a stranger betrays itself in `Origin`; one that had its own
-//! name resolved to this machine (DNS rebinding), in `Host`; one that only has an image loaded from here, in
-//! `Sec-Fetch-Site`. They are looked at for each request, as are the targets in absolute form, whose authority stands
-//! for `Host` (RFC 9112, section 3.2.2).
+//! Whoever reaches a TCP listener without client certificates is root on the Docker host, and a
+//! browser on this machine reaches it on behalf of every page that is open in it. A foreign page is
+//! recognised by its `Origin`; one whose name resolves to this machine (DNS rebinding), by its
+//! `Host`; one that only loads an image from here, by `Sec-Fetch-Site`. They are checked for each
+//! request, as are targets in absolute form, whose authority replaces `Host` (RFC 9112, section
+//! 3.2.2).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,49 +20,54 @@ use dockline::proxy::Reply;
 use dockline::untrusted::Untrusted;
 use log::warn;
 
-/// What Docker's clients call a daemon behind a Unix socket, up to version 23: one may come here by way of socat. Later ones
-/// say `api.moby.localhost`. (moby, `client/request.go`.)
+use crate::problem::Problem;
+
+/// The `Host` of Docker's clients, up to version 23, for a daemon at a Unix socket: such a client
+/// may connect by way of socat. Later ones send `api.moby.localhost`. (moby, `client/request.go`.)
 const DUMMY_HOST: &str = "docker";
 
-/// Names of this machine are always among them: `localhost` and what ends in it, 127.0.0.0/8, `[::1]`.
+/// Hosts and origins that are allowed besides those of this machine: `localhost` and names below
+/// it, 127.0.0.0/8, `[::1]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allowed {
     pub(crate) hosts: Vec<AllowedHost>,
     pub(crate) origins: Vec<AllowedOrigin>,
 }
 
-/// A host that may stand in `Host`, whatever the port; `.example.com`: that one and all names below it; `*`: any.
+/// A host that is allowed in `Host`, with any port; `.example.com`: that one and all names below
+/// it; `*`: any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedHost(String);
 
-/// What may stand in `Origin`; `*`: anything.
+/// A value that is allowed in `Origin`; `*`: any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedOrigin(String);
 
-/// Why a request is not for this listener.
+/// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Stranger<'r> {
+enum Refusal<'r> {
     Host(Untrusted<&'r [u8]>),
     Origin(Untrusted<&'r [u8]>),
-    /// A page of another site, which a browser has not named.
+    /// A page of another site, which the browser has not named.
     Page,
 }
 
 impl Allowed {
-    fn check<'r>(&self, request: &'r RequestHead) -> Result<(), Stranger<'r>> {
+    fn check<'r>(&self, request: &'r RequestHead) -> Result<(), Refusal<'r>> {
         let host = request.target().authority().or_else(|| request.fields.values("Host").next());
-        // Browsers always send one; Docker's clients send an empty one with what takes the connection over.
+        // Browsers always send one; Docker's clients send an empty one with requests that hijack
+        // the connection.
         if let Some(host) = host.filter(|host| !host.is_empty() && !self.allows_host(host)) {
-            return Err(Stranger::Host(host.into()));
+            return Err(Refusal::Host(host.into()));
         }
         if let Some(origin) = request.fields.values("Origin").find(|origin| !self.allows_origin(origin)) {
-            return Err(Stranger::Origin(origin.into()));
+            return Err(Refusal::Origin(origin.into()));
         }
-        // Fetch Metadata, section 2.3. With an Origin it was said who it is.
+        // Fetch Metadata, section 2.3. An Origin has been checked above.
         let is_cross_site = request.fields.values("Sec-Fetch-Site").any(|site| site == b"cross-site");
         let allows_any = self.origins.iter().any(|allowed| allowed.0 == "*");
         if is_cross_site && !allows_any && !request.fields.contains("Origin") {
-            return Err(Stranger::Page);
+            return Err(Refusal::Page);
         }
         Ok(())
     }
@@ -88,29 +94,29 @@ impl Allowed {
     }
 }
 
-impl fmt::Display for Stranger<'_> {
+impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(host) => write!(
                 f,
-                "the Host \"{host}\" is none of this gateway's; if it is meant to be, allow it: \
+                "the Host \"{host}\" is not a name of this gateway; to allow it, use \
                  --allow-host NAME, or allow_hosts = [\"NAME\"] of the listener in the configuration file"
             ),
             Self::Origin(origin) => write!(
                 f,
-                "a web page of \"{origin}\" may not use this gateway; if it is meant to, allow it: \
+                "web pages of \"{origin}\" may not use this gateway; to allow them, use \
                  --allow-origin ORIGIN, or allow_origins = [\"ORIGIN\"] of the listener in the configuration file"
             ),
             Self::Page => f.write_str(
-                "a web page of another site may not use this gateway; if any may, allow it: --allow-origin '*', \
+                "web pages of other sites may not use this gateway; to allow all, use --allow-origin '*', \
                  or allow_origins = [\"*\"] of the listener in the configuration file",
             ),
         }
     }
 }
 
-/// Whether a host, as it stands in an authority, can only be this machine: a name that no DNS server is asked for
-/// (RFC 6761, section 6.3), or a loopback address.
+/// Returns whether a host in an authority can only be this machine: a name for which no DNS server
+/// is asked (RFC 6761, section 6.3), or a loopback address.
 fn is_this_machine(host: &str) -> bool {
     let name = without_dot(host).to_ascii_lowercase();
     name == "localhost"
@@ -118,19 +124,19 @@ fn is_this_machine(host: &str) -> bool {
         || address(host).is_some_and(|address| address.is_loopback())
 }
 
-/// The address that a host is, however it is spelt.
+/// Returns the address that a host is, in any spelling.
 fn address(host: &str) -> Option<IpAddr> {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     inner.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// A name with its root label is the same name.
+/// Strips the root label, with which a name is the same.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
 impl AllowedHost {
-    /// The host of a listener's own address; an address of IPv6 without its brackets.
+    /// Makes it from the host of a listener's address, with IPv6 addresses without brackets.
     pub(crate) fn of_listener(host: &str) -> Self {
         Self(if host.contains(':') { format!("[{host}]") } else { host.to_owned() })
     }
@@ -146,71 +152,71 @@ impl AllowedHost {
 }
 
 impl FromStr for AllowedHost {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let parsed = Authority::parse(text.as_bytes()).filter(|authority| authority.port.is_none());
         let has_name = text.bytes().any(|byte| byte != b'.');
         if text == "*" || (parsed.is_some() && has_name) {
             return Ok(Self(text.to_owned()));
         }
         Err(match Authority::parse(format!("[{text}]").as_bytes()) {
-            Some(_) => format!("an address of IPv6 needs brackets, as in [{text}]"),
-            None => format!(
-                "`{}` is not a host name; write it without scheme and port, as in gateway.example, \
-                 .example.com with all names below it, or * for any",
-                Untrusted::new(text)
+            Some(_) => Problem::new("an IPv6 address needs brackets").hint(format_args!("write [{text}]")),
+            None => Problem::new(format_args!("`{}` is not a host name", Untrusted::new(text))).hint(
+                "write it without scheme and port, as in gateway.example, .example.com with all names below it, \
+                 or * for any",
             ),
         })
     }
 }
 
 impl FromStr for AllowedOrigin {
-    type Err = String;
+    type Err = Problem;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Problem> {
         let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let is_origin = authority.is_some_and(|host| Authority::parse(host.as_bytes()).is_some());
         if is_origin || matches!(text, "*" | "null") {
-            // A browser leaves the usual port out (RFC 6454, section 6.2).
+            // A browser omits the default port (RFC 6454, section 6.2).
             let port = if text.starts_with("https:") { ":443" } else { ":80" };
             return Ok(Self(text.strip_suffix(port).unwrap_or(text).to_owned()));
         }
-        Err(format!(
-            "`{}` is not an origin; write it as a browser sends it, as in https://ui.example:8443, or * for any",
-            Untrusted::new(text)
-        ))
+        Err(Problem::new(format_args!("`{}` is not an origin", Untrusted::new(text)))
+            .hint("write it as a browser sends it, as in https://ui.example:8443, or * for any"))
     }
 }
 
-/// Sends on what comes from no stranger.
+/// Passes on the requests that are allowed.
 #[derive(Debug)]
 pub(crate) struct Guard<R> {
     router: R,
     allowed: Allowed,
-    /// Whether a stranger was logged.
-    told: AtomicBool,
+    /// Whether a refusal was logged.
+    logged: AtomicBool,
 }
 
 impl<R: Router> Guard<R> {
     pub(crate) fn new(router: R, allowed: Allowed) -> Arc<Self> {
-        Arc::new(Self { router, allowed, told: AtomicBool::new(false) })
+        Arc::new(Self { router, allowed, logged: AtomicBool::new(false) })
     }
 }
 
 impl<R: Router> Router for Guard<R> {
     fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route {
-        // Browsers reach no Unix socket, and the mode of its file says who does.
+        // Browsers cannot connect to Unix sockets, whose mode decides who can.
         if matches!(client.peer, PeerAddr::Unix { .. }) {
             return self.router.route(client, request);
         }
         match self.allowed.check(request) {
             Ok(()) => self.router.route(client, request),
-            Err(stranger) => {
-                if !self.told.swap(true, Ordering::Relaxed) {
-                    warn!("{}: refused: {stranger} (of others the access log tells)", client.listener);
+            Err(refusal) => {
+                if !self.logged.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        "{}: refused: {refusal} (further refusals are in the access log only)",
+                        client.listener
+                    );
                 }
-                Route::Reply(Reply::error(403, &stranger.to_string()))
+                Route::Reply(Reply::error(403, &refusal.to_string()))
             }
         }
     }
@@ -398,14 +404,14 @@ mod tests {
             ("*.example.com", ".example.com with all names below"),
             ("a b", "not a host name"),
         ] {
-            assert!(host.parse::<AllowedHost>().unwrap_err().contains(says), "{host}");
+            assert!(host.parse::<AllowedHost>().unwrap_err().to_string().contains(says), "{host}");
         }
         for origin in ["https://ui.example", "http://ui.example:80", "null", "*"] {
             assert!(origin.parse::<AllowedOrigin>().is_ok(), "{origin}");
         }
         for origin in ["ui.example", "https://", "https://ui.example/", "ftp://ui.example", ""] {
             assert!(
-                origin.parse::<AllowedOrigin>().unwrap_err().contains("as a browser sends it"),
+                origin.parse::<AllowedOrigin>().unwrap_err().to_string().contains("as a browser sends it"),
                 "{origin}"
             );
         }

@@ -11,7 +11,8 @@ use x509_parser::prelude::FromDer;
 /// Of the URIs among the subject alternative names, the one that is ours: `dockline://tenant/user`.
 const SCHEME: &str = "dockline://";
 
-/// The identity in a certificate that was verified: its `dockline://` URI, else the common name, else the serial number.
+/// The identity in a certificate that was verified: its `dockline://` URI, else the common name,
+/// else the serial number.
 pub(crate) fn of_certificate(leaf: &[u8]) -> Option<Arc<str>> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let names = certificate.subject_alternative_name().ok().flatten();

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The sockets that are listened on, across reloads.
+//! [`Listeners`]: the listening sockets, across reloads.
 
 use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
@@ -10,17 +10,18 @@ use dockline::engine::{Handle, Listener, ListenerHandle, ListenerSettings, Route
 use log::{info, warn};
 use rustix::io::{fcntl_dupfd_cloexec, retry_on_intr};
 
+use super::bind::{self, BoundSocket};
+use super::{loop_check, plan};
 use crate::address::ListenAddress;
 use crate::config::{AdminConfig, Config};
+use crate::problem::Problem;
 use crate::process::inherited::Inherited;
 use crate::process::upgrade::Sockets;
-use crate::serve::bind::{self, BoundSocket};
-use crate::serve::loop_check;
-use crate::serve::plan;
+use crate::unix_socket;
 
 const ADMIN: &str = "admin";
 
-/// All listeners that are open, the admin listener among them.
+/// The open listeners, including the admin listener.
 #[derive(Default)]
 pub(crate) struct Listeners {
     open: Vec<Open>,
@@ -34,37 +35,38 @@ struct Open {
     handle: ListenerHandle,
 }
 
-/// What is wanted at one address: the sockets are there, nothing is changed yet.
-pub(crate) struct Wanted {
+/// A configured listener. Its sockets are open, and nothing else has changed yet.
+pub(crate) struct Prepared {
     key: String,
     settings: ListenerSettings,
-    /// Empty if the listener is open already. Each is there twice: for the loop, and to stay here for an upgrade.
+    /// Empty if the listener is open already. Each socket is there twice: for the engine, and for
+    /// an upgrade.
     sockets: Vec<(BoundSocket, OwnedFd)>,
 }
 
-fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<(BoundSocket, OwnedFd)>, String> {
+fn bind(address: &ListenAddress, inherited: &mut Inherited) -> Result<Vec<(BoundSocket, OwnedFd)>, Problem> {
     let twice = |bound: BoundSocket| match retry_on_intr(|| fcntl_dupfd_cloexec(&bound.socket, 0)) {
         Ok(socket) => Ok((bound, socket)),
-        Err(error) => Err(format!("{}: {error}", bound.address)),
+        Err(error) => Err(Problem::new("no descriptor for the socket").at(&bound.address).because(error)),
     };
     bind::bind(address, inherited)?.into_iter().map(twice).collect()
 }
 
-/// Makes the folder of a socket that nobody asked for. If it cannot be made, binding says so.
-fn make_folder(address: &ListenAddress) {
+/// Creates the directory of a default socket. If that fails, binding reports it.
+fn create_dir(address: &ListenAddress) {
     if let ListenAddress::Unix { path, .. } = address {
-        let _ = path.parent().map(|folder| DirBuilder::new().mode(0o755).create(folder));
+        let _ = path.parent().map(|dir| DirBuilder::new().mode(0o755).create(dir));
     }
 }
 
 impl Listeners {
-    /// Opens what the configuration wants and is not open yet.
+    /// Opens the configured listeners that are not open yet.
     pub(crate) fn open(
         &self,
         config: &Config,
         planned: Vec<ListenerSettings>,
         inherited: &mut Inherited,
-    ) -> Result<Vec<Wanted>, String> {
+    ) -> Result<Vec<Prepared>, Problem> {
         let is_open = |key: &str| self.open.iter().any(|open| open.key == key);
         let mut all = Vec::new();
         for (wanted, settings) in config.listeners.iter().zip(planned) {
@@ -73,26 +75,27 @@ impl Listeners {
                 true => Ok(Vec::new()),
                 false => {
                     if wanted.is_default {
-                        make_folder(&wanted.address);
+                        create_dir(&wanted.address);
                     }
                     bind(&wanted.address, inherited)
                 }
             };
-            let sockets = sockets.map_err(|message| format!("{}: {message}", wanted.origin))?;
-            all.push(Wanted { key, settings, sockets });
+            let sockets = sockets.map_err(|problem| problem.at(&wanted.origin))?;
+            all.push(Prepared { key, settings, sockets });
         }
-        self.refuse_circles(config, &all)?;
-        // Now that all others are there: this changes what is in use.
+        self.refuse_loops(config, &all)?;
+        // Last, because it changes sockets that are in use.
         for wanted in config.listeners.iter().filter(|wanted| is_open(&wanted.address.key())) {
             if let ListenAddress::Unix { path, access } = &wanted.address {
-                bind::set_access(path, access).map_err(|error| format!("{}: {error}", wanted.origin))?;
+                unix_socket::set_access(path, access).map_err(|problem| problem.at(&wanted.origin))?;
             }
         }
         Ok(all)
     }
 
-    /// Refuses upstreams by which requests would come back. The configuration has seen those that go by the same name.
-    fn refuse_circles(&self, config: &Config, all: &[Wanted]) -> Result<(), String> {
+    /// Refuses upstreams that lead back to a listener. [`Config`] has checked those that have the
+    /// same name.
+    fn refuse_loops(&self, config: &Config, all: &[Prepared]) -> Result<(), Problem> {
         for (listener, wanted) in config.listeners.iter().zip(all) {
             let open = self.open.iter().filter(|open| open.key == wanted.key).map(|open| &open.bound);
             let mut sockets = wanted.sockets.iter().map(|(bound, _)| bound).chain(open);
@@ -101,40 +104,40 @@ impl Listeners {
                 upstreams().find(|upstream| loop_check::leads_to(&upstream.address, &bound.socket))
             });
             if let Some(upstream) = back {
-                return Err(format!("{}: {}", listener.origin, loop_check::refusal(upstream)));
+                return Err(loop_check::refusal(upstream).at(&listener.origin));
             }
         }
         Ok(())
     }
 
-    /// Opens the admin listener. One that nobody asked for may fail.
+    /// Opens the admin listener. If it was not configured, it may fail.
     pub(crate) fn open_admin(
         &self,
         config: &AdminConfig,
         router: Arc<dyn Router>,
         inherited: &mut Inherited,
-    ) -> Result<Option<Wanted>, String> {
+    ) -> Result<Option<Prepared>, Problem> {
         let Some(address) = &config.address else { return Ok(None) };
         if !config.wanted {
-            make_folder(address);
+            create_dir(address);
         }
         match bind(address, inherited) {
             Ok(sockets) => {
                 let settings = ListenerSettings::new(ADMIN, Service::Http(router));
-                Ok(Some(Wanted { key: address.key(), settings, sockets }))
+                Ok(Some(Prepared { key: address.key(), settings, sockets }))
             }
-            Err(message) if config.wanted => Err(format!("admin: {message}")),
-            Err(message) => {
-                info!("there is no admin listener: {message}");
+            Err(problem) if config.wanted => Err(problem.at("admin")),
+            Err(problem) => {
+                info!("no admin listener: {problem}");
                 Ok(None)
             }
         }
     }
 
-    /// Serves what is wanted and closes what is not wanted any more, except the admin listener.
-    pub(crate) fn serve(&mut self, wanted: impl IntoIterator<Item = Wanted>, handles: &[Handle]) {
+    /// Serves the prepared listeners and closes all others, except the admin listener.
+    pub(crate) fn serve(&mut self, prepared: impl IntoIterator<Item = Prepared>, handles: &[Handle]) {
         let mut keep = Vec::new();
-        for Wanted { key, settings, sockets } in wanted {
+        for Prepared { key, settings, sockets } in prepared {
             for open in self.open.iter().filter(|open| open.key == key) {
                 open.handle.replace(settings.clone());
             }
@@ -156,31 +159,36 @@ impl Listeners {
         });
     }
 
-    /// A second descriptor of each socket, with its key.
-    pub(crate) fn duplicate(&self) -> Result<Sockets, String> {
+    /// Duplicates each socket, and returns it with its key.
+    pub(crate) fn duplicate(&self) -> Result<Sockets, Problem> {
         let duplicate = |open: &Open| Ok((open.key.clone(), open.bound.socket.try_clone()?));
-        self.open.iter().map(duplicate).collect::<std::io::Result<_>>().map_err(|error| error.to_string())
+        self.open
+            .iter()
+            .map(duplicate)
+            .collect::<std::io::Result<_>>()
+            .map_err(Problem::wrap("no descriptors for the listening sockets"))
     }
 
-    /// No other process has these sockets any more: their files go with them.
+    /// Takes over the files of the sockets, which no other process has any more: they are removed
+    /// with them.
     pub(crate) fn own_files(&mut self) {
         self.open.iter_mut().filter_map(|open| open.bound.file.as_mut()).for_each(|file| file.ours = true);
     }
 
-    /// Closes the sockets here; another process has them, and their files.
+    /// Closes the sockets, which another process has now, with their files.
     pub(crate) fn leave(&mut self) {
         for mut open in self.open.drain(..) {
             open.bound.file.iter_mut().for_each(|file| file.ours = false);
         }
     }
 
-    /// Where is listened, the admin listener left out.
+    /// Returns the addresses, without that of the admin listener.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let clients = self.open.iter().filter(|open| &*open.handle.settings().name != ADMIN);
         clients.map(|open| open.bound.address.clone()).collect()
     }
 
-    /// Logs what is listened on and where it leads.
+    /// Logs the listeners and their upstreams.
     pub(crate) fn describe(&self, config: &Config) {
         for open in &self.open {
             let settings = open.handle.settings();
@@ -195,8 +203,8 @@ impl Listeners {
             if wanted.is_default {
                 info!("to use it: export DOCKER_HOST={}", open.bound.address);
             }
-            let is_passed = matches!(wanted.address, ListenAddress::Inherited(_));
-            if is_passed && wanted.needs_no_certificate() && !open.bound.address.starts_with("unix:") {
+            let is_inherited = matches!(wanted.address, ListenAddress::Inherited(_));
+            if is_inherited && wanted.needs_no_certificate() && !open.bound.address.starts_with("unix:") {
                 warn!("{}", plan::open_to_all(&open.bound.address, true, &wanted.tls));
             }
         }

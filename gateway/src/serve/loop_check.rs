@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Whether a connection to an upstream would come in at an own socket, by whatever name. What names mean later is looked at
-//! by the engine, at each connection.
+//! Detects upstreams whose connections would arrive at a listener of this process, by whatever
+//! name. Names may change later: the engine checks each connection again.
 
 use std::ffi::CStr;
 use std::fs;
@@ -15,8 +15,9 @@ use dockline_sys::Bound;
 use rustix::net::{SocketAddrUnix, getsockname};
 
 use crate::address::UpstreamAddress;
+use crate::problem::Problem;
 
-/// Whether the upstream is the socket. A name is looked up only if the ports are the same.
+/// Returns whether the upstream is the socket. A name is resolved only if the ports are equal.
 pub(crate) fn leads_to(upstream: &Address, socket: &OwnedFd) -> bool {
     let Ok(name) = getsockname(socket) else { return false };
     match (upstream, SocketAddr::try_from(name.clone()), SocketAddrUnix::try_from(name)) {
@@ -30,12 +31,10 @@ pub(crate) fn leads_to(upstream: &Address, socket: &OwnedFd) -> bool {
     }
 }
 
-/// What is said of such an upstream.
-pub(crate) fn refusal(upstream: &UpstreamAddress) -> String {
-    format!(
-        "the upstream {upstream} is this listener: requests would go round in a circle; \
-         listen or connect somewhere else"
-    )
+/// Makes the problem with such an upstream.
+pub(crate) fn refusal(upstream: &UpstreamAddress) -> Problem {
+    Problem::new(format_args!("the upstream {upstream} is this listener: requests would loop"))
+        .hint("change one of the two addresses")
 }
 
 fn is_same(upstream: &Path, local: &SocketAddrUnix) -> bool {
@@ -75,7 +74,7 @@ mod tests {
 
     #[test]
     fn names_of_a_unix_socket() {
-        let dir = std::env::temp_dir().join(format!("dockline-circle-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("dockline-loop-{}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let socket = UnixListener::bind(dir.join("d.sock")).unwrap().into();
         let _other = UnixListener::bind(dir.join("other")).unwrap();
@@ -93,7 +92,7 @@ mod tests {
             assert_eq!(leads_to(&Address::Unix(dir.join(name)), &socket), same, "{name}");
         }
         fs::remove_dir_all(dir).unwrap();
-        let name = format!("dockline-circle-{}", std::process::id());
+        let name = format!("dockline-loop-{}", std::process::id());
         let socket = UnixListener::bind_addr(&UnixAddr::from_abstract_name(&name).unwrap()).unwrap().into();
         assert!(leads_to(&Address::Unix(format!("@{name}").into()), &socket));
         assert!(!leads_to(&Address::Unix("@other".into()), &socket));

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! `dockline serve`: start, reload, upgrade, stop. The work itself is done by the engine's workers; this is the main
+//! `dockline serve`: start, reload, upgrade, stop. The engine's workers serve; this is the main
 //! thread, which waits for signals.
 
 pub(crate) mod bind;
@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::logger;
 use crate::metrics::Metrics;
 use crate::output;
+use crate::problem::Problem;
 use crate::process::inherited::Inherited;
 use crate::process::notify::Notify;
 use crate::process::signals::{self, EarlySignals, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -38,11 +39,13 @@ use crate::process::upgrade::{Predecessor, Program, Sockets, SuccessorSignals};
 use crate::process::{raise_descriptor_limit, spawn};
 use crate::telemetry::Telemetry;
 
-/// How long connections may take to close when everything is to end at once.
+/// Limit for connections to close when the process stops at once.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
-/// How long a new process may take to end with this one.
+/// Limit for a new process to end with this one.
 const SUCCESSOR_TIME: Duration = Duration::from_secs(5);
+
+const NO_UPGRADE: &str = "upgrade failed, this process continues to serve";
 
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings) -> ExitCode {
@@ -52,15 +55,13 @@ pub(crate) fn run(settings: Settings) -> ExitCode {
     };
     let config = match Config::load(&settings) {
         Ok(config) => config,
-        Err(problem) => {
-            return output::fail(problem);
-        }
+        Err(problem) => return output::fail(problem),
     };
     logger::start(config.log);
     match Server::start(settings, config, &early) {
         Ok(server) => server.run(),
-        Err(message) => {
-            error!("{message}");
+        Err(problem) => {
+            error!("{problem}");
             ExitCode::FAILURE
         }
     }
@@ -69,27 +70,27 @@ pub(crate) fn run(settings: Settings) -> ExitCode {
 /// What the main thread waits for.
 enum Wake {
     Signal(i32),
-    /// The configuration that a reload has read.
-    Loaded(Result<Box<(Config, Plan)>, String>),
-    /// The new process serves, or does not.
-    Upgraded(Result<u32, String>),
-    /// All workers have ended, because they were told to or because one could not go on.
+    /// A reload has read the configuration.
+    Loaded(Result<Box<(Config, Plan)>, Problem>),
+    /// The new process serves, or has failed.
+    Upgraded(Result<u32, Problem>),
+    /// All workers have ended, on request or because one has failed.
     Ended(std::io::Result<()>),
 }
 
-/// What the process is about.
+/// The phases of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// The configuration is being read. A signal that came meanwhile has its turn after that.
+    /// The configuration is being read. `next` is a signal that came meanwhile.
     Reloading {
         next: Option<i32>,
     },
     /// A new process is being started.
     Upgrading,
-    /// A new process serves; this one waits for its tunnels to end.
+    /// A new process serves. This one waits for its tunnels to end.
     Replaced,
-    /// It was told to end, and finishes what runs.
+    /// The process drains, and then ends.
     Stopping,
 }
 
@@ -108,42 +109,43 @@ struct Server {
     sender: SyncSender<Wake>,
     wakes: Receiver<Wake>,
     phase: Phase,
-    /// The new process, as long as it is not known whether it serves.
+    /// The new process, until it serves or has failed.
     successor: Option<SuccessorSignals>,
-    /// Whether a signal has come that ends the process; it may still be on its way to [`on_signal`](Self::on_signal).
-    told_to_stop: Arc<AtomicBool>,
+    /// Whether a signal has come that ends the process. It may not have reached
+    /// [`on_signal`](Self::on_signal) yet.
+    stop_requested: Arc<AtomicBool>,
 }
 
 impl Server {
-    fn start(settings: Settings, config: Config, early: &EarlySignals) -> Result<Self, String> {
+    fn start(settings: Settings, config: Config, early: &EarlySignals) -> Result<Self, Problem> {
         let program =
-            Program::of_this_process().map_err(|error| format!("where is this program? {error}"))?;
-        let failed = |error| format!("the sockets of the old process do not come: {error}");
+            Program::of_this_process().map_err(Problem::wrap("cannot find the file of this program"))?;
+        let failed = Problem::wrap("cannot receive the sockets of the old process");
         let (predecessor, handed) = match Predecessor::greet().map_err(failed)? {
             Some((predecessor, handed)) => (Some(predecessor), handed),
             None => (None, Vec::new()),
         };
         let mut inherited = Inherited::new(handed)?;
-        let notify = Notify::from_env().map_err(|error| format!("NOTIFY_SOCKET: {error}"))?;
+        let notify = Notify::from_env().map_err(Problem::wrap("NOTIFY_SOCKET"))?;
         raise_descriptor_limit();
-        let Plan { upstreams, listeners: planned } =
-            Plan::new(&config, &[]).map_err(|problem| problem.to_string())?;
+        let Plan { upstreams, listeners: planned } = Plan::new(&config, &[])?;
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
         let access = match config.access_log.clone() {
             (Some(target), format) => {
-                Some(AccessLog::open(target, format).map_err(|error| format!("access log: {error}"))?)
+                Some(AccessLog::open(target, format).map_err(Problem::wrap("cannot open the access log"))?)
             }
             (None, _) => None,
         };
         let telemetry = Telemetry::new(access, Arc::clone(&metrics), Arc::clone(&health));
-        // Until here a stop ends the process by itself: files may be slow. From here on it has to remove sockets.
+        // Until here a stop signal ends the process at once: files may be slow. From here on there
+        // are sockets to remove.
         let (sender, wakes) = sync_channel(16);
         let deliver = sender.clone();
         signals::watch(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2], move |signal| {
             deliver.send(Wake::Signal(signal)).is_ok()
         })?;
         // Behind it, so that no signal is lost between the two.
-        let told_to_stop = signals::flag(&[SIGTERM, SIGINT, SIGQUIT])?;
+        let stop_requested = signals::flag(&[SIGTERM, SIGINT, SIGQUIT])?;
         if early.wants_reload() {
             let _ = sender.try_send(Wake::Signal(SIGHUP));
         }
@@ -158,7 +160,7 @@ impl Server {
 
         let observer: Arc<dyn Observer> = telemetry.clone();
         let workers = Workers::start(threads(&config), &EngineOptions::default(), &observer)
-            .map_err(|error| format!("the workers do not start: {error}"))?;
+            .map_err(Problem::wrap("cannot start the workers"))?;
         let handles = workers.handles().to_vec();
         metrics.watch(handles.clone());
         listeners.serve(opened.into_iter().chain(admin), &handles);
@@ -181,23 +183,23 @@ impl Server {
             wakes,
             phase: Phase::Serving,
             successor: None,
-            told_to_stop,
+            stop_requested,
         };
         server.metrics.config_reloaded(true);
         server.health.set_upstreams(server.upstreams.clone());
         server.health.set_ready(true);
-        // In this order: who waits for an address reads the first line.
+        // First, because a script may wait for the address in the first line.
         server.listeners.describe(&server.config);
         plan::warnings(&server.config).iter().for_each(|warning| warn!("{warning}"));
         info!("ready");
         server.notify.ready(&server.status());
         if let Some(predecessor) = predecessor {
-            // If it is gone, there is nobody to wait for.
+            // If it has gone, there is nobody to report to.
             let _ = predecessor.dismiss();
         }
         server.listeners.own_files();
         for address in server.inherited.release() {
-            info!("{address} is not listened on any more");
+            info!("no longer listening on {address}");
         }
         Ok(server)
     }
@@ -237,35 +239,35 @@ impl Server {
             (SIGUSR1, _) => self.telemetry.reopen(),
             (SIGHUP, Phase::Serving) => self.reload(),
             (SIGUSR2, Phase::Serving) => self.upgrade(),
-            // A new process reads the configuration, too.
+            // A new process reads the configuration itself.
             (SIGUSR2, Phase::Reloading { .. }) => self.phase = Phase::Reloading { next: Some(SIGUSR2) },
             (SIGHUP, Phase::Reloading { next: None }) => self.phase = Phase::Reloading { next: Some(SIGHUP) },
             (SIGHUP, Phase::Reloading { next: Some(_) }) => {}
-            (SIGHUP | SIGUSR2, Phase::Upgrading) => warn!("an upgrade is under way; try again after it"),
-            (SIGHUP | SIGUSR2, _) => warn!("this process is about to end; nothing is reloaded"),
+            (SIGHUP | SIGUSR2, Phase::Upgrading) => warn!("an upgrade is in progress; try again later"),
+            (SIGHUP | SIGUSR2, _) => warn!("this process is about to end; the signal is ignored"),
             (_, Phase::Stopping) => return Some(self.stop_now(signal)),
             (..) => self.stop(),
         }
         None
     }
 
-    /// Has the configuration read by a thread: files may be slow, and a stop must not wait for them.
+    /// Reads the configuration in a thread: files may be slow, and a stop must not wait for them.
     fn reload(&mut self) {
         self.notify.reloading();
         let (settings, upstreams, sender) =
             (self.settings.clone(), self.upstreams.clone(), self.sender.clone());
         let read = move || {
-            let config = Config::load(&settings).map_err(|problem| problem.to_string())?;
-            let plan = Plan::new(&config, &upstreams).map_err(|problem| problem.to_string())?;
+            let config = Config::load(&settings)?;
+            let plan = Plan::new(&config, &upstreams)?;
             Ok(Box::new((config, plan)))
         };
         self.phase = Phase::Reloading { next: None };
-        if let Err(message) = spawn("reload", move || drop(sender.send(Wake::Loaded(read())))) {
-            self.on_loaded(Err(message));
+        if let Err(problem) = spawn("reload", move || drop(sender.send(Wake::Loaded(read())))) {
+            self.on_loaded(Err(problem));
         }
     }
 
-    fn on_loaded(&mut self, loaded: Result<Box<(Config, Plan)>, String>) {
+    fn on_loaded(&mut self, loaded: Result<Box<(Config, Plan)>, Problem>) {
         let Phase::Reloading { next } = self.phase else { return };
         self.phase = Phase::Serving;
         let result = loaded.and_then(|loaded| self.apply(*loaded));
@@ -275,7 +277,7 @@ impl Server {
                 self.listeners.describe(&self.config);
                 info!("reloaded");
             }
-            Err(message) => error!("not reloaded, the old configuration stays: {message}"),
+            Err(problem) => error!("not reloaded, the old configuration stays in use: {problem}"),
         }
         self.notify.ready(&self.status());
         match next {
@@ -285,11 +287,13 @@ impl Server {
         }
     }
 
-    /// Everything that can fail comes first, so that nothing is half done.
-    fn apply(&mut self, (config, plan): (Config, Plan)) -> Result<(), String> {
-        // What a configuration that fails has taken of them must be there for the next.
+    /// Applies a configuration. Everything that can fail comes first, so that it is applied wholly
+    /// or not at all.
+    fn apply(&mut self, (config, plan): (Config, Plan)) -> Result<(), Problem> {
+        // If this configuration fails, the sockets that it has taken must be there for the next
+        // one.
         let mut inherited =
-            self.inherited.try_clone().map_err(|error| format!("inherited sockets: {error}"))?;
+            self.inherited.try_clone().map_err(Problem::wrap("no descriptors for inherited sockets"))?;
         let opened = self.listeners.open(&config, plan.listeners, &mut inherited)?;
         self.inherited = inherited;
         self.listeners.serve(opened, &self.handles);
@@ -302,7 +306,7 @@ impl Server {
         };
         if fixed(&config) != fixed(&self.config) {
             warn!(
-                "threads, the log's format, the access log and the admin listener change at the next start"
+                "changes of threads, log format, access log and admin listener take effect at the next start"
             );
         }
         self.config = config;
@@ -316,27 +320,29 @@ impl Server {
                 self.phase = Phase::Upgrading;
                 self.successor = Some(successor);
             }
-            Err(message) => error!("no upgrade, this process goes on: {message}"),
+            Err(problem) => error!("{NO_UPGRADE}: {problem}"),
         }
     }
 
-    fn start_successor(&self) -> Result<SuccessorSignals, String> {
+    fn start_successor(&self) -> Result<SuccessorSignals, Problem> {
         let mut sockets: Sockets = self.listeners.duplicate()?;
-        sockets.extend(self.inherited.duplicate().map_err(|error| error.to_string())?);
+        let inherited = self.inherited.duplicate();
+        sockets.extend(inherited.map_err(Problem::wrap("no descriptors for inherited sockets"))?);
         let successor = self.program.start()?;
-        let signals = successor.signals().map_err(|error| error.to_string())?;
+        let signals = successor.signals().map_err(Problem::wrap("no descriptor for the new process"))?;
         let sender = self.sender.clone();
         spawn("upgrade", move || drop(sender.send(Wake::Upgraded(successor.hand_over(&sockets)))))?;
         Ok(signals)
     }
 
-    fn on_upgraded(&mut self, result: Result<u32, String>) {
+    fn on_upgraded(&mut self, result: Result<u32, Problem>) {
         let successor = self.successor.take();
         match result {
-            // Both were told to end.
-            Ok(_) | Err(_) if self.phase == Phase::Stopping => info!("the new process ends, too"),
-            // They are about to be: the stop came before anybody was told of the new process.
-            Ok(_) if self.told_to_stop.load(Ordering::Relaxed) => {
+            // Both processes were stopped.
+            Ok(_) | Err(_) if self.phase == Phase::Stopping => info!("the new process ends as well"),
+            // The stop signal came before the service manager learnt of the new process, so it ends
+            // both.
+            Ok(_) if self.stop_requested.load(Ordering::Relaxed) => {
                 successor.iter().for_each(|successor| successor.send(Signal::TERM));
             }
             Ok(pid) => {
@@ -346,8 +352,8 @@ impl Server {
                 self.phase = Phase::Replaced;
                 self.drain(None);
             }
-            Err(message) => {
-                error!("no upgrade, this process goes on: {message}");
+            Err(problem) => {
+                error!("{NO_UPGRADE}: {problem}");
                 self.phase = Phase::Serving;
             }
         }
@@ -356,8 +362,10 @@ impl Server {
     fn stop(&mut self) {
         let limit = self.config.drain_timeout;
         match limit {
-            Some(limit) => info!("stopping; what runs may take {} more", humantime::format_duration(limit)),
-            None => info!("stopping when all has ended"),
+            Some(limit) => {
+                info!("stopping; open connections have {} to end", humantime::format_duration(limit))
+            }
+            None => info!("stopping when all connections have ended"),
         }
         if self.phase != Phase::Replaced {
             self.notify.stopping("draining");
@@ -367,12 +375,13 @@ impl Server {
             successor.send(Signal::TERM);
         }
         self.drain(limit);
-        // The workers close theirs; an open duplicate would still take connections that nobody serves.
+        // The workers close theirs. An open duplicate would still accept connections, which nobody
+        // would serve.
         self.listeners = Listeners::default();
     }
 
-    /// Waits for a new process that was told to end with this one. If it does not, it is killed: it would go on in place of
-    /// a service that was stopped.
+    /// Waits for a new process that was stopped with this one. If it does not end, it is killed:
+    /// otherwise it would go on as a service that was stopped.
     fn end_successor(&mut self) {
         while let Some(successor) = &self.successor {
             match self.wakes.recv_timeout(SUCCESSOR_TIME) {
@@ -397,19 +406,19 @@ impl Server {
             successor.send(Signal::KILL);
         }
         self.handles.iter().for_each(Handle::stop);
-        // They close their connections; the process does not wait long for it.
+        // The workers close their connections; the process does not wait long for that.
         let _ = self.wakes.recv_timeout(STOP_TIME);
         signals::exit_status(signal)
     }
 
     fn on_ended(&self, result: std::io::Result<()>) -> ExitCode {
         match result {
-            Err(error) => error!("a worker could not go on: {error}"),
+            Err(error) => error!("a worker has failed: {error}"),
             Ok(()) if matches!(self.phase, Phase::Stopping | Phase::Replaced) => {
                 info!("stopped");
                 return ExitCode::SUCCESS;
             }
-            Ok(()) => error!("the workers have ended without being told to"),
+            Ok(()) => error!("the workers have ended unexpectedly"),
         }
         ExitCode::FAILURE
     }

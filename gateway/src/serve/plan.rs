@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! From the configuration to what the engine takes. Reads the certificates, opens no socket.
+//! [`Plan`]: the configuration as the engine takes it. It reads the certificates, and opens no
+//! socket.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use dockline::engine::{Address, ListenerSettings, Router, Service, Upstream};
 use dockline::proxy::{ConnConfig, Forwarding};
 use dockline::untrusted::Untrusted;
 
+use super::guard::Guard;
+use super::identity;
 use crate::address::ListenAddress;
-use crate::config::{Config, ListenerConfig, ListenerTls, Problem, UpstreamConfig, UpstreamTls};
-use crate::serve::bind;
-use crate::serve::guard::Guard;
-use crate::serve::identity;
+use crate::config::{Config, ListenerConfig, ListenerTls, UpstreamConfig, UpstreamTls};
+use crate::problem::Problem;
+use crate::unix_socket;
 
-/// What is served, ready for the engine.
+/// Upstreams and listeners, ready for the engine.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// As in [`Config::upstreams`].
@@ -27,8 +29,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Reads and checks all that the configuration names. An upstream of `before` that has not changed is kept, and
-    /// its unused connections with it.
+    /// Reads and checks all that the configuration names. An upstream of `before` that has not
+    /// changed is kept, with its idle connections.
     pub(crate) fn new(config: &Config, before: &[Arc<Upstream>]) -> Result<Self, Problem> {
         let upstreams = config
             .upstreams
@@ -58,8 +60,7 @@ impl Plan {
                     Arc::new(upstream)
                 };
                 let mut settings = ListenerSettings::new(wanted.name.as_str(), Service::Http(router));
-                settings.tls =
-                    tls.map_err(|error| Problem::new(&wanted.origin, explain(&error, &wanted.tls)))?;
+                settings.tls = tls.map_err(|error| describe(error, &wanted.tls).at(&wanted.origin))?;
                 settings.conn = Arc::new(conn);
                 Ok(settings)
             })
@@ -68,7 +69,7 @@ impl Plan {
     }
 }
 
-/// What an operator should know before others find out.
+/// Returns warnings about configurations that let others in.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let tcp = |listener: &&ListenerConfig| matches!(listener.address, ListenAddress::Tcp { .. });
     let open = config.listeners.iter().filter(tcp).filter(|listener| listener.needs_no_certificate());
@@ -79,29 +80,30 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
         ListenAddress::Unix { path, .. } => Some(path),
         _ => None,
     });
-    all.extend(unix.filter_map(|path| bind::shared_folder(path)).map(|folder| {
+    all.extend(unix.filter_map(|path| unix_socket::shared_dir(path)).map(|dir| {
         format!(
-            "{} CAN BE CHANGED BY OTHER USERS: whoever can write there can listen in our place, and is given what \
-             clients send. Use a folder that only root can write to, such as /run/dockline",
-            Untrusted::path(&folder)
+            "{} IS WRITABLE BY OTHER USERS: they can replace the socket and receive what clients send. Use a \
+             directory that only root can write to, such as /run/dockline",
+            Untrusted::path(&dir)
         )
     }));
     all
 }
 
-/// What is to be said of a TCP listener whose clients need no certificate. `is_public`: other machines reach it.
+/// Returns the warning for a TCP listener whose clients need no certificate. `is_public`: other
+/// machines can reach it.
 pub(crate) fn open_to_all(address: &impl fmt::Display, is_public: bool, tls: &Option<ListenerTls>) -> String {
     let whom = if is_public { "OTHER MACHINES" } else { "EVERY USER OF THIS MACHINE" };
-    let lack = if tls.is_some() { "A CERTIFICATE OF THEIRS" } else { "TLS" };
+    let lack = if tls.is_some() { "A CLIENT CERTIFICATE" } else { "TLS" };
     let instead = if is_public { "" } else { ", or a Unix socket" };
     format!(
-        "{address} IS OPEN TO {whom} WITHOUT {lack}: whoever reaches it is root on the Docker host. \
+        "{address} IS OPEN TO {whom} WITHOUT {lack}: whoever can connect is root on the Docker host. \
          Use tls:// with a client authority{instead}"
     )
 }
 
 fn is_same(old: &Upstream, new: &Upstream) -> bool {
-    // TLS material has no identity to compare.
+    // TLS settings cannot be compared.
     old.tls.is_none()
         && new.tls.is_none()
         && (&old.name, &old.addresses, &old.host) == (&new.name, &new.addresses, &new.host)
@@ -112,19 +114,20 @@ fn upstream(wanted: &UpstreamConfig) -> Result<Upstream, Problem> {
     let mut upstream = Upstream::new(wanted.name.as_str(), addresses);
     upstream.host = Some(wanted.host.as_str().into());
     let tls = wanted.tls.as_ref().map(client_tls).transpose();
-    upstream.tls = tls.map_err(|error| Problem::new(&wanted.origin, error))?;
+    upstream.tls = tls.map_err(|error| Problem::new(error).at(&wanted.origin))?;
     Ok(upstream)
 }
 
-/// Adds what to do where a directory lacks the authority: without it, everybody would be let in.
-fn explain(error: &TlsError, files: &Option<ListenerTls>) -> String {
+/// Adds a hint if a directory has no authority: without one, everybody would be let in.
+fn describe(error: TlsError, files: &Option<ListenerTls>) -> Problem {
+    let problem = Problem::new(error);
     let authority = files.as_ref().and_then(|files| files.client_ca.as_ref());
     match authority.filter(|path| path.ends_with("ca.pem") && !path.exists()) {
-        Some(_) => format!(
-            "{error}; clients need a certificate of the authority in ca.pem: put it there, or name the certificate and \
-             the key (cert, key) in place of the directory if they are to need none"
+        Some(_) => problem.hint(
+            "put the authority of client certificates into ca.pem, or, to require none, name the certificate and the \
+             key (cert, key) instead of the directory",
         ),
-        None => error.to_string(),
+        None => problem,
     }
 }
 

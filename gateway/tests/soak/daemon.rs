@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! A daemon that answers every request with 101, echoes from then on, and ends when its client does.
+//! A daemon that answers every request with 101, echoes from then on, and ends when its client
+//! does.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! The same load while system calls of the gateway fail, as a kernel that is short of something would have it: strace
-//! answers in its place.
+//! The same load while system calls of the gateway fail, as a kernel that is short of something
+//! would have it: strace answers in its place.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,8 @@ struct Fault {
     name: &'static str,
     /// Expressions of `strace -e inject=`.
     injections: &'static [&'static str],
-    /// Whether the kernel may end a connection in this way, too. It must have an end then, and nothing else may.
+    /// Whether the kernel may end a connection in this way, too. It must have an end then, and
+    /// nothing else may.
     lossy: bool,
     /// Bytes on their way in a tunnel: many are spliced, few make many calls.
     window: u64,
@@ -23,8 +24,9 @@ struct Fault {
 const MANY: u64 = 256 * 1024;
 const FEW: u64 = 16 * 1024;
 
-/// What a signal may interrupt, each second time. close(2) is not among them: Linux has closed it then. Of those that are
-/// counted from later on, the first are the linker's or a start's, which says so and ends.
+/// What a signal may interrupt, each second time. close(2) is not among them: Linux has closed it
+/// then. Of those that are counted from later on, the first are the linker's or a start's, which
+/// says so and ends.
 const INTERRUPTED: &[&str] = &[
     "accept4:error=EINTR:when=1+2",
     "connect:error=EINTR:when=1+2",
@@ -132,7 +134,8 @@ impl Fault {
         let dir = TempDir::new("faults")?;
         let log = format!("{}/strace", dir.0);
         let mut command = Command::new("strace");
-        // As its grandchild it traces its own parent, which is the gateway: ended like any other process.
+        // As its grandchild it traces its own parent, which is the gateway: ended like any other
+        // process.
         command.args(["--daemonize", "--follow-forks", "--seccomp-bpf", "--quiet=all", "--failed-only"]);
         command.args(["--output", &log]);
         for injection in self.injections {

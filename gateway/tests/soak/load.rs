@@ -34,7 +34,8 @@ pub(crate) struct Plan {
     pub(crate) time: Duration,
     /// Bytes on their way in a tunnel at most.
     pub(crate) window: u64,
-    /// Whether a tunnel may be refused or ended before its time. What it has carried must be right even so.
+    /// Whether a tunnel may be refused or ended before its time. What it has carried must be right
+    /// even so.
     pub(crate) lossy: bool,
 }
 

@@ -1,17 +1,17 @@
 #![forbid(unsafe_code)]
-//! Thousands of tunnels through one gateway, while others come and go: no byte is lost, no descriptor is left behind,
-//! memory stays flat.
+//! Thousands of tunnels through one gateway, while others come and go: no byte is lost, no
+//! descriptor is left behind, memory stays flat.
 //!
 //! ```sh
 //! cargo test --release -p dockline-gateway --test soak -- --seconds 60
 //! cargo test --release -p dockline-gateway --test soak -- --faults
 //! ```
 //!
-//! With `--faults` it is a small load, many times, while the gateway's system calls fail. Words that follow choose
-//! among the faults.
+//! With `--faults` it is a small load, many times, while the gateway's system calls fail. Words
+//! that follow choose among the faults.
 //!
-//! Three processes: the gateway, an echo daemon on a Unix socket, and the clients. Each needs a descriptor per
-//! connection, the gateway two.
+//! Three processes: the gateway, an echo daemon on a Unix socket, and the clients. Each needs a
+//! descriptor per connection, the gateway two.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod daemon;

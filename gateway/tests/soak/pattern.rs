@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What is sent in a tunnel: a stream of bytes that shows it when some are lost, doubled, swapped, or another's.
+//! What is sent in a tunnel: a stream of bytes that shows it when some are lost, doubled, swapped,
+//! or another's.
 
 /// Longest piece that can be had at once.
 pub(crate) const PIECE: usize = 64 * 1024;

@@ -1,30 +1,32 @@
 #![forbid(unsafe_code)]
-//! Rules of iptables: for each publication a chain each for the two kinds of address translation and one that lets the
-//! packets through.
+//! Rules of iptables: each publication has a chain for either kind of address translation, and one
+//! that accepts the packets.
 //!
-//! `FORWARD` leads to the last one behind everything that the operator has written, in `DOCKER-USER` or in `FORWARD`
-//! itself, and before what Docker has, which drops what it has not published: the place of Docker's own ports. What is
-//! overruled is the policy of the chain, never a rule of the operator's.
+//! `FORWARD` jumps to the last one after all rules of the operator, in `DOCKER-USER` or in
+//! `FORWARD` itself, and before those of Docker, which drop what Docker has not published: the
+//! place of the ports that Docker publishes. This overrules the policy of the chain, never a rule
+//! of the operator.
 
 use dockline::untrusted::Untrusted;
 
 use super::{Rule, Tool, id_in, tag};
+use crate::problem::Problem;
 
 const PREFIX: &str = "DOCKLINE-";
-/// The chain that Docker leaves to the operator, and asks before its own.
+/// The chain that Docker leaves to the operator, and enters before its own.
 const DOCKER_USER: &str = "DOCKER-USER";
-/// What the names of Docker's own chains begin with.
+/// Prefix of the names of Docker's chains.
 const DOCKER: &str = "DOCKER";
-/// The programs, and whether each is for IPv4.
+/// The programs, and whether they are for IPv4.
 const FAMILIES: [(&str, bool); 2] = [("iptables", true), ("ip6tables", false)];
 
 /// The chains of a publication.
 struct Chains {
-    /// In `nat`, from `PREROUTING`: where to.
+    /// In `nat`, from `PREROUTING`: translates destinations.
     to: String,
-    /// In `nat`, from `POSTROUTING`: whence.
+    /// In `nat`, from `POSTROUTING`: translates sources.
     from: String,
-    /// In `filter`.
+    /// In `filter`: accepts.
     pass: String,
 }
 
@@ -36,17 +38,17 @@ impl Chains {
 }
 
 fn tool(program: &'static str, table: &str, rest: &str) -> Tool {
-    // Other programs may hold the lock, but not for long.
+    // Other programs hold the lock for short times only.
     Tool::new(program, &format!("-w 10 -t {table} {rest}"))
 }
 
 /// Replaces the rules of a publication.
-pub(super) fn replace(id: &str, rules: &[Rule]) -> Result<(), String> {
+pub(super) fn replace(id: &str, rules: &[Rule]) -> Result<(), Problem> {
     for (program, of_v4) in FAMILIES {
         let rules = of_family(rules, of_v4);
         let (nat, filter) = match (listing(program, "nat"), listing(program, "filter")) {
             (Ok(nat), Ok(filter)) => (nat, filter),
-            // There is nothing of ours where nothing can be read.
+            // Where nothing can be listed, there are no rules of ours.
             (nat, filter) if !rules.is_empty() => (nat?, filter?),
             _ => continue,
         };
@@ -55,13 +57,13 @@ pub(super) fn replace(id: &str, rules: &[Rule]) -> Result<(), String> {
         }
         if let Some(line) = rules.first().and_then(|_| dead_end(&filter)).map(Untrusted::new) {
             log::warn!(
-                "{program}: `{line}` comes before the rules of this publication: connections need a rule before \
-                 that one, in {DOCKER_USER} or FORWARD"
+                "{program}: `{line}` precedes the rules of this publication: connections need a rule before it, \
+                 in {DOCKER_USER} or FORWARD"
             );
         }
         for tool in installation(program, id, &rules, &filter) {
             if let Err(error) = tool.run() {
-                // Half of them would be worse than none.
+                // A part of the rules would be worse than none.
                 undo(program, id);
                 return Err(error);
             }
@@ -78,8 +80,8 @@ fn undo(program: &'static str, id: &str) {
     }
 }
 
-/// The commands that put rules in place where there are none, and those that remove them again.
-pub(super) fn rehearse(id: &str, rules: &[Rule]) -> Result<(Vec<Tool>, Vec<Tool>), String> {
+/// Returns the commands that install rules where there are none, and those that remove them.
+pub(super) fn rehearse(id: &str, rules: &[Rule]) -> Result<(Vec<Tool>, Vec<Tool>), Problem> {
     let (mut install, mut remove) = (Vec::new(), Vec::new());
     for (program, of_v4) in FAMILIES {
         let rules = of_family(rules, of_v4);
@@ -88,7 +90,7 @@ pub(super) fn rehearse(id: &str, rules: &[Rule]) -> Result<(Vec<Tool>, Vec<Tool>
         }
         let filter = listing(program, "filter")?;
         let tools = installation(program, id, &rules, &filter);
-        // What the programs would list.
+        // As the programs would list it.
         let listed = |table: &str| -> String {
             let in_table = tools.iter().filter(|tool| tool.arguments[3] == table);
             in_table.map(|tool| as_listed(&tool.arguments[4..]) + "\n").collect()
@@ -103,11 +105,11 @@ fn of_family(rules: &[Rule], v4: bool) -> Vec<&Rule> {
     rules.iter().filter(|rule| rule.target.is_ipv4() == v4).collect()
 }
 
-fn listing(program: &'static str, table: &str) -> Result<String, String> {
+fn listing(program: &'static str, table: &str) -> Result<String, Problem> {
     tool(program, table, "-S").run()
 }
 
-/// A command that adds something, as `-S` lists it afterwards.
+/// Returns what a command adds in the form in which `-S` lists it.
 fn as_listed(words: &[String]) -> String {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
@@ -119,32 +121,33 @@ fn as_listed(words: &[String]) -> String {
     }
 }
 
-/// The rules of `FORWARD`.
+/// Returns the rules of `FORWARD`.
 fn forward(filter: &str) -> Vec<&str> {
     filter.lines().filter(|line| line.starts_with("-A FORWARD ")).collect()
 }
 
-/// What a rule does with packets: the word behind the last `-j` or `-g`.
+/// Returns the target of a rule: the word after the last `-j` or `-g`.
 fn target(rule: &str) -> &str {
     let at = [" -j ", " -g "].iter().filter_map(|way| rule.rfind(way)).max();
     at.and_then(|at| rule[at + 4..].split(' ').next()).unwrap_or_default()
 }
 
-/// How many of the rules of `FORWARD` come before a publication's: all but those that come, behind the operator's
-/// chain, from the first one on that is Docker's.
+/// Returns how many rules of `FORWARD` precede those of a publication: all up to the first one of
+/// Docker after the operator's chain.
 fn place(forward: &[&str]) -> usize {
     let behind = forward.iter().rposition(|rule| target(rule) == DOCKER_USER).map_or(0, |at| at + 1);
     let own = forward[behind..].iter().position(|rule| target(rule).starts_with(DOCKER));
     own.map_or(forward.len(), |at| behind + at)
 }
 
-/// What puts a rule into `FORWARD` behind so many of its rules.
+/// Returns the command that inserts a rule into `FORWARD` after so many of its rules.
 fn insertion(before: usize, length: usize) -> String {
     if before == length { "-A FORWARD".to_owned() } else { format!("-I FORWARD {}", before + 1) }
 }
 
-/// What it takes to lead from `FORWARD` to a publication's rules at the right place, and no longer at the old one; `None`
-/// if it does, or if there is no way at all. Those of other publications, which are for other packets, do not count.
+/// Returns the commands that move the jump from `FORWARD` to a publication's rules to its proper
+/// place; `None` if it is there, or if there is no jump. Rules of other publications do not count,
+/// because they are for other packets.
 fn relocation(filter: &str, pass: &str) -> Option<[String; 2]> {
     let forward = forward(filter);
     let old = forward.iter().position(|rule| target(rule) == pass)?;
@@ -154,15 +157,15 @@ fn relocation(filter: &str, pass: &str) -> Option<[String; 2]> {
     if theirs.iter().filter(|at| **at < old).count() == wanted {
         return None;
     }
-    // Before the rule of theirs that it has to be before, or last.
+    // Before the rule that it must precede, or last.
     let new = theirs.get(wanted).copied().unwrap_or(forward.len());
     let old = old + 1 + usize::from(new <= old);
     Some([insertion(new, forward.len()), format!("-D FORWARD {old}")])
 }
 
-/// Leads to the rules of a publication at the right place, if somebody has put other rules around it; tells whether that
-/// was so. No packet meets less than all of them.
-pub(super) fn relocate(id: &str, rules: &[Rule]) -> Result<bool, String> {
+/// Moves the jump to the rules of a publication to its proper place if other programs have added
+/// rules around it, and returns whether it was moved. At no time is a part of the rules effective.
+pub(super) fn relocate(id: &str, rules: &[Rule]) -> Result<bool, Problem> {
     let (pass, mut moved) = (Chains::of(id).pass, false);
     for (program, of_v4) in FAMILIES {
         if of_family(rules, of_v4).is_empty() {
@@ -178,7 +181,7 @@ pub(super) fn relocate(id: &str, rules: &[Rule]) -> Result<bool, String> {
     Ok(moved)
 }
 
-/// A rule of the operator's that no packet gets by.
+/// Returns a rule of the operator that no packet passes.
 fn dead_end(filter: &str) -> Option<&str> {
     let forward = forward(filter);
     forward[..place(&forward)]
@@ -187,15 +190,16 @@ fn dead_end(filter: &str) -> Option<&str> {
         .copied()
 }
 
-/// The target's own packets are left to the listener, as by [`nft`](super::nft).
+/// Packets of the target itself are left to the listener, as by [`nft`](super::nft).
 ///
-/// The chains come first and the ways to them last, so that no packet meets half of them.
+/// The chains come first and the jumps to them last, so that at no time a part of the rules is
+/// effective.
 fn installation(program: &'static str, id: &str, rules: &[&Rule], filter: &str) -> Vec<Tool> {
     if rules.is_empty() {
         return Vec::new();
     }
     let Chains { to, from, pass } = Chains::of(id);
-    // What may be there of an older set is gone by then.
+    // Rules of an older set are removed by then.
     let forward: Vec<&str> = forward(filter).into_iter().filter(|rule| target(rule) != pass).collect();
     let way = insertion(place(&forward), forward.len());
     let mark = format!("-m comment --comment {}", tag(id));
@@ -226,7 +230,7 @@ fn installation(program: &'static str, id: &str, rules: &[&Rule], filter: &str) 
     tools
 }
 
-/// What it takes to remove all that a listing (`-S`) has of a publication.
+/// Returns the commands that remove everything of a publication from a listing (`-S`).
 fn removal(program: &'static str, id: &str, nat: &str, filter: &str) -> Vec<Tool> {
     let Chains { to, from, pass } = Chains::of(id);
     let mut tools = Vec::new();
@@ -247,8 +251,8 @@ fn removal(program: &'static str, id: &str, nat: &str, filter: &str) -> Vec<Tool
     tools
 }
 
-/// All lines that are about a publication.
-pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, String> {
+/// Lists the rules of a publication.
+pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, Problem> {
     let name = Chains::of(id).to;
     let mut all = String::new();
     for (program, of_v4) in FAMILIES {
@@ -261,8 +265,9 @@ pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, String> {
     Ok(all)
 }
 
-/// Whether forwarded packets of either family are dropped unless a rule of iptables lets them through.
-pub(super) fn drops_forwarded() -> Result<bool, String> {
+/// Returns whether forwarded packets of either family are dropped unless a rule of iptables accepts
+/// them.
+pub(super) fn drops_forwarded() -> Result<bool, Problem> {
     let guards = |filter: &str| {
         filter.lines().any(|line| line == "-P FORWARD DROP" || line.strip_prefix("-N ") == Some(DOCKER_USER))
     };
@@ -275,7 +280,7 @@ pub(super) fn drops_forwarded() -> Result<bool, String> {
     }
 }
 
-/// The publications that have chains.
+/// Returns the IDs of publications that have chains.
 pub(super) fn ids() -> Vec<String> {
     let mut found = Vec::new();
     for (program, _) in FAMILIES {

@@ -1,12 +1,14 @@
 #![forbid(unsafe_code)]
-//! The kernel's path for what comes from other machines (`--dnat`).
+//! Rules by which the kernel forwards traffic from other machines (`--dnat`).
 //!
-//! A publication has chains (iptables) or tables (nftables) of its own, named after its ID, and shares nothing with other
-//! publications: so all of it can be replaced or removed without a look at anybody else's rules. What was put in place
-//! is read back and remembered; whatever differs later was changed by somebody else, and is put in place again.
+//! A publication has its own chains (iptables) or tables (nftables), named after its ID, and shares
+//! nothing with other publications, so that it can be replaced or removed without regard to other
+//! rules. The rules are read back after they are installed; if they differ later, another program
+//! has changed them, and they are installed again.
 //!
-//! A process that was killed leaves its rules behind. While it lives it holds an abstract Unix socket with the ID in its
-//! name, which belongs to the network namespace as the rules do: rules whose name is free are left-overs.
+//! A process that is killed leaves its rules behind. While it lives it holds an abstract Unix
+//! socket with the ID in its name, which belongs to the network namespace as the rules do: if that
+//! name is free, the rules are stale.
 
 mod iptables;
 mod nft;
@@ -25,6 +27,7 @@ use dockline::untrusted::{Line, Untrusted};
 use super::args::FirewallKind;
 use super::container::{Subnet, Target};
 use super::ports::{Mapping, Proto};
+use crate::problem::Problem;
 
 /// A port that the kernel forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +35,14 @@ pub(crate) struct Rule {
     listen: SocketAddr,
     proto: Proto,
     target: SocketAddr,
-    /// Whose packets get this host's address as their source, because the answers would take another way: those of this
-    /// network, or everybody's.
+    /// Packets from this network, or from everywhere, get this host's address as their source,
+    /// because replies to them would take another route.
     masquerade: Option<Subnet>,
 }
 
 impl Rule {
-    /// The rules for these ports. Loopback is not reached from outside, and there is no way between address families.
+    /// Makes the rules for these ports. Loopback addresses cannot be reached from outside, and
+    /// there is no translation between address families.
     pub(crate) fn all<'a>(mappings: impl IntoIterator<Item = &'a Mapping>, target: &Target) -> Vec<Self> {
         let meets = |mapping: &&Mapping| {
             !mapping.listen.ip().is_loopback() && mapping.listen.is_ipv4() == target.ip.is_ipv4()
@@ -52,7 +56,7 @@ impl Rule {
         mappings.into_iter().filter(meets).map(rule).collect()
     }
 
-    /// The network of a container, written as the tools do.
+    /// Returns the network of the container in the notation of the tools.
     fn source(&self) -> Option<String> {
         self.masquerade.map(|Subnet { ip, bits }| format!("{}/{bits}", network_of(ip, bits)))
     }
@@ -70,7 +74,7 @@ fn network_of(ip: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
-/// A program to run. Displayed as one would type it.
+/// A program to run. Displayed as a shell command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tool {
     program: &'static str,
@@ -87,12 +91,12 @@ impl Tool {
         }
     }
 
-    fn run(&self) -> Result<String, String> {
+    fn run(&self) -> Result<String, Problem> {
         let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{} is not installed", self.program),
-            _ => format!("{}: {error}", self.program),
+            io::ErrorKind::NotFound => Problem::new(format_args!("{} is not installed", self.program)),
+            _ => Problem::new(format_args!("cannot run {}", self.program)).because(error),
         };
-        // Users' shells often lack the directories of these.
+        // The PATH of users often lacks the directories of these programs.
         let path = format!("{}:/usr/local/sbin:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default());
         let mut child = Command::new(self.program)
             .args(&self.arguments)
@@ -104,7 +108,7 @@ impl Tool {
             .spawn()
             .map_err(failed)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // If it does not read, it says why.
+            // If the program does not read it, its output says why.
             let _ = stdin.write_all(self.input.as_bytes());
         }
         let output = child.wait_with_output().map_err(failed)?;
@@ -113,8 +117,12 @@ impl Tool {
         }
         let said = output.stderr.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let line = Untrusted::new(said.into_iter().find(|line| !line.is_empty()).unwrap_or(b"it failed"));
-        let hint = if rustix::process::geteuid().is_root() { "" } else { "; the firewall is root's" };
-        Err(format!("{} {}: {line}{hint}", self.program, Untrusted::new(self.arguments.join(" "))))
+        let arguments = Untrusted::new(self.arguments.join(" "));
+        let problem = Problem::new(line).at(format_args!("{} {arguments}", self.program));
+        Err(match rustix::process::geteuid().is_root() {
+            true => problem,
+            false => problem.hint("only root can change the firewall"),
+        })
     }
 }
 
@@ -133,31 +141,32 @@ pub(crate) struct Firewall {
     kind: FirewallKind,
     id: String,
     rules: Vec<Rule>,
-    /// What the tools list when all is in place.
+    /// The output of the tools when the rules are in place.
     listing: String,
-    /// Tells others that the rules of this ID are no left-overs.
+    /// Shows other processes that the rules of this ID are not stale.
     _keeper: UnixListener,
 }
 
 impl Firewall {
-    /// Chooses the tool. Nothing is changed yet.
-    pub(crate) fn new(kind: Option<FirewallKind>, id: &str) -> Result<Self, String> {
+    /// Chooses the tool. Nothing is installed yet.
+    pub(crate) fn new(kind: Option<FirewallKind>, id: &str) -> Result<Self, Problem> {
         let kind = choose(kind)?;
-        let keeper = UnixListener::bind_addr(&keeper(id).map_err(|error| error.to_string())?)
-            .map_err(|error| format!("the rules of {id} have an owner: {error}"))?;
+        let keeper = keeper(id)
+            .and_then(|address| UnixListener::bind_addr(&address))
+            .map_err(Problem::wrap(format_args!("the firewall rules of {id} belong to another process")))?;
         Ok(Self { kind, id: id.to_owned(), rules: Vec::new(), listing: String::new(), _keeper: keeper })
     }
 
-    /// Replaces the rules; without any, nothing is left of them.
-    pub(crate) fn set(&mut self, rules: Vec<Rule>) -> Result<(), String> {
+    /// Replaces the rules. Without any, all are removed.
+    pub(crate) fn set(&mut self, rules: Vec<Rule>) -> Result<(), Problem> {
         let before = std::mem::replace(&mut self.rules, rules);
         self.apply()?;
         forget_flows(&before);
         Ok(())
     }
 
-    /// Puts the rules in place again if somebody has changed them; tells whether that was so.
-    pub(crate) fn repair(&mut self) -> Result<bool, String> {
+    /// Installs the rules again if another program has changed them, and returns whether it had.
+    pub(crate) fn repair(&mut self) -> Result<bool, Problem> {
         if self.rules.is_empty() {
             return Ok(false);
         }
@@ -165,14 +174,14 @@ impl Firewall {
             FirewallKind::Nft => false,
             FirewallKind::Iptables => iptables::relocate(&self.id, &self.rules)?,
         };
-        if self.list() == Ok(self.listing.clone()) {
+        if self.list().is_ok_and(|listing| listing == self.listing) {
             return Ok(moved);
         }
         self.apply()?;
         Ok(true)
     }
 
-    fn apply(&mut self) -> Result<(), String> {
+    fn apply(&mut self) -> Result<(), Problem> {
         match self.kind {
             FirewallKind::Nft => nft::replace(&self.id, &self.rules).run().map(drop)?,
             FirewallKind::Iptables => iptables::replace(&self.id, &self.rules)?,
@@ -182,7 +191,7 @@ impl Firewall {
         Ok(())
     }
 
-    fn list(&self) -> Result<String, String> {
+    fn list(&self) -> Result<String, Problem> {
         match self.kind {
             FirewallKind::Nft => nft::list(&self.id, &self.rules),
             FirewallKind::Iptables => iptables::list(&self.id, &self.rules),
@@ -193,13 +202,13 @@ impl Firewall {
 impl Drop for Firewall {
     fn drop(&mut self) {
         if let Err(error) = self.set(Vec::new()) {
-            log::error!("rules are left behind: {error}");
+            log::error!("firewall rules are left behind: {error}");
         }
     }
 }
 
-/// What would be done to put rules in place and to remove them, as commands.
-pub(crate) fn rehearse(kind: Option<FirewallKind>, id: &str, rules: &[Rule]) -> Result<String, String> {
+/// Returns the commands that would install and remove the rules.
+pub(crate) fn rehearse(kind: Option<FirewallKind>, id: &str, rules: &[Rule]) -> Result<String, Problem> {
     let (install, remove) = match choose(kind)? {
         FirewallKind::Nft => (vec![nft::replace(id, rules)], vec![nft::replace(id, &[])]),
         FirewallKind::Iptables => iptables::rehearse(id, rules)?,
@@ -208,7 +217,7 @@ pub(crate) fn rehearse(kind: Option<FirewallKind>, id: &str, rules: &[Rule]) -> 
     Ok(format!("# to publish\n{}# to end\n{}", lines(&install), lines(&remove)))
 }
 
-/// Removes what killed processes have left behind; says whose it was.
+/// Removes the rules of processes that were killed, and returns their IDs.
 pub(crate) fn sweep() -> Vec<String> {
     let mut dead: Vec<String> = nft::ids().into_iter().chain(iptables::ids()).collect();
     dead.sort();
@@ -223,38 +232,41 @@ pub(crate) fn sweep() -> Vec<String> {
     dead
 }
 
-/// Whether the kernel forwards packets at all.
-pub(crate) fn check_forwarding(target: IpAddr) -> Result<(), String> {
+/// Checks that the kernel forwards packets.
+pub(crate) fn check_forwarding(target: IpAddr) -> Result<(), Problem> {
     let name = if target.is_ipv4() { "net.ipv4.ip_forward" } else { "net.ipv6.conf.all.forwarding" };
     let path = format!("/proc/sys/{}", name.replace('.', "/"));
     match fs::read_to_string(path) {
-        Ok(value) if value.trim() == "0" => Err(format!(
-            "--dnat: the kernel does not forward packets between networks; `sysctl -w {name}=1` switches that on"
-        )),
+        Ok(value) if value.trim() == "0" => {
+            Err(Problem::new("--dnat: the kernel does not forward packets between networks")
+                .hint(format_args!("`sysctl -w {name}=1` enables that")))
+        }
         _ => Ok(()),
     }
 }
 
-/// The tool that was asked for, or else the one that is in use here: rules of nftables cannot let through what those of
-/// iptables drop, and Docker's do.
-fn choose(kind: Option<FirewallKind>) -> Result<FirewallKind, String> {
+/// Returns the requested tool, or else the one that is in use here: rules of nftables cannot accept
+/// packets that those of iptables drop, and Docker's do.
+fn choose(kind: Option<FirewallKind>) -> Result<FirewallKind, Problem> {
     let guarded = iptables::drops_forwarded();
     match kind {
         Some(FirewallKind::Nft) => {
-            if guarded == Ok(true) {
+            if matches!(guarded, Ok(true)) {
                 log::warn!(
-                    "the chain FORWARD of iptables drops packets, which no rule of nftables can undo; \
-                     leave --firewall out, or let them through there"
+                    "the chain FORWARD of iptables drops packets, which rules of nftables cannot undo; \
+                     omit --firewall, or accept the packets there"
                 );
             }
             nft::works().map(|()| FirewallKind::Nft)
         }
         Some(FirewallKind::Iptables) => guarded.map(|_| FirewallKind::Iptables),
-        None if guarded == Ok(true) => Ok(FirewallKind::Iptables),
+        None if matches!(guarded, Ok(true)) => Ok(FirewallKind::Iptables),
         None => match (nft::works(), guarded) {
             (Ok(()), _) => Ok(FirewallKind::Nft),
             (Err(_), Ok(_)) => Ok(FirewallKind::Iptables),
-            (Err(nft), Err(iptables)) => Err(format!("--dnat needs nft or iptables: {nft}; {iptables}")),
+            (Err(nft), Err(iptables)) => {
+                Err(Problem::new(format_args!("--dnat needs nft or iptables: {nft}; {iptables}")))
+            }
         },
     }
 }
@@ -267,7 +279,8 @@ fn is_alive(id: &str) -> bool {
     keeper(id).and_then(|address| UnixListener::bind_addr(&address)).is_err()
 }
 
-/// The kernel remembers where a flow of datagrams goes for as long as it flows, whatever the rules are by now.
+/// Removes flows of earlier rules: the kernel forwards a flow of datagrams by the rules at its
+/// beginning.
 fn forget_flows(rules: &[Rule]) {
     for rule in rules.iter().filter(|rule| rule.proto == Proto::Udp) {
         let family = if rule.target.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -281,7 +294,8 @@ fn forget_flows(rules: &[Rule]) {
     }
 }
 
-/// Those that came to the listener while there were no rules would go on to come there, past the rules of `FORWARD`.
+/// Removes flows that began before the rules: they would still arrive at the listener, and bypass
+/// `FORWARD`.
 fn forget_strays(rules: &[Rule]) {
     for rule in rules.iter().filter(|rule| rule.proto == Proto::Udp) {
         let family = if rule.target.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -296,16 +310,16 @@ fn forget_strays(rules: &[Rule]) {
 fn forget(flows: &str, rule: &Rule) {
     // It also fails when there are none.
     if let Err(error) = Tool::new("conntrack", flows).run() {
-        log::debug!("flows of {}/udp may go on until they pause: {error}", rule.listen);
+        log::debug!("flows of {}/udp may continue until they are idle: {error}", rule.listen);
     }
 }
 
-/// What the rules of a publication are marked with; also the name of its table.
+/// Returns the comment of a publication's rules, which is also the name of its table.
 fn tag(id: &str) -> String {
     format!("dockline-{id}")
 }
 
-/// The ID in a name that begins so.
+/// Returns the ID in a name with this prefix.
 fn id_in<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     let id = name.strip_prefix(prefix)?.get(..8)?;
     id.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(id)
@@ -331,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_comes_from_outside_and_of_one_family() {
+    fn only_traffic_from_outside_and_of_one_family() {
         let mapping = |listen: &str| Mapping {
             listen: listen.parse().unwrap(),
             port: 80,

@@ -4,13 +4,14 @@
 use std::fmt::Write as _;
 
 use super::{Rule, Tool, id_in, tag};
+use crate::problem::Problem;
 
 /// Replaces the tables of a publication in one transaction.
 pub(super) fn replace(id: &str, rules: &[Rule]) -> Tool {
     let table = tag(id);
     let mut input = String::new();
     for family in ["ip", "ip6"] {
-        // A table has to be there to be deleted.
+        // A table must exist to be deleted.
         let _ = writeln!(input, "add table {family} {table}\ndelete table {family} {table}");
     }
     for (family, of_v4) in [("ip", true), ("ip6", false)] {
@@ -35,8 +36,8 @@ fn priority(hook: &str) -> &'static str {
     if hook == "prerouting" { "dstnat" } else { "srcnat" }
 }
 
-/// The host's own packets and those of the target itself are left to the listener: the former do not come this way, the
-/// latter would have to leave a bridge by the port that they came from.
+/// Packets of this host and of the target itself are left to the listener: the former do not pass
+/// this hook, and the latter would have to leave a bridge by the port at which they arrived.
 fn translate(rule: &Rule, family: &str, tag: &str) -> String {
     let Rule { listen, proto, target, .. } = rule;
     let to = match listen.ip() {
@@ -58,8 +59,8 @@ fn masquerade(rule: &Rule, family: &str, tag: &str) -> String {
     )
 }
 
-/// The tables that the rules are in, as they are now.
-pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, String> {
+/// Lists the tables of the rules.
+pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, Problem> {
     let mut all = String::new();
     for (family, of_v4) in [("ip", true), ("ip6", false)] {
         if rules.iter().any(|rule| rule.target.is_ipv4() == of_v4) {
@@ -69,11 +70,11 @@ pub(super) fn list(id: &str, rules: &[Rule]) -> Result<String, String> {
     Ok(all)
 }
 
-pub(super) fn works() -> Result<(), String> {
+pub(super) fn works() -> Result<(), Problem> {
     Tool::new("nft", "list tables").run().map(drop)
 }
 
-/// The publications that have a table.
+/// Returns the IDs of publications that have a table.
 pub(super) fn ids() -> Vec<String> {
     let tables = Tool::new("nft", "list tables").run().unwrap_or_default();
     let names = tables.lines().filter_map(|line| line.split_ascii_whitespace().nth(2));

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What the client sends before the daemon has answered. A daemon throws away what reaches it too early.
+//! What the client sends before the daemon has answered. A daemon throws away what reaches it too
+//! early.
 
 use std::time::Duration;
 

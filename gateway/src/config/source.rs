@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What is wrong with a configuration, where, and what to do.
+//! [`Source`]: the text of the configuration file, and problems with places in it.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,24 +7,8 @@ use std::path::{Path, PathBuf};
 
 use dockline::untrusted::{Line, Untrusted};
 
+use crate::problem::Problem;
 use crate::suggest;
-
-/// What is wrong, in words for whoever wrote it.
-#[derive(Debug)]
-pub(crate) struct Problem(String);
-
-impl Problem {
-    /// Something is wrong with what was said at `origin`: an option, or a place in the file.
-    pub(crate) fn new(origin: impl fmt::Display, message: impl fmt::Display) -> Self {
-        Self(format!("{}: {}", Line(origin), Line(message)))
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A configuration file that was read.
 #[derive(Debug)]
@@ -46,18 +30,18 @@ impl Source {
         &self.path
     }
 
-    /// `file:line:column` of a byte.
+    /// Returns `file:line:column` of a byte.
     pub(super) fn place(&self, at: usize) -> String {
         let (line, column, _) = self.locate(at);
         format!("{}:{line}:{column}", Untrusted::path(&self.path))
     }
 
-    /// A problem with `key`, whose text is at `span`.
+    /// Makes a problem with `key`, whose text is at `span`.
     pub(super) fn problem(&self, span: Range<usize>, key: &str, message: impl fmt::Display) -> Problem {
         let (line, column, text) = self.locate(span.start);
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
-        // What is spelt out is wider than it was: the marks are as wide as what is shown.
+        // Escaped text is wider than the original: the marks are as wide as what is shown.
         let width = |text: &str| text.chars().count();
         let shown = |text: &str| Line(text.replace('\t', "    ")).to_string();
         let start = text.char_indices().nth(column - 1).map_or(text.len(), |(at, _)| at);
@@ -66,25 +50,22 @@ impl Source {
         let (indent, room) = (" ".repeat(width(&shown(before))), width(&shown(rest)));
         let marks = "^".repeat(width(&shown(marked)).min(room).max(1));
         let key = if key.is_empty() { String::new() } else { format!("{}: ", Untrusted::new(key)) };
-        Problem(format!(
-            "{}:{line}:{column}: {key}{}\n {number} | {}\n {gutter} | {indent}{marks}",
-            Untrusted::path(&self.path),
-            Line(message),
-            shown(text)
-        ))
+        Problem::new(format_args!("{key}{message}"))
+            .at(format_args!("{}:{line}:{column}", Untrusted::path(&self.path)))
+            .excerpt(format!(" {number} | {}\n {gutter} | {indent}{marks}", shown(text)))
     }
 
-    /// The problem that the TOML reader found.
-    pub(super) fn refused(&self, mut error: toml::de::Error) -> Problem {
+    /// Makes a problem from an error of the TOML parser.
+    pub(super) fn invalid(&self, mut error: toml::de::Error) -> Problem {
         let span = error.span().unwrap_or(0..0);
-        // Without the input it tells the key instead of the line.
+        // Without its input the error names the key instead of the line.
         error.set_input(None);
-        let told = error.to_string();
-        let key = told.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+        let text = error.to_string();
+        let key = text.lines().rev().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
         self.problem(span, key.unwrap_or(""), explain(error.message()))
     }
 
-    /// Line, column (both from 1, in characters) and text of the line of a byte.
+    /// Returns line and column of a byte, both from 1, and the text of the line.
     fn locate(&self, at: usize) -> (usize, usize, &str) {
         let at = at.min(self.text.len());
         let before = self.text.get(..at).unwrap_or(&self.text);
@@ -95,7 +76,8 @@ impl Source {
     }
 }
 
-/// Adds to serde's "unknown field `x`, expected one of `a`, `b`" which one was meant.
+/// Shortens serde's "unknown field `x`, expected one of `a`, `b`" to the key that was probably
+/// meant.
 fn explain(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     match names.next() {
