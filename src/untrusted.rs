@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! Text from outside, which can be shown to people without harm.
+//! Text from outside, which can be displayed safely.
 //!
-//! A terminal obeys escape sequences, and a log is forged by a line end: a process may call itself
-//! `\x1b]0;owned\x07`, a daemon may answer with a message of two lines, a certificate may name a client
-//! in letters that are shown from right to left. [`Untrusted`] is for whatever another process, another
-//! machine or a file has written.
+//! Terminals execute escape sequences, and a newline forges a log entry: a process may be named
+//! `\x1b]0;owned\x07`, a daemon may respond with a message of two lines, a certificate may name a
+//! client in characters that are displayed from right to left. [`Untrusted`] is for all text from
+//! another process, another machine or a file.
 
 use std::convert::Infallible;
 use std::fmt::{self, Write};
@@ -12,15 +12,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// Bytes of a text that are shown; of a longer one the end is left out, and `...` stands for it.
+/// The number of bytes of a text that are displayed. The rest of a longer one is replaced by `...`.
 pub const SHOWN_BYTES: usize = 1024;
 
-/// Letters that take no place on a page, though Unicode counts them among the visible ones.
+/// Invisible letters, which Unicode does not classify as such.
 const FILLERS: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
-/// Text from outside. It is compared, sorted and kept as it came, and shown as one line of printable characters:
-/// control and format characters (among them those of C1, and those that change the direction of writing), line
-/// ends, unusual spaces, combining marks and what is not UTF-8 are spelt out, and so is the backslash.
+/// Text from outside. It is compared, sorted and stored unchanged, and displayed as one line of
+/// printable characters: control and format characters (including C1 and those that change the
+/// direction of text), newlines, unusual spaces, combining marks, bytes that are not UTF-8, and the
+/// backslash are escaped.
 ///
 /// ```
 /// use dockline::untrusted::Untrusted;
@@ -33,24 +34,24 @@ const FILLERS: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 pub struct Untrusted<T>(T);
 
 impl<T> Untrusted<T> {
-    /// Marks a text.
+    /// Marks a text as untrusted.
     pub const fn new(text: T) -> Self {
         Self(text)
     }
 
-    /// Returns the text as it came: to compare it, to parse it, to send it on, but not to show it.
+    /// Returns the original text: to compare, parse or forward it, but not to display it.
     pub const fn raw(&self) -> &T {
         &self.0
     }
 
-    /// Returns the text as it came.
+    /// Returns the original text.
     pub fn into_raw(self) -> T {
         self.0
     }
 }
 
 impl<'a> Untrusted<&'a [u8]> {
-    /// Marks a path.
+    /// Marks a path as untrusted.
     #[must_use]
     pub fn path(path: &'a (impl AsRef<Path> + ?Sized)) -> Self {
         Self(path.as_ref().as_os_str().as_bytes())
@@ -97,15 +98,16 @@ impl<T: AsRef<[u8]>> fmt::Display for Untrusted<T> {
     }
 }
 
-/// In quotes.
+/// Displayed in quotes.
 impl<T: AsRef<[u8]>> fmt::Debug for Untrusted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
     }
 }
 
-/// A message to be shown as one line: own words, in which text from outside is [`Untrusted`] already. What somebody
-/// forgot to mark, or what a library has put into an error, is spelt out here, and only that.
+/// A message to be displayed as one line, in which text from outside is [`Untrusted`] already. What
+/// was not marked by mistake, or comes from an error of a library, is escaped here, and nothing
+/// else.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<T>(pub T);
 
@@ -123,14 +125,14 @@ impl<T: fmt::Display> fmt::Display for Line<T> {
     }
 }
 
-/// Whether a character can be shown as it is: it takes a place of its own, and changes nothing else.
+/// Returns whether a character can be displayed unchanged: it is visible, and affects no other.
 #[must_use]
 pub fn is_printable(c: char) -> bool {
-    // The standard library has the table; it spells a backslash and quotes out for another reason.
+    // The standard library has the table. It escapes the backslash and quotes for another reason.
     matches!(c, ' '..='~') || (!c.is_ascii() && !FILLERS.contains(&c) && c.escape_debug().len() == 1)
 }
 
-/// Writes a character, spelt out unless it is printable.
+/// Writes a character, escaped unless it is printable.
 fn write_char(out: &mut impl Write, c: char) -> fmt::Result {
     match c {
         c if is_printable(c) => out.write_char(c),
@@ -146,7 +148,7 @@ impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Untrusted<T> {
     }
 }
 
-/// As it came: a form of data has escapes of its own.
+/// Serialized unchanged: a data format has its own escapes.
 #[cfg(feature = "serde")]
 impl<T: serde::Serialize> serde::Serialize for Untrusted<T> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -197,7 +199,7 @@ mod tests {
         assert_eq!(shown([b"a".repeat(SHOWN_BYTES), vec![0xff]].concat()), format!("{full}..."));
     }
 
-    /// Takes the escapes away again.
+    /// Undoes the escapes.
     fn read_back(shown: &str) -> Vec<u8> {
         let mut out = Vec::new();
         let mut rest = shown;

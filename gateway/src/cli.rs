@@ -36,35 +36,35 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Listen, and send requests on to a Docker daemon.
+    /// Listen, and forward requests to a Docker daemon.
     #[command(after_long_help = "\
 Examples:
   dockline serve
       The local daemon on unix:///run/dockline/docker.sock, for this user only.
   dockline serve --listen 'unix:///run/dockline/docker.sock?mode=0660&group=docker'
   dockline serve --listen tls://0.0.0.0:2376 --tls-dir /etc/dockline/tls
-      For other machines, whose clients need a certificate of /etc/dockline/tls/ca.pem.
+      For other machines. Clients need a certificate issued by /etc/dockline/tls/ca.pem.
   dockline serve --upstream tls://one:2376 --upstream tls://two:2376 --upstream-tls-ca ca.pem
-      The second one is used while the first one cannot be reached.
+      The second daemon is used while the first one cannot be reached.
   dockline serve --config /etc/dockline/dockline.toml
 
 Signals:
-  HUP         read the configuration and all certificates again
-  USR1        open the access log again
-  USR2        start the program anew and hand the listening sockets over
-  TERM, INT   finish what runs, then end; a second one ends at once
+  HUP         reload the configuration and all certificates
+  USR1        reopen the access log
+  USR2        upgrade: start the program again and pass the listening sockets to it
+  TERM, INT   stop gracefully; a second one stops at once
 
-Every option can be given as an environment variable, too: --drain-timeout as DOCKLINE_DRAIN_TIMEOUT. Options win over
-the environment, the environment over the file. DOCKER_HOST is not read: it is what clients of this gateway set.")]
+Every option has an environment variable: DOCKLINE_DRAIN_TIMEOUT for --drain-timeout. Options take precedence over the
+environment, and the environment over the file. DOCKER_HOST is not read: clients of this gateway set it.")]
     Serve(Settings),
 
-    /// Say whether a configuration is good, certificates included; serve nothing.
+    /// Check a configuration, including its certificates.
     #[command(after_long_help = "\
 Examples:
   dockline check
   dockline check --config new.toml && mv new.toml /etc/dockline/dockline.toml
 
-Exit status: 0 if all is well, 3 if there is a problem, 2 if the command line is wrong.")]
+Exit status: 0 if it is valid, 3 if there is a problem, 2 if the command line is wrong.")]
     Check(Settings),
 
     Publish(PublishArgs),
@@ -75,7 +75,7 @@ Exit status: 0 if all is well, 3 if there is a problem, 2 if the command line is
 
     Selftest(SelftestArgs),
 
-    /// Ask a running gateway whether it is ready: exit status 0 or 1.
+    /// Check whether a running gateway is ready: exit status 0 or 1.
     #[command(after_long_help = "\
 Examples:
   dockline healthcheck
@@ -98,15 +98,15 @@ Examples:
   dockline man > /usr/local/share/man/man1/dockline.1
   dockline man serve > /usr/local/share/man/man1/dockline-serve.1")]
     Man {
-        /// The command that the page is about; none: the program.
+        /// The command to document [default: the program]
         command: Option<String>,
     },
 }
 
-/// What can be said about serving. Anything that is not said comes from the file, or has a default.
+/// The options of `serve`. Those that are not given come from the file, or have defaults.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Settings {
-    /// Configuration file [default: /etc/dockline/dockline.toml, if there is one]
+    /// Configuration file [default: /etc/dockline/dockline.toml, if it exists]
     #[arg(long, short, value_name = "FILE", env = "DOCKLINE_CONFIG", hide_env = true)]
     pub(crate) config: Option<AbsolutePath>,
 
@@ -114,8 +114,8 @@ pub(crate) struct Settings {
     /// or unix://$XDG_RUNTIME_DIR/dockline/docker.sock]
     ///
     /// tcp://HOST:PORT or HOST:PORT (port 2375 if none is given), tls://HOST:PORT (2376),
-    /// unix:///PATH?mode=0600&user=NAME&group=NAME, or fd:// for the sockets that systemd passes:
-    /// fd://3 for one, fd://NAME for those of a name.
+    /// unix:///PATH?mode=0600&user=NAME&group=NAME, or fd:// for sockets passed by systemd: fd://3
+    /// for one, fd://NAME for those of a name.
     #[arg(
         long,
         short,
@@ -126,17 +126,16 @@ pub(crate) struct Settings {
     )]
     pub(crate) listen: Vec<ListenAddress>,
 
-    /// Name that clients of a TCP listener without client certificates may use; may be repeated,
-    /// `*` for any
+    /// Host name for TCP listeners without client certificates; may be repeated, `*` for any
     ///
     /// `.example.com` is that name and all below it. Names of this machine (localhost, 127.0.0.1,
-    /// `[::1]`) and the host of --listen are always allowed. Any other `Host` is refused, because a
-    /// web page can have its own name lead to this machine.
+    /// `[::1]`) and the host of --listen are always allowed. Requests with any other `Host` are
+    /// refused, because the name of a web page can resolve to this machine.
     #[arg(long, value_name = "HOST", env = "DOCKLINE_ALLOW_HOST", hide_env = true, value_delimiter = ',')]
     pub(crate) allow_host: Vec<AllowedHost>,
 
-    /// Web pages that may use such a listener, as in `https://ui.example`; may be repeated, `*` for
-    /// any
+    /// Origin of web pages that may use such a listener, as in `https://ui.example`; may be
+    /// repeated, `*` for any
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -163,7 +162,8 @@ pub(crate) struct Settings {
     /// Directory with server.pem, server-key.pem and ca.pem (or cert.pem and key.pem), for tls://
     /// listeners
     ///
-    /// The names are those of Docker's documentation. Clients must show a certificate of ca.pem.
+    /// The file names are those of Docker's documentation. Clients need a certificate issued by
+    /// ca.pem.
     #[arg(long, value_name = "DIR", env = "DOCKLINE_TLS_DIR", hide_env = true, help_heading = "TLS")]
     pub(crate) tls_dir: Option<AbsolutePath>,
 
@@ -171,11 +171,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CERT", hide_env = true, help_heading = "TLS")]
     pub(crate) tls_cert: Option<AbsolutePath>,
 
-    /// Its private key, PEM
+    /// Private key of that certificate, PEM
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_KEY", hide_env = true, help_heading = "TLS")]
     pub(crate) tls_key: Option<AbsolutePath>,
 
-    /// Authorities of client certificates, PEM; without it, clients need none
+    /// Authorities of client certificates, PEM; without it, clients need no certificate
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CLIENT_CA", hide_env = true, help_heading = "TLS")]
     pub(crate) tls_client_ca: Option<AbsolutePath>,
 
@@ -183,7 +183,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE", env = "DOCKLINE_TLS_CRL", hide_env = true, help_heading = "TLS")]
     pub(crate) tls_crl: Option<AbsolutePath>,
 
-    /// Authorities of the certificates of tls:// upstreams, PEM
+    /// Authorities of certificates of tls:// upstreams, PEM
     #[arg(
         long,
         value_name = "FILE",
@@ -193,7 +193,7 @@ pub(crate) struct Settings {
     )]
     pub(crate) upstream_tls_ca: Option<AbsolutePath>,
 
-    /// Certificate that is shown to upstreams, PEM
+    /// Client certificate for upstreams, PEM
     #[arg(
         long,
         value_name = "FILE",
@@ -203,7 +203,7 @@ pub(crate) struct Settings {
     )]
     pub(crate) upstream_tls_cert: Option<AbsolutePath>,
 
-    /// Its private key, PEM
+    /// Private key of that certificate, PEM
     #[arg(
         long,
         value_name = "FILE",
@@ -227,15 +227,15 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", env = "DOCKLINE_THREADS", hide_env = true)]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// How long SIGTERM waits for tunnels to end; 0: for ever [default: 30s]
+    /// How long a graceful stop waits for connections to end; 0 for no limit [default: 30s]
     #[arg(long, value_name = "TIME", env = "DOCKLINE_DRAIN_TIMEOUT", hide_env = true)]
     pub(crate) drain_timeout: Option<Time>,
 
-    /// Where requests are logged: off, - for standard output, or a file [default: off]
+    /// Access log: a file, - for standard output, or off [default: off]
     #[arg(long, value_name = "WHERE", env = "DOCKLINE_ACCESS_LOG", hide_env = true, help_heading = "Logs")]
     pub(crate) access_log: Option<AccessTarget>,
 
-    /// text or json [default: text]
+    /// Format of the access log: text or json [default: text]
     #[arg(
         long,
         value_name = "FORMAT",
@@ -245,31 +245,31 @@ pub(crate) struct Settings {
     )]
     pub(crate) access_log_format: Option<Format>,
 
-    /// off, error, warn, info, debug or trace [default: info]
+    /// Level of the log: off, error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", env = "DOCKLINE_LOG_LEVEL", hide_env = true, help_heading = "Logs")]
     pub(crate) log_level: Option<Level>,
 
-    /// Form of the own log, on standard error: text or json [default: text]
+    /// Format of the log, on standard error: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "DOCKLINE_LOG_FORMAT", hide_env = true, help_heading = "Logs")]
     pub(crate) log_format: Option<Format>,
 
-    /// Where health and metrics are served, or off [default: unix:///run/dockline/admin.sock, if it
-    /// can be made]
+    /// Address for health and metrics, or off [default: unix:///run/dockline/admin.sock, if it can
+    /// be created]
     #[arg(long, value_name = "ADDRESS", env = "DOCKLINE_ADMIN", hide_env = true)]
     pub(crate) admin: Option<AdminAddress>,
 
-    /// Add `Via` with this name to requests and answers
+    /// Add `Via` with this name to requests and responses
     #[arg(long, value_name = "NAME", env = "DOCKLINE_VIA", hide_env = true, help_heading = "Forwarding")]
     pub(crate) via: Option<ViaName>,
 
-    /// Tell the daemon about the client in X-Forwarded-For, -Proto and -Host
+    /// Add X-Forwarded-For, -Proto and -Host to requests
     #[arg(
         long, value_name = "BOOL", env = "DOCKLINE_X_FORWARDED", hide_env = true, help_heading = "Forwarding",
         num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new()
     )]
     pub(crate) x_forwarded: Option<bool>,
 
-    /// Tell the daemon about the client in Forwarded (RFC 7239)
+    /// Add Forwarded (RFC 7239) to requests
     #[arg(
         long, value_name = "BOOL", env = "DOCKLINE_FORWARDED", hide_env = true, help_heading = "Forwarding",
         num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new()
@@ -278,7 +278,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The files for listeners.
+    /// Returns the TLS files of listeners.
     pub(crate) fn listener_tls(&self) -> ListenerTlsFiles {
         ListenerTlsFiles {
             dir: self.tls_dir.clone(),
@@ -289,7 +289,7 @@ impl Settings {
         }
     }
 
-    /// The files for upstreams.
+    /// Returns the TLS files of upstreams.
     pub(crate) fn upstream_tls(&self) -> UpstreamTlsFiles {
         UpstreamTlsFiles {
             ca: self.upstream_tls_ca.clone(),
@@ -302,7 +302,7 @@ impl Settings {
 
 #[derive(Debug, Args)]
 pub(crate) struct Healthcheck {
-    /// Admin address of the gateway [default: as the configuration says]
+    /// Admin address of the gateway [default: that of the configuration]
     #[arg(long, value_name = "ADDRESS", env = "DOCKLINE_ADMIN", hide_env = true)]
     pub(crate) admin: Option<AdminAddress>,
 
@@ -317,7 +317,7 @@ mod tests {
 
     use super::*;
 
-    /// Every option for a file or a directory, of every command.
+    /// Checks every option for a file or a directory, of every command.
     #[test]
     fn paths_are_completed_when_they_are_read() {
         let here = std::env::current_dir().unwrap();

@@ -1,12 +1,11 @@
 #![forbid(unsafe_code)]
-//! [`Series`]: values by name, for the few names that a configuration has.
+//! [`Series`]: values by name, for the few names of a configuration.
 
 use std::iter;
 use std::sync::OnceLock;
 
-/// A list of named values that only grows. It is read and extended without a lock, by any thread;
-/// what it costs grows with the number of names, so it is for names that the operator gives, never
-/// for a client's.
+/// A list of named values that only grows. Any thread reads and extends it without a lock. Its cost
+/// grows with the number of names, so it is for names from the configuration, never from clients.
 #[derive(Debug)]
 pub(crate) struct Series<K, V> {
     first: Slot<K, V>,
@@ -28,7 +27,7 @@ impl<K, V> Default for Series<K, V> {
 }
 
 impl<K: Clone + PartialEq, V: Default> Series<K, V> {
-    /// The value of this key; it begins as the default.
+    /// Returns the value of this key, which begins as the default.
     pub(crate) fn get(&self, key: &K) -> &V {
         let mut slot = &self.first;
         loop {
@@ -44,7 +43,7 @@ impl<K: Clone + PartialEq, V: Default> Series<K, V> {
 }
 
 impl<K, V> Series<K, V> {
-    /// All of them, in the order in which they were first used.
+    /// Returns all entries, in the order of their first use.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         iter::successors(self.first.get(), |entry| entry.next.get()).map(|entry| (&entry.key, &entry.value))
     }

@@ -108,7 +108,7 @@ struct Inbox {
 pub struct Handle(Arc<Inbox>);
 
 impl Handle {
-    /// Changes the target. Every client begins anew. With `None`, datagrams are dropped.
+    /// Changes the target. Existing sessions are dropped. With `None`, datagrams are dropped.
     pub fn set_target(&self, container: Option<SocketAddr>) {
         self.send(Command::Target(container));
     }

@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Each use starts the time anew.
+    /// Each use restarts the time.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn unused_entries_go_at_the_limit_and_not_before() {

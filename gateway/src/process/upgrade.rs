@@ -41,7 +41,7 @@ const READY: &[u8] = b"ready";
 const READY_TIME: Duration = Duration::from_secs(60);
 /// Limit for a process to end after it has closed its end.
 const END_TIME: Duration = Duration::from_secs(5);
-/// Interval of checks whether it has ended.
+/// Interval of the checks.
 const END_PAUSE: Duration = Duration::from_millis(10);
 /// Limit for a key: a Unix path has at most 107 bytes, a host name 253.
 const KEY_MAX: usize = 512;

@@ -14,43 +14,43 @@ use crate::address::UpstreamAddress;
 use crate::config::values::Time;
 use crate::problem::Problem;
 
-/// Serve ports of this machine that lead to a running container, or to any address.
+/// Publish ports of this machine that lead to a running container, or to any address.
 #[derive(Clone, Debug, Args)]
 #[command(
     override_usage = "dockline publish [OPTIONS] CONTAINER PORT...\n       dockline publish [OPTIONS] --to ADDRESS PORT...",
     after_long_help = "\
-PORT is [ADDRESS:]PORT[:CONTAINERPORT][/udp]; a range is 8000-8010. Without an address only this machine can connect;
-0.0.0.0 stands for all IPv4 addresses, [::] for all of IPv6.
+PORT is [ADDRESS:]PORT[:CONTAINERPORT][/udp], or a range such as 8000-8010. Without an address only this machine can
+connect; 0.0.0.0 stands for all IPv4 addresses, [::] for all IPv6 addresses.
 
 Examples:
   dockline publish web 8080:80
-      http://localhost:8080 is port 80 of the container `web`, which need not be started anew for it.
+      http://localhost:8080 is port 80 of the container `web`, which keeps running.
   dockline publish --detach --for 1h web 0.0.0.0:8080:80
-      For other machines, too; in the background, and for an hour.
+      For other machines as well; in the background, for an hour.
   dockline publish --to 10.55.66.2:8000 2345
       Without Docker.
   dockline publish --dnat web 0.0.0.0:8080:80
-      Other machines' packets go through the kernel alone (root).
+      The kernel forwards packets of other machines (root).
   dockline publish --dnat --dry-run web 0.0.0.0:8080:80
-      Only says what would be done.
+      Only prints the firewall commands.
 
-It serves until Ctrl-C, SIGTERM, `dockline unpublish`, or the end of --for; open connections then have 5 s to end. While the
-container is stopped, the port stays reserved, and connections are reset at once."
+It serves until Ctrl-C, SIGTERM, `dockline unpublish`, or the end of --for; open connections then have 5 s to end. While
+the container is stopped, the port stays reserved, and connections are reset."
 )]
 pub(crate) struct PublishArgs {
-    /// The container, and the ports; with --to only ports.
+    /// The container and the ports; with --to only the ports.
     #[arg(required = true, value_name = "CONTAINER|PORT")]
     pub(crate) words: Vec<Untrusted<String>>,
 
-    /// Forward to this address instead of a container: HOST:PORT, or HOST for the same port.
+    /// Forward to this address instead of a container: IP:PORT, or IP for the same port.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) to: Option<Destination>,
 
-    /// Protocol of the ports that do not say theirs: tcp or udp; may be repeated [default: tcp]
+    /// Protocol of ports that do not name one: tcp or udp; may be repeated [default: tcp]
     #[arg(long, value_name = "PROTO", value_delimiter = ',')]
     pub(crate) proto: Vec<Proto>,
 
-    /// The network by which the container is reached; needed if it has several.
+    /// The network of the container; required if it has several.
     #[arg(long, value_name = "NAME", conflicts_with = "to")]
     pub(crate) network: Option<Untrusted<String>>,
 
@@ -58,23 +58,23 @@ pub(crate) struct PublishArgs {
     #[arg(long = "for", value_name = "TIME")]
     pub(crate) lifetime: Option<Time>,
 
-    /// Tell the container who its clients are, by the PROXY protocol (TCP): v1 or v2.
+    /// Send the addresses of clients to the container by the PROXY protocol (TCP): v1 or v2.
     #[arg(long, value_name = "VERSION", num_args = 0..=1, require_equals = true, default_missing_value = "v2")]
     pub(crate) proxy_protocol: Option<Version>,
 
-    /// Serve in the background; prints the ID.
+    /// Serve in the background, and print the ID.
     #[arg(long, short, conflicts_with = "dry_run")]
     pub(crate) detach: bool,
 
-    /// Let the kernel forward what comes from other machines (root).
+    /// Let the kernel forward traffic from other machines (root).
     #[arg(long, help_heading = "Firewall", conflicts_with = "proxy_protocol")]
     pub(crate) dnat: bool,
 
-    /// The firewall's interface [default: the one that is in use]
+    /// The firewall tool [default: the one that is in use]
     #[arg(long, value_name = "KIND", help_heading = "Firewall", requires = "dnat")]
     pub(crate) firewall: Option<FirewallKind>,
 
-    /// Print the commands for the firewall, and do nothing.
+    /// Print the firewall commands without running them.
     #[arg(long, help_heading = "Firewall")]
     pub(crate) dry_run: bool,
 
@@ -94,8 +94,7 @@ pub(crate) struct DockerArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StateArgs {
-    /// Where running publications are found [default: /run/dockline/ports, or below
-    /// $XDG_RUNTIME_DIR]
+    /// Directory of the control sockets [default: /run/dockline/ports, or below $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR", env = "DOCKLINE_STATE_DIR", hide_env = true)]
     pub(crate) state_dir: Option<AbsolutePath>,
 }
@@ -127,16 +126,16 @@ pub(crate) struct UnpublishArgs {
     pub(crate) state: StateArgs,
 }
 
-/// List published ports, ours and Docker's: who is connected, and how many bytes went through.
+/// List the ports that dockline and Docker have published, with clients and traffic.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   dockline ports
   dockline ports --format json | jq 'select(.proto == \"tcp\") | .listen'
 
-What the kernel forwards (--dnat, Docker's own rules) is not counted.")]
+Traffic that the kernel forwards (--dnat, Docker's rules) is not counted.")]
 pub(crate) struct PortsArgs {
-    /// text, or json: an object a line.
+    /// text, or json: one object per line.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: ListFormat,
 

@@ -346,7 +346,7 @@ impl Publication {
     }
 }
 
-/// The wake-up if all senders are gone. They live as long as the process.
+/// Returns the wake-up for the case that all senders are gone. They live as long as the process.
 fn gone() -> Wake {
     Wake::Ended(Err(io::Error::other("no thread is left")))
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! The fake daemon: it knows by a token in the request's head which case the request belongs to,
-//! and plays that case's script. Both ends of a case live in one process, so what the daemon saw
-//! needs no wire of its own.
+//! The fake daemon. A token in the head of a request identifies its case, whose script the daemon
+//! plays. Both ends of a case are in one process, so no protocol is needed to compare what they
+//! saw.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -15,32 +15,31 @@ use std::{fs, io, thread};
 
 use super::wire::{Endpoint, Fault, Head, Outcome, Socket, Wire, now};
 
-/// How long a proxy may keep a connection to the daemon between two requests.
+/// How long a proxy may keep an idle connection to the daemon.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// The daemon waits a little longer than the client, so that a timeout is told from the client's
-/// side.
+/// The daemon waits a little longer than the client, so that the client reports a timeout.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// What becomes of the daemon's connection behind an answer.
+/// What happens to the daemon's connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     Keep,
     Close,
 }
 
-/// Called for each request of the case, with its head read and its body still to be read.
+/// Called for each request of the case, before its body is read.
 pub(super) type Script = Box<dyn Fn(&mut Wire, &Head) -> Outcome<Then> + Send + Sync>;
 
 /// A request that reached the daemon.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// The number of the daemon's connection that it came on.
+    /// The number of the daemon's connection on which it arrived.
     pub(super) connection: usize,
     pub(super) head: Head,
 }
 
-/// A case at the daemon: its script, and what has come of it.
+/// A case at the daemon: its script, and the results so far.
 pub(super) struct Play {
     script: Script,
     deadline: Instant,
@@ -76,17 +75,17 @@ impl Play {
         })
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub(super) fn seen(&self) -> Vec<Seen> {
         lock(&self.state).seen.clone()
     }
 
-    /// The first fault of a script so far.
+    /// Returns the first fault of a script so far.
     pub(super) fn fault(&self) -> Option<Fault> {
         lock(&self.state).fault.clone()
     }
 
-    /// Waits until no script runs; they end by themselves, at their deadline at the latest.
+    /// Waits until no script runs. Each ends at its deadline at the latest.
     pub(super) fn join(&self) {
         let state = lock(&self.state);
         drop(self.changed.wait_while(state, |state| state.running > 0));
@@ -136,12 +135,12 @@ impl Daemon {
         Ok(Self { shared, at })
     }
 
-    /// Where it listens, with the port that was chosen for port 0.
+    /// Returns its address, with the actual port.
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.at
     }
 
-    /// From now on requests with this token in their head are answered by this play.
+    /// Registers a script for requests with this token in their head.
     pub(super) fn stage(&self, token: &str, play: Arc<Play>) {
         lock(&self.shared.plays).insert(token.to_owned(), play);
     }
@@ -185,7 +184,7 @@ impl Shared {
                 .map(|(_, play)| play.clone());
             let then = match play {
                 Some(play) => play.perform(&mut wire, head, number),
-                // A proxy's health check, or a request of a case that is over.
+                // A health check of the proxy, or a request of a case that has ended.
                 None => {
                     drop(wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
                     Then::Close
@@ -198,7 +197,7 @@ impl Shared {
     }
 }
 
-/// Removes a socket that nobody listens on any more.
+/// Removes a stale socket.
 fn remove_stale(path: &Path) {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err() {
@@ -214,7 +213,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something one side has done and the other waits for.
+/// An action of one side that the other waits for.
 #[derive(Clone, Default)]
 pub(super) struct Flag(Arc<(Mutex<bool>, Condvar)>);
 
@@ -224,7 +223,7 @@ impl Flag {
         self.0.1.notify_all();
     }
 
-    /// Whether it was raised before the deadline.
+    /// Waits until it is raised, and returns whether that was before the deadline.
     pub(super) fn wait(&self, deadline: Instant) -> bool {
         let patience = deadline.saturating_duration_since(now());
         let raised = self.0.1.wait_timeout_while(lock(&self.0.0), patience, |raised| !*raised);

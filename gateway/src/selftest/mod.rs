@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! `dockline selftest`: what a proxy in front of a Docker daemon does to the daemon's connections.
+//! `dockline selftest`: tests what a proxy in front of a Docker daemon does to its connections.
 //!
-//! The command is both ends: a fake daemon, which the proxy under test has as its upstream, and the
+//! The command is both ends: a fake daemon, which is the upstream of the proxy under test, and a
 //! client of that proxy. So it works with any proxy, and needs no Docker.
 
 mod cases;
@@ -24,7 +24,7 @@ use wire::{Endpoint, Outcome, ensure, now, pause};
 use crate::output::{fail, print, tell};
 use crate::problem::Problem;
 
-/// Test what a proxy does to attach, exec and the other streams of Docker
+/// Test how a proxy handles attach, exec and the other streams of Docker
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Configure the proxy so that its upstream is the fake daemon of this command, then:
@@ -39,11 +39,11 @@ pub(crate) struct SelftestArgs {
     #[arg(long, value_name = "ADDR")]
     against: Option<Endpoint>,
 
-    /// Where the fake daemon listens; the proxy's upstream
+    /// Address of the fake daemon, the proxy's upstream
     #[arg(long, value_name = "ADDR", default_value = "tcp://127.0.0.1:2390")]
     daemon_listen: Endpoint,
 
-    /// List the cases and what breaks for users when one fails
+    /// List the cases, and what breaks for users if one fails
     #[arg(long)]
     list: bool,
 
@@ -51,17 +51,16 @@ pub(crate) struct SelftestArgs {
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     only: Vec<Untrusted<String>>,
 
-    /// Form of the scorecard
+    /// Format of the scorecard
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     format: Format,
 
-    /// Time for each case
+    /// Time limit of each case
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = seconds)]
     timeout: Duration,
 }
 
-/// Runs the cases and prints the scorecard on the standard output, everything else on the standard
-/// error.
+/// Runs the cases. The scorecard goes to standard output, everything else to standard error.
 #[must_use]
 pub(crate) fn run(args: &SelftestArgs) -> ExitCode {
     let unknown = args.only.iter().find(|name| !all().any(|(_, case)| case.name == name.raw()));
@@ -91,7 +90,7 @@ pub(crate) fn run(args: &SelftestArgs) -> ExitCode {
     match score(&daemon, args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
-        // The reader of a pipe has gone: nobody is left to tell.
+        // The reader of the pipe has gone.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Err(error) => fail(format_args!("cannot write the scorecard: {error}")),
     }
@@ -101,7 +100,7 @@ fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
     TOPICS.iter().flat_map(|(topic, cases)| cases.iter().map(move |case| (*topic, case)))
 }
 
-/// Whether no case has failed.
+/// Runs the chosen cases, and returns whether none has failed.
 fn score(daemon: &Daemon, args: &SelftestArgs) -> io::Result<bool> {
     let mut report = Report::stdout(args.format);
     let proxy = args.against.as_ref().unwrap_or(daemon.endpoint());
@@ -122,8 +121,8 @@ fn score(daemon: &Daemon, args: &SelftestArgs) -> io::Result<bool> {
     report.finish()
 }
 
-/// Waits until a request has come through; the proxy may have to find out first that its upstream
-/// is there.
+/// Waits until a request has passed through. The proxy may first have to notice that its upstream
+/// is up.
 fn reach(daemon: &Daemon, proxy: &Endpoint, patience: Duration) -> Result<(), Problem> {
     proxy.connect().map_err(Problem::wrap(format_args!("cannot connect to the proxy at {proxy}")))?;
     let deadline = now() + patience;
@@ -148,11 +147,11 @@ fn ping(trial: &Trial<'_>) -> Outcome {
     });
     let mut client = trial.connect()?;
     client.send(&trial.get("/v1.43/containers/{}/json"))?;
-    client.answer()?.0.expect_status(200)?;
+    client.response()?.0.expect_status(200)?;
     ensure(!trial.seen().is_empty(), || "client: got 200, but from another daemon".into())
 }
 
-/// What to write into the configuration of a proxy.
+/// Returns advice for the configuration of a proxy.
 fn advice(daemon: &Endpoint, proxy: &Endpoint) -> String {
     let (nginx, haproxy) = match daemon {
         Endpoint::Tcp(address) => (format!("http://{address}"), address.clone()),
@@ -169,7 +168,7 @@ fn advice(daemon: &Endpoint, proxy: &Endpoint) -> String {
     )
 }
 
-/// `5s` or `500ms`.
+/// Parses a time such as `5s` or `500ms`.
 fn seconds(text: &str) -> Result<Duration, Problem> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let span = match (number.parse(), unit) {
@@ -177,7 +176,7 @@ fn seconds(text: &str) -> Result<Duration, Problem> {
         (Ok(n), "ms") => Duration::from_millis(n),
         _ => return Err(Problem::new("expected a time such as 5s or 2500ms")),
     };
-    // Cases that wait for silence need more than the second they are silent for.
+    // Cases of silence last more than a second.
     if span < Duration::from_secs(2) || span > Duration::from_secs(600) {
         return Err(Problem::new("expected a time from 2s to 600s"));
     }

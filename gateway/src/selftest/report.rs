@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The scorecard, as text or as one JSON object a line.
+//! The scorecard, as text or as one JSON object per line.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// How a case went; `Fail` has the reason.
+/// The result of a case; `Fail` has the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Pass,
@@ -22,7 +22,7 @@ pub(super) enum Verdict {
     Skip,
 }
 
-/// Writes each result as it comes, and counts.
+/// Writes each result, and counts them.
 pub(super) struct Report<W> {
     out: W,
     format: Format,
@@ -48,7 +48,7 @@ impl<W: Write> Report<W> {
         Self { out, format, terminal, colour, topic: "", passed: 0, failed: 0, skipped: 0 }
     }
 
-    /// The case that runs now, on a terminal.
+    /// Shows the current case on a terminal.
     pub(super) fn running(&mut self, topic: &'static str, case: &Case) -> io::Result<()> {
         if self.format == Format::Text && self.topic != topic {
             self.topic = topic;
@@ -107,7 +107,7 @@ impl<W: Write> Report<W> {
         )
     }
 
-    /// The last line. Whether nothing has failed.
+    /// Writes the last line, and returns whether nothing has failed.
     pub(super) fn finish(mut self) -> io::Result<bool> {
         let Self { passed, failed, skipped, .. } = self;
         let total = passed + failed;
@@ -126,7 +126,7 @@ impl<W: Write> Report<W> {
     }
 }
 
-/// The text in lines that fit a page of 100 columns with the indent.
+/// Wraps a text at 100 columns, including the indent.
 fn folded(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -17,13 +17,13 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    /// `number` tells the trials of one run apart.
+    /// Makes the trial with a number that is unique in the run.
     pub(super) fn new(daemon: &'a Daemon, proxy: &'a Endpoint, number: usize, timeout: Duration) -> Self {
         let token = format!("selftest-{}-{number:03}", std::process::id());
         Self { daemon, proxy, token, deadline: now() + timeout, play: OnceLock::new() }
     }
 
-    /// Runs the case to its end, which both sides must reach.
+    /// Runs the case until both sides have ended.
     pub(super) fn run(&self, case: &Case) -> Outcome {
         let client = (case.run)(self);
         let Some(play) = self.play.get() else { return client };
@@ -34,63 +34,63 @@ impl<'a> Trial<'a> {
         faults.min_by_key(|fault| fault.at).map_or(Ok(()), Err)
     }
 
-    /// What the daemon does with each request of this case.
+    /// Sets what the daemon does with each request of this case.
     pub(super) fn serve(&self, script: impl Fn(&mut Wire, &Head) -> Outcome<Then> + Send + Sync + 'static) {
         let play = self.play.get_or_init(|| Arc::new(Play::new(Box::new(script), self.deadline)));
         self.daemon.stage(&self.token, Arc::clone(play));
     }
 
-    /// The daemon takes the connection over with this head; then the script has it.
+    /// Makes the daemon hijack the connection with this head; the script goes on.
     pub(super) fn tunnel(&self, head: &[u8], script: impl Fn(&mut Wire) -> Outcome + Send + Sync + 'static) {
-        let answer = head.to_vec();
+        let response = head.to_vec();
         self.serve(move |daemon, request| {
-            take_over(daemon, request, &answer)?;
+            take_over(daemon, request, &response)?;
             script(daemon)?;
             Ok(Then::Close)
         });
     }
 
-    /// The daemon reads the request whole, gives this answer, and closes the connection.
-    pub(super) fn closing(&self, answer: Vec<u8>) {
+    /// Makes the daemon read the whole request, send this response, and close the connection.
+    pub(super) fn closing(&self, response: Vec<u8>) {
         self.serve(move |daemon, head| {
             daemon.body(head)?;
-            daemon.send(&answer)?;
+            daemon.send(&response)?;
             Ok(Then::Close)
         });
     }
 
-    /// The daemon reads each request whole, gives this answer, and keeps the connection.
-    pub(super) fn ordinary(&self, answer: Vec<u8>) {
+    /// Makes the daemon read each whole request, send this response, and keep the connection.
+    pub(super) fn ordinary(&self, response: Vec<u8>) {
         self.serve(move |daemon, head| {
             daemon.body(head)?;
-            daemon.send(&answer)?;
+            daemon.send(&response)?;
             Ok(Then::Keep)
         });
     }
 
-    /// A new connection to the proxy.
+    /// Opens a connection to the proxy.
     pub(super) fn connect(&self) -> Outcome<Wire> {
         let socket =
             self.proxy.connect().map_err(|error| Fault::new(format!("client: cannot connect: {error}")))?;
         Ok(Wire::new(socket, "client", self.deadline))
     }
 
-    /// Whether the client's side can be reset at all: a Unix socket only ends.
+    /// Returns whether the client's side can be reset: a Unix socket cannot.
     pub(super) fn can_be_reset(&self) -> bool {
         matches!(self.proxy, Endpoint::Tcp(_))
     }
 
-    /// What has reached the daemon.
+    /// Returns the requests that have reached the daemon.
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.play.get().map(|play| play.seen()).unwrap_or_default()
     }
 
-    /// The target with this case's token for `{}`.
+    /// Returns the target with this case's token for `{}`.
     pub(super) fn target(&self, target: &str) -> String {
         target.replace("{}", &self.token)
     }
 
-    /// A request with `Host: docker`, more field lines as given, and a length when there is a body.
+    /// Returns a request with `Host: docker`, these field lines, and a length if it has a body.
     pub(super) fn request(&self, line: &str, fields: &str, body: &str) -> Vec<u8> {
         let length = match body.len() {
             0 => String::new(),
@@ -121,20 +121,20 @@ impl Drop for Trial<'_> {
     }
 }
 
-/// Reads the request whole and answers it with the head of a tunnel, 101 or bare 200. dockerd goes
-/// by the presence of `Upgrade`; a proxy that changes it gets the other one, so that is where the
-/// case ends. Returns the request's body.
-pub(super) fn take_over(daemon: &mut Wire, request: &Head, answer: &[u8]) -> Outcome<Vec<u8>> {
+/// Reads the whole request, responds with the head of a tunnel, 101 or a bare 200, and returns the
+/// body. dockerd decides by the presence of `Upgrade`; a proxy that changes it gets the other one,
+/// and fails the case there.
+pub(super) fn take_over(daemon: &mut Wire, request: &Head, response: &[u8]) -> Outcome<Vec<u8>> {
     let body = daemon.body(request)?;
     let offered = request.get("upgrade").is_some();
-    ensure(offered == answer.starts_with(b"HTTP/1.1 101"), || {
+    ensure(offered == response.starts_with(b"HTTP/1.1 101"), || {
         format!("daemon: the proxy {} Upgrade field", if offered { "invented an" } else { "dropped the" })
     })?;
-    daemon.send(answer)?;
+    daemon.send(response)?;
     Ok(body)
 }
 
-/// What the docker command sends, with the line feed of Go's encoder.
+/// The body of the docker command, with the line feed of Go's encoder.
 pub(super) const EXEC_BODY: &str = "{\"Detach\":false,\"Tty\":false}\n";
 
 fn upgrade_fields(upgrade: bool) -> &'static str {

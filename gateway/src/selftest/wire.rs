@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! One end of a connection, for either side of the test. It reads leniently: it has to see what a
-//! bad proxy sends.
+//! One end of a connection, for either side of the test. It parses leniently, to see what a bad
+//! proxy sends.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -14,10 +14,10 @@ use dockline::untrusted::{Line, Untrusted};
 
 use crate::problem::Problem;
 
-/// What a case comes to.
+/// The result of a case.
 pub(super) type Outcome<T = ()> = Result<T, Fault>;
 
-/// What went wrong, and when: the earlier of two faults explains the later one.
+/// A failure and its time: the earlier of two faults explains the later one.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     pub(super) at: Instant,
@@ -25,19 +25,19 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// The text may quote what came from the other end.
+    /// Makes a fault. The text may quote the other end.
     pub(super) fn new(text: impl AsRef<str>) -> Self {
         Self { at: now(), text: Line(text.as_ref()).to_string() }
     }
 }
 
-/// The test's clock.
+/// Reads the clock of the test.
 #[expect(clippy::disallowed_methods, reason = "a program's own clock; no library code runs on it")]
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Silence, where silence is what is tested.
+/// Sleeps, where silence is under test.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, with nothing to wait for")]
 pub(super) fn pause(span: Duration) {
     thread::sleep(span);
@@ -92,7 +92,7 @@ impl Endpoint {
                 let connect = |address| TcpStream::connect_timeout(&address, Duration::from_secs(5));
                 let mut attempts = address.to_socket_addrs()?.map(connect);
                 let first = attempts.next().unwrap_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()));
-                // Of several addresses any will do, localhost's for instance.
+                // One of several addresses suffices, such as those of localhost.
                 let stream = first.or_else(|error| attempts.find_map(Result::ok).ok_or(error))?;
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
@@ -138,7 +138,7 @@ impl Socket {
     }
 }
 
-/// Why nothing more came.
+/// Why reading has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     End,
@@ -165,8 +165,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// A connection with what was read from it and not yet taken. Nothing waits longer than its
-/// deadline.
+/// A connection with its unread data. Nothing waits longer than its deadline.
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: Socket,
@@ -181,7 +180,7 @@ impl Wire {
     }
 
     fn patience(&self) -> Duration {
-        // A zero timeout would mean none at all.
+        // A timeout of zero would mean none.
         self.deadline.saturating_duration_since(now()).max(Duration::from_millis(1))
     }
 
@@ -189,7 +188,7 @@ impl Wire {
         Fault::new(format!("{}: expected {expected}, but {saw}", self.side))
     }
 
-    /// One read into `pending`.
+    /// Reads once into `pending`.
     fn more(&mut self, patience: Duration) -> Result<(), Stop> {
         let mut buffer = [0; 65536];
         loop {
@@ -224,12 +223,12 @@ impl Wire {
         Ok(())
     }
 
-    /// The end of this direction; the other goes on.
+    /// Half-closes the connection.
     pub(super) fn half_close(&mut self) -> Outcome {
         self.socket.shutdown().map_err(|_| self.fault("the connection was gone", "to half-close"))
     }
 
-    /// A second handle, to write with while this one reads.
+    /// Returns a second handle for writing while this one reads.
     pub(super) fn writer(&self) -> Outcome<Self> {
         let socket =
             self.socket.try_clone().map_err(|error| Fault::new(format!("{}: {error}", self.side)))?;
@@ -247,13 +246,13 @@ impl Wire {
         }
     }
 
-    /// Exactly `n` bytes.
+    /// Reads exactly `n` bytes.
     pub(super) fn take(&mut self, n: usize, expected: &str) -> Outcome<Vec<u8>> {
         self.fetch(n, expected)?;
         Ok(self.pending.drain(..n).collect())
     }
 
-    /// Waits for `n` bytes no longer than so long; they stay to be taken.
+    /// Waits for `n` bytes for a limited time. They remain unread.
     pub(super) fn fetch_within(&mut self, n: usize, span: Duration, expected: &str) -> Outcome {
         let deadline = std::mem::replace(&mut self.deadline, now() + span);
         let fetched = self.fetch(n, expected);
@@ -271,13 +270,13 @@ impl Wire {
         Ok(())
     }
 
-    /// These bytes and no others.
+    /// Expects exactly these bytes.
     pub(super) fn expect(&mut self, bytes: &[u8], expected: &str) -> Outcome {
         let got = self.take(bytes.len(), expected)?;
         ensure(got == bytes, || format!("{}: expected {expected}, but got {}", self.side, shown(&got)))
     }
 
-    /// These bytes and then a clean end.
+    /// Expects exactly these bytes, and a clean end.
     pub(super) fn expect_last(&mut self, bytes: &[u8], expected: &str) -> Outcome {
         self.expect(bytes, expected)?;
         self.expect_end(&format!("the end behind {expected}"))
@@ -291,7 +290,7 @@ impl Wire {
         }
     }
 
-    /// Reads on until nothing more comes: how much that was, and why it stopped.
+    /// Reads until reading stops, and returns the number of bytes and the reason.
     pub(super) fn stop(&mut self) -> (usize, Stop) {
         let mut count = self.pending.len();
         loop {
@@ -303,13 +302,13 @@ impl Wire {
         }
     }
 
-    /// Reads on for at most so long.
+    /// Reads for a limited time.
     pub(super) fn stop_within(&mut self, span: Duration) {
         self.deadline = self.deadline.min(now() + span);
         self.stop();
     }
 
-    /// Nothing at all for so long.
+    /// Expects silence for this time.
     pub(super) fn quiet(&mut self, span: Duration, why: &str) -> Outcome {
         let stop = if self.pending.is_empty() { self.more(span) } else { Ok(()) };
         match stop {
@@ -319,7 +318,7 @@ impl Wire {
         }
     }
 
-    /// A whole head: the bytes up to and with the empty line.
+    /// Reads a whole head, including the empty line.
     pub(super) fn head(&mut self, expected: &str) -> Outcome<Head> {
         let mut searched = 0;
         loop {
@@ -338,8 +337,8 @@ impl Wire {
         }
     }
 
-    /// The final response head: interim ones are skipped.
-    pub(super) fn response(&mut self) -> Outcome<Head> {
+    /// Reads the head of the final response, and skips interim ones.
+    pub(super) fn response_head(&mut self) -> Outcome<Head> {
         loop {
             let head = self.head("a response")?;
             if head.status() == 101 || head.status() >= 200 {
@@ -348,14 +347,14 @@ impl Wire {
         }
     }
 
-    /// A response with its body.
-    pub(super) fn answer(&mut self) -> Outcome<(Head, Vec<u8>)> {
-        let head = self.response()?;
+    /// Reads a response and its body.
+    pub(super) fn response(&mut self) -> Outcome<(Head, Vec<u8>)> {
+        let head = self.response_head()?;
         let body = self.body(&head)?;
         Ok((head, body))
     }
 
-    /// The body of the message with this head.
+    /// Reads the body of the message with this head.
     pub(super) fn body(&mut self, head: &Head) -> Outcome<Vec<u8>> {
         if head.is_chunked() {
             let mut body = Vec::new();
@@ -381,7 +380,7 @@ impl Wire {
         }
     }
 
-    /// The next chunk of a chunked body, or none behind the last one, whose trailers are skipped.
+    /// Reads the next chunk; none after the last one, whose trailers are skipped.
     pub(super) fn chunk(&mut self) -> Outcome<Option<Vec<u8>>> {
         let line = self.line()?;
         let size = line.split(';').next().unwrap_or_default().trim();
@@ -414,7 +413,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The first `n` bytes of the pattern, and nothing wrong in them.
+    /// Reads `n` bytes, and compares them with the pattern.
     pub(super) fn expect_pattern(&mut self, n: usize, expected: &str) -> Outcome {
         let block = pattern();
         let mut at = 0;
@@ -448,7 +447,7 @@ impl Wire {
     }
 }
 
-/// A block that repeats: a prime length, so that no buffer size hides a shift.
+/// Returns the repeated block. Its length is a prime, so that no buffer size hides a shift.
 fn pattern() -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let step = move || {
@@ -460,7 +459,7 @@ fn pattern() -> Vec<u8> {
     std::iter::repeat_with(step).take(65_521).collect()
 }
 
-/// A request or response head, as it came.
+/// A request or response head, unparsed.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) raw: Vec<u8>,
@@ -483,7 +482,7 @@ impl Head {
         !self.first.starts_with("HTTP/")
     }
 
-    /// The status, or 0 when there is none.
+    /// Returns the status, or 0 if there is none.
     pub(super) fn status(&self) -> u16 {
         self.first.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
@@ -496,13 +495,13 @@ impl Head {
         self.first.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// Whether the other side closes the connection behind this exchange.
+    /// Returns whether the other side closes the connection after this exchange.
     pub(super) fn is_last(&self) -> bool {
         let close = |value: &&str| value.to_ascii_lowercase().contains("close");
         self.first.ends_with("HTTP/1.0") || self.all("connection").iter().any(close)
     }
 
-    /// Values of the field with this lower-case name, in order.
+    /// Returns the values of the field with this lower-case name, in order.
     pub(super) fn all(&self, name: &str) -> Vec<&str> {
         self.fields.iter().filter(|field| field.0 == name).map(|field| field.1.as_str()).collect()
     }
@@ -521,7 +520,7 @@ impl Head {
     }
 }
 
-/// Where the head ends: an empty line, with or without CR.
+/// Returns the end of the head: an empty line, with or without CR.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     (from..bytes.len()).filter(|&i| bytes[i] == b'\n').find_map(|i| match bytes.get(i + 1..) {
         Some([b'\n', ..]) => Some(i + 2),
@@ -530,7 +529,7 @@ fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// Bytes for a message: at most forty of them.
+/// Formats bytes for a message, at most forty.
 fn shown(bytes: &[u8]) -> String {
     let dots = if bytes.len() > 40 { "…" } else { "" };
     format!("\"{}{dots}\"", bytes[..bytes.len().min(40)].escape_ascii())
@@ -586,9 +585,9 @@ mod tests {
         .unwrap();
         a.send(b"HTTP/1.1 200 OK\r\n\r\nto the end").unwrap();
         a.half_close().unwrap();
-        assert_eq!(b.answer().unwrap().1, b"ok");
-        assert_eq!(b.answer().unwrap().1, b"abc");
-        assert_eq!(b.answer().unwrap().1, b"to the end");
+        assert_eq!(b.response().unwrap().1, b"ok");
+        assert_eq!(b.response().unwrap().1, b"abc");
+        assert_eq!(b.response().unwrap().1, b"to the end");
     }
 
     #[test]
@@ -596,11 +595,11 @@ mod tests {
         let (mut a, mut b) = pair();
         a.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab").unwrap();
         drop(a);
-        assert!(b.answer().unwrap_err().text.contains("2 of 5"));
+        assert!(b.response().unwrap_err().text.contains("2 of 5"));
     }
 
     #[test]
-    fn the_pattern_tells_what_is_wrong() {
+    fn the_pattern_shows_what_is_wrong() {
         let (mut a, mut b) = pair();
         let mut bytes = pattern();
         a.send(&bytes[..100]).unwrap();

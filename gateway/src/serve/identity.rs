@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Whom a client certificate names.
+//! The identity in a client certificate.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-/// Of the URIs among the subject alternative names, the one that is ours: `dockline://tenant/user`.
+/// The scheme of URIs among the subject alternative names that are identities:
+/// `dockline://tenant/user`.
 const SCHEME: &str = "dockline://";
 
-/// The identity in a certificate that was verified: its `dockline://` URI, else the common name,
+/// Returns the identity in a verified certificate: its `dockline://` URI, else the common name,
 /// else the serial number.
 pub(crate) fn of_certificate(leaf: &[u8]) -> Option<Arc<str>> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_names_nobody() {
-        assert_eq!(of_certificate(b"rubbish"), None);
+    fn an_invalid_certificate_has_no_identity() {
+        assert_eq!(of_certificate(b"not a certificate"), None);
     }
 }

@@ -164,7 +164,8 @@ fn relocation(filter: &str, pass: &str) -> Option<[String; 2]> {
 }
 
 /// Moves the jump to the rules of a publication to its proper place if other programs have added
-/// rules around it, and returns whether it was moved. At no time is a part of the rules effective.
+/// rules around it, and returns whether it was moved. At no time is only a part of the rules
+/// effective.
 pub(super) fn relocate(id: &str, rules: &[Rule]) -> Result<bool, Problem> {
     let (pass, mut moved) = (Chains::of(id).pass, false);
     for (program, of_v4) in FAMILIES {
@@ -335,7 +336,7 @@ mod tests {
         assert_eq!(removal, wanted.map(|rest| format!("iptables -w 10 -t {rest}")));
     }
 
-    /// What `-S` lists of `FORWARD`.
+    /// Returns `FORWARD` as `-S` lists it.
     fn chain(targets: &str) -> String {
         targets.split_whitespace().map(|one| format!("-A FORWARD -i eth0 -j {one}\n")).collect()
     }
@@ -421,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_nothing_gets_by_is_told() {
+    fn a_rule_that_no_packet_passes_is_found() {
         let drop = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
         assert_eq!(dead_end(&format!("-A FORWARD -s 192.0.2.2/32 -j DROP\n{drop}\n")), Some(drop));
         assert_eq!(

@@ -1,10 +1,9 @@
 #![forbid(unsafe_code)]
-//! What the client sends before the daemon has answered. A daemon throws away what reaches it too
-//! early.
+//! Data of the client before the daemon has responded. A daemon discards what arrives too early.
 
 use std::time::Duration;
 
-use super::{Case, SWITCH, WHILE, answer, expect_switch};
+use super::{Case, SWITCH, WHILE, expect_switch, response};
 use crate::selftest::daemon::Then;
 use crate::selftest::trial::{EXEC_BODY, Trial, take_over};
 use crate::selftest::wire::{Outcome, ensure, pause};
@@ -42,17 +41,17 @@ fn early_stdin(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&[&t.attach(true)[..], b"early input\n"].concat())?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.half_close()?;
     client.expect_end("the end of the output")
 }
 
 fn early_refused(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("404 Not Found", "{\"message\":\"no such exec\"}"));
+    t.ordinary(response("404 Not Found", "{\"message\":\"no such exec\"}"));
     let mut client = t.connect()?;
     let behind = t.request("DELETE /v1.43/containers/{}?force=1", "", "");
     client.send(&[t.exec(true), behind].concat())?;
-    client.answer()?.0.expect_status(404)?;
+    client.response()?.0.expect_status(404)?;
     client.stop_within(WHILE);
     let deleted = t.seen().iter().any(|seen| seen.head.method() == "DELETE");
     ensure(!deleted, || "daemon: the bytes behind the refused exec arrived as a DELETE".into())
@@ -60,7 +59,7 @@ fn early_refused(t: &Trial<'_>) -> Outcome {
 
 fn late_body(t: &Trial<'_>) -> Outcome {
     t.serve(|daemon, head| {
-        // A pause that no daemon takes: what is there now came with the head.
+        // Longer than any daemon waits: what has arrived came with the head.
         ensure(!head.is_chunked(), || "daemon: the body has become chunked".into())?;
         daemon.fetch_within(EXEC_BODY.len(), Duration::from_millis(50), "the whole body with the head")?;
         take_over(daemon, head, SWITCH)?;
@@ -73,7 +72,7 @@ fn late_body(t: &Trial<'_>) -> Outcome {
     client.send(most)?;
     pause(WHILE);
     client.send(last)?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.send(b"input")?;
     client.half_close()?;
     client.expect_end("the end of the output")

@@ -62,12 +62,12 @@ fn no_stdin(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.half_close()?;
     client.expect_last(b"late output\n", "12 bytes of late output")
 }
 
-/// Counts the input to its end, then answers.
+/// Counts the input up to its end, then responds.
 fn after_input(daemon: &mut Wire) -> Outcome {
     daemon.expect_last(b"abc\n", "the client's input")?;
     daemon.send_pattern(OUTPUT)
@@ -77,7 +77,7 @@ fn stdin_eof(t: &Trial<'_>) -> Outcome {
     t.tunnel(SWITCH, after_input);
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     send_and_end(&mut client)
 }
 
@@ -85,7 +85,7 @@ fn stdin_eof_200(t: &Trial<'_>) -> Outcome {
     t.tunnel(BARE, after_input);
     let mut client = t.connect()?;
     client.send(&t.attach(false))?;
-    expect_bare(&client.response()?)?;
+    expect_bare(&client.response_head()?)?;
     send_and_end(&mut client)
 }
 
@@ -101,7 +101,7 @@ fn eof_with_request(t: &Trial<'_>) -> Outcome {
     let mut client = t.connect()?;
     client.send(&[&t.attach(true)[..], b"abc\n"].concat())?;
     client.half_close()?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.expect_pattern(OUTPUT, "the whole output")?;
     client.expect_end("the end of the output")
 }
@@ -115,7 +115,7 @@ fn output_first(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.expect_last(b"last words", "the output")?;
     client.send_pattern(OUTPUT)?;
     client.half_close()
@@ -128,7 +128,7 @@ fn daemon_reset(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.expect(b"cut ", "the output before the reset")?;
     client.send(b"input that the daemon never reads")?;
     match client.stop() {
@@ -148,7 +148,7 @@ fn client_reset(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.send(b"go")?;
     client.leave_unread("some output to leave unread")
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! Ordinary requests, and what is unusual about Docker's.
+//! Ordinary requests, including the unusual ones of Docker.
 
-use super::{Case, answer};
+use super::{Case, response};
 use crate::selftest::daemon::Then;
 use crate::selftest::trial::Trial;
 use crate::selftest::wire::{Outcome, ensure};
@@ -15,14 +15,14 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::new(
         "pipelined",
-        "two requests in one segment: two answers, in order",
-        "clients that pipeline get the wrong answer",
+        "two requests in one segment: two responses, in order",
+        "clients that pipeline get the wrong response",
         pipelined,
     ),
     Case::new(
         "interim",
-        "an interim 103 before the answer",
-        "an interim answer is taken for the final one",
+        "an interim 103 before the response",
+        "an interim response is taken for the final one",
         interim,
     ),
     Case::new(
@@ -33,8 +33,8 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::new(
         "trailers",
-        "a chunked answer with a trailer",
-        "the answer is cut, or the next one is garbage",
+        "a chunked response with a trailer",
+        "the response is cut, or the next one is garbage",
         trailers,
     ),
     Case::new(
@@ -65,31 +65,32 @@ pub(super) const CASES: &[Case] = &[
 
 fn keep_alive(t: &Trial<'_>) -> Outcome {
     t.serve(|daemon, head| {
-        let whole = answer("200 OK", "{\"Id\":1}");
+        let whole = response("200 OK", "{\"Id\":1}");
         let without_body = whole.len() - "{\"Id\":1}".len();
         daemon.send(if head.method() == "HEAD" { &whole[..without_body] } else { &whole })?;
         Ok(Then::Keep)
     });
     let mut client = t.connect()?;
     client.send(&t.request("HEAD /_ping?{}", "", ""))?;
-    client.response()?.expect_status(200)?;
+    client.response_head()?.expect_status(200)?;
     client.send(&t.get("/v1.43/containers/{}/json"))?;
-    let (head, body) = client.answer()?;
+    let (head, body) = client.response()?;
     head.expect_status(200)?;
-    ensure(body == b"{\"Id\":1}", || "client: the body of the second answer is wrong".into())
+    ensure(body == b"{\"Id\":1}", || "client: the body of the second response is wrong".into())
 }
 
 fn pipelined(t: &Trial<'_>) -> Outcome {
     t.serve(|daemon, head| {
-        daemon.send(&answer("200 OK", if head.target().ends_with("/json") { "first" } else { "second" }))?;
+        daemon
+            .send(&response("200 OK", if head.target().ends_with("/json") { "first" } else { "second" }))?;
         Ok(Then::Keep)
     });
     let mut client = t.connect()?;
     client.send(&[t.get("/v1.43/containers/{}/json"), t.get("/v1.43/containers/{}/top")].concat())?;
     for expected in ["first", "second"] {
-        let (_, body) = client.answer()?;
+        let (_, body) = client.response()?;
         ensure(body == expected.as_bytes(), || {
-            format!("client: expected the {expected} answer, but got another")
+            format!("client: expected the {expected} response, but got another")
         })?;
     }
     Ok(())
@@ -97,13 +98,13 @@ fn pipelined(t: &Trial<'_>) -> Outcome {
 
 fn interim(t: &Trial<'_>) -> Outcome {
     t.ordinary(
-        [b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n".to_vec(), answer("200 OK", "final")].concat(),
+        [b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n".to_vec(), response("200 OK", "final")].concat(),
     );
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/containers/{}/json"))?;
-    let (head, body) = client.answer()?;
+    let (head, body) = client.response()?;
     head.expect_status(200)?;
-    ensure(body == b"final", || "client: the body of the final answer is wrong".into())
+    ensure(body == b"final", || "client: the body of the final response is wrong".into())
 }
 
 fn no_content(t: &Trial<'_>) -> Outcome {
@@ -117,7 +118,7 @@ fn no_content(t: &Trial<'_>) -> Outcome {
     for (operation, status) in [("start", 204), ("stop", 304), ("start", 204)] {
         let line = format!("POST /v1.43/containers/{{}}/{operation}");
         client.send(&t.request(&line, "Content-Length: 0\r\n", ""))?;
-        client.response()?.expect_status(status)?;
+        client.response_head()?.expect_status(status)?;
     }
     Ok(())
 }
@@ -135,7 +136,7 @@ fn trailers(t: &Trial<'_>) -> Outcome {
             "TE: trailers\r\nConnection: TE\r\n",
             "",
         ))?;
-        let (head, body) = client.answer()?;
+        let (head, body) = client.response()?;
         head.expect_status(200)?;
         ensure(body == b"body", || "client: the body is wrong".into())?;
     }
@@ -143,19 +144,19 @@ fn trailers(t: &Trial<'_>) -> Outcome {
 }
 
 fn empty_host(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", "{}"));
+    t.ordinary(response("200 OK", "{}"));
     let mut client = t.connect()?;
     let line = t.target("GET /v1.43/containers/{}/json");
     client.send(format!("{line} HTTP/1.1\r\nHost: \r\n\r\n").as_bytes())?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }
 
 fn path_unchanged(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", "{}"));
+    t.ordinary(response("200 OK", "{}"));
     for path in ["/v1.43/containers/a%2F{}/json", "/v1.43/images/r/{}:tag/json", "/v1.43/containers//{}"] {
         let mut client = t.connect()?;
         client.send(&t.get(path))?;
-        client.answer()?.0.expect_status(200)?;
+        client.response()?.0.expect_status(200)?;
         let sent = t.target(path);
         let seen = t.seen();
         let got = seen.last().map(|seen| seen.head.target()).unwrap_or_default();
@@ -165,11 +166,11 @@ fn path_unchanged(t: &Trial<'_>) -> Outcome {
 }
 
 fn long_target(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", "{}"));
+    t.ordinary(response("200 OK", "{}"));
     let mut client = t.connect()?;
     let line = format!("POST /v1.43/build?t={{}}&buildargs={}", "a".repeat(8192));
     client.send(&t.request(&line, "Content-Length: 0\r\n", ""))?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }
 
 fn large_field(t: &Trial<'_>) -> Outcome {
@@ -177,11 +178,11 @@ fn large_field(t: &Trial<'_>) -> Outcome {
         daemon.body(head)?;
         let length = head.get("x-registry-config").unwrap_or_default().len();
         ensure(length == 32_768, || format!("daemon: expected 32768 bytes of the field, but got {length}"))?;
-        daemon.send(&answer("200 OK", "{}"))?;
+        daemon.send(&response("200 OK", "{}"))?;
         Ok(Then::Keep)
     });
     let mut client = t.connect()?;
     let fields = format!("X-Registry-Config: {}\r\nContent-Length: 0\r\n", "A".repeat(32_768));
     client.send(&t.request("POST /v1.43/build?t={}", &fields, ""))?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }

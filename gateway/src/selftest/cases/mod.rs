@@ -14,14 +14,15 @@ use std::time::Duration;
 use super::trial::Trial;
 use super::wire::{Head, Outcome, ensure};
 
-/// One thing that a proxy in front of a Docker daemon has to get right.
+/// One property of a proxy in front of a Docker daemon.
 pub(super) struct Case {
     pub(super) name: &'static str,
-    /// What is done.
+    /// What is tested.
     pub(super) title: &'static str,
-    /// What users see when it goes wrong.
+    /// What users see if it fails.
     pub(super) breaks: &'static str,
-    /// Without a proxy there is nothing to test: the proxy has to change or to refuse something.
+    /// Whether the proxy must change or refuse something, so that there is nothing to test without
+    /// one.
     pub(super) proxy_only: bool,
     pub(super) run: fn(&Trial<'_>) -> Outcome,
 }
@@ -41,7 +42,7 @@ impl Case {
     }
 }
 
-/// A topic with its cases, in the order they run in.
+/// A topic with its cases, in the order in which they run.
 pub(super) const TOPICS: &[(&str, &[Case])] = &[
     ("tunnels", tunnels::CASES),
     ("half-close and abrupt ends", half_close::CASES),
@@ -52,18 +53,18 @@ pub(super) const TOPICS: &[(&str, &[Case])] = &[
     ("strictness", strict::CASES),
 ];
 
-/// What dockerd answers to a client that asks for an upgrade.
+/// What dockerd responds to a client that requests an upgrade.
 const SWITCH: &[u8] = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
     Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
-/// What it answers to one that does not.
+/// What dockerd responds to a client that does not.
 const BARE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n";
 
-/// Longer than a proxy on the same machine needs to pass bytes on.
+/// Longer than a proxy on the same machine needs to forward bytes.
 const WHILE: Duration = Duration::from_millis(400);
 
-/// An ordinary JSON answer.
-fn answer(status: &str, body: &str) -> Vec<u8> {
+/// Returns an ordinary JSON response.
+fn response(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
         .into_bytes()

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! Switches that the daemon refuses, or that nobody asked for: the connection stays HTTP.
+//! Switches that the daemon refuses, or that were not requested: the connection stays HTTP.
 
-use super::{BARE, Case, answer};
+use super::{BARE, Case, response};
 use crate::selftest::daemon::Then;
 use crate::selftest::trial::Trial;
 use crate::selftest::wire::{Outcome, ensure};
@@ -9,19 +9,19 @@ use crate::selftest::wire::{Outcome, ensure};
 pub(super) const CASES: &[Case] = &[
     Case::new(
         "refused-attach",
-        "attach answered 404, its text without a length",
-        "docker attach to a missing container hangs or tells no reason",
+        "attach refused with 404, its text without a length",
+        "docker attach to a missing container hangs or shows no reason",
         refused_attach,
     ),
     Case::new(
         "refused-exec",
-        "exec start answered 409, then another request on the connection",
+        "exec start refused with 409, then another request on the connection",
         "after docker exec on a paused container the client hangs",
         refused_exec,
     ),
     Case::new(
         "refused-not-pooled",
-        "a connection on which a switch was refused serves nobody else",
+        "a connection on which a switch was refused serves no other client",
         "another user's request lands in a half-switched connection",
         refused_not_pooled,
     )
@@ -59,7 +59,7 @@ fn refused_attach(t: &Trial<'_>) -> Outcome {
     t.closing([head, TEXT].concat());
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    let (head, body) = client.answer()?;
+    let (head, body) = client.response()?;
     head.expect_status(404)?;
     ensure(body == TEXT, || format!("client: expected the daemon's reason, but got {} bytes", body.len()))
 }
@@ -68,50 +68,51 @@ fn refused_exec(t: &Trial<'_>) -> Outcome {
     t.serve(|daemon, head| {
         daemon.body(head)?;
         let refused = head.method() == "POST";
-        daemon.send(&answer(if refused { "409 Conflict" } else { "200 OK" }, "{\"message\":\"paused\"}"))?;
+        daemon
+            .send(&response(if refused { "409 Conflict" } else { "200 OK" }, "{\"message\":\"paused\"}"))?;
         Ok(Then::Keep)
     });
     let mut client = t.connect()?;
     client.send(&t.exec(true))?;
-    client.answer()?.0.expect_status(409)?;
+    client.response()?.0.expect_status(409)?;
     client.send(&t.get("/v1.43/exec/{}/json"))?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }
 
 fn refused_not_pooled(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("404 Not Found", "{}"));
+    t.ordinary(response("404 Not Found", "{}"));
     let mut first = t.connect()?;
     first.send(&t.exec(true))?;
-    first.answer()?.0.expect_status(404)?;
+    first.response()?.0.expect_status(404)?;
     let mut second = t.connect()?;
     second.send(&t.get("/v1.43/containers/{}/json"))?;
-    second.answer()?;
+    second.response()?;
     let seen = t.seen();
     let shared = seen.iter().filter(|other| other.connection == seen[0].connection).count() > 1;
     ensure(!shared, || "daemon: the connection of the refused exec was used for another client".into())
 }
 
 fn detached_exec(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", ""));
+    t.ordinary(response("200 OK", ""));
     let mut client = t.connect()?;
     client.send(&t.exec(true))?;
-    client.answer()?.0.expect_status(200)?;
+    client.response()?.0.expect_status(200)?;
     client.send(&t.get("/v1.43/exec/{}/json"))?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }
 
 fn unasked_101(t: &Trial<'_>) -> Outcome {
     const LEAK: &[u8] = b"not for this client";
     t.serve(|daemon, head| {
         daemon.body(head)?;
-        // The proxy may be gone before all of it is sent.
+        // The proxy may close before all of it is sent.
         drop(daemon.send(&[super::SWITCH, LEAK].concat()));
         daemon.stop();
         Ok(Then::Close)
     });
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/containers/{}/json"))?;
-    let head = client.response()?;
+    let head = client.response_head()?;
     ensure(head.status() >= 500, || format!("client: expected 502, but got {}", head.status()))
 }
 
@@ -125,7 +126,7 @@ fn logs(t: &Trial<'_>) -> Outcome {
     let fields = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
     for fields in [fields, ""] {
         client.send(&t.request("GET /v1.43/containers/{}/logs?stdout=1", fields, ""))?;
-        let (head, body) = client.answer()?;
+        let (head, body) = client.response()?;
         head.expect_status(200)?;
         ensure(body == b"firstsecond", || {
             format!("client: expected 11 bytes of log, but got {}", body.len())
@@ -138,7 +139,7 @@ fn unframed_logs(t: &Trial<'_>) -> Outcome {
     t.closing([BARE, b"log lines\n"].concat());
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/containers/{}/logs?stdout=1"))?;
-    let (head, body) = client.answer()?;
+    let (head, body) = client.response()?;
     head.expect_status(200)?;
     ensure(body == b"log lines\n", || format!("client: expected 10 bytes of log, but got {}", body.len()))
 }

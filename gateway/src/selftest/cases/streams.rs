@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! Long answers and long requests of ordinary HTTP: each piece is passed on when it comes.
+//! Long responses and requests of ordinary HTTP: each part is forwarded when it arrives.
 
 use std::thread;
 use std::time::Duration;
 
-use super::{Case, answer};
+use super::{Case, response};
 use crate::selftest::daemon::{Flag, Then};
 use crate::selftest::trial::Trial;
 use crate::selftest::wire::{Fault, Outcome, ensure, pause};
@@ -37,14 +37,14 @@ pub(super) const CASES: &[Case] = &[
     Case::new(
         "build-duplex",
         "output of a build while its context is still being sent",
-        "docker build hangs with Docker 29 (the answer starts before the request ends)",
+        "docker build hangs with Docker 29 (it responds before the request ends)",
         build_duplex,
     ),
     Case::new(
         "early-answer",
         "a refusal in the middle of an 8 MB upload",
         "docker cp and docker load say broken pipe instead of the reason",
-        early_answer,
+        early_response,
     ),
     Case::new(
         "expect-continue",
@@ -54,13 +54,13 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::new(
         "cut-chunked",
-        "the daemon dies within a chunked answer: no last chunk",
+        "the daemon dies within a chunked response: no last chunk",
         "docker save and docker logs succeed with half of the data",
         cut_chunked,
     ),
     Case::new(
         "cut-length",
-        "the daemon dies within an answer with a length: the client sees it",
+        "the daemon dies within a response with a length: the client sees it",
         "docker cp succeeds with half of the data",
         cut_length,
     ),
@@ -86,8 +86,8 @@ fn logs_follow(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/containers/{}/logs?follow=1&stdout=1"))?;
-    let head = client.response()?;
-    ensure(head.is_chunked(), || "client: the answer is no longer chunked".into())?;
+    let head = client.response_head()?;
+    ensure(head.is_chunked(), || "client: the response is no longer chunked".into())?;
     let first = client.chunk()?.unwrap_or_default();
     ensure(first == b"line\n", || "client: expected the first line in a chunk".into())?;
     received.raise();
@@ -110,8 +110,8 @@ fn events(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/events?filters={}"))?;
-    let head = client.response()?;
-    ensure(head.is_chunked(), || "client: the answer is no longer chunked".into())?;
+    let head = client.response_head()?;
+    ensure(head.is_chunked(), || "client: the response is no longer chunked".into())?;
     for flag in &received {
         client.chunk()?.ok_or_else(|| missed("client", "an event"))?;
         flag.raise();
@@ -132,7 +132,7 @@ fn wait_head(t: &Trial<'_>) -> Outcome {
     let mut client = t.connect()?;
     let line = "POST /v1.43/containers/{}/wait?condition=next-exit";
     client.send(&t.request(line, "Content-Length: 0\r\n", ""))?;
-    let head = client.response()?;
+    let head = client.response_head()?;
     started.raise();
     let body = client.body(&head)?;
     ensure(body == b"{\"StatusCode\":0}\n", || "client: the body of wait is wrong".into())
@@ -148,7 +148,7 @@ fn upload(t: &Trial<'_>) -> Outcome {
         ensure(first == b"first part", || "daemon: the first part is wrong".into())?;
         raise.raise();
         daemon.body(head)?;
-        daemon.send(&answer("200 OK", "{}"))?;
+        daemon.send(&response("200 OK", "{}"))?;
         Ok(Then::Keep)
     });
     let mut client = t.connect()?;
@@ -158,7 +158,7 @@ fn upload(t: &Trial<'_>) -> Outcome {
         "client: expected the daemon to receive the first part, but the proxy keeps it".into()
     })?;
     client.send(b"9\r\nlast part\r\n0\r\n\r\n")?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }
 
 fn build_duplex(t: &Trial<'_>) -> Outcome {
@@ -175,7 +175,7 @@ fn build_duplex(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.request("POST /v1.43/build?t={}", UPLOAD, ""))?;
-    let head = client.response()?;
+    let head = client.response_head()?;
     for _ in 0..STEPS {
         client.send(b"7\r\ncontext\r\n")?;
         client.chunk()?.ok_or_else(|| missed("client", "the output of a step"))?;
@@ -184,13 +184,13 @@ fn build_duplex(t: &Trial<'_>) -> Outcome {
     client.body(&head).map(drop)
 }
 
-fn early_answer(t: &Trial<'_>) -> Outcome {
+fn early_response(t: &Trial<'_>) -> Outcome {
     const SIZE: usize = 8_000_000;
     const READ: usize = 65_536;
     t.serve(|daemon, _| {
         daemon.expect_pattern(READ, "the beginning of the upload")?;
         let body = "{\"message\":\"no such directory\"}";
-        daemon.send(&answer("404 Not Found", body))?;
+        daemon.send(&response("404 Not Found", body))?;
         daemon.stop();
         Ok(Then::Close)
     });
@@ -199,9 +199,9 @@ fn early_answer(t: &Trial<'_>) -> Outcome {
     client.send(&t.request("PUT /v1.43/containers/{}/archive?path=/missing", &fields, ""))?;
     let mut upload = client.writer()?;
     thread::scope(|scope| {
-        // The proxy is free to stop taking the rest.
+        // The proxy may refuse the rest.
         scope.spawn(move || upload.send_pattern(SIZE));
-        client.answer()?.0.expect_status(404)
+        client.response()?.0.expect_status(404)
     })
 }
 
@@ -212,7 +212,7 @@ fn expect_continue(t: &Trial<'_>) -> Outcome {
         }
         let body = daemon.body(head)?;
         ensure(body == b"body", || "daemon: the body is wrong".into())?;
-        daemon.send(&answer("200 OK", "{}"))?;
+        daemon.send(&response("200 OK", "{}"))?;
         Ok(Then::Keep)
     });
     let mut client = t.connect()?;
@@ -220,23 +220,23 @@ fn expect_continue(t: &Trial<'_>) -> Outcome {
     client.send(&t.request("PUT /v1.43/containers/{}/archive?path=/", fields, ""))?;
     client.head("100 Continue")?.expect_status(100)?;
     client.send(b"body")?;
-    client.answer()?.0.expect_status(200)
+    client.response()?.0.expect_status(200)
 }
 
 fn cut_chunked(t: &Trial<'_>) -> Outcome {
     t.closing([CHUNKED, b"5\r\nfirst\r\n"].concat());
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/images/{}/get"))?;
-    complete(client.answer().is_ok())
+    complete(client.response().is_ok())
 }
 
 fn cut_length(t: &Trial<'_>) -> Outcome {
     t.closing(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst".to_vec());
     let mut client = t.connect()?;
     client.send(&t.get("/v1.43/containers/{}/archive?path=/"))?;
-    complete(client.answer().is_ok_and(|(head, _)| head.status() == 200))
+    complete(client.response().is_ok_and(|(head, _)| head.status() == 200))
 }
 
 fn complete(looks_complete: bool) -> Outcome {
-    ensure(!looks_complete, || "client: expected an unclean end, but the cut answer looks complete".into())
+    ensure(!looks_complete, || "client: expected an unclean end, but the cut response looks complete".into())
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! What the proxy has to change or to refuse, because the daemon may read it differently.
+//! What the proxy must change or refuse, because the daemon may interpret it differently.
 
-use super::{Case, SWITCH, WHILE, answer, expect_switch};
+use super::{Case, SWITCH, WHILE, expect_switch, response};
 use crate::selftest::daemon::Then;
 use crate::selftest::trial::{Trial, take_over};
 use crate::selftest::wire::{Outcome, ensure};
@@ -55,21 +55,21 @@ fn one_token(t: &Trial<'_>) -> Outcome {
     let mut client = t.connect()?;
     let fields = "Connection: keep-alive, Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n";
     client.send(&t.request("POST /v4.7.0/libpod/containers/{}/attach", fields, ""))?;
-    expect_switch(&client.response()?)
+    expect_switch(&client.response_head()?)
 }
 
 fn h2c_stripped(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", "{}"));
+    t.ordinary(response("200 OK", "{}"));
     let mut client = t.connect()?;
     let fields =
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     client.send(&t.request("GET /v1.43/containers/{}/json", fields, ""))?;
-    client.answer()?;
+    client.response()?;
     let offered = t.seen().iter().any(|seen| seen.head.get("upgrade").is_some());
     ensure(!offered, || "daemon: got Upgrade: h2c on an ordinary request".into())
 }
 
-/// The hidden request, as the daemon would run it.
+/// Returns the hidden request, as the daemon would execute it.
 fn hidden(t: &Trial<'_>) -> String {
     String::from_utf8_lossy(&t.request("DELETE /v1.43/containers/{}?force=1", "", "")).into_owned()
 }
@@ -80,7 +80,7 @@ fn expect_hidden(t: &Trial<'_>) -> Outcome {
 }
 
 fn length_and_chunked(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", "{}"));
+    t.ordinary(response("200 OK", "{}"));
     let mut client = t.connect()?;
     let body = format!("0\r\n\r\n{}", hidden(t));
     client.send(&t.request("POST /v1.43/containers/{}/start", "Transfer-Encoding: chunked\r\n", &body))?;
@@ -89,7 +89,7 @@ fn length_and_chunked(t: &Trial<'_>) -> Outcome {
 }
 
 fn bare_line_feed(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", "{}"));
+    t.ordinary(response("200 OK", "{}"));
     let mut client = t.connect()?;
     let line = t.target("GET /v1.43/containers/{}/json");
     client.send(format!("{line} HTTP/1.1\r\nHost: docker\r\nX-A: a\nX-B: b\r\n\r\n").as_bytes())?;
@@ -100,11 +100,11 @@ fn bare_line_feed(t: &Trial<'_>) -> Outcome {
 }
 
 fn hidden_in_upgrade(t: &Trial<'_>) -> Outcome {
-    t.ordinary(answer("200 OK", ""));
+    t.ordinary(response("200 OK", ""));
     let mut client = t.connect()?;
     let fields = "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\n";
     client.send(&t.request("POST /v1.43/exec/{}/start", fields, &hidden(t)))?;
-    client.answer()?;
+    client.response()?;
     client.stop_within(WHILE);
     expect_hidden(t)
 }

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! Connections that become raw streams, and bytes both ways.
+//! Connections that become raw streams, with bytes in both directions.
 
 use std::thread;
 use std::time::Duration;
 
-use super::{BARE, Case, SWITCH, answer, expect_bare, expect_switch};
+use super::{BARE, Case, SWITCH, expect_bare, expect_switch, response};
 use crate::selftest::daemon::Then;
 use crate::selftest::trial::{EXEC_BODY, Trial, take_over};
 use crate::selftest::wire::{Fault, Outcome, Wire, ensure, now};
@@ -92,21 +92,21 @@ pub(super) const CASES: &[Case] = &[
     Case::new(
         "resize",
         "a request on another connection while a tunnel is open",
-        "terminals keep a wrong size, docker ps hangs while somebody is attached",
+        "terminals keep a wrong size, docker ps hangs while a client is attached",
         resize,
     ),
 ];
 
-/// Sends one word each way, then ends the client's direction.
+/// Sends one word in each direction, then half-closes the client's.
 fn converse(client: &mut Wire) -> Outcome {
     client.expect(b"prompt> ", "the first output")?;
     client.send(b"input\n")?;
-    client.expect(b"output\n", "the answer to the input")?;
+    client.expect(b"output\n", "the response to the input")?;
     client.half_close()?;
     client.expect_end("the end of the output")
 }
 
-/// The daemon's part in it.
+/// Plays the daemon's part of it.
 fn shell(daemon: &mut Wire) -> Outcome {
     daemon.send(b"prompt> ")?;
     daemon.expect(b"input\n", "the client's input")?;
@@ -118,7 +118,7 @@ fn attach_101(t: &Trial<'_>) -> Outcome {
     t.tunnel(SWITCH, shell);
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     converse(&mut client)
 }
 
@@ -126,11 +126,11 @@ fn exec_101(t: &Trial<'_>) -> Outcome {
     serve_exec(t, SWITCH);
     let mut client = t.connect()?;
     client.send(&t.exec(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     converse(&mut client)
 }
 
-/// The body is the exec's options, all of it and nothing more; what comes later is input.
+/// Checks that the body is exactly the options of the exec; anything after it is input.
 fn serve_exec(t: &Trial<'_>, response: &'static [u8]) {
     t.serve(move |daemon, head| {
         let body = take_over(daemon, head, response)?;
@@ -146,7 +146,7 @@ fn attach_200(t: &Trial<'_>) -> Outcome {
     t.tunnel(BARE, shell);
     let mut client = t.connect()?;
     client.send(&t.attach(false))?;
-    expect_bare(&client.response()?)?;
+    expect_bare(&client.response_head()?)?;
     converse(&mut client)
 }
 
@@ -154,7 +154,7 @@ fn exec_200(t: &Trial<'_>) -> Outcome {
     serve_exec(t, BARE);
     let mut client = t.connect()?;
     client.send(&t.exec(false))?;
-    expect_bare(&client.response()?)?;
+    expect_bare(&client.response_head()?)?;
     converse(&mut client)
 }
 
@@ -167,7 +167,7 @@ fn multiplexed(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.send(b"input")?;
     client.expect_last(b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n", "two frames, unchanged")
 }
@@ -178,7 +178,7 @@ fn coalesced(t: &Trial<'_>) -> Outcome {
     t.tunnel(&[SWITCH, &output].concat(), |daemon| daemon.expect_end("the end of the input"));
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.expect(&output, "70000 bytes of output")?;
     client.half_close()?;
     client.expect_end("the end of the output")
@@ -194,7 +194,7 @@ fn split_head(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     converse(&mut client)
 }
 
@@ -210,7 +210,7 @@ fn ping_pong(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     let start = now();
     for key in 0..TRIPS {
         client.send(&[key])?;
@@ -231,7 +231,7 @@ fn bulk(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     client.exchange(SIZE, "20 MB of output")?;
     client.half_close()?;
     client.expect_end("the end of the output")
@@ -248,7 +248,7 @@ fn parallel(t: &Trial<'_>) -> Outcome {
         let word = format!("{number:04}");
         let mut client = t.connect()?;
         client.send(&t.attach(true))?;
-        expect_switch(&client.response()?)?;
+        expect_switch(&client.response_head()?)?;
         client.send(word.as_bytes())?;
         client.half_close()?;
         client.expect_last(word.repeat(5000).as_bytes(), "20000 bytes of its own output")
@@ -269,7 +269,7 @@ fn parallel(t: &Trial<'_>) -> Outcome {
 fn kept_connection(t: &Trial<'_>) -> Outcome {
     t.serve(|daemon, head| {
         if head.method() == "GET" {
-            daemon.send(&answer("200 OK", "{}"))?;
+            daemon.send(&response("200 OK", "{}"))?;
             return Ok(Then::Keep);
         }
         take_over(daemon, head, SWITCH)?;
@@ -279,10 +279,10 @@ fn kept_connection(t: &Trial<'_>) -> Outcome {
     let mut client = t.connect()?;
     for _ in 0..2 {
         client.send(&t.get("/v1.43/containers/{}/json"))?;
-        client.answer()?.0.expect_status(200)?;
+        client.response()?.0.expect_status(200)?;
     }
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     converse(&mut client)
 }
 
@@ -298,7 +298,7 @@ fn websocket(t: &Trial<'_>) -> Outcome {
     let fields = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     client.send(&t.request("GET /v1.43/containers/{}/attach/ws?stream=1", fields, ""))?;
-    let head = client.response()?;
+    let head = client.response_head()?;
     head.expect_status(101)?;
     ensure(head.get("sec-websocket-accept").is_some(), || "client: Sec-WebSocket-Accept is missing".into())?;
     client.send(FRAME)?;
@@ -327,7 +327,7 @@ fn session(t: &Trial<'_>) -> Outcome {
         fields += &format!("X-Docker-Expose-Session-Grpc-Method: /moby.filesync.v1.FileSync/M{n}\r\n");
     }
     client.send(&t.request("POST /session", &fields, ""))?;
-    client.response()?.expect_status(101)?;
+    client.response_head()?.expect_status(101)?;
     client.expect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "the daemon's HTTP/2 preface")?;
     client.expect(SETTINGS, "the daemon's settings")?;
     client.send(SETTINGS)?;
@@ -342,16 +342,16 @@ fn grpc(t: &Trial<'_>) -> Outcome {
     let mut client = t.connect()?;
     let fields = t.target("Connection: Upgrade\r\nUpgrade: h2c\r\nX-Selftest: {}\r\n");
     client.send(&t.request("POST /grpc", &fields, ""))?;
-    client.response()?.expect_status(101)?;
+    client.response_head()?.expect_status(101)?;
     client.expect(SETTINGS, "the daemon's settings")?;
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")?;
-    client.expect_last(SETTINGS, "the daemon's answer")
+    client.expect_last(SETTINGS, "the daemon's response")
 }
 
 fn resize(t: &Trial<'_>) -> Outcome {
     t.serve(|daemon, head| {
         if head.target().contains("/resize") {
-            daemon.send(&answer("200 OK", ""))?;
+            daemon.send(&response("200 OK", ""))?;
             return Ok(Then::Keep);
         }
         take_over(daemon, head, SWITCH)?;
@@ -360,9 +360,9 @@ fn resize(t: &Trial<'_>) -> Outcome {
     });
     let mut client = t.connect()?;
     client.send(&t.attach(true))?;
-    expect_switch(&client.response()?)?;
+    expect_switch(&client.response_head()?)?;
     let mut other = t.connect()?;
     other.send(&t.request("POST /v1.43/exec/{}/resize?h=40&w=120", "Content-Length: 0\r\n", ""))?;
-    other.answer()?.0.expect_status(200)?;
+    other.response()?.0.expect_status(200)?;
     converse(&mut client)
 }
