@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Many ports, one process that serves them.
+//! The broker: one process that serves many ports.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -23,7 +23,7 @@ fn publish_with(brokers: &Brokers, container: SocketAddr) -> (Proxy, SocketAddr)
     publish(Start { env: &brokers.env(), ..Start::default() }, "tcp", "127.0.0.1", container)
 }
 
-/// A container that says its name and ends.
+/// Starts a container that sends its name and closes.
 fn container(says: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -44,7 +44,7 @@ fn ask(port: SocketAddr) -> String {
     text
 }
 
-/// Descriptors of a process that are TCP sockets, the one way to see who accepts from outside.
+/// Returns whether a process has a poller: only then does it accept connections.
 fn has_poller(pid: u32) -> bool {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     links
@@ -81,7 +81,7 @@ fn stubs_outlive_their_broker() {
     let (second, two) = publish_with(&brokers, container("two"));
     assert_eq!(ask(one), "one");
     signal(brokers.pid().unwrap(), "KILL");
-    // Served by whoever: not one connection is refused in between.
+    // By either process: no connection is refused meanwhile.
     assert_eq!((ask(one), ask(two)), ("one".to_owned(), "two".to_owned()));
     wait_for("they serve themselves", || has_poller(first.pid()) && has_poller(second.pid()));
     assert_eq!((ask(one), ask(two)), ("one".to_owned(), "two".to_owned()));
@@ -115,7 +115,7 @@ fn nonsense_is_refused() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        // A reset, if it was more than the broker cared to read.
+        // A reset, if it was more than the broker reads.
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.starts_with(b"1\n"), "{request:?}: {answer:?}");
     }
@@ -152,13 +152,13 @@ fn a_directory_that_is_not_private_is_not_used() {
             continue;
         }
         spoil(&brokers.dir());
-        // A broker does not use it, neither.
+        // A broker does not use it either.
         let mut broker = Command::new(PROXY);
         broker.args(["--broker", brokers.name]).envs(brokers.env()).stdout(Stdio::null());
         let output = broker.stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{what}: {output:?}");
 
-        // Who would be connected to, if anybody were.
+        // A connection would go here.
         let thief = UnixListener::bind(brokers.socket()).unwrap();
         thief.set_nonblocking(true).unwrap();
         let (stub, port) = publish_with(&brokers, container("mine"));
@@ -169,10 +169,9 @@ fn a_directory_that_is_not_private_is_not_used() {
     }
 }
 
-/// Whoever can take an abstract name, as root of a container on the host's network can, is not
-/// asked.
+/// Abstract names are not used: root of a container on the host's network could take one.
 #[test]
-fn abstract_names_mean_nothing() {
+fn abstract_names_are_not_used() {
     let brokers = Brokers::new("abstract");
     let name = UnixAddr::from_abstract_name(brokers.name).unwrap();
     let thief = UnixListener::bind_addr(&name).unwrap();
@@ -219,19 +218,18 @@ fn a_name_that_is_a_path_is_refused() {
     }
 }
 
-/// Which bytes of a hand-over have left when a side dies.
+/// Deaths of either side at each step of passing a port on.
 mod handover {
     use super::*;
 
-    /// A port, and the request that hands it over.
+    /// Binds a port.
     fn port() -> (TcpListener, SocketAddr) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         (socket, address)
     }
 
-    /// The stub dies: what it had must be free for the next one, and what others have must be
-    /// served.
+    /// The stub dies: its port must be free, and other ports must be served.
     #[test]
     fn a_stub_that_dies_at_any_step_leaves_nothing() {
         let brokers = Brokers::new("stub-dies");
@@ -242,7 +240,7 @@ mod handover {
         };
         let target = container("dead").to_string();
         type Step<'a> = &'a dyn Fn(&mut UnixStream, &TcpListener);
-        // Where the broker is stopped, it finds the stub dead.
+        // A stopped broker finds the stub dead.
         let steps: [(&str, bool, Step<'_>); 7] = [
             ("connected", false, &|_, _| {}),
             ("connected, and unseen", true, &|_, _| {}),
@@ -273,7 +271,7 @@ mod handover {
         }
     }
 
-    /// The same, with the real one killed while it waits for its answer.
+    /// The same with a real stub, killed while it waits for the reply.
     #[test]
     fn a_killed_stub_leaves_nothing() {
         let brokers = Brokers::new("killed-stub");
@@ -293,8 +291,7 @@ mod handover {
         wait_for("the port is free", || TcpListener::bind(address).is_ok());
     }
 
-    /// The broker dies: the stub finds another one, or serves the port by itself; nothing is lost
-    /// meanwhile.
+    /// The broker dies: the stub finds another one, or serves the port itself, and nothing is lost.
     #[test]
     fn a_broker_that_dies_at_any_step_takes_no_port_with_it() {
         type Step<'a> = &'a dyn Fn(UnixListener);
@@ -330,7 +327,7 @@ mod handover {
 
     fn wait_for_client(listener: &UnixListener) {
         listener.set_nonblocking(true).unwrap();
-        // Whoever waits in the backlog makes it readable.
+        // A waiting connection makes the listener readable.
         wait_for("a client", || {
             let mut poll = mio::Poll::new().unwrap();
             let fd = listener.as_raw_fd();
@@ -342,10 +339,9 @@ mod handover {
         });
     }
 
-    /// A broker that is stopped, with or without room for one who waits: the stub serves the port
-    /// by itself.
+    /// The broker is stopped, with or without room in its backlog: the stub serves the port itself.
     #[test]
-    fn a_broker_that_does_not_answer_is_not_waited_for() {
+    fn a_stopped_broker_is_not_waited_for() {
         let brokers = Brokers::new("stopped");
         let (_keeper, kept) = publish_with(&brokers, container("kept"));
         let broker = brokers.pid().unwrap();
@@ -364,9 +360,9 @@ mod handover {
         assert_eq!((ask(kept), ask(port)), ("kept".to_owned(), "mine".to_owned()));
     }
 
-    /// A broker whose stub died before it came.
+    /// A broker whose stub has died before it started.
     #[test]
-    fn a_broker_that_nobody_needs_ends() {
+    fn an_unused_broker_ends() {
         let brokers = Brokers::new("unused");
         let mut broker = Command::new(PROXY);
         broker.args(["--broker", brokers.name]).envs(brokers.env()).stdout(Stdio::piped());

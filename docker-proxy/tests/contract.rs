@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What dockerd and the program agreed on: flags, status pipe, inherited socket, signals.
+//! The contract with dockerd: flags, status pipe, inherited socket, signals.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -19,8 +19,8 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// What both programs are asked, and both must answer in the same way: exit status, status pipe,
-/// first line of standard error.
+/// Command lines for which both programs must behave alike: exit status, status pipe, first line of
+/// standard error.
 #[test]
 fn command_lines_as_the_original() {
     if !Path::new(ORIGINAL).exists() {
@@ -52,7 +52,7 @@ fn command_lines_as_the_original() {
         "--help",
         "-h=1",
         "-proto tcp -x",
-        // Every number that Go understands, in front of a port that no socket has.
+        // Every form of number in Go, with a port that no socket can have.
         "-host-ip 127.0.0.1 -host-port 70000 -container-port 80",
         "-host-ip 127.0.0.1 -host-port 0x1_0000 -container-port 80",
         "-host-ip 127.0.0.1 -host-port -0b1 -container-port 80",
@@ -77,7 +77,7 @@ fn command_lines_as_the_original() {
 }
 
 #[test]
-fn failures_are_told_on_the_pipe() {
+fn failures_are_reported_on_the_pipe() {
     let port = free_port("127.0.0.1");
     for (line, wanted) in [
         ("-proto foo -host-port 1 -container-port 1", "1\nunsupported protocol foo".to_owned()),
@@ -94,10 +94,10 @@ fn failures_are_told_on_the_pipe() {
     assert_eq!(sctp.1, Some(1));
 }
 
-/// What a terminal obeys is spelt out, on the pipe, whose text dockerd shows to its user, and on
-/// standard error.
+/// Escape sequences are escaped on the pipe, whose text dockerd shows to its user, and on standard
+/// error.
 #[test]
-fn words_of_others_are_printable() {
+fn text_from_outside_is_printable() {
     let evil = "\x1b]0;x\x07\u{9b}31m\n\u{202e}\x7f";
     let shown = r"\u{1b}]0;x\u{7}\u{9b}31m\n\u{202e}\u{7f}";
     let port = ["-host-port", "1", "-container-port", "80"];
@@ -137,7 +137,7 @@ fn version_is_one_line() {
     }
 }
 
-/// Tried by hand, without a status pipe, or with something else under its number.
+/// Run by hand, without a status pipe, or with another file under its number.
 #[test]
 fn works_without_a_pipe() {
     for redirect in ["3>&-", "3</dev/null"] {
@@ -152,12 +152,12 @@ fn works_without_a_pipe() {
 }
 
 #[test]
-fn binds_exactly_what_it_is_told() {
+fn binds_exactly_the_given_address() {
     for proto in ["tcp", "udp"] {
         let port = free_port("127.0.0.1");
         let mut proxy = Start::default().run(&words(&flags(proto, local(port), CONTAINER)));
         assert_eq!(proxy.status(), "0\n");
-        // Any wider, and this would be taken.
+        // If it were any wider, this would be in use.
         let other = SocketAddr::from(([127, 0, 0, 2], port));
         assert!(if proto == "tcp" {
             TcpListener::bind(other).is_ok()
@@ -187,7 +187,7 @@ fn relay_in_use() {
     assert_eq!(first.status(), "0\n");
     let wanted = format!("1\nlisten tcp4 127.0.0.1:{}: bind: address already in use", second[5]);
     assert_eq!(Start::default().run(&words(&second)).outcome(), (wanted, Some(1), String::new()));
-    // Once the first is gone the port is free at once.
+    // When the first one ends, the port is free at once.
     first.signal("INT");
     assert_eq!(first.wait().code(), Some(0));
     assert_eq!(Start::default().run(&words(&second)).status(), "0\n");
@@ -229,8 +229,7 @@ fn relay_inherited_fd_wrong_type() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// An inherited socket is used only when dockerd says so: older ones have something else under that
-/// number.
+/// An inherited socket is used only on request: older versions of dockerd have another file there.
 #[test]
 fn descriptor_4_counts_only_with_the_flag() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -240,7 +239,7 @@ fn descriptor_4_counts_only_with_the_flag() {
 }
 
 #[test]
-fn stop_signals_end_it_well() {
+fn stop_signals_end_it_with_status_0() {
     for proto in ["tcp", "udp"] {
         for name in ["TERM", "INT"] {
             let (mut proxy, _) = publish(Start::default(), proto, "127.0.0.1", CONTAINER);
@@ -250,11 +249,11 @@ fn stop_signals_end_it_well() {
     }
 }
 
-/// dockerd asks the kernel to send SIGTERM when it dies itself; here setpriv does.
+/// dockerd makes the kernel send SIGTERM when it dies; here setpriv does.
 #[test]
 fn dies_with_its_parent() {
     let port = free_port("127.0.0.1");
-    // The child says its pid; the parent waits to be killed.
+    // The child prints its process ID; the parent waits to be killed.
     let child = "echo $$; exec setpriv --pdeathsig TERM \"$@\" 3>&1 >/dev/null 2>&1 </dev/null";
     let script = format!("sh -c '{child}' sh \"$@\" & exec 1>&-; wait");
     let mut parent = Command::new("sh")

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! What an idle process costs: dockerd starts one for each published port, so a host has hundreds.
+//! The memory of an idle process: dockerd starts one for each published port, so a host has
+//! hundreds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use support::{ORIGINAL, PROXY, Proxy, Start, flags, free_port, words};
 
-/// Memory of its own that a process may have, in KiB.
+/// Limit of private memory of a process, in KiB.
 const LIMIT: u64 = 1024;
 
 const PROCESSES: usize = 8;
@@ -21,7 +22,7 @@ fn start(program: &str, proto: &str) -> Vec<Proxy> {
         let mut proxy = Start { program, ..Start::default() }.run(&words(&flags(proto, host, container)));
         assert_eq!(proxy.status(), "0\n");
         if proto == "udp" {
-            // The memory of a loop that has worked, not of one that has just begun.
+            // The memory of a loop that has been in use, not of a new one.
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             (0..64).for_each(|_| assert!(client.send_to(&[0; 1400], host).is_ok()));
         }

@@ -10,7 +10,7 @@ use std::thread;
 
 use support::{Brokers, PATIENCE, PROXY, Start, publish};
 
-/// Bytes that no shift, loss or repetition leaves as they are.
+/// Returns bytes in which shifts, losses and repetitions are detected.
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut next = || {
@@ -35,7 +35,7 @@ fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// A container that serves each connection on a thread.
+/// Starts a container that serves each connection on a thread.
 fn container(serve: fn(TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,7 +55,7 @@ fn echo_at_end(mut stream: TcpStream) {
     stream.write_all(&bytes).unwrap();
 }
 
-/// Sends everything back as it comes.
+/// Sends everything back immediately.
 fn echo(stream: TcpStream) {
     let _ = io::copy(&mut &stream, &mut &stream);
 }
@@ -83,7 +83,7 @@ fn relay_half_close_first_server() {
         stream.shutdown(Shutdown::Write).unwrap();
         let heard = read_to_end(&mut stream);
         assert_eq!(heard, pattern(2, 1_000_000));
-        // The only way to tell now: this reset would reach the client, an ordinary close would not.
+        // The only way to know: this reset would reach the client, an ordinary close would not.
     }
     let (_proxy, port) = publish(Start::default(), "tcp", "127.0.0.1", container(greet_then_listen));
     let mut client = connect(port);
@@ -114,7 +114,7 @@ fn relay_100_connections_at_once() {
     for client in clients {
         client.join().unwrap();
     }
-    // A fresh connection is served by a loop that has seen the ends of all others.
+    // A new connection is served after the loop has handled the ends of all others.
     assert_eq!(ask(port, b"last"), b"last");
     let deadline = (0..1_000).any(|_| {
         proxy.descriptors() <= before + 34 || {
@@ -141,8 +141,8 @@ fn relay_addresses_of_both_families() {
     assert_eq!(read_to_end(&mut server), b"to IPv6");
 }
 
-/// Who finds the container's port closed is told so, served by this process or by a broker.
-/// Docker's own ends cleanly.
+/// A client for whom the container's port is closed gets a reset, from this process or from a
+/// broker. Docker's docker-proxy ends cleanly.
 #[test]
 fn relay_backend_refused_then_late() {
     let brokers = Brokers::new("refused");
@@ -161,9 +161,9 @@ fn relay_backend_refused_then_late() {
     }
 }
 
-/// A port that leads to itself, and two of two processes that lead to each other.
+/// A port that leads to itself, and two ports of two processes that lead to each other.
 #[test]
-fn relay_a_circle_is_left() {
+fn relay_a_loop_ends() {
     for host in ["127.0.0.1", "::1"] {
         let at = |port| SocketAddr::new(host.parse().unwrap(), port);
         let (one, other) = (support::free_port(host), support::free_port(host));
@@ -184,7 +184,7 @@ fn relay_a_circle_is_left() {
 }
 
 /// More connections than descriptors: the first are served, the others wait in the backlog (that of
-/// std, 128) and get their turn.
+/// std, 128) and are served later.
 #[test]
 fn relay_accept_emfile() {
     let start = Start { descriptors: Some(300), ..Start::default() };
@@ -201,7 +201,7 @@ fn relay_accept_emfile() {
     assert_eq!(ask(port, b"after"), b"after");
 }
 
-/// The container learns who its client is, served by this process or by a broker.
+/// The container gets the address of its client, from this process or from a broker.
 #[test]
 fn source_address_by_proxy_protocol() {
     let brokers = Brokers::new("introduction");
@@ -228,7 +228,7 @@ fn source_address_by_proxy_protocol() {
 }
 
 #[test]
-fn a_wrong_environment_is_told_on_the_pipe() {
+fn a_wrong_environment_is_reported_on_the_pipe() {
     for (name, value, wanted) in [
         ("DOCKLINE_PROXY_PROTOCOL", "v3", "must be v1 or v2, or as in v2:80,443 for some ports only"),
         ("DOCKLINE_PROXY_TRANSPARENT", "yes", "must be 1 or 0"),
@@ -241,7 +241,7 @@ fn a_wrong_environment_is_told_on_the_pipe() {
     }
 }
 
-/// tests/e2e/test_docker_proxy_source.py has the same with routes.
+/// With routes, see tests/e2e/test_docker_proxy_source.py.
 #[test]
 fn source_address_needs_cap_net_raw() {
     let env = [("DOCKLINE_PROXY_TRANSPARENT", "1")];

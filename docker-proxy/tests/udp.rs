@@ -16,7 +16,7 @@ use support::{PATIENCE, Start, publish};
 /// The most that fits into an IPv4 packet.
 const LONGEST: usize = 65_507;
 
-/// A container that returns each datagram.
+/// Starts a container that returns each datagram.
 fn echo() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -29,7 +29,7 @@ fn echo() -> SocketAddr {
     address
 }
 
-/// A container whose datagrams the test reads itself.
+/// Starts a container whose datagrams the test reads.
 fn sink() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -124,7 +124,7 @@ fn udp_backend_down_up() {
 #[test]
 fn udp_reply_source() {
     let (_proxy, port) = publish(Start::default(), "udp", "0.0.0.0", echo());
-    // A connected socket takes nothing from another address than the one it asked.
+    // A connected socket accepts datagrams only from the address that it has sent to.
     let clients: Vec<UdpSocket> = ["127.0.0.1", "127.0.0.2", "127.1.2.3"]
         .iter()
         .map(|ip| client("127.0.0.1", SocketAddr::new(ip.parse().unwrap(), port.port())))
@@ -134,7 +134,7 @@ fn udp_reply_source() {
             exchange(client, b"who are you?");
         }
     }
-    // One client that asks two addresses is answered from both.
+    // A client that sends to two addresses gets replies from both.
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     for ip in [[127, 0, 0, 1], [127, 0, 0, 2]] {
@@ -199,7 +199,7 @@ fn udp_a_loop_ends() {
                 })
                 .collect();
             let idle: usize = proxies.iter().map(support::Proxy::sockets).sum();
-            // Whatever the host's default is.
+            // Whatever the default of the host.
             let client = client(ip, at(one));
             sys::set_hops(client.as_fd(), 64).unwrap();
             client.send(b"again and again").unwrap();
@@ -233,7 +233,7 @@ fn udp_hops_are_counted() {
         let client = client("127.0.0.1", port);
         sys::set_hops(client.as_fd(), sent).unwrap();
         client.send(b"?").unwrap();
-        // A socket that blocks until something is there.
+        // The socket blocks until a datagram arrives.
         container.peek(&mut [0]).unwrap();
         batch.receive(&container).unwrap();
         assert_eq!(batch.hops(0), Some(wanted));

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What the program says to people who configure it.
+//! Help, completions, errors in options and configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -86,7 +86,7 @@ fn check_sums_up_and_warns() {
 }
 
 #[test]
-fn a_circle_is_refused() {
+fn a_loop_is_refused() {
     let output = run(&["serve", "--listen", "127.0.0.1:5", "--upstream", "tcp://localhost:5"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("requests would loop"));

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Who may come to a listener: its default place, names, web pages, warnings.
+//! Access to listeners: default address, host names, web pages, warnings.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use support::{Gateway, TempDir, daemon, run, stderr};
 
-/// The status line and what follows, for a request with these fields.
+/// Returns the response to a request with these fields.
 fn ask(gateway: &Gateway, line: &str, fields: &str) -> String {
     let mut stream = TcpStream::connect(gateway.tcp()).unwrap();
     write!(stream, "{line} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n").unwrap();
@@ -25,7 +25,7 @@ fn ask(gateway: &Gateway, line: &str, fields: &str) -> String {
 fn without_anything_it_is_a_socket_of_this_user_alone() {
     let dir = TempDir::new();
     daemon(&dir.path("daemon"), "daemon");
-    // A /run of its own, in which it is root.
+    // A private /run, in which it is root.
     let mut command = Command::new("unshare");
     command
         .args([
@@ -50,7 +50,7 @@ fn without_anything_it_is_a_socket_of_this_user_alone() {
 }
 
 #[test]
-fn every_tcp_listener_without_client_certificates_is_warned_of() {
+fn every_tcp_listener_without_client_certificates_has_a_warning() {
     let warned = |arguments: &[&str]| {
         let output = run(&[&["check"], arguments].concat());
         stderr(&output)
@@ -76,7 +76,7 @@ fn every_tcp_listener_without_client_certificates_is_warned_of() {
 }
 
 #[test]
-fn strangers_are_told_so_and_logged() {
+fn foreign_requests_are_refused_and_logged() {
     let dir = TempDir::new();
     daemon(&dir.path("daemon"), "daemon");
     let gateway = Gateway::start(&dir, &["--listen", "127.0.0.1:0", "--upstream", &dir.unix("daemon")]);
@@ -101,7 +101,7 @@ fn strangers_are_told_so_and_logged() {
 }
 
 #[test]
-fn what_is_allowed_passes_from_the_next_request_on() {
+fn allowed_requests_pass_after_a_reload() {
     let dir = TempDir::new();
     daemon(&dir.path("daemon"), "daemon");
     let text = |more: &str| {

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Listening sockets on their way from one process to another, when either side dies: each is
-//! served by one of them, or free.
+//! Listening sockets that pass from one process to another while either side dies: each is served
+//! by one of them, or free.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -28,7 +28,7 @@ fn ask(address: SocketAddr) -> String {
     get(client, "/").unwrap()
 }
 
-/// A new process that dies, or does not behave, at each step: the old one serves as before.
+/// A new process dies, or misbehaves, at each step: the old one continues to serve.
 #[test]
 fn a_successor_that_dies_at_any_step() {
     let dir = TempDir::new();
@@ -40,7 +40,7 @@ fn a_successor_that_dies_at_any_step() {
     let listen = format!("127.0.0.1:0,{}", dir.unix("d.sock"));
     command.args(["serve", "--admin", "off", "--listen", &listen, "--upstream", &dir.unix("one")]);
     let gateway = Gateway::spawn(&dir, command.env("PATH", std::env::var("PATH").unwrap()));
-    // A read of standard input takes a message: two sockets and the end.
+    // Each read of standard input takes one message: two sockets and the end.
     for (what, script, says) in [
         ("nothing read", "kill -9 $$", "signal: 9"),
         ("one socket", "dd bs=1024 count=1 >&2; kill -9 $$", "signal: 9"),
@@ -76,8 +76,7 @@ fn a_successor_that_dies_at_any_step() {
     until("the file is removed", || !dir.path("d.sock").exists());
 }
 
-/// What the process that is replaced has: two listening sockets, and one that the new one does not
-/// want.
+/// The sockets of the old process: two, and one that the new process does not need.
 struct Old {
     peer: OwnedFd,
     tcp: TcpListener,
@@ -119,7 +118,7 @@ impl Old {
         net::sendmsg(&self.peer, &[IoSlice::new(key.as_bytes())], &mut control, SendFlags::NOSIGNAL).unwrap();
     }
 
-    /// Sends so many messages of all.
+    /// Sends this many of the messages.
     fn hand_over(&self, messages: usize) {
         let unix = |path: &PathBuf| format!("unix://{}", path.display());
         let all: [(String, Option<&dyn AsFd>); 5] = [
@@ -135,8 +134,8 @@ impl Old {
     }
 }
 
-/// The old process dies at each step: before the end of the list the new one is of no use and ends;
-/// after it, it serves.
+/// The old process dies at each step: before the end of the list, the new one ends; after it, it
+/// serves.
 #[test]
 fn a_predecessor_that_dies_at_any_step() {
     for (messages, waits) in [(0, false), (1, false), (2, false), (4, false), (5, false), (5, true)] {
@@ -161,7 +160,7 @@ fn a_predecessor_that_dies_at_any_step() {
         }
         assert!(ask(at).contains("one got"));
         assert!(get(UnixStream::connect(dir.path("d.sock")).unwrap(), "/").unwrap().contains("one got"));
-        // Nobody would answer at what is not configured any more.
+        // Nothing would serve what is no longer configured.
         until("the port is free", || TcpListener::bind(unwanted).is_ok());
         until("the file is removed", || !dir.path("unwanted.sock").exists());
         kill_process(Pid::from_child(&new), Signal::TERM).unwrap();
@@ -170,9 +169,9 @@ fn a_predecessor_that_dies_at_any_step() {
     }
 }
 
-/// As systemd does it: it keeps the socket, whoever serves it. Nobody who waits there is lost.
+/// As under systemd, which keeps the socket. No waiting client is lost.
 #[test]
-fn an_activated_process_that_is_killed_loses_nobody_who_waits() {
+fn an_activated_process_that_is_killed_loses_no_waiting_client() {
     let dir = TempDir::new();
     daemon(&dir.path("one"), "one");
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -212,9 +211,9 @@ fn an_activated_process_that_is_killed_loses_nobody_who_waits() {
     }
 }
 
-/// What no listener was configured for is there for a configuration that comes after an upgrade.
+/// A passed socket without a listener is available to a configuration after an upgrade.
 #[test]
-fn what_was_passed_outlives_an_upgrade() {
+fn passed_sockets_outlive_an_upgrade() {
     let dir = TempDir::new();
     daemon(&dir.path("one"), "one");
     let config = |listeners: &[&str]| {

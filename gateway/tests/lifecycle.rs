@@ -14,7 +14,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use support::{Gateway, PATIENCE, TempDir, daemon, dockline, echo, get, run, stderr, tunnel, until};
 
-/// A configuration with one TCP listener, one Unix listener, and one upstream.
+/// Returns a configuration with one TCP listener, one Unix listener and one upstream.
 fn config(dir: &TempDir, listen: &[&str], upstream: &str) -> String {
     let listeners: String = listen.iter().map(|it| format!("[[listen]]\naddress = \"{it}\"\n")).collect();
     let text = format!("{listeners}[[upstream]]\nname = \"docker\"\naddress = \"{}\"\n", dir.unix(upstream));
@@ -35,7 +35,7 @@ fn a_reload_changes_what_is_new_and_keeps_the_rest() {
     config(&dir, &["tcp://127.0.0.1:0", &format!("{b}?mode=0666")], "two");
     gateway.signal(Signal::HUP);
     assert!(gateway.manager.wait("RELOADING=1").contains("\nMONOTONIC_USEC="));
-    // The port that was chosen stays.
+    // The port that was chosen does not change.
     assert!(gateway.manager.wait("READY=1").contains(&gateway.tcp().to_string()));
     assert!(gateway.get("/").contains("two got"));
     assert!(get(UnixStream::connect(dir.path("b.sock")).unwrap(), "/").unwrap().contains("two got"));
@@ -61,7 +61,7 @@ fn a_bad_file_changes_nothing() {
         gateway.manager.wait("READY=1");
         assert!(gateway.get("/").contains("one got"));
     }
-    // What was opened before the failure is closed again.
+    // Sockets that were opened before the failure are closed.
     config(&dir, &["tcp://127.0.0.1:0", &dir.unix("new.sock"), "unix:///none/none/d.sock"], "one");
     gateway.signal(Signal::HUP);
     gateway.wait_log("not reloaded, the old configuration stays");
@@ -84,7 +84,7 @@ fn termination_waits_for_tunnels() {
     let mut open = tunnel(gateway.tcp());
     gateway.signal(Signal::TERM);
     gateway.manager.wait("STOPPING=1");
-    // It closes its listener on the threads of the workers: that is seen when a connection fails.
+    // The workers close the listener: it is closed when a connection fails.
     until("a refusal", || {
         let refused = TcpStream::connect_timeout(&gateway.tcp(), PATIENCE).err();
         refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
@@ -96,7 +96,7 @@ fn termination_waits_for_tunnels() {
 }
 
 #[test]
-fn termination_does_not_wait_for_ever() {
+fn termination_has_a_time_limit() {
     let dir = TempDir::new();
     daemon(&dir.path("one"), "one");
     let mut gateway = Gateway::start(
@@ -148,7 +148,7 @@ fn the_access_log_is_reopened() {
 }
 
 #[test]
-fn the_watchdog_is_fed_and_names_may_be_abstract() {
+fn the_watchdog_is_reset_and_names_may_be_abstract() {
     let name = format!("dockline-test-{}", std::process::id());
     let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,6 +1,5 @@
 #![forbid(unsafe_code)]
-//! Relative paths: they begin at the directory in which the program was started, from its first
-//! moment to its last.
+//! Relative paths refer to the directory in which the program was started, for its whole lifetime.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -12,7 +11,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Gateway, TempDir, daemon, dockline, finish, stderr, until};
 
-/// A directory to start the program in, with a configuration whose upstream is that daemon.
+/// Creates a directory to start the program in, with a configuration whose upstream is that daemon.
 fn site(dir: &TempDir, upstream: &str) {
     fs::create_dir(dir.path("site")).unwrap();
     let address = dir.unix(upstream);
@@ -58,7 +57,7 @@ fn of_a_server_that_outlives_its_directory() {
     gateway.get("/");
     until("the request is logged in a new file", || is_logged(&log));
 
-    // A new version of the directory, as some deployments make it.
+    // A new version of the directory, as in some deployments.
     fs::rename(dir.path("site"), dir.path("old")).unwrap();
     fs::remove_file(dir.path("old/ca.pem")).unwrap();
     site(&dir, "two");
@@ -74,12 +73,12 @@ fn of_a_server_that_outlives_its_directory() {
     gateway.signal(Signal::USR2);
     let message = gateway.manager.wait("MAINPID=");
     let _successor = Successor(Pid::from_raw(message["MAINPID=".len()..].parse().unwrap()).unwrap());
-    // The old process may still take a connection.
+    // The old process may still accept a connection.
     until("the new process serves", || gateway.get("/").contains("one got"));
     until("the new process logs there, too", || is_logged(&log));
 }
 
-/// The program in a directory of the test's own, without Docker.
+/// Returns the program in a directory of the test, without Docker.
 fn command(dir: &TempDir, arguments: &[&str]) -> Command {
     let mut command = dockline(arguments);
     command.current_dir(dir.path("")).env("DOCKER_HOST", dir.unix("no-docker")).stdout(Stdio::piped());

@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{PATIENCE, TempDir, dockline, finish, stderr, until};
 
-/// A server that sends everything back.
+/// Starts a server that sends everything back.
 fn echo() -> SocketAddr {
-    // A port that is free for TCP may be somebody's for UDP.
+    // A port that is free for TCP may be in use for UDP.
     let (listener, datagrams) = loop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         if let Ok(datagrams) = UdpSocket::bind(listener.local_addr().unwrap()) {
@@ -38,14 +38,14 @@ fn echo() -> SocketAddr {
     address
 }
 
-/// The program with a state directory of the test's own, and no Docker.
+/// Returns the program with a state directory of the test, and without Docker.
 fn command(dir: &TempDir, arguments: &[&str]) -> Command {
     let mut command = dockline(arguments);
     command.env("DOCKLINE_STATE_DIR", dir.path("state")).env("DOCKER_HOST", dir.unix("no-docker"));
     command
 }
 
-/// A publication in the foreground, and where it listens.
+/// A publication in the foreground, and its addresses.
 struct Publication {
     child: Child,
     at: Vec<SocketAddr>,
@@ -113,7 +113,7 @@ fn bytes_and_clients_are_listed_and_unpublish_ends_it() {
 fn udp_on_both_loopbacks() {
     let dir = TempDir::new();
     let to = echo().to_string();
-    // Somebody else may take the port before the publication does.
+    // Another program may take the port first.
     let publication = loop {
         let number = UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap().port().to_string();
         let publication = Publication::start(&dir, &["--to", &to, "--proto", "udp", &number], 1);
@@ -154,10 +154,10 @@ fn in_the_background() {
     assert_eq!(listed(&dir).len(), 0);
 }
 
-/// Either side of the way into the background dies, wherever it is by then: either the publication
-/// is listed, and can be ended, or its port is free.
+/// Either process dies at any moment on the way into the background: then the publication is
+/// listed, and can be ended, or its port is free.
 #[test]
-fn a_death_on_the_way_into_the_background() {
+fn either_process_dies_on_the_way_into_the_background() {
     let dir = TempDir::new();
     let port = free_port();
     let arguments = ["publish", "--detach", "--to", "127.0.0.1:9", &format!("127.0.0.1:{port}")];
@@ -193,7 +193,7 @@ fn a_death_on_the_way_into_the_background() {
 }
 
 #[test]
-fn a_killed_one_leaves_nothing_for_long() {
+fn what_a_killed_publication_leaves_is_removed() {
     let dir = TempDir::new();
     let mut publication = Publication::start(&dir, &["--to", "127.0.0.1:9", "127.0.0.1:0:9"], 1);
     publication.signal(Signal::KILL);
@@ -209,7 +209,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn a_circle_is_refused() {
+fn a_loop_is_refused() {
     let dir = TempDir::new();
     let (one, other) = (free_port().to_string(), free_port().to_string());
     let crossing = [format!("{one}:{other}"), format!("{other}:{one}")];
@@ -238,9 +238,9 @@ fn a_circle_is_refused() {
     assert!(first.child.wait().unwrap().success());
 }
 
-/// Publications of different users do not see each other: then the circle is bounded.
+/// Publications of different users do not see each other: then the loop is bounded.
 #[test]
-fn a_circle_that_cannot_be_seen_ends() {
+fn an_undetected_loop_ends() {
     let (one, other) = (TempDir::new(), TempDir::new());
     let (first, second) = (free_port(), free_port());
     let ports = |from: u16, to: u16| [format!("127.0.0.1:{from}:{to}"), format!("127.0.0.1:{from}:{to}/udp")];

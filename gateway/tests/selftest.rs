@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Case by case, "pass", "fail" or "skip".
+/// Returns "pass", "fail" or "skip" for each case.
 fn results(output: &Output) -> BTreeMap<String, String> {
     let value = |line: &str, key: &str| {
         let (_, rest) = line.split_once(&format!("\"{key}\":\""))?;
@@ -29,7 +29,7 @@ fn results(output: &Output) -> BTreeMap<String, String> {
     out.lines().filter_map(|line| Some((value(line, "case")?, value(line, "result")?))).collect()
 }
 
-/// A directory for a Unix socket, removed in the end.
+/// A directory for a Unix socket, removed at the end.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -56,7 +56,7 @@ impl Drop for Directory {
 /// Copies one direction; called with the source, the sink, and a way to end both directions.
 type Copier = fn(&mut dyn Read, &mut dyn Write, &dyn Fn());
 
-/// A proxy that knows nothing of HTTP. Its threads end with the test's process.
+/// Starts a proxy that knows nothing of HTTP. Its threads end with the test.
 fn proxy(upstream: &Path, up: Copier, down: Copier) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -87,7 +87,7 @@ fn end(client: &TcpStream, daemon: &UnixStream) {
     drop(daemon.shutdown(Shutdown::Both));
 }
 
-/// The mistake of nearly every proxy: the end of one direction ends both.
+/// Makes the mistake of nearly every proxy: the end of one direction ends both.
 fn close_both(from: &mut dyn Read, to: &mut dyn Write, end: &dyn Fn()) {
     let mut buffer = [0; 16384];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
@@ -98,7 +98,7 @@ fn close_both(from: &mut dyn Read, to: &mut dyn Write, end: &dyn Fn()) {
     end();
 }
 
-/// Passes an answer on when it is complete, which is when the daemon closes.
+/// Forwards a response when it is complete, which is when the daemon closes.
 fn keep_until_the_end(from: &mut dyn Read, to: &mut dyn Write, end: &dyn Fn()) {
     let mut kept = Vec::new();
     drop(from.read_to_end(&mut kept));
@@ -167,7 +167,7 @@ fn a_proxy_that_closes_both_directions_fails() {
 }
 
 #[test]
-fn a_proxy_that_keeps_answers_fails() {
+fn a_proxy_that_holds_responses_fails() {
     let bad = ["logs-follow", "wait-head"];
     let output =
         against(&Directory::new(), close_both, keep_until_the_end, &[&bad[..], &["cut-length"]].concat());
@@ -180,7 +180,7 @@ fn a_proxy_that_keeps_answers_fails() {
 }
 
 #[test]
-fn a_proxy_with_another_upstream_is_told_what_to_do() {
+fn a_proxy_with_another_upstream_gets_advice() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -203,7 +203,7 @@ fn a_proxy_with_another_upstream_is_told_what_to_do() {
 }
 
 #[test]
-fn no_proxy_at_all() {
+fn without_a_proxy() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let output = selftest(&["--against", &closed, "--daemon-listen", "tcp://127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(1));

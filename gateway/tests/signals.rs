@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Each signal in each phase of the life of a process. A phase is held by a configuration that does
-//! not come: a FIFO.
+//! Each signal in each phase of a process. A phase is held by a configuration that does not arrive:
+//! a FIFO.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -56,14 +56,14 @@ impl Bed {
         Gateway::spawn(&self.dir, &mut self.command())
     }
 
-    /// From now on, a process that reads the configuration waits for it.
+    /// Makes processes wait for the configuration.
     fn hold(&self) {
         let path = self.dir.path("d.toml");
         fs::remove_file(&path).unwrap();
         mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     }
 
-    /// Lets the process go on that waits. Returns once it does wait.
+    /// Waits until the process waits, and lets it go on.
     fn release(&self) {
         let path = self.dir.path("d.toml");
         assert!(fs::metadata(&path).unwrap().file_type().is_fifo());
@@ -73,18 +73,18 @@ impl Bed {
         self.dir.write("d.toml", &self.config);
     }
 
-    /// Replaces the program by a script that writes its number into a file.
+    /// Replaces the program by a script that writes its process ID into a file.
     fn replace(&self, script: &str) {
         fs::remove_file(&self.program).unwrap();
         let pid = self.dir.name("pid");
-        // What a shell ignores, the program that it becomes ignores.
+        // A signal that a shell ignores is ignored by the program that it becomes.
         let ignores = if script == STUBBORN { "trap '' TERM" } else { "" };
         let text = format!("#!/bin/sh\n{ignores}\necho $$ > {pid}.new && mv {pid}.new {pid}\n{script}\n");
         fs::write(&self.program, text).unwrap();
         fs::set_permissions(&self.program, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Starts an upgrade, and returns the new process, which does as the script says.
+    /// Starts an upgrade, and returns the new process, which runs the script.
     fn upgrade(&self, gateway: &Gateway, script: &str) -> Pid {
         self.replace(script);
         gateway.signal(Signal::USR2);
@@ -104,7 +104,7 @@ impl Bed {
     }
 }
 
-/// The program, in place of the script that has told its number.
+/// Returns the command that replaces the script by the program.
 fn real() -> String {
     format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_dockline"))
 }
@@ -113,11 +113,11 @@ fn is_gone(pid: Pid) -> bool {
     test_kill_process(pid).is_err()
 }
 
-/// Whether a process waits for the configuration.
+/// Returns whether a process waits for the configuration.
 fn waits(pid: Pid) -> bool {
     let wchan = fs::read_to_string(format!("/proc/{}/wchan", pid.as_raw_nonzero())).unwrap_or_default();
     let syscall = fs::read_to_string(format!("/proc/{}/syscall", pid.as_raw_nonzero())).unwrap_or_default();
-    // open(2) or openat(2) of a FIFO that nobody writes to.
+    // open(2) or openat(2) of a FIFO without a writer.
     wchan.contains("fifo") || syscall.starts_with("257 ") || syscall.starts_with("2 ")
 }
 
@@ -128,7 +128,7 @@ fn starting(bed: &Bed, manager: &Manager) -> Child {
     child
 }
 
-/// Waits for the end of a process, and kills one that does not end.
+/// Waits for the end of a process, and kills it if it does not end.
 fn ended(child: &mut Child) -> ExitStatus {
     let pid = Pid::from_child(child);
     let (sender, late) = channel::<()>();
@@ -169,7 +169,7 @@ fn before_it_serves() {
     }
 }
 
-/// The configuration is there, and a file that it names is slow.
+/// The configuration is there, but a file that it names is slow.
 #[test]
 fn before_it_listens() {
     for signal in STOPS {
@@ -226,7 +226,7 @@ fn while_it_reloads() {
         let _open = tunnel(gateway.tcp());
         gateway.signal(Signal::TERM);
         gateway.wait_log("stopping");
-        // What was read meanwhile is of no use any more.
+        // What was read meanwhile is no longer needed.
         bed.release();
         gateway.signal(signal);
         assert_eq!(gateway.wait().code(), Some(128 + signal.as_raw()), "{signal:?}");
@@ -256,7 +256,7 @@ fn while_it_reloads() {
     }
 }
 
-/// The new process reads its configuration, or does nothing at all, or does not want to end.
+/// The new process reads its configuration, or does nothing, or does not end.
 const SUCCESSORS: [&str; 3] = ["", "exec sleep 1000", STUBBORN];
 const STUBBORN: &str = "exec sleep 999";
 
@@ -285,7 +285,7 @@ fn a_second_stop_within_an_upgrade_ends_both_at_once() {
     for signal in STOPS {
         let bed = Bed::new();
         let mut gateway = bed.start();
-        // A tunnel, so that the first stop has to wait.
+        // A tunnel, so that the first stop must wait.
         let _open = tunnel(gateway.tcp());
         let new = bed.upgrade(&gateway, STUBBORN);
         gateway.signal(signal);
@@ -296,7 +296,7 @@ fn a_second_stop_within_an_upgrade_ends_both_at_once() {
     }
 }
 
-/// It serves, and the old one has not been told yet.
+/// It serves, but the old process does not know yet.
 #[test]
 fn a_stop_when_the_new_process_is_ready() {
     let bed = Bed::new();
@@ -325,7 +325,7 @@ fn other_signals_within_an_upgrade() {
         gateway.wait_log("an upgrade is in progress");
     }
     gateway.signal(Signal::USR1);
-    // To the new process, as by somebody who reads its number from a file.
+    // To the new process, as by a script that reads its process ID from a file.
     until("it waits for its configuration", || waits(new));
     for signal in OTHERS {
         kill_process(new, signal).unwrap();
@@ -337,7 +337,7 @@ fn other_signals_within_an_upgrade() {
     until("the file is removed", || bed.has_left_nothing());
 }
 
-/// A new process that is told to end before it serves: the old one goes on.
+/// A new process is stopped before it serves: the old one continues.
 #[test]
 fn a_stop_of_the_new_process_alone() {
     let bed = Bed::new();
@@ -354,9 +354,9 @@ fn a_stop_of_the_new_process_alone() {
     }
 }
 
-/// What the old process does behind an upgrade is its own affair.
+/// Signals to the old process after an upgrade do not concern the new one.
 #[test]
-fn behind_an_upgrade() {
+fn after_an_upgrade() {
     for signal in STOPS {
         let bed = Bed::new();
         let mut gateway = bed.start();

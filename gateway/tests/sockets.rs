@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What is listened on: Unix sockets, what stands in their way, and sockets from a service manager.
+//! Listening sockets: Unix sockets, files in their place, and sockets from a service manager.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -45,7 +45,7 @@ fn an_unknown_group_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_socket_of_the_dead_is_taken_over_and_removed_at_the_end() {
+fn a_stale_socket_is_replaced_and_removed_at_the_end() {
     let dir = TempDir::new();
     drop(UnixListener::bind(dir.path("d.sock")).unwrap());
     daemon(&dir.path("docker"), "docker");
@@ -59,7 +59,7 @@ fn a_socket_of_the_dead_is_taken_over_and_removed_at_the_end() {
 }
 
 #[test]
-fn what_is_not_a_dead_socket_stays() {
+fn other_files_are_left_alone() {
     let dir = TempDir::new();
     let refused = |words: &str| {
         let output = run(&["serve", "--admin", "off", "--listen", &dir.unix("d.sock")]);
@@ -84,7 +84,7 @@ fn what_is_not_a_dead_socket_stays() {
 }
 
 #[test]
-fn somebody_elses_socket_stays() {
+fn a_socket_of_another_user_is_left_alone() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can make a socket of somebody else");
         return;
@@ -106,7 +106,7 @@ fn a_busy_port_is_named() {
     assert!(said.contains(&format!("tcp://{address}: another program listens there")), "{said}");
 }
 
-/// As systemd does it: two sockets, at 3 and 4, for the process that the shell becomes.
+/// Passes two sockets as systemd does, at 3 and 4, to the process that the shell becomes.
 fn activated(names: &str, first: OwnedFd, second: OwnedFd, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command
@@ -148,12 +148,12 @@ fn sockets_come_from_the_service_manager() {
         }
         gateway.signal(Signal::TERM);
         assert!(gateway.wait().success());
-        // It belongs to the service manager.
+        // The file belongs to the service manager.
         assert!(dir.path("u.sock").exists());
     }
 }
 
-/// The configuration cannot see it: the socket is not there yet, or has another name.
+/// The configuration does not show it: the socket is not there yet, or has another name.
 #[test]
 fn an_upstream_that_is_a_listener_is_refused() {
     let dir = TempDir::new();
@@ -169,7 +169,7 @@ fn an_upstream_that_is_a_listener_is_refused() {
         assert!(stderr(&output).contains("requests would loop"), "{}", stderr(&output));
         assert!(!dir.path("d.sock").exists());
     }
-    // Whoever has opened it.
+    // Whichever process has opened it.
     let (tcp, unix) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(dir.path("u.sock")).unwrap());
     for upstream in [format!("tcp://{}", tcp.local_addr().unwrap()), dir.unix("u.sock")] {
@@ -181,9 +181,9 @@ fn an_upstream_that_is_a_listener_is_refused() {
     }
 }
 
-/// A reload that fails had taken the socket already.
+/// The failed reload had taken the socket already.
 #[test]
-fn what_is_passed_outlives_a_reload_that_fails() {
+fn passed_sockets_outlive_a_failed_reload() {
     let dir = TempDir::new();
     daemon(&dir.path("docker"), "docker");
     let config = |listeners: &[&str]| {
@@ -212,7 +212,7 @@ fn what_is_passed_outlives_a_reload_that_fails() {
 }
 
 #[test]
-fn what_is_passed_must_listen() {
+fn passed_sockets_must_listen() {
     let connected = || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         OwnedFd::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap())

@@ -27,7 +27,7 @@ impl Authority {
         Self(Issuer::new(params, key), pem)
     }
 
-    /// Writes `cert.pem`, `key.pem` and `ca.pem`, as Docker's documentation calls them.
+    /// Writes `cert.pem`, `key.pem` and `ca.pem`, the names of Docker's documentation.
     fn issue(&self, dir: &TempDir, purpose: ExtendedKeyUsagePurpose) {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
@@ -62,7 +62,7 @@ fn client_of(server: &Gateway, dir: &TempDir, tls: &TempDir) -> Gateway {
 }
 
 #[test]
-fn clients_are_known_and_authorities_are_reloaded() {
+fn clients_are_identified_and_authorities_are_reloaded() {
     let (dir, server_tls, client_tls, client_dir) =
         (TempDir::new(), TempDir::new(), TempDir::new(), TempDir::new());
     daemon(&dir.path("one"), "one");
@@ -93,7 +93,7 @@ fn clients_are_known_and_authorities_are_reloaded() {
             .any(|line| line.contains("/known") && line.contains("alice"))
     });
 
-    // Another authority: nobody of the old one gets in any more.
+    // Another authority: clients of the old one are refused.
     server_tls.write("ca.pem", &Authority::new("two").1);
     server.signal(Signal::HUP);
     server.wait_log("reloaded");
@@ -115,7 +115,7 @@ fn a_key_that_others_can_read_is_refused() {
     assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
 }
 
-/// Without its authority a directory would let everybody in; a certificate and a key that are named
+/// A directory without an authority would admit everybody; a certificate and a key that are named
 /// do so on purpose.
 #[test]
 fn a_directory_without_an_authority_is_refused() {

@@ -1,6 +1,5 @@
 #![forbid(unsafe_code)]
-//! What others have written gets to no terminal and into no log as it came: each output, fed with
-//! what a terminal obeys.
+//! Text from outside is never displayed or logged raw: each output, with escape sequences as input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -18,19 +17,19 @@ use dockline::untrusted::is_printable;
 use rustix::process::Signal;
 use support::{Gateway, TempDir, dockline, finish, get, read_head, until};
 
-/// A title, a colour, CSI of C1, another line, another direction, no width, and DEL.
+/// A title, a colour, CSI of C1, a newline, another direction, no width, and DEL.
 const EVIL: &str = "\x1b]0;x\x07\x1b[31m\u{9b}31m\ndockline: \u{202e}\u{200b}\x7f";
-/// How each of them is spelt out.
+/// Their escaped forms.
 const SHOWN: &str = r"\u{1b}]0;x\u{7}\u{1b}[31m\u{9b}31m\ndockline: \u{202e}\u{200b}\u{7f}";
 
-/// Asserts that what people see is printable, and answers it.
+/// Asserts that an output is printable, and returns it.
 fn seen(bytes: &[u8]) -> String {
     let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
     assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text:?}");
     text
 }
 
-/// Runs a command to its end; answers both of its outputs.
+/// Runs a command to its end, and returns both of its outputs.
 fn both(command: &mut Command) -> String {
     let Output { stdout, stderr, .. } = finish(command.stdout(Stdio::piped()));
     seen(&stdout) + &seen(&stderr)
@@ -38,8 +37,8 @@ fn both(command: &mut Command) -> String {
 
 type Answer = fn() -> serde_json::Value;
 
-/// A Docker daemon that answers the requests for paths that begin so; every other one is refused
-/// with the evil text.
+/// Starts a Docker daemon that responds to requests for paths with these prefixes, and refuses all
+/// others with the evil text.
 fn docker(dir: &TempDir, answers: &'static [(&'static str, Answer)]) -> String {
     let listener = UnixListener::bind(dir.path("docker.sock")).unwrap();
     thread::spawn(move || {
@@ -61,7 +60,7 @@ fn docker(dir: &TempDir, answers: &'static [(&'static str, Answer)]) -> String {
     dir.unix("docker.sock")
 }
 
-/// `publish` and its relatives, with that daemon.
+/// Runs `publish` or a related command with that daemon.
 fn publishing(dir: &TempDir, docker: &str, arguments: &[&str]) -> String {
     both(dockline(arguments).env("DOCKLINE_STATE_DIR", dir.path("state")).env("DOCKER_HOST", docker))
 }
@@ -128,7 +127,7 @@ fn names_of_containers_and_networks() {
         let said = publishing(&dir, &host, arguments);
         assert!(said.contains(wanted), "{arguments:?}: {said}");
     }
-    // Data is as it was, but written so that it can be looked at.
+    // Data is unchanged, but in a displayable form.
     let said = publishing(&dir, &host, &["ports", "--format", "json"]);
     let listed: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(listed["container"], EVIL);
@@ -164,7 +163,7 @@ fn words_of_the_command_line() {
 }
 
 #[test]
-fn the_name_that_the_program_was_called_by() {
+fn the_name_by_which_the_program_is_run() {
     for arguments in [&["--help"][..], &["serve", "--help"], &["serve", "--frob"], &["--version"], &[]] {
         let said = both(dockline(arguments).arg0(EVIL));
         assert!(said.contains("dockline"), "{said}");
@@ -243,7 +242,7 @@ fn logs_and_status_of_a_server() {
 }
 
 #[test]
-fn what_somebody_else_answers_at_the_admin_address() {
+fn responses_of_another_program_at_the_admin_address() {
     let dir = TempDir::new();
     let listener = UnixListener::bind(dir.path("admin.sock")).unwrap();
     thread::spawn(move || {
@@ -263,7 +262,7 @@ fn what_somebody_else_answers_at_the_admin_address() {
 fn sockets_that_systemd_passes() {
     let name = EVIL.replace(':', "");
     for (number, wanted) in [("1", SHOWN.replace(':', "")), (EVIL, SHOWN.to_owned())] {
-        // They are for the process with this id.
+        // They are for the process with this ID.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "LISTEN_PID=$$ exec \"$@\" 3</dev/null", "sh", env!("CARGO_BIN_EXE_dockline")]);
         command.args(["serve", "--admin", "off", "--listen", "fd://web"]);

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A new process takes over while clients keep coming.
+//! A new process takes over while clients connect.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;
@@ -16,7 +16,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Gateway, PATIENCE, TempDir, daemon, echo, get, tunnel, until};
 
-/// Ends a process that is not our child.
+/// Ends a process that is not a child.
 struct Foreign(Pid);
 
 impl Drop for Foreign {
@@ -72,14 +72,14 @@ fn no_client_is_refused_and_no_tunnel_is_cut() {
     echo(&mut open, b"with the old process");
     assert!(get(UnixStream::connect(dir.path("d.sock")).unwrap(), "/").unwrap().contains("one got"));
 
-    // The old process ends with its last tunnel, and leaves the socket's file to the new one.
+    // The old process ends with its last tunnel, and the new one owns the file of the socket.
     open.shutdown(Shutdown::Write).unwrap();
     assert_eq!(open.read(&mut [0; 1]).unwrap(), 0);
     assert_eq!(gateway.wait().code(), Some(0));
     more(50);
     assert!(get(UnixStream::connect(dir.path("d.sock")).unwrap(), "/").unwrap().contains("one got"));
 
-    // The new one can do it, too.
+    // The new one can be upgraded as well.
     kill_process(new.0, Signal::USR2).unwrap();
     let newer = upgraded(&gateway);
     more(50);
@@ -93,16 +93,15 @@ fn no_client_is_refused_and_no_tunnel_is_cut() {
 }
 
 #[test]
-fn who_came_before_and_asks_after_is_served() {
+fn a_client_that_connected_before_an_upgrade_is_served_after_it() {
     let dir = TempDir::new();
     daemon(&dir.path("one"), "one");
-    // By TCP, who says nothing might not be accepted at all yet.
+    // By TCP, a silent client might not be accepted yet.
     let arguments = ["--listen", &dir.unix("d.sock"), "--upstream", &dir.unix("one"), "--threads", "1"];
     let mut gateway = Gateway::start(&dir, &arguments);
     let connect = || UnixStream::connect(dir.path("d.sock")).unwrap();
     let new = connect();
-    // Accepted after the first one. Having had its answer, it is closed when the old process
-    // drains.
+    // Accepted after the first one. After its response it is closed when the old process drains.
     let mut kept = connect();
     kept.set_read_timeout(Some(PATIENCE)).unwrap();
     kept.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -119,7 +118,7 @@ fn who_came_before_and_asks_after_is_served() {
 fn a_new_process_that_fails_changes_nothing() {
     let dir = TempDir::new();
     daemon(&dir.path("one"), "one");
-    // A link, so that the program can be replaced.
+    // A symbolic link, so that the program can be replaced.
     let program = dir.path("dockline");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dockline"), &program).unwrap();
     let good = format!(
@@ -142,7 +141,7 @@ fn a_new_process_that_fails_changes_nothing() {
         assert!(gateway.get("/").contains("one got"));
     }
 
-    // One that has taken the sockets, and fails then.
+    // A process that takes the sockets and then fails.
     fs::remove_file(&program).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dockline"), &program).unwrap();
     dir.write("d.toml", &format!("{good}[[listen]]\naddress = \"unix:///none/none/d.sock\"\n"));

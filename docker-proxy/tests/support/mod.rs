@@ -16,7 +16,7 @@ use std::time::Duration;
 pub const PROXY: &str = env!("CARGO_BIN_EXE_dockline-docker-proxy");
 pub const ORIGINAL: &str = "/usr/sbin/docker-proxy";
 
-/// Longer than anything takes that works.
+/// A limit for what happens soon unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A process with a status pipe. Killed when dropped.
@@ -25,11 +25,11 @@ pub struct Proxy {
     status: ChildStdout,
 }
 
-/// What to start, and how.
+/// The options of a start.
 pub struct Start<'a> {
     pub program: &'a str,
     pub listener: Option<OwnedFd>,
-    /// Descriptors that it may open.
+    /// Limit of descriptors.
     pub descriptors: Option<u32>,
     pub env: &'a [(&'a str, &'a str)],
 }
@@ -57,8 +57,8 @@ impl Start<'_> {
 }
 
 impl Proxy {
-    /// What came on the status pipe: all of it, or just the first two bytes if those say that all
-    /// is well.
+    /// Returns what is on the status pipe: all of it, or only the first two bytes if they mean
+    /// success.
     pub fn status(&mut self) -> String {
         let mut text = vec![0; 2];
         if self.status.read_exact(&mut text).is_err() {
@@ -70,7 +70,7 @@ impl Proxy {
         String::from_utf8(text).unwrap()
     }
 
-    /// The status, the exit status, and standard error of a process that ends by itself.
+    /// Returns status, exit status and standard error of a process that ends by itself.
     pub fn outcome(mut self) -> (String, Option<i32>, String) {
         let status = self.status();
         assert_ne!(status, "0\n", "it serves, and does not end");
@@ -91,19 +91,19 @@ impl Proxy {
         self.child.wait().unwrap()
     }
 
-    /// Descriptors that the process has open.
+    /// Returns the number of open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// Those of them that are sockets.
+    /// Returns the number of open sockets.
     pub fn sockets(&self) -> usize {
         let links = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let targets = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
         targets.filter(|target| target.to_str().unwrap().starts_with("socket:")).count()
     }
 
-    /// Memory that the process shares with no other, and its fair share of the rest, in KiB.
+    /// Returns private memory and proportional share of the rest, in KiB.
     pub fn memory(&self) -> (u64, u64) {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
         let field = |name: &str| -> u64 {
@@ -121,7 +121,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The brokers of one test, of one name, in a dir of their own.
+/// The brokers of a test, of one name, in their own directory.
 pub struct Brokers {
     pub runtime_dir: PathBuf,
     pub name: &'static str,
@@ -136,7 +136,7 @@ impl Brokers {
         Self { runtime_dir, name }
     }
 
-    /// Has a proxy use them.
+    /// Returns the environment of a proxy that uses them.
     pub fn env(&self) -> [(&str, &str); 2] {
         [("DOCKLINE_PROXY_BROKER", self.name), ("XDG_RUNTIME_DIR", self.runtime_dir.to_str().unwrap())]
     }
@@ -150,7 +150,7 @@ impl Brokers {
         self.dir().join(format!("{}-{network}.sock", self.name))
     }
 
-    /// The process of the broker, if there is one.
+    /// Returns the process of the broker, if there is one.
     pub fn pid(&self) -> Option<u32> {
         let (words, dir) = (format!("--broker\0{}\0", self.name), self.runtime_dir.to_str().unwrap());
         let environment = format!("XDG_RUNTIME_DIR={dir}\0");
@@ -172,7 +172,7 @@ pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
-/// The flags that dockerd writes.
+/// Returns the flags of dockerd.
 pub fn flags(proto: &str, host: SocketAddr, container: SocketAddr) -> Vec<String> {
     [
         ("-proto", proto.to_owned()),
@@ -190,7 +190,7 @@ pub fn words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// Publishes a container's address on some free port; answers where.
+/// Publishes a container on a free port, and returns its address.
 pub fn publish(start: Start<'_>, proto: &str, host: &str, container: SocketAddr) -> (Proxy, SocketAddr) {
     let ip: IpAddr = host.parse().unwrap();
     let listener: OwnedFd;
@@ -211,7 +211,7 @@ pub fn publish(start: Start<'_>, proto: &str, host: &str, container: SocketAddr)
     (proxy, address)
 }
 
-/// Waits for what other processes do.
+/// Waits for other processes.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if done() {
@@ -222,7 +222,7 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     panic!("{what}: not within 20 s");
 }
 
-/// A port that was free a moment ago, for TCP and for UDP.
+/// Returns a port that was free for TCP and for UDP a moment ago.
 pub fn free_port(ip: &str) -> u16 {
     loop {
         let tcp = TcpListener::bind((ip, 0)).unwrap();

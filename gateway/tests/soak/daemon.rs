@@ -1,6 +1,5 @@
 #![forbid(unsafe_code)]
-//! A daemon that answers every request with 101, echoes from then on, and ends when its client
-//! does.
+//! A daemon that responds to every request with 101, then echoes, and ends with its client.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -13,7 +12,7 @@ use super::Result;
 const LISTENER: Token = Token(usize::MAX);
 const ANSWER: &[u8] = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
     Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
-/// Bytes that wait for a slow client before no more are read.
+/// Bytes buffered for a slow client before reading stops.
 const WAITING: usize = 64 * 1024;
 
 struct Conn {
@@ -65,7 +64,7 @@ pub(crate) fn run(path: &Path) -> Result<()> {
 }
 
 impl Conn {
-    /// Goes as far as it can; says whether the connection lives on.
+    /// Makes progress, and returns whether the connection continues.
     fn serve(&mut self, buffer: &mut [u8]) -> bool {
         loop {
             while !self.out.is_empty() {

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! The same load while system calls of the gateway fail, as a kernel that is short of something
-//! would have it: strace answers in its place.
+//! The same load while system calls of the gateway fail, as with a kernel short of resources:
+//! strace injects the errors.
 
 use std::fs;
 use std::process::Command;
@@ -9,24 +9,23 @@ use std::time::Duration;
 use super::load::Plan;
 use super::{Result, Said, TempDir, now, soak_under};
 
-/// What is done to the calls of each thread, and whether that may cost a connection.
+/// Faults in the calls of each thread, and whether they may cost a connection.
 struct Fault {
     name: &'static str,
     /// Expressions of `strace -e inject=`.
     injections: &'static [&'static str],
-    /// Whether the kernel may end a connection in this way, too. It must have an end then, and
-    /// nothing else may.
+    /// Whether these errors may end a connection. Then it must end, and nothing else may.
     lossy: bool,
-    /// Bytes on their way in a tunnel: many are spliced, few make many calls.
+    /// Bytes in flight in a tunnel: many are spliced, few make many calls.
     window: u64,
 }
 
 const MANY: u64 = 256 * 1024;
 const FEW: u64 = 16 * 1024;
 
-/// What a signal may interrupt, each second time. close(2) is not among them: Linux has closed it
-/// then. Of those that are counted from later on, the first are the linker's or a start's, which
-/// says so and ends.
+/// Calls that a signal may interrupt, every second time. close(2) is not among them: Linux has
+/// closed the descriptor then. Where counting starts later, the first calls are those of the linker
+/// or the start, which fails and ends.
 const INTERRUPTED: &[&str] = &[
     "accept4:error=EINTR:when=1+2",
     "connect:error=EINTR:when=1+2",
@@ -110,7 +109,7 @@ const FAULTS: &[Fault] = &[
 
 const WORKERS: &[u32] = &[1, 2, 4];
 
-/// Runs all faults, or those that are named by `only`, with all numbers of workers.
+/// Runs all faults, or those named by `only`, with all numbers of workers.
 pub(crate) fn run(plan: Plan, only: &[String]) -> Result<()> {
     let is_wanted = |fault: &&Fault| only.is_empty() || only.iter().any(|word| fault.name.contains(word));
     for fault in FAULTS.iter().filter(is_wanted) {
@@ -134,8 +133,7 @@ impl Fault {
         let dir = TempDir::new("faults")?;
         let log = format!("{}/strace", dir.0);
         let mut command = Command::new("strace");
-        // As its grandchild it traces its own parent, which is the gateway: ended like any other
-        // process.
+        // As a grandchild it traces its parent, the gateway, which is ended like any other process.
         command.args(["--daemonize", "--follow-forks", "--seccomp-bpf", "--quiet=all", "--failed-only"]);
         command.args(["--output", &log]);
         for injection in self.injections {
@@ -155,7 +153,7 @@ impl Fault {
     }
 }
 
-/// What one combination is loaded with.
+/// Returns the load of one combination.
 pub(crate) const PLAN: Plan = Plan {
     tunnels: 24,
     busy: 4,

@@ -14,28 +14,27 @@ use super::{PATIENCE, Result, now};
 
 const REQUEST: &[u8] = b"POST /v1.41/exec/x/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\n\
     Upgrade: tcp\r\nContent-Length: 0\r\n\r\n";
-/// What a tunnel carries that comes and goes.
+/// Bytes of a short tunnel.
 const BRIEF_BYTES: u64 = 10_000;
-/// What shows at the end that a silent tunnel is still good.
+/// Sent at the end to check a silent tunnel.
 const LAST_WORDS: u64 = 100;
-/// Connections that are made at a time, when all are to be opened.
+/// Connections that are opened at a time.
 const OPENING: usize = 100;
 const TICK: Duration = Duration::from_millis(2);
 
-/// How much of what.
+/// The amounts of a load.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    /// Tunnels that stay.
+    /// Long tunnels.
     pub(crate) tunnels: usize,
-    /// So many of them are busy.
+    /// How many of them are busy.
     pub(crate) busy: usize,
-    /// Tunnels that come and go.
+    /// Short tunnels.
     pub(crate) per_second: u32,
     pub(crate) time: Duration,
-    /// Bytes on their way in a tunnel at most.
+    /// Limit of bytes in flight in a tunnel.
     pub(crate) window: u64,
-    /// Whether a tunnel may be refused or ended before its time. What it has carried must be right
-    /// even so.
+    /// Whether a tunnel may be refused or cut. What it has carried must be correct even so.
     pub(crate) lossy: bool,
 }
 
@@ -50,10 +49,10 @@ struct Tunnel {
     stream: TcpStream,
     role: Role,
     request_sent: usize,
-    /// The answer, until it is whole.
+    /// The response, until it is complete.
     head: Vec<u8>,
     open: bool,
-    /// How many bytes it is to send.
+    /// Bytes to send.
     goal: u64,
     sent: u64,
     received: u64,
@@ -99,7 +98,7 @@ impl Load {
         })
     }
 
-    /// Opens the tunnels that stay.
+    /// Opens the long tunnels.
     pub(crate) fn open_all(&mut self) -> Result<()> {
         let (began, mut begun) = (now(), 0);
         while self.opened < self.plan.tunnels {
@@ -115,7 +114,7 @@ impl Load {
         Ok(())
     }
 
-    /// What there is to do now, `elapsed` after the beginning.
+    /// Does what is due `elapsed` after the start.
     pub(crate) fn turn(&mut self, elapsed: Duration) -> Result<()> {
         while f64::from(self.briefs_begun) < elapsed.as_secs_f64() * f64::from(self.plan.per_second) {
             self.briefs_begun += 1;
@@ -124,7 +123,7 @@ impl Load {
         self.serve()
     }
 
-    /// Ends all tunnels in order: each must have got back what it sent.
+    /// Ends all tunnels cleanly: each must have received what it sent.
     pub(crate) fn finish(&mut self) -> Result<()> {
         for place in 0..self.tunnels.len() {
             if let Some(tunnel) = &mut self.tunnels[place] {
@@ -234,7 +233,7 @@ impl Load {
 }
 
 impl Tunnel {
-    /// Goes as far as it can; says whether it is over, as it should be.
+    /// Makes progress, and returns whether the tunnel has ended cleanly.
     fn advance(&mut self, number: usize, window: u64, pattern: &Pattern, buffer: &mut [u8]) -> Result<bool> {
         loop {
             let wrote = self.write(number, window, pattern)?;
@@ -260,7 +259,7 @@ impl Tunnel {
         self.goal > 0 && self.received == self.goal
     }
 
-    /// Sends what may be sent now; says whether that was anything.
+    /// Sends what may be sent, and returns whether it has sent anything.
     fn write(&mut self, number: usize, window: u64, pattern: &Pattern) -> Result<bool> {
         let piece = if self.request_sent < REQUEST.len() {
             &REQUEST[self.request_sent..]
@@ -307,7 +306,7 @@ impl Tunnel {
     }
 }
 
-/// What came is wrong, whatever may fail.
+/// Received data is wrong, which no fault excuses.
 #[derive(Debug)]
 struct Corrupt(String);
 
@@ -326,7 +325,7 @@ impl fmt::Display for Tunnel {
     }
 }
 
-/// The connection is not there yet, or there is nothing.
+/// Returns whether there is no connection or no data yet.
 fn is_early(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }

@@ -1,14 +1,14 @@
 #![forbid(unsafe_code)]
-//! Thousands of tunnels through one gateway, while others come and go: no byte is lost, no
-//! descriptor is left behind, memory stays flat.
+//! Thousands of tunnels through one gateway, with short ones beside them: no byte is lost, no
+//! descriptor leaks, and memory does not grow.
 //!
 //! ```sh
 //! cargo test --release -p dockline-gateway --test soak -- --seconds 60
 //! cargo test --release -p dockline-gateway --test soak -- --faults
 //! ```
 //!
-//! With `--faults` it is a small load, many times, while the gateway's system calls fail. Words
-//! that follow choose among the faults.
+//! With `--faults` a small load runs many times while the gateway's system calls fail. Words after
+//! it select faults.
 //!
 //! Three processes: the gateway, an echo daemon on a Unix socket, and the clients. Each needs a
 //! descriptor per connection, the gateway two.
@@ -35,15 +35,15 @@ use load::{Load, Plan};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// From here on memory may not grow any more: all tunnels are open, and every buffer has been used.
+/// The time after which memory must not grow: all tunnels are open, and every buffer has been used.
 const SETTLED: Duration = Duration::from_secs(10);
-/// What resident memory may grow by from then to the end: a twentieth, and this.
+/// Permitted growth of resident memory from then to the end: a twentieth, and this.
 const SLACK_KIB: u64 = 2048;
 /// The pipes that workers keep for the next long transfer, 16 each: descriptors of four.
 const SPARE: usize = 2 * 16 * 4;
-/// The longest that a busy tunnel may stand still. The machine may be busy with other things.
+/// The longest that a busy tunnel may make no progress. The machine may be busy with other work.
 const LONGEST_STALL: Duration = Duration::from_secs(3);
-/// For what happens at once unless something is broken.
+/// A limit for what happens at once unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
@@ -90,7 +90,7 @@ fn soak(plan: &Plan) -> Result<()> {
     result.map(|report| println!("{report}"))
 }
 
-/// Loads a gateway that is started by this command.
+/// Runs the load on a gateway that this command starts.
 fn soak_under(mut command: Command, options: &[&str], plan: &Plan, said: &Said) -> Result<String> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
@@ -138,7 +138,7 @@ fn soak_under(mut command: Command, options: &[&str], plan: &Plan, said: &Said) 
     ))
 }
 
-/// Waits until the gateway holds no more sockets than at first, and no more pipes than it keeps.
+/// Waits until the gateway has as many sockets as at first, and no more pipes than it keeps.
 fn settle(gateway: &Service, before: Held) -> Result<Held> {
     let began = now();
     loop {
@@ -158,7 +158,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// What a process holds.
+/// The resources of a process.
 #[derive(Clone, Copy)]
 struct Held {
     resident_kib: u64,
@@ -193,7 +193,7 @@ impl std::fmt::Display for Held {
 struct Service(Child);
 
 impl Service {
-    /// Starts it, and waits for its first line. What else it says is kept.
+    /// Starts it, and waits for its first line. Further output is kept.
     fn start(command: &mut Command, said: &Said) -> Result<(Self, String)> {
         let mut child = command.stdin(Stdio::null()).spawn()?;
         let mut first = String::new();
@@ -221,7 +221,7 @@ impl Drop for Service {
     }
 }
 
-/// What a process has said on standard error, for whoever looks at a failure.
+/// The text that a process has written to standard error.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<u8>>>);
 
@@ -241,7 +241,7 @@ impl Write for Said {
     }
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 struct TempDir(String);
 
 impl TempDir {

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! What is sent in a tunnel: a stream of bytes that shows it when some are lost, doubled, swapped,
-//! or another's.
+//! The data of a tunnel: a stream in which lost, duplicated, swapped and foreign bytes are
+//! detected.
 
-/// Longest piece that can be had at once.
+/// Longest piece.
 pub(crate) const PIECE: usize = 64 * 1024;
-/// A prime, so that no buffer size on the way is in step with it.
+/// A prime, so that it is no multiple of a buffer size.
 const PERIOD: usize = 65_521;
 
 pub(crate) struct Pattern(Vec<u8>);
@@ -23,7 +23,7 @@ impl Pattern {
         Self(bytes)
     }
 
-    /// Up to `len` bytes of the stream of a tunnel, from a place on.
+    /// Returns up to `len` bytes of the stream of a tunnel, from an offset.
     pub(crate) fn piece(&self, tunnel: usize, at: u64, len: usize) -> &[u8] {
         let start = (usize::try_from(at % PERIOD as u64).unwrap() + tunnel * 7919) % PERIOD;
         &self.0[start..start + len.min(PIECE).min(PERIOD)]

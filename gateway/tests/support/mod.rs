@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A daemon that answers, and a gateway that can be waited for.
+//! A daemon, and a gateway that tests can wait for.
 #![allow(dead_code, reason = "not every test uses all of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// For anything that happens at once unless something is broken.
+/// A limit for what happens at once unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The program, without what the environment of the tests may say to it.
+/// Returns the program, without variables from the environment of the tests.
 pub(crate) fn dockline(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dockline"));
     command.args(arguments).env_clear().stdin(Stdio::null());
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     finish(dockline(arguments).stdout(Stdio::piped()))
 }
 
-/// Runs a command to its end, which must come soon.
+/// Runs a command to its end, with a time limit.
 pub(crate) fn finish(command: &mut Command) -> Output {
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_child(&child);
@@ -50,7 +50,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Waits until it is true, for what tells nobody when it happens.
+/// Polls until a condition is true, where there is no event to wait for.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     #[expect(clippy::disallowed_methods, reason = "a bound for a test that fails")]
     let start = std::time::Instant::now();
@@ -60,7 +60,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed with the test.
 pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
@@ -76,7 +76,7 @@ impl TempDir {
         self.0.join(name)
     }
 
-    /// The path as text.
+    /// Returns a path as text.
     pub(crate) fn name(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
@@ -97,7 +97,7 @@ impl Drop for TempDir {
     }
 }
 
-/// A daemon that tells its name to every request, and echoes in tunnels (`attach`).
+/// Starts a daemon that responds to every request with its name, and echoes in tunnels (`attach`).
 pub(crate) fn daemon(socket: &Path, name: &'static str) {
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
@@ -140,7 +140,7 @@ pub(crate) fn read_head(reader: &mut impl BufRead) -> Option<String> {
     }
 }
 
-/// Asks for a path, on a connection of its own; the whole answer.
+/// Requests a path, and returns the whole response.
 pub(crate) fn get(mut stream: impl Read + Write, path: &str) -> std::io::Result<String> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -148,7 +148,7 @@ pub(crate) fn get(mut stream: impl Read + Write, path: &str) -> std::io::Result<
     Ok(answer)
 }
 
-/// Opens a tunnel and says something in it.
+/// Opens a tunnel, and exchanges data in it.
 pub(crate) fn tunnel(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -166,7 +166,7 @@ pub(crate) fn tunnel(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// What is said in a tunnel comes back.
+/// Checks that a tunnel echoes.
 pub(crate) fn echo(stream: &mut TcpStream, words: &[u8]) {
     stream.write_all(words).unwrap();
     let mut back = vec![0; words.len()];
@@ -174,7 +174,7 @@ pub(crate) fn echo(stream: &mut TcpStream, words: &[u8]) {
     assert_eq!(back, words);
 }
 
-/// The socket that a service manager has.
+/// The socket of a service manager.
 pub(crate) struct Manager {
     socket: UnixDatagram,
     pub(crate) address: String,
@@ -190,7 +190,7 @@ impl Manager {
 
     pub(crate) fn next(&self) -> String {
         let mut message = [0; 4096];
-        // With a time limit, a receive is not restarted after the machine was frozen.
+        // With a timeout, the kernel does not restart the call after the machine was frozen.
         let length = loop {
             match self.socket.recv(&mut message) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -200,7 +200,7 @@ impl Manager {
         String::from_utf8_lossy(&message[..length]).into_owned()
     }
 
-    /// Waits for a message that begins like this.
+    /// Waits for a message with this prefix.
     pub(crate) fn wait(&self, beginning: &str) -> String {
         loop {
             let message = self.next();
@@ -240,13 +240,13 @@ impl Gateway {
                 let _ = sender.send(line);
             }
         });
-        // Made first, so that a gateway that does not become ready is killed, too.
+        // Made first, so that a gateway that does not become ready is killed as well.
         let mut gateway = Self { child, manager, log, ready: String::new() };
         gateway.ready = gateway.manager.wait("READY=1");
         gateway
     }
 
-    /// As [`spawn`](Self::spawn), with a log that goes to a file only.
+    /// Does as [`spawn`](Self::spawn), with a log in a file only.
     pub(crate) fn spawn_logging_to(dir: &TempDir, command: &mut Command, log: fs::File) -> Self {
         let manager = Manager::new(dir);
         let child = command.env("NOTIFY_SOCKET", &manager.address).stderr(log).spawn().unwrap();
@@ -255,7 +255,7 @@ impl Gateway {
         gateway
     }
 
-    /// The address of its first TCP listener.
+    /// Returns the address of its first TCP listener.
     pub(crate) fn tcp(&self) -> SocketAddr {
         let (_, rest) = self.ready.split_once("tcp://").expect("a TCP listener");
         rest.split([',', '\n']).next().unwrap().parse().unwrap()
