@@ -54,8 +54,9 @@ Signals:
   USR2        upgrade: start the program again and pass the listening sockets to it
   TERM, INT   stop gracefully; a second one stops at once
 
-Every option has an environment variable: DOCKLINE_DRAIN_TIMEOUT for --drain-timeout. Options take precedence over the
-environment, and the environment over the file. DOCKER_HOST is not read: clients of this gateway set it.")]
+Every option has an environment variable: DOCKLINE_DRAIN_TIMEOUT for --drain-timeout. Options take
+precedence over the environment, and the environment over the file. DOCKER_HOST is not read:
+clients of this gateway set it.")]
     Serve(Settings),
 
     /// Check a configuration, including its certificates.

@@ -19,8 +19,8 @@ use crate::problem::Problem;
 #[command(
     override_usage = "dockline publish [OPTIONS] CONTAINER PORT...\n       dockline publish [OPTIONS] --to ADDRESS PORT...",
     after_long_help = "\
-PORT is [ADDRESS:]PORT[:CONTAINERPORT][/udp], or a range such as 8000-8010. Without an address only this machine can
-connect; 0.0.0.0 stands for all IPv4 addresses, [::] for all IPv6 addresses.
+PORT is [ADDRESS:]PORT[:CONTAINERPORT][/udp], or a range such as 8000-8010. Without an address
+only this machine can connect; 0.0.0.0 stands for all IPv4 addresses, [::] for all IPv6 addresses.
 
 Examples:
   dockline publish web 8080:80
@@ -34,8 +34,8 @@ Examples:
   dockline publish --dnat --dry-run web 0.0.0.0:8080:80
       Only prints the firewall commands.
 
-It serves until Ctrl-C, SIGTERM, `dockline unpublish`, or the end of --for; open connections then have 5 s to end. While
-the container is stopped, the port stays reserved, and connections are reset."
+It serves until Ctrl-C, SIGTERM, `dockline unpublish`, or the end of --for; open connections then
+have 5 s to end. While the container is stopped, the port stays reserved, and connections are reset."
 )]
 pub(crate) struct PublishArgs {
     /// The container and the ports; with --to only the ports.
