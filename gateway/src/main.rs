@@ -30,7 +30,6 @@ use dockline::untrusted::Untrusted;
 use self::cli::{Cli, Command, Healthcheck, Settings};
 use self::config::Config;
 use self::output::{fail, print, print_page, tell};
-use self::problem::Problem;
 use self::serve::plan::{self, Plan};
 
 /// The exit status of `check` if there is a problem.
@@ -130,6 +129,6 @@ fn healthcheck(args: Healthcheck) -> ExitCode {
     match admin::healthcheck::ask(&admin) {
         Ok((true, text)) => print(format_args!("{text}\n")),
         Ok((false, text)) => fail(format_args!("not ready: {text}")),
-        Err(error) => fail(Problem::wrap(format_args!("cannot query the admin listener {admin}"))(error)),
+        Err(problem) => fail(problem),
     }
 }

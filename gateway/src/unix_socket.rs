@@ -2,8 +2,10 @@
 //! The files of Unix sockets: created for this user alone, replaced if their process is dead, and
 //! removed with the listener.
 
+use std::error;
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,78 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::address::SocketAccess;
 use crate::problem::Problem;
+
+/// Why the file of a socket cannot be used.
+#[derive(Debug)]
+pub(crate) enum Error {
+    Io(io::Error),
+    /// Another file has its path.
+    NotASocket,
+    /// A socket of another user has its path.
+    Foreign {
+        owner: u32,
+        user: u32,
+    },
+    /// A process listens on it.
+    InUse,
+    /// The table of users or groups has no such name.
+    UnknownName {
+        kind: &'static str,
+        name: Untrusted<String>,
+        table: &'static str,
+    },
+}
+
+impl Error {
+    /// Makes a problem of it, with what to do about it.
+    pub(crate) fn into_problem(self, message: impl fmt::Display) -> Problem {
+        let hint = match &self {
+            Self::Io(_) | Self::InUse => None,
+            Self::NotASocket | Self::Foreign { .. } => Some("remove it, or use another path"),
+            Self::UnknownName { .. } => Some("add it, or use a number"),
+        };
+        let problem = Problem::new(message).because(self);
+        match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::NotASocket => f.write_str("the file there is not a socket"),
+            Self::Foreign { owner, user } => {
+                write!(f, "the socket there belongs to user {owner}, not {user}")
+            }
+            Self::InUse => f.write_str("another program listens there"),
+            Self::UnknownName { kind, name, table } => write!(f, "there is no {kind} `{name}` in {table}"),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
 
 /// Limit for another process to create its socket in the same directory.
 const LOCK_TIME: Duration = Duration::from_secs(1);
@@ -48,7 +122,7 @@ pub(crate) fn shared_dir(path: &Path) -> Option<PathBuf> {
 
 /// Binds a socket to a path with mode 0600, whatever the umask: the file gets its mode from the
 /// socket.
-pub(crate) fn bind_private(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn bind_private(path: &Path) -> Result<OwnedFd, Error> {
     let at = SocketAddrUnix::new(path)?;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
@@ -63,40 +137,37 @@ pub(crate) fn bind_private(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Removes the socket of a dead process. Anything else is left alone.
-fn remove_stale(path: &Path) -> io::Result<()> {
+fn remove_stale(path: &Path) -> Result<(), Error> {
     let found = fs::symlink_metadata(path)?;
     if !found.file_type().is_socket() {
-        return Err(io::Error::other("the file there is not a socket; remove it, or use another path"));
+        return Err(Error::NotASocket);
     }
-    let me = rustix::process::geteuid();
-    if found.uid() != me.as_raw() {
-        return Err(io::Error::other(format!(
-            "the socket there belongs to user {}, not {}; remove it, or use another path",
-            found.uid(),
-            me.as_raw()
-        )));
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        return Err(Error::Foreign { owner, user });
     }
     // A live process may be stopped with a full backlog.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match net::connect(&probe, &SocketAddrUnix::new(path)?) {
-        Err(Errno::CONNREFUSED) => fs::remove_file(path),
+        Err(Errno::CONNREFUSED) => Ok(fs::remove_file(path)?),
         Err(Errno::NOENT) => Ok(()),
         Err(error) if error != Errno::AGAIN => Err(error.into()),
-        _ => Err(io::Error::new(ErrorKind::AddrInUse, "another program listens there")),
+        _ => Err(Error::InUse),
     }
 }
 
 /// Sets owner and mode of the socket at a path. It does not follow symbolic links.
 pub(crate) fn set_access(path: &Path, access: &SocketAccess) -> Result<(), Problem> {
+    let path_text = Untrusted::path(path);
     try_set_access(path, access)
-        .map_err(Problem::wrap(format_args!("cannot set owner and mode of {}", Untrusted::path(path))))
+        .map_err(|error| error.into_problem(format_args!("cannot set owner and mode of {path_text}")))
 }
 
-fn try_set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
+fn try_set_access(path: &Path, access: &SocketAccess) -> Result<(), Error> {
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_socket() {
-        return Err(io::Error::other("the file there is not a socket"));
+        return Err(Error::NotASocket);
     }
     let user = access.user.as_ref().map(|user| look_up(user, "/etc/passwd", "user")).transpose()?;
     let group = access.group.as_ref().map(|group| look_up(group, "/etc/group", "group")).transpose()?;
@@ -110,12 +181,14 @@ fn try_set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
 }
 
 /// Looks the number of a user or group up in the local files only: NSS would need C.
-fn look_up(name: &Untrusted<String>, file: &str, what: &str) -> io::Result<u32> {
+fn look_up(name: &Untrusted<String>, table: &'static str, kind: &'static str) -> Result<u32, Error> {
     if let Ok(number) = name.raw().parse() {
         return Ok(number);
     }
-    find_id(&fs::read_to_string(file)?, name.raw()).ok_or_else(|| {
-        io::Error::other(format!("there is no {what} `{name}` in {file}; add it, or use a number"))
+    find_id(&fs::read_to_string(table)?, name.raw()).ok_or_else(|| Error::UnknownName {
+        kind,
+        name: name.clone(),
+        table,
     })
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::env;
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
@@ -34,6 +35,8 @@ const BACKLOG: i32 = 128;
 const REQUEST_MAX: u64 = 16;
 /// Limit for a reply; that of 256 ports with 1000 clients each is smaller.
 const REPLY_MAX: u64 = 64 * 1024 * 1024;
+
+type Cause = Box<dyn Error + Send + Sync>;
 
 /// The directory of the control sockets.
 #[derive(Clone, Debug)]
@@ -64,7 +67,7 @@ impl StateDir {
         self.try_claim().map_err(|error| self.failed(error))
     }
 
-    fn try_claim(&self) -> io::Result<Claim> {
+    fn try_claim(&self) -> Result<Claim, Cause> {
         let dir = private_dir::create_own(&self.0)?;
         loop {
             let id = random_id();
@@ -80,18 +83,19 @@ impl StateDir {
                 Ok(()) => return Ok(Claim { id, path, listener: listener.into() }),
                 // It was removed as left behind before it listened.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
     /// Returns the running publications, and the number of sockets left behind, which are removed.
     pub(crate) fn live(&self) -> Result<(Vec<Live>, usize), Problem> {
-        let entries = match private_dir::verify_own(&self.0).map_err(io::Error::from).and_then(fs::read_dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        let dir = match private_dir::verify_own(&self.0) {
+            Ok(dir) => dir,
+            Err(error) if error.is_not_found() => return Ok((Vec::new(), 0)),
             Err(error) => return Err(self.failed(error)),
         };
+        let entries = fs::read_dir(dir).map_err(|error| self.failed(error))?;
         let (mut live, mut stale) = (Vec::new(), 0);
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().and_then(|name| name.to_str()?.split_once('.'));
@@ -115,7 +119,7 @@ impl StateDir {
         Ok((live, stale))
     }
 
-    fn failed(&self, error: io::Error) -> Problem {
+    fn failed(&self, error: impl Into<Cause>) -> Problem {
         Problem::new("cannot use the directory for control sockets")
             .at(Untrusted::path(&self.0))
             .because(error)

@@ -2,6 +2,7 @@
 //! [`Docker`]: a small client of the Docker API, with one request per connection, on blocking
 //! sockets.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -176,16 +177,15 @@ impl Docker {
             .field("Connection", b"close")
             .end();
         connection.write_all(&request)?;
-        let malformed = |error: &dyn fmt::Display| io::Error::new(ErrorKind::InvalidData, error.to_string());
         let limits = Limits::default();
         let mut reader = ResponseHeadReader::new(&limits);
         let mut received = Vec::new();
         loop {
-            if let Some((head, length)) = reader.read(&received).map_err(|error| malformed(&error))? {
+            if let Some((head, length)) = reader.read(&received).map_err(invalid)? {
                 received.drain(..length);
                 let framing =
                     response_framing(MethodKind::Ordinary, head.version, head.status(), &head.fields)
-                        .map_err(|error| malformed(&error))?;
+                        .map_err(invalid)?;
                 let mut body =
                     Body { connection, reader: BodyReader::new(framing, &limits), data: Cursor::default() };
                 body.received(&received)?;
@@ -196,6 +196,10 @@ impl Docker {
             }
         }
     }
+}
+
+fn invalid(error: impl Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
 }
 
 /// Reads the error of a response whose status is not a success.
@@ -234,9 +238,7 @@ impl Body {
         self.data.set_position(0);
         self.data.get_mut().clear();
         if let Some(reader) = &mut self.reader {
-            let moved = reader
-                .pump(bytes, BodyWriter::Raw, self.data.get_mut())
-                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))?;
+            let moved = reader.pump(bytes, BodyWriter::Raw, self.data.get_mut()).map_err(invalid)?;
             if moved.ended {
                 self.reader = None;
             }

@@ -101,11 +101,11 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 
 fn bind_unix(path: &Path, access: &SocketAccess) -> Result<BoundSocket, Problem> {
     let address = format!("unix://{}", Untrusted::path(path));
-    let failed = |error: io::Error| Problem::new(format_args!("cannot listen on {address}")).because(error);
+    let failed = |error: unix_socket::Error| error.into_problem(format_args!("cannot listen on {address}"));
     // Before it listens, a socket looks like that of a dead process.
     let _lock = unix_socket::lock_dir(path);
     let socket = unix_socket::bind_private(path).map_err(failed)?;
-    let file = SocketFile::find(path, true).map_err(failed)?;
+    let file = SocketFile::find(path, true).map_err(|error| failed(error.into()))?;
     unix_socket::set_access(path, access)?;
     // Nobody can connect before this.
     net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
