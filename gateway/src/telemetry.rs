@@ -9,7 +9,8 @@ use std::time::{Instant, SystemTime};
 
 use dockline::drive;
 use dockline::engine::{Event, Exchange, Observer, Tunnel};
-use dockline::error::{Cause, Side};
+use dockline::error::{Cause, FailedSide, Failure, Phase, Side};
+use dockline::untrusted::Untrusted;
 use log::Level;
 use rustix::io::Errno;
 
@@ -52,6 +53,20 @@ impl Telemetry {
     }
 }
 
+impl Telemetry {
+    /// Logs a message, unless there were too many of its kind within the second.
+    fn log(&self, kind: Kind, level: Level, message: &dyn fmt::Display) {
+        if !log::log_enabled!(level) {
+            return;
+        }
+        match self.floods[kind as usize].admit(self.started.elapsed().as_secs()) {
+            None => {}
+            Some(0) => log::log!(level, "{message}"),
+            Some(n) => log::log!(level, "{message} ({n} similar messages were not logged)"),
+        }
+    }
+}
+
 impl Observer for Telemetry {
     fn exchange(&self, exchange: &Exchange<'_>) {
         self.metrics.exchange(exchange);
@@ -64,6 +79,9 @@ impl Observer for Telemetry {
         if let Some(access) = &self.access {
             access.exchange(exchange, now());
         }
+        if let Some(failure) = exchange.end.failure() {
+            self.log(Kind::Exchange, exchange_level(&failure), &FailedExchange(exchange, failure));
+        }
     }
 
     fn wants_requests_of_tunnels(&self) -> bool {
@@ -75,11 +93,15 @@ impl Observer for Telemetry {
         if let Some(access) = &self.access {
             access.tunnel(tunnel, now());
         }
+        if let Some(failure) = tunnel.failure {
+            self.log(Kind::Tunnel, tunnel_level(&failure), &FailedTunnel(tunnel, failure));
+        }
     }
 
     fn event(&self, event: &Event<'_>) {
         match event {
-            Event::ConnectFailed { upstream, error, .. } => {
+            Event::ConnectFailed { upstream, failure, error, .. } => {
+                self.metrics.connect_failure(failure.cause);
                 self.health.report_upstream(&upstream.name, Err(error));
             }
             Event::HandshakeFailed { failure, .. } => self.metrics.failure(failure),
@@ -92,14 +114,7 @@ impl Observer for Telemetry {
             _ => {}
         }
         let (kind, level) = classify(event);
-        if !log::log_enabled!(level) {
-            return;
-        }
-        match self.floods[kind as usize].admit(self.started.elapsed().as_secs()) {
-            None => {}
-            Some(0) => log::log!(level, "{}", Message(event)),
-            Some(n) => log::log!(level, "{} ({n} similar messages were not logged)", Message(event)),
-        }
+        self.log(kind, level, &Message(event));
     }
 }
 
@@ -116,6 +131,8 @@ enum Kind {
     Handshake,
     Connect,
     Forward,
+    Exchange,
+    Tunnel,
     Relay,
     Reset,
     Panic,
@@ -142,6 +159,71 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
         Event::Panicked => (Kind::Panic, Level::Error),
         _ => (Kind::Other, Level::Info),
     }
+}
+
+/// Returns the level for an exchange that failed, by the same measure. A failed connect was logged
+/// with its address.
+fn exchange_level(failure: &Failure) -> Level {
+    match (failure.side, failure.phase, failure.cause) {
+        (FailedSide::Downstream, _, Cause::Parse(_)) => Level::Info,
+        (FailedSide::Downstream, ..) | (_, Phase::Connect, _) => Level::Debug,
+        (FailedSide::Upstream | FailedSide::Proxy, ..) => Level::Warn,
+    }
+}
+
+/// Returns the level for a tunnel that failed: a client that breaks its connection off is usual.
+fn tunnel_level(failure: &Failure) -> Level {
+    match failure.side {
+        FailedSide::Downstream => Level::Debug,
+        FailedSide::Upstream | FailedSide::Proxy => Level::Info,
+    }
+}
+
+/// A failed exchange as a log message.
+struct FailedExchange<'a>(&'a Exchange<'a>, Failure);
+
+impl fmt::Display for FailedExchange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Exchange { client, method, target, upstream, .. }, failure) = self;
+        write!(f, "listener {}: ", client.listener)?;
+        match method {
+            [] => write!(f, "request from {}", client.peer)?,
+            _ => write!(f, "{} from {}", Request(method, target), client.peer)?,
+        }
+        if let Some(upstream) = upstream {
+            write!(f, " to {}", upstream.name)?;
+        }
+        write_failure(failure, f)
+    }
+}
+
+/// A failed tunnel as a log message.
+struct FailedTunnel<'a>(&'a Tunnel<'a>, Failure);
+
+impl fmt::Display for FailedTunnel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Tunnel { client, method, target, upstream, .. }, failure) = self;
+        write!(f, "listener {}: tunnel of {} to {}", client.listener, client.peer, upstream.name)?;
+        if !method.is_empty() {
+            write!(f, " by {}", Request(method, target))?;
+        }
+        write_failure(failure, f)
+    }
+}
+
+/// Method and target, as the client sent them.
+struct Request<'a>(&'a [u8], &'a [u8]);
+
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", Untrusted::new(self.0), Untrusted::new(self.1))
+    }
+}
+
+fn write_failure(failure: &Failure, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Failure { side, phase, cause } = failure;
+    write!(f, ": {cause}; side={} phase={}", side.name(), phase.name())?;
+    write!(f, " cause={}", cause.name())
 }
 
 /// An event as a log message.

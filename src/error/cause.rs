@@ -229,14 +229,14 @@ reasons! {
             /// The error number of the system call, if the owner of the connection knows it.
             errno: Option<i32>
         } = 2, "reset", PEER,
-            "the connection was reset (ECONNRESET, EPIPE)",
-            "Client: it was killed, or closed the connection before it had read the response. Daemon: look at its log.";
+            "the connection was reset",
+            "ECONNRESET, or EPIPE when written to. Client: it was killed, or closed the connection before it had read the response. Daemon: look at its log.";
         Lost {
             /// The error number of the system call, if the owner of the connection knows it.
             errno: Option<i32>
         } = 3, "lost", PEER,
-            "the connection failed with another error, for instance because the peer is no longer reachable (ETIMEDOUT, EHOSTUNREACH)",
-            "Check the network between the proxy and that side; the errno says what the kernel found.";
+            "the connection failed",
+            "The errno says how; ETIMEDOUT and EHOSTUNREACH mean that the peer cannot be reached any more: check the network to it.";
         TlsTruncated = 4, "tls-truncated", PEER,
             "the TLS stream ended without a close_notify, so it may have been cut",
             "Find out what closes the connection: a crash of the peer, or a middlebox.";

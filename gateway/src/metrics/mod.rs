@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dockline::engine::{Exchange, Handle, Stats, Tunnel};
-use dockline::error::Failure;
+use dockline::error::{Cause, Failure};
 
 use crate::access_log::tunnel_kind_name;
 use crate::series::Series;
@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     tunnels: Series<(&'static str, &'static str), AtomicU64>,
     tunnel_duration: Histogram,
     failures: Series<(&'static str, &'static str, &'static str), AtomicU64>,
+    connect_failures: Series<&'static str, AtomicU64>,
     handles: Mutex<Vec<Handle>>,
     access_log_dropped: OnceLock<Arc<AtomicU64>>,
     reload_ok: AtomicBool,
@@ -63,6 +64,7 @@ impl Metrics {
             tunnels: Series::default(),
             tunnel_duration: Histogram::new(TUNNEL_SECONDS),
             failures: Series::default(),
+            connect_failures: Series::default(),
             handles: Mutex::default(),
             access_log_dropped: OnceLock::new(),
             reload_ok: AtomicBool::new(false),
@@ -115,6 +117,12 @@ impl Metrics {
     pub(crate) fn failure(&self, failure: &Failure) {
         let labels = (failure.phase.name(), failure.side.name(), failure.cause.name());
         self.failures.get(&labels).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an attempt to connect to an address of an upstream that failed. If another address
+    /// serves, nothing else fails.
+    pub(crate) fn connect_failure(&self, cause: Cause) {
+        self.connect_failures.get(&cause.name()).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns everything, in the text format.
@@ -177,6 +185,12 @@ impl Metrics {
             let labels = [("phase", *phase), ("side", *side), ("cause", *cause)];
             out.sample(name, &labels, count.load(Ordering::Relaxed));
         }
+        let name = "dockline_upstream_connect_failures_total";
+        let help = "Failed attempts to connect to an address of an upstream, by cause.";
+        out.family(name, MetricType::Counter, help);
+        for (cause, count) in self.connect_failures.iter() {
+            out.sample(name, &[("cause", cause)], count.load(Ordering::Relaxed));
+        }
     }
 
     fn collect_config(&self, out: &mut Encoder) {
@@ -233,12 +247,6 @@ const STATS: &[StatsFamily] = &[
         MetricType::Counter,
         "Connections established to upstreams.",
         &[(&[], |s| s.connects)],
-    ),
-    (
-        "dockline_upstream_connect_failures_total",
-        MetricType::Counter,
-        "Failed attempts to connect to an address of an upstream.",
-        &[(&[], |s| s.connect_failures)],
     ),
     (
         "dockline_upstream_connections_reused_total",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dockline::engine::{ClientInfo, PeerAddr, Upstream};
-use dockline::error::{Cause, Phase, Side, Timeout};
+use dockline::error::{Phase, Side, Timeout};
 use dockline::proxy::ExchangeEnd;
 use dockline::proxy::hijack::HijackKind;
 use dockline::relay::{CloseReason, RelayStats};
@@ -75,7 +75,6 @@ fn every_name_is_there_from_the_start() {
         "dockline_relay_bytes_total{direction=\"up\"}",
         "dockline_relay_bytes_total{direction=\"down\"}",
         "dockline_upstream_connects_total",
-        "dockline_upstream_connect_failures_total",
         "dockline_upstream_connections_reused_total",
         "dockline_upstream_connections_idle",
         "dockline_tls_handshakes_total{result=\"ok\"}",
@@ -92,6 +91,7 @@ fn every_name_is_there_from_the_start() {
         "dockline_requests_total",
         "dockline_tunnels_total",
         "dockline_failures_total",
+        "dockline_upstream_connect_failures_total",
         "dockline_request_duration_seconds",
     ] {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
@@ -178,6 +178,8 @@ fn failures_are_counted_by_side_and_cause() {
     let expired = Cause::Timeout(Timeout::Handshake);
     metrics.failure(&Failure::new(Side::Downstream, Phase::Handshake, expired));
     metrics.exchange(&exchange(&client, Some(500), 1));
+    metrics.connect_failure(Cause::ConnectFailed { errno: Some(111) });
+    metrics.connect_failure(Cause::ConnectFailed { errno: Some(2) });
     let samples = parse(&metrics.render());
     let failures: Vec<_> =
         samples.iter().filter(|(name, _)| name.starts_with("dockline_failures_total")).collect();
@@ -189,6 +191,7 @@ fn failures_are_counted_by_side_and_cause() {
             (&name(r#"phase="response-body",side="daemon",cause="reset""#), &2.0),
         ]
     );
+    assert_eq!(samples[r#"dockline_upstream_connect_failures_total{cause="connect-failed"}"#], 2.0);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use dockline::engine::{ClientInfo, PeerAddr, Upstream};
-use dockline::error::{Failure, Phase, TlsFailure, TlsReason};
+use dockline::error::{ParseError, PeerError, TlsFailure, TlsReason};
 use dockline::proxy::ExchangeEnd;
-use dockline::untrusted::Untrusted;
+use dockline::relay::{CloseReason, RelayStats};
 
 use super::*;
 use crate::absolute_path::AbsolutePath;
@@ -104,6 +104,66 @@ fn events_in_words() {
     for (event, level, words) in cases {
         assert_eq!((classify(&event).1, &*Message(&event).to_string()), (level, words));
     }
+}
+
+#[test]
+fn failed_exchanges_and_tunnels_in_words() {
+    let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
+    let bare_lf = Cause::Parse(ParseError { fault: PeerError::BareLf.into(), at: 17 });
+    let reset = Cause::Reset { errno: Some(104) };
+    let words = |failure| {
+        let failed = Exchange { target: b"/in\x1bfo", ..exchange(&client, &upstream, Some(502)) };
+        (exchange_level(&failure), FailedExchange(&failed, failure).to_string())
+    };
+    assert_eq!(
+        words(Failure::new(Side::Upstream, Phase::ResponseHead, bare_lf)),
+        (
+            Level::Warn,
+            "listener main: GET /in\\u{1b}fo from 192.0.2.7:51514 to docker: a line ends in LF \
+             without CR (at byte 17); side=daemon phase=response-head cause=bare-lf"
+                .into()
+        )
+    );
+    let levels = [
+        (Side::Downstream, Phase::RequestHead, bare_lf, Level::Info),
+        (Side::Downstream, Phase::ResponseBody, reset, Level::Debug),
+        (Side::Upstream, Phase::Connect, Cause::NoAddress, Level::Debug),
+        (Side::Upstream, Phase::ResponseBody, reset, Level::Warn),
+    ];
+    for (side, phase, cause, level) in levels {
+        assert_eq!(exchange_level(&Failure::new(side, phase, cause)), level, "{cause:?}");
+    }
+    let failure = Failure::new(Side::Upstream, Phase::Tunnel, reset);
+    let tunnel = Tunnel {
+        client: &client,
+        method: b"",
+        target: b"",
+        upstream: &upstream,
+        kind: None,
+        failure: Some(failure),
+        stats: RelayStats {
+            up: Default::default(),
+            down: Default::default(),
+            last_activity: now_on_the_clock(),
+            first_closer: Some(Side::Upstream),
+            close_reason: Some(CloseReason::UpstreamReset),
+        },
+        duration: Duration::ZERO,
+    };
+    assert_eq!(
+        (tunnel_level(&failure), FailedTunnel(&tunnel, failure).to_string()),
+        (
+            Level::Info,
+            "listener main: tunnel of 192.0.2.7:51514 to docker: the connection was reset \
+             (errno 104); side=daemon phase=tunnel cause=reset"
+                .into()
+        )
+    );
+}
+
+#[expect(clippy::disallowed_methods, reason = "the statistics of a tunnel have an instant")]
+fn now_on_the_clock() -> Instant {
+    Instant::now()
 }
 
 #[test]
