@@ -4,9 +4,9 @@
 //! All transitions are here: methods that change the state and return what
 //! [`ProxyConn`](super::ProxyConn) has to do about it.
 
-use std::borrow::Cow;
 use std::time::Instant;
 
+use super::facts;
 use super::hop::{ResponseBody, check_connection_options, has_too_many_options};
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
 use crate::error::{Cause, Failure, LimitError, ParseError, PeerError, Phase, Side};
@@ -16,9 +16,7 @@ use crate::h1::{
 };
 use crate::limits::Limits;
 use crate::proxy::config::ConnConfig;
-use crate::proxy::hijack::{
-    Decision, HijackKind, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
-};
+use crate::proxy::hijack::{Decision, HijackKind, RequestKind, RequestPlan};
 
 /// How far the request has got.
 ///
@@ -182,7 +180,7 @@ impl Exchange {
             Ok(framing) => framing,
             Err(error) => return Err(Box::new((Cause::Parse(locate(error, &head.fields)), head))),
         };
-        let plan = with_facts(&head, config, plan);
+        let plan = facts::plan(&head, config);
         if plan.refusal.is_some() {
             return Err(Box::new((Cause::MethodNotOffered, head)));
         }
@@ -345,7 +343,7 @@ impl Exchange {
         if has_too_many_options(&response.fields, config.limits.fields) {
             return Err(Cause::Parse(locate(PeerError::ConnectionOption, &response.fields)));
         }
-        match self.decide(response, config) {
+        match facts::decide(&self.head, &self.plan, response, config) {
             Decision::Interim => self.interim(response.status(), &config.limits),
             Decision::Tunnel(kind) => {
                 self.upstream = Upstream::Switched;
@@ -640,24 +638,6 @@ impl Exchange {
         };
         Failure::new(Side::Upstream, phase, cause)
     }
-
-    fn decide(&self, response: &ResponseHead, config: &ConnConfig) -> Decision {
-        // Only a request that proposes a switch can get one: for most responses the facts need not
-        // be gathered.
-        if self.plan.kind != RequestKind::Switch && !response.status().is_interim() {
-            return Decision::Message;
-        }
-        let fields = &response.fields;
-        let upgrade = joined(fields, "Upgrade");
-        let facts = ResponseFacts {
-            status: response.status().as_u16(),
-            content_type: fields.values("Content-Type").next(),
-            upgrade: upgrade.as_deref(),
-            has_length: fields.contains("Content-Length"),
-            has_transfer_encoding: fields.contains("Transfer-Encoding"),
-        };
-        with_facts(&self.head, config, |request| decide(request, &facts))
-    }
 }
 
 impl Upstream {
@@ -690,29 +670,4 @@ fn described_length(head: &ResponseHead) -> Option<u64> {
         Ok(BodyFraming::Length(length)) => Some(length),
         _ => None,
     }
-}
-
-fn with_facts<T>(head: &RequestHead, config: &ConnConfig, ask: impl FnOnce(&RequestFacts<'_>) -> T) -> T {
-    let upgrade = joined(&head.fields, "Upgrade");
-    let connection = joined(&head.fields, "Connection");
-    ask(&RequestFacts {
-        method: head.method(),
-        target: head.target().as_bytes(),
-        base: &config.base,
-        version: head.version.into(),
-        upgrade: upgrade.as_deref(),
-        connection: connection.as_deref(),
-        allow_connect: config.allow_connect,
-    })
-}
-
-/// Returns the value of a list field over all its lines (RFC 9110, section 5.3).
-fn joined<'f>(fields: &'f Fields, name: &str) -> Option<Cow<'f, [u8]>> {
-    let mut values = fields.values(name);
-    let first = values.next()?;
-    Some(values.fold(Cow::Borrowed(first), |mut all, value| {
-        all.to_mut().extend_from_slice(b", ");
-        all.to_mut().extend_from_slice(value);
-        all
-    }))
 }

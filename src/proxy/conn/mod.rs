@@ -32,6 +32,7 @@ mod buffer;
 mod client;
 mod deadlines;
 mod exchange;
+mod facts;
 mod failure;
 mod hop;
 mod outcome;
