@@ -266,7 +266,7 @@ reasons! {
             "ECONNREFUSED: start the daemon. ENOENT: correct the path of its socket. EACCES: let the proxy's user access the socket (group `docker`).";
         ResolveFailed = 31, "resolve-failed", DAEMON,
             "the upstream's host name cannot be resolved",
-            "Correct the name, or the machine's name service; the proxy's own log has the resolver's message.";
+            "Correct the name, or the machine's name service; the proxy's log has the resolver's message.";
         NoAddress = 32, "no-address", DAEMON,
             "the upstream has no address",
             "Configure an address for the upstream.";
@@ -374,13 +374,13 @@ reasons! {
             "Set `tls.name` to the name in the daemon's certificate, or reissue it.";
         BadCertificate = 80, "tls-bad-certificate", PEER,
             "the peer's certificate is malformed, or not usable for this purpose",
-            "Reissue the certificate; the proxy's own log has the details.";
+            "Reissue the certificate; the proxy's log has the details.";
         TooLong = 81, "tls-handshake-too-long", PEER,
             "the peer sent more than 64 KiB before the handshake was complete",
             "Shorten the peer's certificate chain.";
         Other = 82, "tls-failed", PEER,
             "TLS failed otherwise",
-            "The proxy's own log has the details.";
+            "The proxy's log has the details.";
     }
 }
 

@@ -41,9 +41,13 @@ pub fn reasons_markdown() -> String {
     fault_rows(&mut out, PeerError::ALL.iter().map(|&error| error.into()));
     heading(&mut out, "Message limits");
     out.push_str(
-        "The message exceeds a bound of `[limits]`. If it is legitimate, raise the bound that the text is about.\n\n",
+        "The message exceeds a bound of `[limits]` ([SERVE.md](SERVE.md#limits)). If it is legitimate, raise that bound.\n\n",
     );
-    fault_rows(&mut out, LimitError::ALL.iter().map(|&error| error.into()));
+    out.push_str("| cause | number | status | meaning | bound |\n|---|---|---|---|---|\n");
+    for &error in LimitError::ALL {
+        let keys: Vec<String> = limit_keys(error).iter().map(|key| format!("`{key}`")).collect();
+        fault_row(&mut out, error.into(), &[&keys.join(", ")]);
+    }
     out
 }
 
@@ -91,9 +95,32 @@ fn reason_rows(out: &mut String, reasons: impl Iterator<Item = Reason>) {
 fn fault_rows(out: &mut String, faults: impl Iterator<Item = Fault>) {
     out.push_str("| cause | number | status | meaning |\n|---|---|---|---|\n");
     for fault in faults {
-        let (name, number) = (format!("`{}`", fault.name()), fault.number().to_string());
-        let status = fault.status_hint(Side::Downstream).to_string();
-        line(out, &[&name, &number, &status, &fault.to_string()]);
+        fault_row(out, fault, &[]);
+    }
+}
+
+fn fault_row(out: &mut String, fault: Fault, more: &[&str]) {
+    let side = match fault {
+        // Requests have neither.
+        Fault::Peer(PeerError::StatusCode | PeerError::ReasonSpace | PeerError::ReasonByte) => Side::Upstream,
+        _ => Side::Downstream,
+    };
+    let (name, number) = (format!("`{}`", fault.name()), fault.number().to_string());
+    let (status, text) = (fault.status_hint(side).to_string(), fault.to_string());
+    line(out, &[&[&*name, &*number, &*status, &*text], more].concat());
+}
+
+const fn limit_keys(error: LimitError) -> &'static [&'static str] {
+    match error {
+        LimitError::RequestLine => &["request_line"],
+        LimitError::Head => &["request_head", "response_head"],
+        LimitError::Fields => &["fields"],
+        LimitError::ChunkExtension => &["chunk_extension"],
+        LimitError::ChunkExtensions => &["chunk_extensions"],
+        LimitError::ChunkOverhead => &["chunk_overhead_free", "chunk_overhead_ratio"],
+        LimitError::Trailer => &["trailer"],
+        LimitError::TrailerFields => &["trailer_fields"],
+        LimitError::Held => &["held"],
     }
 }
 
