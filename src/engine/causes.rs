@@ -49,6 +49,15 @@ pub(super) fn of_connect(error: &io::Error) -> Cause {
     }
 }
 
+/// Returns the cause of a name lookup that failed.
+pub(super) fn of_resolve(error: &io::Error) -> Cause {
+    match of_connect(error) {
+        Cause::Timeout(_) => Cause::Timeout(Timeout::Resolve),
+        cause @ Cause::OutOfResources { .. } => cause,
+        _ => Cause::ResolveFailed,
+    }
+}
+
 /// Returns the cause of a TLS handshake that failed.
 #[cfg(feature = "tls")]
 pub(super) fn of_handshake(error: &io::Error) -> Cause {
@@ -60,8 +69,12 @@ pub(super) fn of_handshake(error: &io::Error) -> Cause {
             ErrorKind::UnexpectedEof => Cause::ClosedEarly,
             ErrorKind::InvalidData => failed(TlsReason::TooLong, None),
             // The server's name cannot be used, for instance.
+            ErrorKind::TimedOut => Cause::Timeout(Timeout::Handshake),
             _ if error.raw_os_error().is_none() => failed(TlsReason::Other, None),
-            _ => Cause::of_io(error),
+            _ => match of_connect(error) {
+                Cause::ConnectFailed { .. } => Cause::of_io(error),
+                cause => cause,
+            },
         };
     };
     match inner {
@@ -152,6 +165,19 @@ mod tests {
             let Cause::Tls(TlsFailure { reason, .. }) = cause else { continue };
             assert_eq!(of_handshake(&error_of(reason)).name(), cause.name());
         }
+    }
+
+    /// The status that a client gets depends on it: 502, 503 or 504.
+    #[test]
+    fn errors_of_the_system_keep_their_class() {
+        let error = io::Error::from_raw_os_error;
+        let full = Cause::OutOfResources { errno: Some(libc::EMFILE) };
+        assert_eq!([of_connect, of_resolve, of_handshake].map(|of| of(&error(libc::EMFILE))), [full; 3]);
+        assert_eq!(of_connect(&error(libc::ETIMEDOUT)), Cause::Timeout(Timeout::Connect));
+        assert_eq!(of_resolve(&ErrorKind::TimedOut.into()), Cause::Timeout(Timeout::Resolve));
+        assert_eq!(of_handshake(&error(libc::ETIMEDOUT)), Cause::Timeout(Timeout::Handshake));
+        assert_eq!(of_handshake(&error(libc::ECONNRESET)), Cause::Reset { errno: Some(libc::ECONNRESET) });
+        assert_eq!(of_resolve(&ErrorKind::NotFound.into()), Cause::ResolveFailed);
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl Connect {
                 }
                 Stage::Resolved { name, result } => match result {
                     Ok(found) => self.found = found.into(),
-                    Err(error) => self.failed(&name, Cause::ResolveFailed, &error, core),
+                    Err(error) => self.failed(&name, causes::of_resolve(&error), &error, core),
                 },
                 Stage::Waiting { until, give_up } => {
                     if core.now < until {
