@@ -18,6 +18,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ffi", &["engine", "drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
 ];
 
+/// Modules of the engine that only a few others may import: accepting goes one way, from the loop over accepting to the
+/// session.
+const ENGINE: &[(&str, &[&str])] =
+    &[("engine", &["workers"]), ("accept", &["engine"]), ("session", &["accept", "engine"])];
+
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -57,6 +62,24 @@ fn imports_point_down() {
         for used in code.flat_map(|line| line.split("crate::").skip(1)) {
             let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
             assert!(used == layer || allowed.contains(&used), "src/{name} imports crate::{used}");
+        }
+    }
+}
+
+#[test]
+fn the_engine_accepts_straight_down() {
+    for (name, _, text) in all_sources() {
+        let Some(path) = name.strip_prefix("engine/").filter(|path| *path != "mod.rs") else { continue };
+        let module = path.split(['/', '.']).next().unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        // In a folder `super` is the module itself.
+        let prefix = if path.contains('/') { "crate::engine::" } else { "super::" };
+        for used in code.flat_map(|line| line.split(prefix).skip(1)) {
+            let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            let users = ENGINE.iter().find(|(restricted, _)| *restricted == used).map(|(_, users)| *users);
+            let allowed = used == module || users.is_none_or(|users| users.contains(&module));
+            assert!(allowed, "src/{name} imports engine::{used}");
         }
     }
 }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::causes;
-use super::core::{Core, End, Owner};
-use super::handle::{Command, count};
+use super::endpoint::Endpoint;
+use super::handle::Command;
+use super::local_listeners;
 use super::observe::Event;
-use super::own;
 use super::resolve::{Question, Resolved};
 use super::service::{Address, Upstream};
+use super::shared::{Owner, Shared};
 use super::slab::Token;
 use super::stream::Stream;
 use crate::error::{Cause, Failure, Phase, Side, Timeout};
@@ -61,7 +62,7 @@ enum Stage {
         result: io::Result<Vec<SocketAddr>>,
     },
     Connecting {
-        end: End,
+        endpoint: Endpoint,
         name: String,
     },
     /// The backlog of a Unix socket is full.
@@ -71,14 +72,14 @@ enum Stage {
     },
     #[cfg(feature = "tls")]
     Handshaking {
-        end: End,
+        endpoint: Endpoint,
         name: String,
     },
 }
 
 /// How far an attempt is.
 pub(super) enum Progress {
-    Done(End),
+    Done(Endpoint),
     Pending,
     Failed(Cause),
 }
@@ -89,7 +90,7 @@ impl Connect {
         owner: Token,
         limits: &Limits,
         hops: Option<u8>,
-        core: &Core,
+        shared: &Shared,
     ) -> Self {
         Self {
             upstream,
@@ -102,7 +103,7 @@ impl Connect {
             next: 0,
             found: VecDeque::new(),
             stage: Stage::Next,
-            deadline: core.now,
+            deadline: shared.now,
             cause: Cause::NoAddress,
         }
     }
@@ -128,11 +129,11 @@ impl Connect {
     /// The poller saw something.
     pub(super) fn note(&mut self, ready: Readiness) {
         match &mut self.stage {
-            Stage::Connecting { end, .. } => {
-                end.note(ready);
+            Stage::Connecting { endpoint, .. } => {
+                endpoint.note(ready);
             }
             #[cfg(feature = "tls")]
-            Stage::Handshaking { end, .. } => end.note(ready),
+            Stage::Handshaking { endpoint, .. } => endpoint.note(ready),
             _ => {}
         }
     }
@@ -148,15 +149,15 @@ impl Connect {
     }
 
     /// Goes as far as it can.
-    pub(super) fn advance(&mut self, core: &mut Core) -> Progress {
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> Progress {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Next) {
                 Stage::Next => {
                     if let Some(address) = self.found.pop_front() {
-                        self.connect_tcp(address, core);
+                        self.connect_tcp(address, shared);
                     } else if let Some(address) = self.upstream.addresses.get(self.next).cloned() {
                         self.next += 1;
-                        self.try_address(&address, core);
+                        self.try_address(&address, shared);
                     } else {
                         return Progress::Failed(self.cause);
                     }
@@ -165,39 +166,39 @@ impl Connect {
                     }
                 }
                 Stage::Resolving { name, question } => {
-                    if core.now < self.deadline {
+                    if shared.now < self.deadline {
                         self.stage = Stage::Resolving { name, question };
                         return Progress::Pending;
                     }
-                    self.timed_out(&name, Timeout::Resolve, core);
+                    self.timed_out(&name, Timeout::Resolve, shared);
                 }
                 Stage::Resolved { name, result } => match result {
                     Ok(found) => self.found = found.into(),
-                    Err(error) => self.failed(&name, causes::of_resolve(&error), &error, core),
+                    Err(error) => self.failed(&name, causes::of_resolve(&error), &error, shared),
                 },
                 Stage::Waiting { until, give_up } => {
-                    if core.now < until {
+                    if shared.now < until {
                         self.stage = Stage::Waiting { until, give_up };
                         return Progress::Pending;
                     }
-                    if core.now >= give_up {
+                    if shared.now >= give_up {
                         let name = self.present_name();
-                        self.timed_out(&name, Timeout::Connect, core);
+                        self.timed_out(&name, Timeout::Connect, shared);
                     } else {
                         self.next -= 1;
                         self.deadline = give_up;
-                        self.retry_unix(give_up, core);
+                        self.retry_unix(give_up, shared);
                         if matches!(self.stage, Stage::Waiting { .. }) {
                             return Progress::Pending;
                         }
                     }
                 }
-                Stage::Connecting { end, name } => match self.connected(end, name, core) {
+                Stage::Connecting { endpoint, name } => match self.connected(endpoint, name, shared) {
                     Some(progress) => return progress,
                     None => continue,
                 },
                 #[cfg(feature = "tls")]
-                Stage::Handshaking { end, name } => match self.handshake(end, name, core) {
+                Stage::Handshaking { endpoint, name } => match self.handshake(endpoint, name, shared) {
                     Some(progress) => return progress,
                     None => continue,
                 },
@@ -210,38 +211,37 @@ impl Connect {
         address.map(ToString::to_string).unwrap_or_default()
     }
 
-    fn try_address(&mut self, address: &Address, core: &mut Core) {
-        self.deadline = core.now + self.time;
+    fn try_address(&mut self, address: &Address, shared: &mut Shared) {
+        self.deadline = shared.now + self.time;
         match address {
             Address::Tcp { host, port } => match host.parse::<IpAddr>() {
-                Ok(ip) => self.connect_tcp(SocketAddr::new(ip, *port), core),
+                Ok(ip) => self.connect_tcp(SocketAddr::new(ip, *port), shared),
                 Err(_) => {
                     let name = address.to_string();
-                    let (handle, ticket, asked) = (core.handle.clone(), self.owner, name.clone());
-                    let question = core.resolver.lookup(host, *port, move |result| {
-                        let ticket = mio::Token::from(ticket).0 as u64;
-                        handle.send(Command::Resolved(Resolved { ticket, name: asked, result }));
+                    let (handle, session, asked) = (shared.handle.clone(), self.owner, name.clone());
+                    let question = shared.resolver.lookup(host, *port, move |result| {
+                        handle.send(Command::Resolved(Resolved { session, name: asked, result }));
                     });
                     self.stage = Stage::Resolving { name, question };
                 }
             },
-            Address::Unix(path) => self.connect_unix(path, core.now + self.time, core),
+            Address::Unix(path) => self.connect_unix(path, shared.now + self.time, shared),
         }
     }
 
-    fn retry_unix(&mut self, give_up: Instant, core: &mut Core) {
+    fn retry_unix(&mut self, give_up: Instant, shared: &mut Shared) {
         let address = self.upstream.addresses.get(self.next).cloned();
         self.next += 1;
         if let Some(Address::Unix(path)) = address {
-            self.connect_unix(&path, give_up, core);
+            self.connect_unix(&path, give_up, shared);
         }
     }
 
-    fn connect_tcp(&mut self, address: SocketAddr, core: &mut Core) {
-        self.deadline = core.now + self.time;
+    fn connect_tcp(&mut self, address: SocketAddr, shared: &mut Shared) {
+        self.deadline = shared.now + self.time;
         let name = format!("tcp://{address}");
-        if self.hops == Some(0) || core.own.has_inet(address, core.now) {
-            return self.failed(&name, Cause::OwnListener, &own::refusal(), core);
+        if self.hops == Some(0) || shared.local_listeners.has_inet(address, shared.now) {
+            return self.failed(&name, Cause::OwnListener, &local_listeners::refusal(), shared);
         }
         match sys::connect_stream(address, self.client, self.hops) {
             Ok(stream) => {
@@ -254,125 +254,126 @@ impl Connect {
                 // connect(2) returns; it does not say so. Looking costs less than the event does.
                 let (write, hup) = sys::poll_write(stream.as_fd());
                 let ready = Readiness { read: false, write: write || hup, hup };
-                self.begin(stream, name, true, ready, core);
+                self.begin(stream, name, true, ready, shared);
             }
-            Err(error) => self.failed(&name, causes::of_connect(&error), &error, core),
+            Err(error) => self.failed(&name, causes::of_connect(&error), &error, shared),
         }
     }
 
-    fn connect_unix(&mut self, path: &std::path::Path, give_up: Instant, core: &mut Core) {
+    fn connect_unix(&mut self, path: &std::path::Path, give_up: Instant, shared: &mut Shared) {
         let name = format!("unix://{}", Untrusted::path(path));
-        if core.own.has_unix(path) {
-            return self.failed(&name, Cause::OwnListener, &own::refusal(), core);
+        if shared.local_listeners.has_unix(path) {
+            return self.failed(&name, Cause::OwnListener, &local_listeners::refusal(), shared);
         }
         match sys::uninterrupted(|| unix_stream(path)) {
             Ok(stream) => {
                 let ready = Readiness { read: false, write: true, hup: false };
-                self.begin(stream.into(), name, false, ready, core);
+                self.begin(stream.into(), name, false, ready, shared);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.stage = Stage::Waiting { until: (core.now + BACKLOG_PAUSE).min(give_up), give_up };
+                self.stage = Stage::Waiting { until: (shared.now + BACKLOG_PAUSE).min(give_up), give_up };
             }
-            Err(error) => self.failed(&name, causes::of_connect(&error), &error, core),
+            Err(error) => self.failed(&name, causes::of_connect(&error), &error, shared),
         }
     }
 
-    fn begin(&mut self, fd: OwnedFd, name: String, is_tcp: bool, ready: Readiness, core: &mut Core) {
-        match core.link_as(Stream::Plain(fd), Owner::session(self.owner, Side::Upstream), is_tcp, ready) {
-            Ok(end) => {
-                self.stage = Stage::Connecting { end, name };
+    fn begin(&mut self, fd: OwnedFd, name: String, is_tcp: bool, ready: Readiness, shared: &mut Shared) {
+        match shared.link_as(Stream::Plain(fd), Owner::session(self.owner, Side::Upstream), is_tcp, ready) {
+            Ok(endpoint) => {
+                self.stage = Stage::Connecting { endpoint, name };
             }
-            Err(error) => self.failed(&name, causes::of_connect(&error), &error, core),
+            Err(error) => self.failed(&name, causes::of_connect(&error), &error, shared),
         }
     }
 
     /// Looks whether a connection has come about. `None`: on to the next address.
-    fn connected(&mut self, end: End, name: String, core: &mut Core) -> Option<Progress> {
-        if !end.ready.write {
-            if core.now < self.deadline {
-                self.stage = Stage::Connecting { end, name };
+    fn connected(&mut self, endpoint: Endpoint, name: String, shared: &mut Shared) -> Option<Progress> {
+        if !endpoint.ready.write {
+            if shared.now < self.deadline {
+                self.stage = Stage::Connecting { endpoint, name };
                 return Some(Progress::Pending);
             }
-            core.unlink(end);
-            self.timed_out(&name, Timeout::Connect, core);
+            shared.unlink(endpoint);
+            self.timed_out(&name, Timeout::Connect, shared);
             return None;
         }
         // Only a failed one hangs up at once; or one that was already closed, which the first read will tell.
-        let error = if end.ready.hup { sys::take_error(end.as_fd()).unwrap_or_else(Some) } else { None };
+        let error =
+            if endpoint.ready.hup { sys::take_error(endpoint.as_fd()).unwrap_or_else(Some) } else { None };
         if let Some(error) = error {
-            core.unlink(end);
-            self.failed(&name, causes::of_connect(&error), &error, core);
+            shared.unlink(endpoint);
+            self.failed(&name, causes::of_connect(&error), &error, shared);
             return None;
         }
-        count(&core.handle.shared.counters.connects, 1);
+        shared.counters().connects.add(1);
         #[cfg(feature = "tls")]
         if let Some(tls) = self.upstream.tls.clone() {
-            return self.begin_handshake(&tls, end, name, core);
+            return self.begin_handshake(&tls, endpoint, name, shared);
         }
-        Some(Progress::Done(end))
+        Some(Progress::Done(endpoint))
     }
 
     #[cfg(feature = "tls")]
     fn begin_handshake(
         &mut self,
         tls: &Arc<super::tls::ClientTls>,
-        end: End,
+        endpoint: Endpoint,
         name: String,
-        core: &mut Core,
+        shared: &mut Shared,
     ) -> Option<Progress> {
-        self.deadline = core.now + self.handshake_time;
+        self.deadline = shared.now + self.handshake_time;
         let host = match self.next.checked_sub(1).and_then(|place| self.upstream.addresses.get(place)) {
             Some(Address::Tcp { host, .. }) => host.as_str(),
             Some(Address::Unix(_)) | None => "localhost",
         };
-        let link = end.link;
-        match end.into_tls_client(tls, host) {
-            Ok(end) => self.handshake(end, name, core),
+        let link = endpoint.link;
+        match endpoint.into_tls_client(tls, host) {
+            Ok(endpoint) => self.handshake(endpoint, name, shared),
             Err(error) => {
-                core.links.remove(link);
-                self.failed(&name, causes::of_handshake(&error), &error, core);
+                shared.links.remove(link);
+                self.failed(&name, causes::of_handshake(&error), &error, shared);
                 None
             }
         }
     }
 
     #[cfg(feature = "tls")]
-    fn handshake(&mut self, mut end: End, name: String, core: &mut Core) -> Option<Progress> {
-        match end.handshake(core) {
-            Ok(true) => return Some(Progress::Done(end)),
-            Ok(false) if core.now < self.deadline => {
-                self.stage = Stage::Handshaking { end, name };
+    fn handshake(&mut self, mut endpoint: Endpoint, name: String, shared: &mut Shared) -> Option<Progress> {
+        match endpoint.handshake(shared) {
+            Ok(true) => return Some(Progress::Done(endpoint)),
+            Ok(false) if shared.now < self.deadline => {
+                self.stage = Stage::Handshaking { endpoint, name };
                 return Some(Progress::Pending);
             }
             Ok(false) => {
-                core.unlink(end);
-                self.timed_out(&name, Timeout::Handshake, core);
+                shared.unlink(endpoint);
+                self.timed_out(&name, Timeout::Handshake, shared);
             }
             Err(error) => {
-                core.unlink(end);
-                self.failed(&name, causes::of_handshake(&error), &error, core);
+                shared.unlink(endpoint);
+                self.failed(&name, causes::of_handshake(&error), &error, shared);
             }
         }
         None
     }
 
-    fn timed_out(&mut self, name: &str, timeout: Timeout, core: &Core) {
-        self.failed(name, Cause::Timeout(timeout), &ErrorKind::TimedOut.into(), core);
+    fn timed_out(&mut self, name: &str, timeout: Timeout, shared: &Shared) {
+        self.failed(name, Cause::Timeout(timeout), &ErrorKind::TimedOut.into(), shared);
     }
 
-    fn failed(&mut self, name: &str, cause: Cause, error: &io::Error, core: &Core) {
+    fn failed(&mut self, name: &str, cause: Cause, error: &io::Error, shared: &Shared) {
         self.cause = cause;
         let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
-        count(&core.handle.shared.counters.connect_failures, 1);
-        core.report(&Event::ConnectFailed { upstream: &self.upstream, address: name, failure, error });
+        shared.counters().connect_failures.add(1);
+        shared.report(&Event::ConnectFailed { upstream: &self.upstream, address: name, failure, error });
     }
 
     /// Gives up.
-    pub(super) fn cancel(self, core: &mut Core) {
+    pub(super) fn cancel(self, shared: &mut Shared) {
         match self.stage {
-            Stage::Connecting { end, .. } => drop(core.unlink(end)),
+            Stage::Connecting { endpoint, .. } => drop(shared.unlink(endpoint)),
             #[cfg(feature = "tls")]
-            Stage::Handshaking { end, .. } => drop(core.unlink(end)),
+            Stage::Handshaking { endpoint, .. } => drop(shared.unlink(endpoint)),
             Stage::Next | Stage::Resolving { .. } | Stage::Resolved { .. } | Stage::Waiting { .. } => {}
         }
     }
@@ -391,5 +392,45 @@ fn unix_stream(path: &std::path::Path) -> io::Result<mio::net::UnixStream> {
 }
 
 #[cfg(test)]
-#[path = "connect_tests.rs"]
-mod tests;
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::resolve::Resolver;
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "some deadline")]
+    fn asking_for(name: &str) -> Connect {
+        Connect {
+            upstream: Arc::new(Upstream::new("daemon", Vec::new())),
+            owner: Token::NOTHING,
+            client: None,
+            hops: None,
+            time: Duration::ZERO,
+            #[cfg(feature = "tls")]
+            handshake_time: Duration::ZERO,
+            next: 1,
+            found: VecDeque::new(),
+            stage: Stage::Resolving {
+                name: name.into(),
+                question: Resolver::new().lookup("127.0.0.1", 1, |_| {}),
+            },
+            deadline: Instant::now(),
+            cause: Cause::NoAddress,
+        }
+    }
+
+    /// One session may have asked for another upstream before, and have given up.
+    #[test]
+    fn a_late_answer_is_none_to_the_next_question() {
+        let answer = |name: &str| Resolved {
+            session: Token::NOTHING,
+            name: name.into(),
+            result: Ok(vec![(Ipv4Addr::LOCALHOST, 1).into()]),
+        };
+        let mut connect = asking_for("tcp://new:1");
+        connect.resolved(answer("tcp://old:1"));
+        assert!(matches!(connect.stage, Stage::Resolving { .. }), "{connect:?}");
+        connect.resolved(answer("tcp://new:1"));
+        assert!(matches!(connect.stage, Stage::Resolved { result: Ok(_), .. }), "{connect:?}");
+    }
+}

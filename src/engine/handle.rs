@@ -1,27 +1,28 @@
 #![forbid(unsafe_code)]
-//! [`Handle`]: speaks to an engine from anywhere.
+//! [`Handle`]: controls an engine from any thread.
 
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::counters::{Counters, Stats};
 use super::inbox::Inbox;
-use super::observe::{OpenTunnel, Stats};
-use super::service::{Listener, ListenerHandle};
+use super::observe::{OpenTunnel, PeerAddr};
+use super::resolve::Resolved;
+use super::service::{Listener, ListenerHandle, ListenerSettings};
 use crate::sys::EventFd;
 
-/// A client connection that was accepted, by the engine that owns the listener or by the host.
+/// An accepted client connection, on its way to the engine that serves it.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) socket: OwnedFd,
-    pub(super) peer: super::PeerAddr,
-    pub(super) settings: Arc<super::ListenerSettings>,
+    pub(super) peer: PeerAddr,
+    pub(super) settings: Arc<ListenerSettings>,
 }
 
-/// Two connected stream sockets to be joined, with what was read from each before.
+/// Two connected stream sockets to be joined, with the bytes that were read from each of them before.
 #[derive(Debug)]
 pub struct Pair {
     /// The client's connection.
@@ -32,76 +33,40 @@ pub struct Pair {
     pub downstream_early: Vec<u8>,
     /// Bytes read from the daemon and not yet sent on.
     pub upstream_early: Vec<u8>,
-    /// What the record of the tunnel calls the upstream.
+    /// The name of the upstream in the record of the tunnel.
     pub name: Arc<str>,
 }
 
+/// What other threads ask of an engine.
 pub(super) enum Command {
     Listen(Listener),
     Close(ListenerHandle),
     Accepted(Accepted),
     Pair(Box<Pair>),
-    Resolved(super::resolve::Resolved),
+    Resolved(Resolved),
     Drain(Option<Duration>),
     Tunnels(Box<dyn FnOnce(Vec<OpenTunnel>) + Send>),
     Stop,
 }
 
-/// Counters of one engine: written by its thread, read by anybody.
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) accepted: AtomicU64,
-    pub(super) clients_now: AtomicU64,
-    pub(super) requests: AtomicU64,
-    pub(super) own_replies: AtomicU64,
-    pub(super) tunnels: AtomicU64,
-    pub(super) tunnels_now: AtomicU64,
-    pub(super) tunnel_bytes_up: AtomicU64,
-    pub(super) tunnel_bytes_down: AtomicU64,
-    pub(super) connects: AtomicU64,
-    pub(super) reuses: AtomicU64,
-    pub(super) pooled_now: AtomicU64,
-    pub(super) connect_failures: AtomicU64,
-    pub(super) handshakes: AtomicU64,
-    pub(super) handshake_failures: AtomicU64,
-    pub(super) accept_pauses: AtomicU64,
-    pub(super) panics: AtomicU64,
-}
-
-impl Counters {
-    /// So many upstream connections are unused now.
-    pub(super) fn pooled(&self, n: usize) {
-        self.pooled_now.store(n as u64, Ordering::Relaxed);
-    }
-}
-
-/// Adds to a counter that one thread writes.
-pub(super) fn count(counter: &AtomicU64, n: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-}
-
-/// Takes from a counter that one thread writes.
-pub(super) fn discount(counter: &AtomicU64, n: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
-}
-
-pub(super) struct Shared {
-    /// Closed when the engine is done.
+/// What the handles of an engine have in common.
+struct Inner {
+    /// Closed once the engine is done.
     inbox: Inbox<Command>,
-    bell: EventFd,
-    pub(super) counters: Counters,
+    waker: EventFd,
+    counters: Counters,
 }
 
-/// Speaks to an [`Engine`](super::Engine), from any thread, also after the engine is gone: then nothing happens.
+/// Controls an [`Engine`](super::Engine) from any thread. After the engine is gone, calls have no effect.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 impl Handle {
-    pub(super) fn new(bell: EventFd) -> Self {
-        let shared = Shared { inbox: Inbox::new(), bell, counters: Counters::default() };
-        Self { shared: Arc::new(shared) }
+    pub(super) fn new(waker: EventFd) -> Self {
+        let inner = Inner { inbox: Inbox::new(), waker, counters: Counters::default() };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Serves a listener from the next turn on.
@@ -109,30 +74,31 @@ impl Handle {
         self.send(Command::Listen(listener));
     }
 
-    /// Closes a listener. Its connections live on; what waits in its backlog is refused by the kernel, unless
+    /// Closes a listener. Its connections live on; the kernel refuses those that wait in its backlog, unless
     /// another process holds the same socket.
     pub fn close(&self, listener: &ListenerHandle) {
         self.send(Command::Close(listener.clone()));
     }
 
-    /// Joins two connected sockets. The engine owns them from now on, and makes them non-blocking.
+    /// Joins two connected sockets. The engine takes ownership and makes them non-blocking.
     pub fn adopt(&self, pair: Pair) {
         self.send(Command::Pair(Box::new(pair)));
     }
 
-    /// Stops: listeners are closed, idle client connections too, running requests finish, tunnels live on. What is
-    /// left at `limit`, requests as well, is cut; without a limit nothing is. A second call shortens the limit.
+    /// Drains the engine: closes listeners and idle client connections, lets running requests finish and tunnels
+    /// live on. What is left at `limit`, requests included, is cut; without a limit nothing is. A second call can
+    /// shorten the limit.
     pub fn drain(&self, limit: Option<Duration>) {
         self.send(Command::Drain(limit));
     }
 
-    /// Stops at once: everything is closed.
+    /// Stops the engine at once: everything is closed.
     pub fn stop(&self) {
         self.send(Command::Stop);
     }
 
-    /// Has the engine list its open tunnels, at most 1000 of them. `reply` is called on the thread of the loop and must
-    /// not block; it is dropped instead when the engine is done.
+    /// Lists the open tunnels, at most 1000 of them. `reply` is called on the thread of the loop and must not
+    /// block; it is dropped without a call if the engine is done.
     pub fn tunnels(&self, reply: impl FnOnce(Vec<OpenTunnel>) + Send + 'static) {
         self.send(Command::Tunnels(Box::new(reply)));
     }
@@ -140,54 +106,43 @@ impl Handle {
     /// Makes a waiting [`Engine::poll`](super::Engine::poll) return.
     ///
     /// # Errors
-    /// When the kernel refuses the wake-up, each time that it is tried. The loop looks by itself within 10 s.
+    /// If the kernel refuses the wake-up, each time that it is tried. The loop then looks within 10 s by itself.
     pub fn wake(&self) -> io::Result<()> {
-        self.shared.bell.signal()
+        self.inner.waker.signal()
     }
 
-    /// Whether anybody else has a handle of this engine.
-    pub(super) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.shared) > 1
-    }
-
-    /// The counters.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let c = &self.shared.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
-            accepted: get(&c.accepted),
-            clients_now: get(&c.clients_now),
-            requests: get(&c.requests),
-            own_replies: get(&c.own_replies),
-            tunnels: get(&c.tunnels),
-            tunnels_now: get(&c.tunnels_now),
-            tunnel_bytes_up: get(&c.tunnel_bytes_up),
-            tunnel_bytes_down: get(&c.tunnel_bytes_down),
-            connects: get(&c.connects),
-            reuses: get(&c.reuses),
-            pooled_now: get(&c.pooled_now),
-            connect_failures: get(&c.connect_failures),
-            handshakes: get(&c.handshakes),
-            handshake_failures: get(&c.handshake_failures),
-            accept_pauses: get(&c.accept_pauses),
-            panics: get(&c.panics),
-        }
+        self.inner.counters.stats()
     }
 
-    /// Sends; what comes too late is dropped.
+    /// Returns whether anybody else has a handle of this engine.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+
+    /// Returns how many clients the engine has, including those that are on their way to it.
+    pub(super) fn load(&self) -> u64 {
+        self.inner.counters.clients_now.get()
+    }
+
+    /// Sends a command; drops one that comes too late.
     pub(super) fn send(&self, command: Command) {
         drop(self.try_send(command));
     }
 
-    /// Sends, or gives back what comes too late.
+    /// Sends a command, or gives one back that comes too late.
     pub(super) fn try_send(&self, command: Command) -> Result<(), Command> {
-        self.shared.inbox.send(command, || self.wake())
+        self.inner.inbox.send(command, || self.wake())
     }
 
-    /// What others have sent.
     pub(super) fn inbox(&self) -> &Inbox<Command> {
-        &self.shared.inbox
+        &self.inner.inbox
     }
 }
 

@@ -1,29 +1,31 @@
 #![forbid(unsafe_code)]
-//! [`Pool`]: upstream connections that wait for their next request.
+//! [`Pool`]: idle upstream connections, kept for another request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::core::End;
+use super::endpoint::Endpoint;
 use super::service::Upstream;
 use super::slab::Token;
 
-/// Unused connections, by upstream. The one used last goes first: it is the one most likely to be still good.
+/// Idle connections by upstream. The one used last is reused first: it is the one most likely to be still good.
 #[derive(Default)]
 pub(super) struct Pool {
     shelves: HashMap<usize, Shelf>,
     len: usize,
+    /// When to look for expired connections.
+    next_check: Option<Instant>,
 }
 
-/// The connections of one upstream; gone when that is.
+/// The connections of one upstream; closed after the upstream is dropped.
 struct Shelf {
     upstream: Weak<Upstream>,
-    ends: Vec<Kept>,
+    idle: Vec<Idle>,
 }
 
-struct Kept {
-    end: End,
+struct Idle {
+    endpoint: Endpoint,
     until: Instant,
 }
 
@@ -36,72 +38,86 @@ impl Pool {
         self.len
     }
 
-    pub(super) fn take(&mut self, upstream: &Arc<Upstream>) -> Option<End> {
-        let kept = self.shelves.get_mut(&key(upstream))?.ends.pop()?;
+    pub(super) fn take(&mut self, upstream: &Arc<Upstream>) -> Option<Endpoint> {
+        let idle = self.shelves.get_mut(&key(upstream))?.idle.pop()?;
         self.len -= 1;
-        Some(kept.end)
+        Some(idle.endpoint)
     }
 
-    /// Keeps a connection. Comes back with one that has to go for it, if there are enough already.
+    /// Keeps a connection. Returns the oldest of the upstream if there are more than `most` now.
     pub(super) fn keep(
         &mut self,
         upstream: &Arc<Upstream>,
-        end: End,
+        endpoint: Endpoint,
         most: usize,
         now: Instant,
         time: Duration,
-    ) -> Option<End> {
+    ) -> Option<Endpoint> {
         let shelf = self.shelves.entry(key(upstream)).or_insert_with(|| Shelf {
-            // Held weakly it keeps its address, so that no other upstream can be taken for it.
+            // The weak reference keeps the address, so that no other upstream can have the same key.
             upstream: Arc::downgrade(upstream),
-            ends: Vec::new(),
+            idle: Vec::new(),
         });
-        shelf.ends.push(Kept { end, until: now + time });
+        shelf.idle.push(Idle { endpoint, until: now + time });
         self.len += 1;
-        (shelf.ends.len() > most).then(|| {
+        (shelf.idle.len() > most).then(|| {
             self.len -= 1;
-            shelf.ends.remove(0).end
+            shelf.idle.remove(0).endpoint
         })
     }
 
-    /// Takes out a connection on which something happened: an end, or bytes that nobody asked for.
-    pub(super) fn remove(&mut self, link: Token) -> Option<End> {
+    /// Takes out the connection with this link.
+    pub(super) fn remove(&mut self, link: Token) -> Option<Endpoint> {
         for shelf in self.shelves.values_mut() {
-            if let Some(place) = shelf.ends.iter().position(|kept| kept.end.link == link) {
+            if let Some(place) = shelf.idle.iter().position(|idle| idle.endpoint.link == link) {
                 self.len -= 1;
-                return Some(shelf.ends.remove(place).end);
+                return Some(shelf.idle.remove(place).endpoint);
             }
         }
         None
     }
 
-    /// Takes out those that have waited long enough, and those of upstreams that nobody can ask for any more.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<End> {
+    /// Takes out the connections that have been kept long enough, and those of upstreams that were dropped. Returns
+    /// `None` if it was not time to look. To be called after each turn, because a turn may leave a connection in the
+    /// pool and nothing else need ever happen.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Option<Vec<Endpoint>> {
+        let expired = self.next_check.is_some_and(|at| at <= now).then(|| {
+            self.next_check = None;
+            self.remove_expired(now)
+        });
+        if self.next_check.is_none() && self.len > 0 {
+            self.next_check =
+                self.shelves.values().flat_map(|shelf| &shelf.idle).map(|idle| idle.until).min();
+        }
+        expired
+    }
+
+    fn remove_expired(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut out = Vec::new();
         self.shelves.retain(|_, shelf| {
             let gone = shelf.upstream.strong_count() == 0;
-            let all = std::mem::take(&mut shelf.ends);
-            for kept in all {
-                if gone || kept.until <= now {
-                    out.push(kept.end);
+            let all = std::mem::take(&mut shelf.idle);
+            for idle in all {
+                if gone || idle.until <= now {
+                    out.push(idle.endpoint);
                 } else {
-                    shelf.ends.push(kept);
+                    shelf.idle.push(idle);
                 }
             }
-            !gone && !shelf.ends.is_empty()
+            !gone && !shelf.idle.is_empty()
         });
         self.len -= out.len();
         out
     }
 
-    /// Takes out all.
-    pub(super) fn drain(&mut self) -> Vec<End> {
+    /// Takes out all connections.
+    pub(super) fn take_all(&mut self) -> Vec<Endpoint> {
         self.len = 0;
-        self.shelves.drain().flat_map(|(_, shelf)| shelf.ends).map(|kept| kept.end).collect()
+        self.shelves.drain().flat_map(|(_, shelf)| shelf.idle).map(|idle| idle.endpoint).collect()
     }
 
-    /// When the next connection has waited long enough.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.shelves.values().flat_map(|shelf| &shelf.ends).map(|kept| kept.until).min()
+    /// Returns when [`Pool::take_expired`] has to be called next.
+    pub(super) fn next_check(&self) -> Option<Instant> {
+        self.next_check
     }
 }

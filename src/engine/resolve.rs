@@ -12,6 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::slab::Token;
+
 /// Look-ups at a time.
 const THREADS: usize = 4;
 /// Names that wait for a thread.
@@ -29,7 +31,8 @@ const TTL_FAILURE: Duration = Duration::from_secs(1);
 
 /// What a look-up came to.
 pub(super) struct Resolved {
-    pub(super) ticket: u64,
+    /// The session that asked.
+    pub(super) session: Token,
     /// What was asked for.
     pub(super) name: String,
     pub(super) result: io::Result<Vec<SocketAddr>>,
@@ -268,5 +271,4 @@ fn now() -> Instant {
 }
 
 #[cfg(test)]
-#[path = "resolve_tests.rs"]
 mod tests;

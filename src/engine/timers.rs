@@ -164,5 +164,4 @@ fn to_ticks(time: Duration) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "timers_tests.rs"]
 mod tests;

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::engine::default_connections;
 use super::handle::Handle;
-use super::observe::{Observer, Stats};
-use super::own::Own;
-use super::run::default_connections;
+use super::local_listeners::LocalListeners;
+use super::observe::Observer;
 use super::service::{Listener, ListenerHandle};
-use super::{Engine, EngineOptions, Pair};
+use super::{Engine, EngineOptions, Pair, Stats};
 
 /// Engines on threads of their own, joined so that what one accepts goes to the one with the fewest connections.
 #[derive(Debug)]
@@ -44,9 +44,9 @@ impl Workers {
             .collect::<io::Result<_>>()?;
         let handles: Arc<[Handle]> = engines.iter().map(Engine::handle).collect();
         let mut workers = Self { handles, threads: Vec::new(), next: AtomicUsize::new(0) };
-        let own = Own::default();
+        let local_listeners = LocalListeners::default();
         for (number, mut engine) in engines.into_iter().enumerate() {
-            engine.join_peers(Arc::clone(&workers.handles), &own);
+            engine.join_peers(Arc::clone(&workers.handles), &local_listeners);
             let all = Arc::clone(&workers.handles);
             let thread = thread::Builder::new().name(format!("dockline-{number}"));
             let spawned = thread.spawn(move || {

@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::causes;
-use super::core::{Core, End};
-use super::handle::count;
-use super::observe::{ClientInfo, Event};
-use super::service::ListenerSettings;
-use super::session::{Kind, Next};
-use super::slab::Token;
-use super::{accept, stream::Stream};
+use super::{Kind, Next};
+use crate::engine::causes;
+use crate::engine::endpoint::Endpoint;
+use crate::engine::observe::{ClientInfo, Event};
+use crate::engine::service::ListenerSettings;
+use crate::engine::shared::Shared;
+use crate::engine::slab::Token;
+use crate::engine::stream::Stream;
 use crate::error::{Cause, Failure, Phase, Side, Timeout};
 use crate::relay::Readiness;
 use crate::untrusted::Untrusted;
 
-pub(super) struct HandshakeSession {
-    client: End,
+pub(in crate::engine) struct HandshakeSession {
+    client: Endpoint,
     info: Box<ClientInfo>,
     settings: Arc<ListenerSettings>,
     token: Token,
@@ -25,8 +25,8 @@ pub(super) struct HandshakeSession {
 }
 
 impl HandshakeSession {
-    pub(super) fn new(
-        client: End,
+    pub(in crate::engine) fn new(
+        client: Endpoint,
         info: Box<ClientInfo>,
         settings: Arc<ListenerSettings>,
         token: Token,
@@ -44,41 +44,40 @@ impl HandshakeSession {
         self.deadline
     }
 
-    pub(super) fn advance(&mut self, core: &mut Core) -> Next {
-        let counters = &core.handle.shared.counters;
-        if core.now >= self.deadline {
-            return self.failed(Cause::Timeout(Timeout::Handshake), "it took too long", core);
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
+        if shared.now >= self.deadline {
+            return self.failed(Cause::Timeout(Timeout::Handshake), "it took too long", shared);
         }
-        match self.client.handshake(core) {
+        match self.client.handshake(shared) {
             Ok(true) => {
-                count(&counters.handshakes, 1);
+                shared.counters().handshakes.add(1);
                 Next::Become
             }
             Ok(false) => Next::Wait,
             Err(error) => {
                 let reason = error.to_string();
-                self.failed(causes::of_handshake(&error), &reason, core)
+                self.failed(causes::of_handshake(&error), &reason, shared)
             }
         }
     }
 
-    fn failed(&self, cause: Cause, reason: &str, core: &Core) -> Next {
-        count(&core.handle.shared.counters.handshake_failures, 1);
+    fn failed(&self, cause: Cause, reason: &str, shared: &Shared) -> Next {
+        shared.counters().handshake_failures.add(1);
         let failure = Failure::new(Side::Downstream, Phase::Handshake, cause);
         let reason = Untrusted::new(reason);
-        core.report(&Event::HandshakeFailed { client: &self.info, failure, reason });
+        shared.report(&Event::HandshakeFailed { client: &self.info, failure, reason });
         Next::End
     }
 
     /// What the connection is for.
-    pub(super) fn succeed(mut self, core: &mut Core) -> Kind {
+    pub(super) fn succeed(mut self, shared: &mut Shared) -> Kind {
         if let Stream::Tls(stream) = &self.client.stream {
             self.info.identity = stream.identity().cloned();
         }
-        accept::serve(self.client, self.info, self.settings, self.token, core)
+        Kind::serving(self.client, self.info, self.settings, self.token, shared)
     }
 
-    pub(super) fn end(self, core: &mut Core) {
-        drop(core.unlink(self.client));
+    pub(super) fn end(self, shared: &mut Shared) {
+        drop(shared.unlink(self.client));
     }
 }

@@ -1,19 +1,35 @@
 #![forbid(unsafe_code)]
 //! [`Session`]: one client connection and all that serves it, whatever it is at present.
 
+mod body;
+mod closing;
+mod forward;
+#[cfg(feature = "tls")]
+mod handshake;
+mod http;
+mod table;
+mod tunnel;
+
+#[cfg(feature = "tls")]
+pub(super) use handshake::HandshakeSession;
+pub(super) use table::Sessions;
+pub(super) use tunnel::{Early, Origin, TunnelSession};
+
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::closing::ClosingSession;
-use super::core::Core;
-use super::forward::ForwardSession;
-#[cfg(feature = "tls")]
-use super::handshake::HandshakeSession;
-use super::http::HttpSession;
-use super::resolve::Resolved;
-use super::tunnel::TunnelSession;
+use crate::engine::endpoint::Endpoint;
+use crate::engine::observe::ClientInfo;
+use crate::engine::resolve::Resolved;
+use crate::engine::service::{ListenerSettings, Service};
+use crate::engine::shared::Shared;
+use crate::engine::slab::Token;
 use crate::error::Side;
 use crate::relay::Readiness;
+use closing::ClosingSession;
+use forward::ForwardSession;
+use http::HttpSession;
 
 /// What a client connection is at present. Large states are boxed, so that a table of sessions is small.
 pub(super) enum Kind {
@@ -26,6 +42,26 @@ pub(super) enum Kind {
     Closing(Box<ClosingSession>),
     /// Over; or, for a moment, between two of the others.
     Gone,
+}
+
+impl Kind {
+    /// Returns what serves a client whose bytes can be read.
+    pub(super) fn serving(
+        client: Endpoint,
+        info: Box<ClientInfo>,
+        settings: Arc<ListenerSettings>,
+        token: Token,
+        shared: &Shared,
+    ) -> Self {
+        match settings.service.clone() {
+            Service::Http(router) => {
+                Self::Http(Box::new(HttpSession::new(client, info, settings, router, token, shared)))
+            }
+            Service::Forward(upstream) => {
+                Self::Forward(Box::new(ForwardSession::new(client, info, settings, &upstream, token, shared)))
+            }
+        }
+    }
 }
 
 /// What is to be done with a session that had its turn.
@@ -79,7 +115,7 @@ impl Session {
     }
 
     /// Whether its turn is dear, so that only a few get one at a time.
-    pub(super) fn is_dear(&self) -> bool {
+    pub(super) fn is_handshaking(&self) -> bool {
         match &self.kind {
             #[cfg(feature = "tls")]
             Kind::Handshake(_) => true,
@@ -88,15 +124,15 @@ impl Session {
     }
 
     /// One turn.
-    pub(super) fn advance(&mut self, core: &mut Core) -> Next {
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
         loop {
             let next = match &mut self.kind {
                 #[cfg(feature = "tls")]
-                Kind::Handshake(session) => session.advance(core),
-                Kind::Http(session) => session.advance(core),
-                Kind::Forward(session) => session.advance(core),
-                Kind::Tunnel(session) => session.advance(core),
-                Kind::Closing(session) => session.advance(core),
+                Kind::Handshake(session) => session.advance(shared),
+                Kind::Http(session) => session.advance(shared),
+                Kind::Forward(session) => session.advance(shared),
+                Kind::Tunnel(session) => session.advance(shared),
+                Kind::Closing(session) => session.advance(shared),
                 Kind::Gone => Next::End,
             };
             if !matches!(next, Next::Become) {
@@ -104,9 +140,9 @@ impl Session {
             }
             self.kind = match std::mem::replace(&mut self.kind, Kind::Gone) {
                 #[cfg(feature = "tls")]
-                Kind::Handshake(session) => session.succeed(core),
-                Kind::Http(session) => session.succeed(core),
-                Kind::Forward(session) => session.succeed(core),
+                Kind::Handshake(session) => session.succeed(shared),
+                Kind::Http(session) => session.succeed(shared),
+                Kind::Forward(session) => session.succeed(shared),
                 Kind::Tunnel(_) | Kind::Closing(_) | Kind::Gone => Kind::Gone,
             };
         }
@@ -135,11 +171,11 @@ impl Session {
     }
 
     /// The engine drains: requests finish, tunnels live until the limit.
-    pub(super) fn drain(&mut self, core: &Core) {
+    pub(super) fn drain(&mut self, shared: &Shared) {
         match &mut self.kind {
-            Kind::Http(session) => session.drain(core.now),
+            Kind::Http(session) => session.drain(shared.now),
             Kind::Tunnel(session) => {
-                if let Some(Some(limit)) = core.draining {
+                if let Some(limit) = shared.drain.limit() {
                     session.drain(limit);
                 }
             }
@@ -148,14 +184,14 @@ impl Session {
     }
 
     /// Closes everything it has and says what there is to say.
-    pub(super) fn end(self, core: &mut Core) {
+    pub(super) fn end(self, shared: &mut Shared) {
         match self.kind {
             #[cfg(feature = "tls")]
-            Kind::Handshake(session) => session.end(core),
-            Kind::Http(session) => session.end(core),
-            Kind::Forward(session) => session.end(core),
-            Kind::Tunnel(session) => session.end(core),
-            Kind::Closing(session) => session.end(core),
+            Kind::Handshake(session) => session.end(shared),
+            Kind::Http(session) => session.end(shared),
+            Kind::Forward(session) => session.end(shared),
+            Kind::Tunnel(session) => session.end(shared),
+            Kind::Closing(session) => session.end(shared),
             Kind::Gone => {}
         }
     }

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::causes;
-use super::core::{Core, End, watch_write};
-use super::handle::{count, discount};
-use super::observe::{ClientInfo, Event, OpenTunnel, Tunnel};
-use super::service::Upstream;
-use super::session::Next;
-use super::slab::Token;
-use super::stream::Stream;
+use super::Next;
 use crate::drive::{Ready, Relay, State};
+use crate::engine::causes;
+use crate::engine::endpoint::Endpoint;
+use crate::engine::observe::{ClientInfo, Event, OpenTunnel, Tunnel};
+use crate::engine::service::Upstream;
+use crate::engine::shared::Shared;
+use crate::engine::slab::Token;
+use crate::engine::stream::Stream;
 use crate::error::Side;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
@@ -24,7 +24,7 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// Target bytes that are kept for the record.
 const TARGET_BYTES: usize = 255;
 
-pub(super) struct TunnelSession {
+pub(in crate::engine) struct TunnelSession {
     relay: Relay<Stream, Stream>,
     /// The poller's names for the two connections.
     links: [Token; 2],
@@ -38,24 +38,24 @@ pub(super) struct TunnelSession {
 }
 
 /// Where a tunnel comes from.
-pub(super) struct Origin {
-    pub(super) client: Box<ClientInfo>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) kind: Option<HijackKind>,
+pub(in crate::engine) struct Origin {
+    pub(in crate::engine) client: Box<ClientInfo>,
+    pub(in crate::engine) upstream: Arc<Upstream>,
+    pub(in crate::engine) kind: Option<HijackKind>,
     /// Method and target, with a space between.
     request: Option<Box<[u8]>>,
 }
 
 impl Origin {
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         client: Box<ClientInfo>,
         upstream: Arc<Upstream>,
         kind: Option<HijackKind>,
         method: &[u8],
         target: &[u8],
-        core: &Core,
+        shared: &Shared,
     ) -> Self {
-        let keep = !method.is_empty() && core.observer.wants_requests_of_tunnels();
+        let keep = !method.is_empty() && shared.observer.wants_requests_of_tunnels();
         let target = &target[..target.len().min(TARGET_BYTES)];
         Self { client, upstream, kind, request: keep.then(|| [method, b" ", target].concat().into()) }
     }
@@ -63,38 +63,38 @@ impl Origin {
 
 /// The bytes that come before those of the two connections.
 #[derive(Default)]
-pub(super) struct Early<'a> {
-    pub(super) downstream: &'a [u8],
-    pub(super) upstream: &'a [u8],
+pub(in crate::engine) struct Early<'a> {
+    pub(in crate::engine) downstream: &'a [u8],
+    pub(in crate::engine) upstream: &'a [u8],
 }
 
 impl TunnelSession {
     /// Joins two connections. The early bytes were bounded by who read them: with the limits of an HTTP connection, as
     /// large as the operator wants.
-    pub(super) fn new(
-        downstream: End,
-        upstream: End,
+    pub(in crate::engine) fn new(
+        downstream: Endpoint,
+        upstream: Endpoint,
         early: &Early<'_>,
         idle: Option<Duration>,
         origin: Origin,
-        core: &mut Core,
+        shared: &mut Shared,
     ) -> Self {
         let is_probed = !upstream.is_tcp;
-        let mut options = core.options.relay;
+        let mut options = shared.options.relay;
         options.config = RelayConfig { idle, ..options.config };
         let ready = Ready { downstream: downstream.ready, upstream: upstream.ready };
         let links = [downstream.link, upstream.link];
         let watches_write = [downstream.watches_write, upstream.watches_write];
-        let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, core.now);
+        let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, shared.now);
         relay.prefill_unbounded(Side::Downstream, early.downstream);
         relay.prefill_unbounded(Side::Upstream, early.upstream);
-        if let Some(Some(limit)) = core.draining {
+        if let Some(limit) = shared.drain.limit() {
             relay.drain(limit);
         }
-        let counters = &core.handle.shared.counters;
-        count(&counters.tunnels, 1);
-        count(&counters.tunnels_now, 1);
-        Self { relay, links, watches_write, ready: Ready::default(), opened: core.now, is_probed, origin }
+        let counters = shared.counters();
+        counters.tunnels.add(1);
+        counters.tunnels_now.add(1);
+        Self { relay, links, watches_write, ready: Ready::default(), opened: shared.now, is_probed, origin }
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -107,13 +107,13 @@ impl TunnelSession {
         seen.hup |= ready.hup;
     }
 
-    pub(super) fn advance(&mut self, core: &mut Core) -> Next {
-        if !self.is_probed && core.now >= self.opened + SETTLED {
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
+        if !self.is_probed && shared.now >= self.opened + SETTLED {
             self.is_probed = true;
             self.relay.probe(Side::Upstream);
         }
         let ready = std::mem::take(&mut self.ready);
-        let wants = self.relay.pump(&mut core.worker, ready, core.now);
+        let wants = self.relay.pump(&mut shared.worker, ready, shared.now);
         for (side, wanted) in
             [(Side::Downstream, wants.downstream.write), (Side::Upstream, wants.upstream.write)]
         {
@@ -121,11 +121,11 @@ impl TunnelSession {
             if wanted && !*watches {
                 *watches = true;
                 let watched =
-                    self.relay.socket(side).map(|fd| watch_write(fd, self.links[side as usize], core));
+                    self.relay.socket(side).map(|fd| shared.watch_write(fd, self.links[side as usize]));
                 if let Some(Err(error)) = watched {
                     // Rather than to wait for what nobody would tell it.
-                    core.report(&Event::Reset { side, error: &error });
-                    self.relay.peer_gone(side, core.now);
+                    shared.report(&Event::Reset { side, error: &error });
+                    self.relay.peer_gone(side, shared.now);
                     return Next::Again;
                 }
             }
@@ -156,23 +156,23 @@ impl TunnelSession {
         self.relay.drain(limit);
     }
 
-    pub(super) fn end(mut self: Box<Self>, core: &mut Core) {
+    pub(super) fn end(mut self: Box<Self>, shared: &mut Shared) {
         if self.relay.stats().close_reason.is_none() {
             self.relay.kill();
-            self.relay.pump(&mut core.worker, Ready::default(), core.now);
+            self.relay.pump(&mut shared.worker, Ready::default(), shared.now);
         }
         for link in self.links {
-            core.links.remove(link);
+            shared.links.remove(link);
         }
         let stats = self.relay.stats();
-        let counters = &core.handle.shared.counters;
-        discount(&counters.tunnels_now, 1);
-        count(&counters.tunnel_bytes_up, stats.up.delivered);
-        count(&counters.tunnel_bytes_down, stats.down.delivered);
+        let counters = shared.counters();
+        counters.tunnels_now.subtract(1);
+        counters.tunnel_bytes_up.add(stats.up.delivered);
+        counters.tunnel_bytes_down.add(stats.down.delivered);
         let request = self.origin.request.as_deref().unwrap_or_default();
         let space = request.iter().position(|&byte| byte == b' ').unwrap_or(request.len());
         let (method, target) = (&request[..space], request.get(space + 1..).unwrap_or_default());
-        core.observer.tunnel(&Tunnel {
+        shared.observer.tunnel(&Tunnel {
             client: &self.origin.client,
             method,
             target,
@@ -180,7 +180,7 @@ impl TunnelSession {
             kind: self.origin.kind,
             failure: causes::of_tunnel(&stats, self.relay.last_error()),
             stats,
-            duration: core.now.saturating_duration_since(self.opened),
+            duration: shared.now.saturating_duration_since(self.opened),
         });
     }
 }

@@ -4,8 +4,9 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
-use super::core::{Core, End};
 use crate::drive::{LentPipe, SCRATCH_BYTES};
+use crate::engine::endpoint::Endpoint;
+use crate::engine::shared::Shared;
 use crate::error::Side;
 use crate::sys::{self, SigpipeBlocked};
 
@@ -67,22 +68,22 @@ impl BodyPipes {
         &mut self,
         from: Side,
         left: u64,
-        end: &mut End,
-        core: &mut Core,
+        endpoint: &mut Endpoint,
+        shared: &mut Shared,
     ) -> Option<io::Result<usize>> {
-        let pipe = core.worker.lend_pipe()?;
+        let pipe = shared.worker.lend_pipe()?;
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(pipe.capacity().max(SCRATCH_BYTES));
-        let result = sys::splice(end.as_fd(), pipe.writer(), most);
+        let result = sys::splice(endpoint.as_fd(), pipe.writer(), most);
         match &result {
             Ok(n) if *n > 0 => self.lane(from).held = Some(Held { pipe, left: *n }),
-            _ => core.worker.return_pipe(pipe),
+            _ => shared.worker.return_pipe(pipe),
         }
         if let Err(error) = &result {
             match error.kind() {
                 // The pipe was empty: it is the socket that has nothing.
                 ErrorKind::WouldBlock => {
-                    end.ready.read = false;
-                    end.ready.hup = false;
+                    endpoint.ready.read = false;
+                    endpoint.ready.hup = false;
                 }
                 ErrorKind::InvalidInput => {
                     self.lane(from).bulk = false;
@@ -100,25 +101,30 @@ impl BodyPipes {
     }
 
     /// Moves bytes from the pipe to `to`; says how many.
-    pub(super) fn deliver(&mut self, to: Side, end: &mut End, core: &mut Core) -> io::Result<usize> {
+    pub(super) fn deliver(
+        &mut self,
+        to: Side,
+        endpoint: &mut Endpoint,
+        shared: &mut Shared,
+    ) -> io::Result<usize> {
         let lane = self.lane(to.other());
         let Some(Held { pipe, left }) = lane.held.take() else { return Ok(0) };
-        let guard = (!core.worker.ignores_sigpipe()).then(SigpipeBlocked::new);
-        let result = sys::splice(pipe.reader(), end.as_fd(), left);
+        let guard = (!shared.worker.ignores_sigpipe()).then(SigpipeBlocked::new);
+        let result = sys::splice(pipe.reader(), endpoint.as_fd(), left);
         drop(guard);
         match result {
             Ok(n) if n == left => {
-                core.worker.return_pipe(pipe);
+                shared.worker.return_pipe(pipe);
                 Ok(n)
             }
             Ok(n) => {
                 lane.held = Some(Held { pipe, left: left - n });
-                end.blocked(core)?;
+                endpoint.blocked(shared)?;
                 Ok(n)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 lane.held = Some(Held { pipe, left });
-                end.blocked(core)?;
+                endpoint.blocked(shared)?;
                 Ok(0)
             }
             Err(error) => Err(error),

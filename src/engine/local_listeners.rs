@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`Own`]: the sockets that the engines of one host listen on. A connection from one of them to another would go round in
+//! [`LocalListeners`]: the sockets that the engines of one host listen on. A connection from one of them to another would go round in
 //! a circle, or at best take a detour; it is refused before it is made.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ const REMEMBERED: usize = 64;
 
 /// Listening sockets of engines that are joined.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Own(Arc<Inner>);
+pub(super) struct LocalListeners(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -45,11 +45,11 @@ enum Place {
 /// Keeps a socket in the list.
 #[derive(Debug)]
 pub(super) struct Registered {
-    own: Own,
+    local_listeners: LocalListeners,
     place: Option<Place>,
 }
 
-impl Own {
+impl LocalListeners {
     /// Adds a listening socket for as long as the answer lives.
     pub(super) fn add(&self, socket: BorrowedFd<'_>) -> Registered {
         // A socket that cannot be told from others is not found again, no more.
@@ -57,7 +57,7 @@ impl Own {
         if let Some(place) = &place {
             self.0.places.write().unwrap_or_else(PoisonError::into_inner).push(place.clone());
         }
-        Registered { own: self.clone(), place }
+        Registered { local_listeners: self.clone(), place }
     }
 
     /// Whether a connection to an address comes in here.
@@ -104,7 +104,7 @@ impl Own {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut all = self.own.0.places.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.local_listeners.0.places.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = all.iter().position(|place| Some(place) == self.place.as_ref()) {
             all.swap_remove(at);
         }

@@ -1,0 +1,470 @@
+#![forbid(unsafe_code)]
+//! [`HttpSession`]: performs what a [`ProxyConn`] wants on two connections.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::body::BodyPipes;
+use super::closing::ClosingSession;
+use super::tunnel::{Early, Origin, TunnelSession};
+use super::{Kind, Next};
+use crate::drive::Transport;
+use crate::engine::causes;
+use crate::engine::connect::{Connect, Progress};
+use crate::engine::endpoint::Endpoint;
+use crate::engine::observe::{ClientInfo, Event, Exchange, PeerAddr};
+use crate::engine::resolve::Resolved;
+use crate::engine::service::{ListenerSettings, Route, Router, Upstream};
+use crate::engine::shared::{Owner, Shared};
+use crate::engine::slab::Token;
+use crate::error::{Cause, Side};
+use crate::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
+use crate::proxy::hijack::HijackKind;
+use crate::proxy::{ExchangeEnd, ProxyConn};
+use crate::relay::Readiness;
+use crate::sys;
+
+/// Bytes read in one turn, so that a fast peer lets others go first.
+const TURN: usize = 1024 * 1024;
+/// What a read counts for at least.
+const READ: usize = 32 * 1024;
+
+pub(in crate::engine) struct HttpSession {
+    conn: ProxyConn,
+    client: Endpoint,
+    upstream: UpstreamLink,
+    info: Box<ClientInfo>,
+    router: Arc<dyn Router>,
+    settings: Arc<ListenerSettings>,
+    token: Token,
+    /// Where the present request goes.
+    target: Option<Arc<Upstream>>,
+    reused: bool,
+    /// Whether the client has half-closed or failed since the last turn.
+    hung_up: bool,
+    pipes: BodyPipes,
+    outcome: Outcome,
+}
+
+/// The way to the upstream.
+enum UpstreamLink {
+    None,
+    Connecting(Box<Connect>),
+    Open(Box<Endpoint>),
+}
+
+/// What becomes of the session when [`ProxyConn`] is done with it.
+enum Outcome {
+    Serving,
+    Tunnel(HijackKind, Box<ExchangeSummary>),
+    Closed { reset: bool },
+}
+
+impl HttpSession {
+    pub(super) fn new(
+        client: Endpoint,
+        info: Box<ClientInfo>,
+        settings: Arc<ListenerSettings>,
+        router: Arc<dyn Router>,
+        token: Token,
+        shared: &Shared,
+    ) -> Self {
+        let address = match info.peer {
+            PeerAddr::Ip(address) => Some(address.ip()),
+            PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
+        };
+        let facts = Client { address, tls: info.tls };
+        let mut conn = ProxyConn::new(Arc::clone(&settings.conn), facts, shared.now);
+        if shared.drain.is_draining() {
+            conn.drain(shared.now);
+        }
+        Self {
+            conn,
+            client,
+            upstream: UpstreamLink::None,
+            info,
+            router,
+            settings,
+            token,
+            target: None,
+            reused: false,
+            hung_up: false,
+            pipes: BodyPipes::default(),
+            outcome: Outcome::Serving,
+        }
+    }
+
+    pub(super) fn note(&mut self, side: Side, ready: Readiness) {
+        match (side, &mut self.upstream) {
+            (Side::Downstream, _) => {
+                self.hung_up |= ready.hup;
+                self.client.note(ready);
+            }
+            (Side::Upstream, UpstreamLink::Connecting(connect)) => connect.note(ready),
+            (Side::Upstream, UpstreamLink::Open(endpoint)) => endpoint.note(ready),
+            (Side::Upstream, UpstreamLink::None) => {}
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let connect = match &self.upstream {
+            UpstreamLink::Connecting(connect) => Some(connect.deadline()),
+            UpstreamLink::None | UpstreamLink::Open(_) => None,
+        };
+        [self.conn.poll_timeout(), connect].into_iter().flatten().min()
+    }
+
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.conn.drain(now);
+    }
+
+    pub(super) fn resolved(&mut self, resolved: Resolved) {
+        if let UpstreamLink::Connecting(connect) = &mut self.upstream {
+            connect.resolved(resolved);
+        }
+    }
+
+    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
+        self.conn.handle_timeout(shared.now);
+        if let UpstreamLink::Connecting(connect) = &mut self.upstream {
+            let progress = connect.advance(shared);
+            self.connected(progress, shared);
+        }
+        let mut budget = TURN;
+        loop {
+            self.take_events(shared);
+            if !matches!(self.outcome, Outcome::Serving) {
+                return self.finish(shared);
+            }
+            let mut moved = self.write(Side::Downstream, shared);
+            moved |= self.write(Side::Upstream, shared);
+            for from in [Side::Upstream, Side::Downstream] {
+                if self.may_read(from) {
+                    if budget == 0 {
+                        return Next::Again;
+                    }
+                    budget = budget.saturating_sub(self.read(from, shared).max(READ));
+                    moved = true;
+                }
+            }
+            if !moved && !self.has_lost_client(shared) {
+                return Next::Wait;
+            }
+        }
+    }
+
+    /// Returns whether the client was found to have vanished. While nothing of it is read that is found by asking: a daemon
+    /// that takes no more of a body, or is silent, would keep the connection for ever. On a Unix socket a client that has
+    /// closed differs from one that has ended its side. What it has asked for is asked all the same.
+    fn has_lost_client(&mut self, shared: &Shared) -> bool {
+        if !self.hung_up || self.listens_to(Side::Downstream) || self.conn.has_request_to_send() {
+            return false;
+        }
+        self.hung_up = false;
+        let is_lost = sys::has_failed(self.client.as_fd(), true);
+        if is_lost {
+            let cause = causes::of_vanished(self.client.as_fd());
+            self.conn.feed_error(Side::Downstream, cause, shared.now);
+        }
+        is_lost
+    }
+
+    /// The tunnel that it becomes, or what is left to do for a connection that is over.
+    pub(super) fn succeed(self, shared: &mut Shared) -> Kind {
+        let Self { conn, client, upstream, info, settings, target, outcome, .. } = self;
+        match (outcome, upstream, target) {
+            (Outcome::Tunnel(kind, summary), UpstreamLink::Open(upstream), Some(target)) => {
+                let parts = conn.into_tunnel();
+                let early = Early { downstream: &parts.to_upstream, upstream: &parts.to_downstream };
+                let (method, path) = summary
+                    .request
+                    .as_ref()
+                    .map_or((&b""[..], &b""[..]), |head| (head.method(), head.target().as_bytes()));
+                let origin = Origin::new(info, target, Some(kind), method, path, shared);
+                let idle = settings.limits().tunnel_idle;
+                Kind::Tunnel(Box::new(TunnelSession::new(client, *upstream, &early, idle, origin, shared)))
+            }
+            (_, _, _) => {
+                let deadline = shared.now + settings.limits().closing_time;
+                Kind::Closing(Box::new(ClosingSession::new(client, deadline)))
+            }
+        }
+    }
+
+    pub(super) fn end(mut self, shared: &mut Shared) {
+        if matches!(self.outcome, Outcome::Serving) {
+            self.conn.abandon(ExchangeEnd::Stopped, shared.now);
+            self.take_events(shared);
+        }
+        self.drop_upstream(shared);
+        if matches!(self.outcome, Outcome::Closed { reset: true }) {
+            // On a Unix socket there is nothing to arrange.
+            let _ = sys::set_reset_on_close(self.client.as_fd());
+        }
+        drop(shared.unlink(self.client));
+    }
+
+    fn finish(&mut self, shared: &mut Shared) -> Next {
+        match self.outcome {
+            Outcome::Tunnel(..) => Next::Become,
+            // A TLS stream says that it ends, and may keep bytes that have not left yet.
+            Outcome::Closed { reset: false } if !self.client.stream.is_plain() => {
+                self.drop_upstream(shared);
+                Next::Become
+            }
+            Outcome::Closed { .. } | Outcome::Serving => Next::End,
+        }
+    }
+
+    fn take_events(&mut self, shared: &mut Shared) {
+        let mut last = None;
+        while let Some(event) = self.conn.poll_event() {
+            match event {
+                ConnEvent::NeedUpstream { may_reuse, again } => self.find_upstream(may_reuse, again, shared),
+                ConnEvent::ReleaseUpstream(reuse) => self.release_upstream(reuse, shared),
+                ConnEvent::ExchangeEnded(summary) => {
+                    self.record(&summary, shared);
+                    if summary.tunnel.is_none() {
+                        // The next request may be refused before it has one.
+                        self.target = None;
+                        self.reused = false;
+                    }
+                    last = Some(summary);
+                }
+                ConnEvent::Tunnel(kind) => {
+                    if let Some(summary) = last.take() {
+                        self.outcome = Outcome::Tunnel(kind, summary);
+                    }
+                }
+                ConnEvent::Closed { reset } => self.outcome = Outcome::Closed { reset },
+            }
+        }
+    }
+
+    fn record(&mut self, summary: &ExchangeSummary, shared: &Shared) {
+        let counters = shared.counters();
+        counters.requests.add(summary.request.is_some().into());
+        counters.own_replies.add(summary.own_reply.into());
+        shared.observer.exchange(&Exchange {
+            client: &self.info,
+            method: summary.request.as_ref().map_or(b"", |head| head.method()),
+            target: summary.request.as_ref().map_or(b"", |head| head.target().as_bytes()),
+            status: summary.status,
+            upstream: self.target.as_deref(),
+            reused: self.reused,
+            tunnel: summary.tunnel,
+            end: summary.end,
+            bytes_up: summary.bytes_up,
+            bytes_down: summary.bytes_down,
+            duration: summary.duration,
+            time_to_head: summary.time_to_head,
+        });
+    }
+
+    fn find_upstream(&mut self, may_reuse: bool, again: bool, shared: &mut Shared) {
+        if !again {
+            let Some(request) = self.conn.request() else { return };
+            match self.router.route(&self.info, request) {
+                Route::Upstream(upstream) => self.target = Some(upstream),
+                Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
+            }
+        }
+        let Some(target) = self.target.clone() else { return };
+        if may_reuse && let Some(endpoint) = shared.pool.take(&target) {
+            shared.count_idle();
+            shared.counters().reuses.add(1);
+            return self.open(endpoint, true, shared);
+        }
+        let mut connect = Connect::new(target, self.token, self.settings.limits(), self.client.hops, shared);
+        let progress = connect.advance(shared);
+        self.upstream = UpstreamLink::Connecting(Box::new(connect));
+        self.connected(progress, shared);
+    }
+
+    fn connected(&mut self, progress: Progress, shared: &mut Shared) {
+        match progress {
+            Progress::Pending => {}
+            Progress::Done(endpoint) => self.open(endpoint, false, shared),
+            Progress::Failed(cause) => {
+                self.upstream = UpstreamLink::None;
+                self.conn.upstream_failed(cause, shared.now);
+            }
+        }
+    }
+
+    fn open(&mut self, endpoint: Endpoint, reused: bool, shared: &mut Shared) {
+        shared.give(&endpoint, Owner::session(self.token, Side::Upstream));
+        self.upstream = UpstreamLink::Open(Box::new(endpoint));
+        self.reused = reused;
+        let host = self.target.as_ref().and_then(|target| target.host.clone());
+        self.conn.upstream_ready(host.as_deref(), reused, shared.now);
+    }
+
+    fn release_upstream(&mut self, reuse: Reuse, shared: &mut Shared) {
+        self.pipes.forget();
+        let UpstreamLink::Open(mut endpoint) = std::mem::replace(&mut self.upstream, UpstreamLink::None)
+        else {
+            return;
+        };
+        let limits = self.settings.limits();
+        // What can be read is an end, or nobody's answer; and of what is there already no event will tell.
+        let idle = !endpoint.ready.hup
+            && endpoint.stream.is_flushed()
+            && (!endpoint.ready.read || matches!(endpoint.read(&mut [0]), Ok(None)));
+        // Of an upstream that was made for this request alone nobody can ask for a connection again.
+        let is_known = |target| Arc::strong_count(target) > 1;
+        let may_keep = reuse == Reuse::Keep && idle && !shared.drain.is_draining() && limits.pool_size > 0;
+        match &self.target {
+            Some(target) if may_keep && is_known(target) => {
+                shared.give(&endpoint, Owner::POOL);
+                let surplus =
+                    shared.pool.keep(target, *endpoint, limits.pool_size, shared.now, limits.pool_time);
+                if let Some(endpoint) = surplus {
+                    drop(shared.unlink(endpoint));
+                }
+                shared.count_idle();
+            }
+            _ => drop(shared.unlink(*endpoint)),
+        }
+    }
+
+    fn drop_upstream(&mut self, shared: &mut Shared) {
+        self.pipes.forget();
+        match std::mem::replace(&mut self.upstream, UpstreamLink::None) {
+            UpstreamLink::None => {}
+            UpstreamLink::Connecting(connect) => connect.cancel(shared),
+            UpstreamLink::Open(endpoint) => drop(shared.unlink(*endpoint)),
+        }
+    }
+
+    /// Sends what there is for a side; says whether anything moved.
+    fn write(&mut self, side: Side, shared: &mut Shared) -> bool {
+        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, side) else { return false };
+        if !endpoint.ready.write {
+            return false;
+        }
+        let result = match endpoint.flush(shared) {
+            Ok(true) if self.pipes.holds(side) => self.pipes.deliver(side, endpoint, shared).map(|n| {
+                self.conn.passed(side.other(), n as u64, shared.now);
+                n > 0
+            }),
+            Ok(true) => {
+                let wants = self.conn.wants(side);
+                if wants.write {
+                    endpoint.write(self.conn.output(side), shared).map(|n| {
+                        self.conn.output_sent(side, n, shared.now);
+                        n > 0
+                    })
+                } else if wants.shut_write {
+                    endpoint.shut_write(shared).inspect(|done| {
+                        if *done {
+                            self.conn.shut_done(side, shared.now);
+                        }
+                    })
+                } else {
+                    Ok(false)
+                }
+            }
+            Ok(false) => Ok(false),
+            Err(error) => Err(error),
+        };
+        result.unwrap_or_else(|error| {
+            self.write_failed(side, &error, shared);
+            true
+        })
+    }
+
+    fn write_failed(&mut self, side: Side, error: &io::Error, shared: &mut Shared) {
+        self.pipes.forget_to(side);
+        if side == Side::Upstream && !sys::is_hang_up(error) {
+            // It would wait for the rest of its request.
+            return self.read_failed(side, error, shared);
+        }
+        if side == Side::Downstream {
+            shared.report(&Event::Reset { side, error });
+        }
+        // What is on its way to the other side, be it an answer that came early, goes on.
+        self.conn.output_refused(side, causes::of_connection(error), shared.now);
+    }
+
+    fn listens_to(&mut self, from: Side) -> bool {
+        !self.pipes.holds(from.other()) && self.conn.wants(from).read
+    }
+
+    fn may_read(&mut self, from: Side) -> bool {
+        self.listens_to(from)
+            && end_of(&mut self.client, &mut self.upstream, from).is_some_and(|endpoint| endpoint.ready.read)
+    }
+
+    /// Reads once; says how many bytes.
+    fn read(&mut self, from: Side, shared: &mut Shared) -> usize {
+        let past = self.conn.passthrough(from);
+        let target_is_plain = end_of(&mut self.client, &mut self.upstream, from.other())
+            .is_some_and(|endpoint| endpoint.stream.is_plain());
+        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
+        if self.pipes.is_long(from, past) && target_is_plain && endpoint.stream.is_plain() {
+            match self.pipes.fill(from, past, endpoint, shared) {
+                Some(Ok(0)) => self.ended(from, shared),
+                // Not passed before they are delivered: until then the body is not over.
+                Some(Ok(n)) => {
+                    self.conn.offered(from, n as u64, shared.now);
+                    return n;
+                }
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
+                Some(Err(error)) => self.read_failed(from, &error, shared),
+                // There is no pipe to be had.
+                None => return self.copy(from, shared),
+            }
+            return 0;
+        }
+        self.copy(from, shared)
+    }
+
+    /// Reads once into the machine; says how many bytes.
+    fn copy(&mut self, from: Side, shared: &mut Shared) -> usize {
+        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
+        let scratch = shared.worker.scratch();
+        match endpoint.read(scratch) {
+            Ok(None) => self.pipes.dry(from),
+            Ok(Some(0)) => self.ended(from, shared),
+            Ok(Some(n)) => {
+                self.pipes.read(from, n == scratch.len());
+                self.conn.feed(from, &scratch[..n], shared.now);
+                return n;
+            }
+            Err(error) => self.read_failed(from, &error, shared),
+        }
+        0
+    }
+
+    fn ended(&mut self, from: Side, shared: &Shared) {
+        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, from) else { return };
+        // A request tells by itself where it ends, so a client may leave its close_notify out, as many do: dockerd answers
+        // them, too. An answer may last until its connection ends, and without a close_notify it was cut.
+        // It stays readable: no event would tell a tunnel of this end again.
+        if from == Side::Downstream || endpoint.stream.end_was_clean() {
+            self.conn.feed_eof(from, shared.now);
+        } else {
+            self.conn.feed_error(from, Cause::TlsTruncated, shared.now);
+        }
+    }
+
+    fn read_failed(&mut self, from: Side, error: &io::Error, shared: &Shared) {
+        shared.report(&Event::Reset { side: from, error });
+        self.conn.feed_error(from, causes::of_connection(error), shared.now);
+    }
+}
+
+fn end_of<'a>(
+    client: &'a mut Endpoint,
+    upstream: &'a mut UpstreamLink,
+    side: Side,
+) -> Option<&'a mut Endpoint> {
+    match (side, upstream) {
+        (Side::Downstream, _) => Some(client),
+        (Side::Upstream, UpstreamLink::Open(endpoint)) => Some(endpoint),
+        (Side::Upstream, UpstreamLink::None | UpstreamLink::Connecting(_)) => None,
+    }
+}

@@ -1,0 +1,172 @@
+#![forbid(unsafe_code)]
+//! [`Shared`]: what the sessions of one engine share.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+
+use super::EngineOptions;
+use super::counters::Counters;
+use super::drain::Drain;
+use super::endpoint::Endpoint;
+use super::handle::Handle;
+use super::local_listeners::LocalListeners;
+use super::observe::{Event, Observer};
+use super::pool::Pool;
+use super::resolve::Resolver;
+use super::slab::{Slab, Token};
+use super::stream::Stream;
+use super::timers::Timers;
+use crate::drive::Worker;
+use crate::error::Side;
+use crate::relay::Readiness;
+use crate::sys;
+
+/// Who gets the events of a connection: one side of a session, or the pool of idle upstream connections. Changing the
+/// owner takes no system call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner(Token);
+
+impl Owner {
+    pub(super) const POOL: Self = Self(Token::NOTHING);
+
+    pub(super) fn session(token: Token, side: Side) -> Self {
+        Self(token.with_side(side))
+    }
+
+    /// Returns the session's token with the side; `None` for the pool.
+    pub(super) fn token(self) -> Option<Token> {
+        (self.0 != Token::NOTHING).then_some(self.0)
+    }
+}
+
+/// What the sessions of an engine share.
+pub(super) struct Shared {
+    pub(super) registry: Registry,
+    pub(super) options: EngineOptions,
+    /// Most client connections at a time.
+    pub(super) capacity: usize,
+    /// The owners of all connections that the poller watches.
+    pub(super) links: Slab<Owner>,
+    pub(super) timers: Timers,
+    pub(super) pool: Pool,
+    pub(super) worker: Worker,
+    pub(super) resolver: Resolver,
+    pub(super) local_listeners: LocalListeners,
+    pub(super) handle: Handle,
+    /// The engines among which accepted connections are spread, including this one; empty for an engine on its own.
+    pub(super) peers: Arc<[Handle]>,
+    pub(super) observer: Arc<dyn Observer>,
+    /// When the engine was made.
+    pub(super) origin: Instant,
+    /// When the present turn began.
+    pub(super) now: Instant,
+    pub(super) drain: Drain,
+}
+
+impl Shared {
+    pub(super) fn report(&self, event: &Event<'_>) {
+        self.observer.event(event);
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        self.handle.counters()
+    }
+
+    /// Registers a connection with the poller. Its events go to `owner`.
+    pub(super) fn link(&mut self, stream: Stream, owner: Owner) -> io::Result<Endpoint> {
+        let is_tcp = !sys::is_unix(stream.as_fd())?;
+        self.link_as(stream, owner, is_tcp, Readiness::ALL)
+    }
+
+    /// Like [`link`](Self::link), for a connection whose kind and readiness are known.
+    pub(super) fn link_as(
+        &mut self,
+        stream: Stream,
+        owner: Owner,
+        is_tcp: bool,
+        ready: Readiness,
+    ) -> io::Result<Endpoint> {
+        // Writability would be an event at once, and on a Unix socket each time that the peer reads. So it is watched
+        // only after a write has blocked.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let interest = if ready.write { Interest::READABLE } else { both };
+        let link = self.links.insert(owner);
+        let fd = stream.as_fd().as_raw_fd();
+        let register = || self.registry.register(&mut SourceFd(&fd), link.into(), interest);
+        if let Err(error) = sys::uninterrupted(register) {
+            self.links.remove(link);
+            return Err(error);
+        }
+        Ok(Endpoint { stream, link, is_tcp, watches_write: !ready.write, ready, hops: None })
+    }
+
+    /// Drops the events of a connection from now on. Closing its descriptor removes it from the poller.
+    pub(super) fn unlink(&mut self, endpoint: Endpoint) -> Stream {
+        self.links.remove(endpoint.link);
+        endpoint.stream
+    }
+
+    /// Closes a connection.
+    pub(super) fn close(&mut self, endpoint: Endpoint) {
+        drop(self.unlink(endpoint));
+    }
+
+    /// Gives a connection to another owner.
+    pub(super) fn give(&mut self, endpoint: &Endpoint, owner: Owner) {
+        if let Some(present) = self.links.get_mut(endpoint.link) {
+            *present = owner;
+        }
+    }
+
+    /// Makes the poller report writability of a connection, too.
+    pub(super) fn watch_write(&self, fd: BorrowedFd<'_>, link: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        sys::uninterrupted(|| self.registry.reregister(&mut SourceFd(&fd.as_raw_fd()), link.into(), both))
+    }
+
+    /// Closes an idle upstream connection on which something happened: its end, or bytes without a request. Either way
+    /// it is of no further use.
+    pub(super) fn close_idle(&mut self, link: Token) {
+        if let Some(endpoint) = self.pool.remove(link) {
+            self.close(endpoint);
+            self.count_idle();
+        }
+    }
+
+    /// Closes the idle upstream connections that have been kept long enough.
+    pub(super) fn close_expired(&mut self) {
+        if let Some(expired) = self.pool.take_expired(self.now) {
+            expired.into_iter().for_each(|endpoint| self.close(endpoint));
+            self.count_idle();
+        }
+    }
+
+    /// Closes all idle upstream connections.
+    pub(super) fn close_pool(&mut self) {
+        for endpoint in self.pool.take_all() {
+            self.close(endpoint);
+        }
+        self.count_idle();
+    }
+
+    /// Publishes the size of the pool.
+    pub(super) fn count_idle(&self) {
+        self.counters().pooled_now.set(self.pool.len() as u64);
+    }
+
+    /// Counts a client connection as ended.
+    pub(super) fn client_ended(&self) {
+        if self.counters().clients_now.decrement() == self.capacity as u64 {
+            // There is room again: the owners of listeners that wait for it have to know. One that the kernel does not
+            // let us wake looks by itself (`LONGEST_SLEEP`).
+            for peer in &*self.peers {
+                let _ = peer.wake();
+            }
+        }
+    }
+}
