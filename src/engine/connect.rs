@@ -114,8 +114,14 @@ impl Connect {
         self
     }
 
+    /// Returns the upstream that is connected to.
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// Returns the upstream, once the connection was made.
+    pub(super) fn into_upstream(self) -> Arc<Upstream> {
+        self.upstream
     }
 
     /// When [`Connect::advance`] has to be called at the latest.

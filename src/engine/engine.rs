@@ -359,6 +359,14 @@ impl fmt::Debug for Engine {
 }
 
 #[cfg(test)]
+impl Engine {
+    /// Returns how many connections the poller watches for sessions and the pool.
+    pub(super) fn links(&self) -> usize {
+        self.shared.links.len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
     use std::os::linux::net::SocketAddrExt;

@@ -116,6 +116,17 @@ impl Shared {
         drop(self.unlink(endpoint));
     }
 
+    /// Drops the events of all connections of a session that has lost them by a panic.
+    pub(super) fn unlink_session(&mut self, session: Token) {
+        let session = session.with_side(Side::Downstream);
+        let is_owned =
+            |owner: &Owner| owner.token().is_some_and(|token| token.with_side(Side::Downstream) == session);
+        let lost = self.links.iter_mut().filter(|(_, owner)| is_owned(owner)).map(|(link, _)| link);
+        for link in lost.collect::<Vec<Token>>() {
+            self.links.remove(link);
+        }
+    }
+
     /// Gives a connection to another owner.
     pub(super) fn give(&mut self, endpoint: &Endpoint, owner: Owner) {
         if let Some(present) = self.links.get_mut(endpoint.link) {

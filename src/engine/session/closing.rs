@@ -3,38 +3,39 @@
 
 use std::time::Instant;
 
-use super::Next;
+use super::{Kind, Next};
 use crate::engine::endpoint::Endpoint;
 use crate::engine::shared::Shared;
 use crate::relay::Readiness;
 
-/// A connection that has nothing more to say than what its TLS stream still keeps.
+/// A connection that has nothing to send but what its TLS stream has kept.
 pub(in crate::engine) struct ClosingSession {
-    endpoint: Endpoint,
+    client: Endpoint,
     deadline: Instant,
 }
 
 impl ClosingSession {
-    pub(super) fn new(endpoint: Endpoint, deadline: Instant) -> Self {
-        Self { endpoint, deadline }
+    pub(super) fn new(client: Endpoint, deadline: Instant) -> Self {
+        Self { client, deadline }
     }
 
     pub(super) fn note(&mut self, ready: Readiness) {
-        self.endpoint.note(ready);
+        self.client.note(ready);
     }
 
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    pub(super) fn advance(&mut self, shared: &Shared) -> Next {
-        if shared.now >= self.deadline || !matches!(self.endpoint.shut_write(shared), Ok(false)) {
-            return Next::End;
+    pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
+        if shared.now < self.deadline && matches!(self.client.shut_write(shared), Ok(false)) {
+            return Next::Wait(Kind::Closing(self));
         }
-        Next::Wait
+        self.end(shared);
+        Next::End
     }
 
     pub(super) fn end(self, shared: &mut Shared) {
-        drop(shared.unlink(self.endpoint));
+        shared.close(self.client);
     }
 }

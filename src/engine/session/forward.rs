@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
-//! [`ForwardSession`]: a connection that waits for the one it is to be joined with.
+//! [`ForwardSession`]: a client of a forwarding listener that waits for the connection to its upstream.
 
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,13 +20,12 @@ use crate::error::{Cause, Failure, Phase, Side};
 use crate::relay::Readiness;
 use crate::sys;
 
+/// A client that waits for the connection to its upstream.
 pub(in crate::engine) struct ForwardSession {
     client: Endpoint,
     info: Box<ClientInfo>,
     settings: Arc<ListenerSettings>,
     connect: Connect,
-    /// The connection, once it is there.
-    upstream: Option<Endpoint>,
 }
 
 impl ForwardSession {
@@ -41,7 +41,7 @@ impl ForwardSession {
         if let (true, PeerAddr::Ip(client)) = (upstream.transparent, &info.peer) {
             connect = connect.on_behalf_of(*client);
         }
-        Self { client, info, settings, connect, upstream: None }
+        Self { client, info, settings, connect }
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -55,53 +55,63 @@ impl ForwardSession {
         self.connect.resolved(resolved);
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        Some(self.connect.deadline())
+    pub(super) fn deadline(&self) -> Instant {
+        self.connect.deadline()
     }
 
-    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
-        if self.client.ready.hup && sys::has_failed(self.client.as_fd(), true) {
-            return self.failed(Side::Downstream, causes::of_vanished(self.client.as_fd()), shared);
-        }
-        match self.connect.advance(shared) {
-            Progress::Pending => Next::Wait,
-            Progress::Failed(cause) => self.failed(Side::Upstream, cause, shared),
-            Progress::Done(endpoint) => {
-                self.upstream = Some(endpoint);
-                Next::Become
+    pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
+        let progress = catch_unwind(AssertUnwindSafe(|| {
+            if self.has_lost_client() { None } else { Some(self.connect.advance(shared)) }
+        }));
+        match progress {
+            Ok(Some(Progress::Pending)) => Next::Wait(Kind::Forward(self)),
+            Ok(Some(Progress::Done(upstream))) => self.join(upstream, shared).advance(shared),
+            Ok(Some(Progress::Failed(cause))) => self.failed(Side::Upstream, cause, shared),
+            Ok(None) => {
+                let cause = causes::of_vanished(self.client.as_fd());
+                self.failed(Side::Downstream, cause, shared)
+            }
+            Err(_) => {
+                self.end(shared);
+                Next::Panicked
             }
         }
     }
 
-    fn failed(&self, side: Side, cause: Cause, shared: &Shared) -> Next {
+    fn failed(self, side: Side, cause: Cause, shared: &mut Shared) -> Next {
         let failure = Failure::new(side, Phase::Connect, cause);
         let upstream = self.connect.upstream();
         shared.report(&Event::ForwardFailed { client: &self.info, upstream, failure });
+        self.end(shared);
         Next::End
     }
 
-    /// The tunnel that it becomes.
-    pub(super) fn succeed(self, shared: &mut Shared) -> Kind {
-        let Some(upstream) = self.upstream else { return Kind::Gone };
-        let origin = Origin::new(self.info, Arc::clone(self.connect.upstream()), None, b"", b"", shared);
-        let idle = self.settings.limits().tunnel_idle;
-        let client = match origin.client.peer {
-            PeerAddr::Ip(address) => Some(address),
-            _ => None,
-        };
-        let local = || sys::local_address(self.client.as_fd()).ok().flatten();
-        let header = origin.upstream.proxy_protocol.map(|version| version.header(client, local()));
-        let early = Early { downstream: header.as_deref().unwrap_or_default(), ..Early::default() };
-        let tunnel = TunnelSession::new(self.client, upstream, &early, idle, origin, shared);
-        Kind::Tunnel(Box::new(tunnel))
+    fn has_lost_client(&self) -> bool {
+        self.client.ready.hup && sys::has_failed(self.client.as_fd(), true)
     }
 
-    /// Gives up. The client was not served: a clean end would tell it that the upstream had nothing to say.
+    /// Returns the tunnel between the client and its upstream.
+    fn join(self, upstream: Endpoint, shared: &mut Shared) -> Box<TunnelSession> {
+        let Self { client, info, settings, connect } = self;
+        let address = match info.peer {
+            PeerAddr::Ip(address) => Some(address),
+            PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
+        };
+        let target = connect.into_upstream();
+        let local = || sys::local_address(client.as_fd()).ok().flatten();
+        let header = target.proxy_protocol.map(|version| version.header(address, local()));
+        let early = Early { downstream: header.as_deref().unwrap_or_default(), ..Early::default() };
+        let origin = Origin::new(info, target, None, b"", b"", shared);
+        let idle = settings.limits().tunnel_idle;
+        Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
+    }
+
+    /// Gives up. The client was not served: by a clean end it would take it that the upstream had nothing to send.
     pub(super) fn end(self, shared: &mut Shared) {
         self.connect.cancel(shared);
         if self.client.is_tcp {
             let _ = sys::set_reset_on_close(self.client.as_fd());
         }
-        drop(shared.unlink(self.client));
+        shared.close(self.client);
     }
 }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`HandshakeSession`]: a client that does not yet speak TLS.
+//! [`HandshakeSession`]: a TLS handshake with a client.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use crate::error::{Cause, Failure, Phase, Side, Timeout};
 use crate::relay::Readiness;
 use crate::untrusted::Untrusted;
 
+/// A client whose TLS handshake is not complete.
 pub(in crate::engine) struct HandshakeSession {
     client: Endpoint,
     info: Box<ClientInfo>,
@@ -44,16 +45,13 @@ impl HandshakeSession {
         self.deadline
     }
 
-    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
+    pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
         if shared.now >= self.deadline {
             return self.failed(Cause::Timeout(Timeout::Handshake), "it took too long", shared);
         }
         match self.client.handshake(shared) {
-            Ok(true) => {
-                shared.counters().handshakes.add(1);
-                Next::Become
-            }
-            Ok(false) => Next::Wait,
+            Ok(true) => self.succeed(shared).advance(shared),
+            Ok(false) => Next::Wait(Kind::Handshake(self)),
             Err(error) => {
                 let reason = error.to_string();
                 self.failed(causes::of_handshake(&error), &reason, shared)
@@ -61,23 +59,26 @@ impl HandshakeSession {
         }
     }
 
-    fn failed(&self, cause: Cause, reason: &str, shared: &Shared) -> Next {
+    /// Returns what serves the client from now on.
+    fn succeed(self, shared: &Shared) -> Kind {
+        let Self { client, mut info, settings, token, .. } = self;
+        shared.counters().handshakes.add(1);
+        if let Stream::Tls(stream) = &client.stream {
+            info.identity = stream.identity().cloned();
+        }
+        Kind::serving(client, info, settings, token, shared)
+    }
+
+    fn failed(self, cause: Cause, reason: &str, shared: &mut Shared) -> Next {
         shared.counters().handshake_failures.add(1);
         let failure = Failure::new(Side::Downstream, Phase::Handshake, cause);
         let reason = Untrusted::new(reason);
         shared.report(&Event::HandshakeFailed { client: &self.info, failure, reason });
+        self.end(shared);
         Next::End
     }
 
-    /// What the connection is for.
-    pub(super) fn succeed(mut self, shared: &mut Shared) -> Kind {
-        if let Stream::Tls(stream) = &self.client.stream {
-            self.info.identity = stream.identity().cloned();
-        }
-        Kind::serving(self.client, self.info, self.settings, self.token, shared)
-    }
-
     pub(super) fn end(self, shared: &mut Shared) {
-        drop(shared.unlink(self.client));
+        shared.close(self.client);
     }
 }

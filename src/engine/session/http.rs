@@ -2,7 +2,9 @@
 //! [`HttpSession`]: performs what a [`ProxyConn`] wants on two connections.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,11 +28,12 @@ use crate::proxy::{ExchangeEnd, ProxyConn};
 use crate::relay::Readiness;
 use crate::sys;
 
-/// Bytes read in one turn, so that a fast peer lets others go first.
-const TURN: usize = 1024 * 1024;
-/// What a read counts for at least.
-const READ: usize = 32 * 1024;
+/// Bytes read in one turn, so that a fast peer lets others have theirs.
+const BUDGET: usize = 1024 * 1024;
+/// What a read costs of the budget at least.
+const READ_CHARGE: usize = 32 * 1024;
 
+/// A client that speaks HTTP, with the upstream connection of its present exchange.
 pub(in crate::engine) struct HttpSession {
     conn: ProxyConn,
     client: Endpoint,
@@ -45,21 +48,34 @@ pub(in crate::engine) struct HttpSession {
     /// Whether the client has half-closed or failed since the last turn.
     hung_up: bool,
     pipes: BodyPipes,
-    outcome: Outcome,
 }
 
-/// The way to the upstream.
+/// The upstream connection of an HTTP session.
 enum UpstreamLink {
     None,
     Connecting(Box<Connect>),
     Open(Box<Endpoint>),
 }
 
-/// What becomes of the session when [`ProxyConn`] is done with it.
+/// What became of the session when [`ProxyConn`] is done with it.
 enum Outcome {
-    Serving,
-    Tunnel(HijackKind, Box<ExchangeSummary>),
+    Switched(Box<Switch>),
     Closed { reset: bool },
+}
+
+/// What becomes of the session after a turn.
+enum Turn {
+    Wait,
+    Again,
+    Done(Outcome),
+}
+
+/// The upstream's side of a tunnel to be.
+struct Switch {
+    kind: HijackKind,
+    upstream: Endpoint,
+    target: Arc<Upstream>,
+    summary: Option<Box<ExchangeSummary>>,
 }
 
 impl HttpSession {
@@ -76,11 +92,8 @@ impl HttpSession {
             PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
         };
         let facts = Client { address, tls: info.tls };
-        let mut conn = ProxyConn::new(Arc::clone(&settings.conn), facts, shared.now);
-        if shared.drain.is_draining() {
-            conn.drain(shared.now);
-        }
-        Self {
+        let conn = ProxyConn::new(Arc::clone(&settings.conn), facts, shared.now);
+        let mut session = Self {
             conn,
             client,
             upstream: UpstreamLink::None,
@@ -92,8 +105,9 @@ impl HttpSession {
             reused: false,
             hung_up: false,
             pipes: BodyPipes::default(),
-            outcome: Outcome::Serving,
-        }
+        };
+        session.drain(shared);
+        session
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -116,8 +130,10 @@ impl HttpSession {
         [self.conn.poll_timeout(), connect].into_iter().flatten().min()
     }
 
-    pub(super) fn drain(&mut self, now: Instant) {
-        self.conn.drain(now);
+    pub(super) fn drain(&mut self, shared: &Shared) {
+        if shared.drain.is_draining() {
+            self.conn.drain(shared.now);
+        }
     }
 
     pub(super) fn resolved(&mut self, resolved: Resolved) {
@@ -126,38 +142,57 @@ impl HttpSession {
         }
     }
 
-    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
+    pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
+        match catch_unwind(AssertUnwindSafe(|| self.perform(shared))) {
+            Ok(Turn::Wait) => Next::Wait(Kind::Http(self)),
+            Ok(Turn::Again) => Next::Again(Kind::Http(self)),
+            Ok(Turn::Done(Outcome::Switched(switch))) => self.switch(*switch, shared).advance(shared),
+            Ok(Turn::Done(Outcome::Closed { reset: false })) if !self.client.stream.is_plain() => {
+                self.close_tls(shared).advance(shared)
+            }
+            Ok(Turn::Done(Outcome::Closed { reset })) => {
+                self.close(reset, shared);
+                Next::End
+            }
+            Err(_) => {
+                self.end(shared);
+                Next::Panicked
+            }
+        }
+    }
+
+    /// Performs what the machine wants, until it has to wait or the budget is spent.
+    fn perform(&mut self, shared: &mut Shared) -> Turn {
         self.conn.handle_timeout(shared.now);
         if let UpstreamLink::Connecting(connect) = &mut self.upstream {
             let progress = connect.advance(shared);
             self.connected(progress, shared);
         }
-        let mut budget = TURN;
+        let mut budget = BUDGET;
         loop {
-            self.take_events(shared);
-            if !matches!(self.outcome, Outcome::Serving) {
-                return self.finish(shared);
+            if let Some(outcome) = self.take_events(shared) {
+                return Turn::Done(outcome);
             }
             let mut moved = self.write(Side::Downstream, shared);
             moved |= self.write(Side::Upstream, shared);
             for from in [Side::Upstream, Side::Downstream] {
                 if self.may_read(from) {
                     if budget == 0 {
-                        return Next::Again;
+                        return Turn::Again;
                     }
-                    budget = budget.saturating_sub(self.read(from, shared).max(READ));
+                    budget = budget.saturating_sub(self.read(from, shared).max(READ_CHARGE));
                     moved = true;
                 }
             }
             if !moved && !self.has_lost_client(shared) {
-                return Next::Wait;
+                return Turn::Wait;
             }
         }
     }
 
-    /// Returns whether the client was found to have vanished. While nothing of it is read that is found by asking: a daemon
-    /// that takes no more of a body, or is silent, would keep the connection for ever. On a Unix socket a client that has
-    /// closed differs from one that has ended its side. What it has asked for is asked all the same.
+    /// Returns whether the client was found to have vanished. While its bytes are not read, that is found only by asking:
+    /// a daemon that takes no more of a body, or is silent, would keep the connection for ever. On a Unix socket a client
+    /// that has closed differs from one that has half-closed. What it has requested is sent all the same.
     fn has_lost_client(&mut self, shared: &Shared) -> bool {
         if !self.hung_up || self.listens_to(Side::Downstream) || self.conn.has_request_to_send() {
             return false;
@@ -171,54 +206,47 @@ impl HttpSession {
         is_lost
     }
 
-    /// The tunnel that it becomes, or what is left to do for a connection that is over.
-    pub(super) fn succeed(self, shared: &mut Shared) -> Kind {
-        let Self { conn, client, upstream, info, settings, target, outcome, .. } = self;
-        match (outcome, upstream, target) {
-            (Outcome::Tunnel(kind, summary), UpstreamLink::Open(upstream), Some(target)) => {
-                let parts = conn.into_tunnel();
-                let early = Early { downstream: &parts.to_upstream, upstream: &parts.to_downstream };
-                let (method, path) = summary
-                    .request
-                    .as_ref()
-                    .map_or((&b""[..], &b""[..]), |head| (head.method(), head.target().as_bytes()));
-                let origin = Origin::new(info, target, Some(kind), method, path, shared);
-                let idle = settings.limits().tunnel_idle;
-                Kind::Tunnel(Box::new(TunnelSession::new(client, *upstream, &early, idle, origin, shared)))
-            }
-            (_, _, _) => {
-                let deadline = shared.now + settings.limits().closing_time;
-                Kind::Closing(Box::new(ClosingSession::new(client, deadline)))
-            }
-        }
+    /// Returns the tunnel that the session becomes.
+    fn switch(self, switch: Switch, shared: &mut Shared) -> Box<TunnelSession> {
+        let Self { conn, client, info, settings, .. } = self;
+        let Switch { kind, upstream, target, summary } = switch;
+        let parts = conn.into_tunnel();
+        let early = Early { downstream: &parts.to_upstream, upstream: &parts.to_downstream };
+        let request = summary.as_ref().and_then(|summary| summary.request.as_ref());
+        let (method, path) =
+            request.map_or((&b""[..], &b""[..]), |head| (head.method(), head.target().as_bytes()));
+        let origin = Origin::new(info, target, Some(kind), method, path, shared);
+        let idle = settings.limits().tunnel_idle;
+        Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
     }
 
-    pub(super) fn end(mut self, shared: &mut Shared) {
-        if matches!(self.outcome, Outcome::Serving) {
-            self.conn.abandon(ExchangeEnd::Stopped, shared.now);
-            self.take_events(shared);
-        }
+    /// Returns what is left of the session once a TLS stream is to end: it has its own end to send, and may have kept
+    /// bytes.
+    fn close_tls(mut self, shared: &mut Shared) -> Box<ClosingSession> {
         self.drop_upstream(shared);
-        if matches!(self.outcome, Outcome::Closed { reset: true }) {
+        let deadline = shared.now + self.settings.limits().closing_time;
+        Box::new(ClosingSession::new(self.client, deadline))
+    }
+
+    fn close(mut self, reset: bool, shared: &mut Shared) {
+        self.drop_upstream(shared);
+        if reset {
             // On a Unix socket there is nothing to arrange.
             let _ = sys::set_reset_on_close(self.client.as_fd());
         }
-        drop(shared.unlink(self.client));
+        shared.close(self.client);
     }
 
-    fn finish(&mut self, shared: &mut Shared) -> Next {
-        match self.outcome {
-            Outcome::Tunnel(..) => Next::Become,
-            // A TLS stream says that it ends, and may keep bytes that have not left yet.
-            Outcome::Closed { reset: false } if !self.client.stream.is_plain() => {
-                self.drop_upstream(shared);
-                Next::Become
-            }
-            Outcome::Closed { .. } | Outcome::Serving => Next::End,
-        }
+    /// Ends the session before its time.
+    pub(super) fn end(mut self, shared: &mut Shared) {
+        self.conn.abandon(ExchangeEnd::Stopped, shared.now);
+        let outcome = self.take_events(shared);
+        self.close(matches!(outcome, Some(Outcome::Closed { reset: true })), shared);
     }
 
-    fn take_events(&mut self, shared: &mut Shared) {
+    /// Acts on the events of the machine. Returns what becomes of the session if one of them is its last.
+    fn take_events(&mut self, shared: &mut Shared) -> Option<Outcome> {
+        let mut outcome = None;
         let mut last = None;
         while let Some(event) = self.conn.poll_event() {
             match event {
@@ -227,18 +255,28 @@ impl HttpSession {
                 ConnEvent::ExchangeEnded(summary) => {
                     self.record(&summary, shared);
                     if summary.tunnel.is_none() {
-                        // The next request may be refused before it has one.
+                        // The next request may be refused before it has a target.
                         self.target = None;
                         self.reused = false;
                     }
                     last = Some(summary);
                 }
-                ConnEvent::Tunnel(kind) => {
-                    if let Some(summary) = last.take() {
-                        self.outcome = Outcome::Tunnel(kind, summary);
-                    }
-                }
-                ConnEvent::Closed { reset } => self.outcome = Outcome::Closed { reset },
+                ConnEvent::Tunnel(kind) => outcome = Some(self.switched(kind, last.take())),
+                ConnEvent::Closed { reset } => outcome = Some(Outcome::Closed { reset }),
+            }
+        }
+        outcome
+    }
+
+    fn switched(&mut self, kind: HijackKind, summary: Option<Box<ExchangeSummary>>) -> Outcome {
+        match (mem::replace(&mut self.upstream, UpstreamLink::None), self.target.take()) {
+            (UpstreamLink::Open(upstream), Some(target)) => {
+                Outcome::Switched(Box::new(Switch { kind, upstream: *upstream, target, summary }))
+            }
+            // A daemon that has switched has a connection. Without one the client must not see a clean end.
+            (link, _) => {
+                self.upstream = link;
+                Outcome::Closed { reset: true }
             }
         }
     }
@@ -304,8 +342,7 @@ impl HttpSession {
 
     fn release_upstream(&mut self, reuse: Reuse, shared: &mut Shared) {
         self.pipes.forget();
-        let UpstreamLink::Open(mut endpoint) = std::mem::replace(&mut self.upstream, UpstreamLink::None)
-        else {
+        let UpstreamLink::Open(mut endpoint) = mem::replace(&mut self.upstream, UpstreamLink::None) else {
             return;
         };
         let limits = self.settings.limits();
@@ -332,7 +369,7 @@ impl HttpSession {
 
     fn drop_upstream(&mut self, shared: &mut Shared) {
         self.pipes.forget();
-        match std::mem::replace(&mut self.upstream, UpstreamLink::None) {
+        match mem::replace(&mut self.upstream, UpstreamLink::None) {
             UpstreamLink::None => {}
             UpstreamLink::Connecting(connect) => connect.cancel(shared),
             UpstreamLink::Open(endpoint) => drop(shared.unlink(*endpoint)),

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use super::{Coarse, Kind, Next, Session};
+use super::{Kind, Next};
 use crate::engine::observe::{Event, OpenTunnel};
 use crate::engine::resolve::Resolved;
 use crate::engine::shared::Shared;
@@ -15,6 +17,38 @@ use crate::relay::Readiness;
 
 /// Most tunnels in one list.
 const LISTED: usize = 1000;
+
+/// A time since the engine was made, in units of some 67 ms, so that the table of sessions is small. Two deadlines in
+/// the same unit share a timer, and may be late by as much.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Coarse(NonZeroU32);
+
+impl Coarse {
+    fn new(since: Duration) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(u32::try_from(since.as_nanos() >> 26).unwrap_or(u32::MAX)))
+    }
+}
+
+/// A session, and what the loop has to know of it.
+struct Session {
+    kind: Kind,
+    /// Its timer, which may be too early by now.
+    timer: Option<Coarse>,
+    /// Whether it is in a queue.
+    queued: bool,
+}
+
+impl Session {
+    /// Sets the timer, unless the present one is early enough.
+    fn schedule(&mut self, token: Token, shared: &mut Shared) {
+        let Some(deadline) = self.kind.deadline() else { return };
+        let coarse = Coarse::new(deadline.saturating_duration_since(shared.origin));
+        if self.timer.is_none_or(|timer| coarse < timer) {
+            self.timer = Some(coarse);
+            shared.timers.schedule(token.index(), deadline);
+        }
+    }
+}
 
 /// All sessions of an engine.
 pub(in crate::engine) struct Sessions {
@@ -49,7 +83,7 @@ impl Sessions {
         let token = self.slab.reserve();
         match open(token, shared) {
             Ok(kind) => {
-                self.slab.put(token, Session::new(kind));
+                self.slab.put(token, Session { kind, timer: None, queued: false });
                 self.enqueue(token);
             }
             Err(error) => {
@@ -63,7 +97,7 @@ impl Sessions {
     /// Notes an event of the poller for the session and side that the token names.
     pub(in crate::engine) fn note(&mut self, token: Token, ready: Readiness) {
         if let Some(session) = self.slab.get_mut(token) {
-            session.note(token.side(), ready);
+            session.kind.note(token.side(), ready);
             self.enqueue(token);
         }
     }
@@ -72,7 +106,7 @@ impl Sessions {
     pub(in crate::engine) fn resolved(&mut self, resolved: Resolved) {
         let token = resolved.session;
         if let Some(session) = self.slab.get_mut(token) {
-            session.resolved(resolved);
+            session.kind.resolved(resolved);
             self.enqueue(token);
         }
     }
@@ -88,7 +122,7 @@ impl Sessions {
     /// Tells all sessions that the engine drains.
     pub(in crate::engine) fn drain(&mut self, shared: &Shared) {
         for (_, session) in self.slab.iter_mut() {
-            session.drain(shared);
+            session.kind.drain(shared);
         }
         self.enqueue_all();
     }
@@ -139,43 +173,141 @@ impl Sessions {
         let Some(session) = self.slab.get_mut(token) else { return };
         if !session.queued {
             session.queued = true;
-            let queue = if session.is_handshaking() { &mut self.handshake_queue } else { &mut self.queue };
+            let queue =
+                if session.kind.is_handshaking() { &mut self.handshake_queue } else { &mut self.queue };
             queue.push_back(token.with_side(Side::Downstream));
         }
     }
 
     fn turn(&mut self, token: Token, shared: &mut Shared) {
-        let Some(session) = self.slab.get_mut(token) else { return };
-        session.queued = false;
-        // A panic ends this session, and no other.
-        let next = catch_unwind(AssertUnwindSafe(|| session.advance(shared)));
+        let Some(Session { kind, timer, .. }) = self.slab.take(token) else { return };
+        // A panic ends this session, and no other. Where one is likely the kinds catch it themselves, and write their
+        // records.
+        let next = catch_unwind(AssertUnwindSafe(|| kind.advance(shared))).unwrap_or_else(|_| Next::Panicked);
         match next {
-            Ok(Next::Wait | Next::Become) => {
-                if let Some(deadline) = session.deadline() {
-                    let coarse = Coarse::new(deadline.saturating_duration_since(shared.origin));
-                    if session.timer.is_none_or(|timer| coarse < timer) {
-                        session.timer = Some(coarse);
-                        shared.timers.schedule(token.index(), deadline);
-                    }
-                }
+            Next::Wait(kind) => {
+                let mut session = Session { kind, timer, queued: false };
+                session.schedule(token, shared);
+                self.slab.put(token, session);
             }
-            Ok(Next::Again) => self.enqueue(token),
-            Ok(Next::End) => self.end(token, shared),
-            Err(_) => {
+            Next::Again(kind) => {
+                self.slab.put(token, Session { kind, timer, queued: false });
+                self.enqueue(token);
+            }
+            Next::End => self.ended(token, timer, shared),
+            Next::Panicked => {
                 shared.counters().panics.add(1);
                 shared.report(&Event::Panicked);
-                self.end(token, shared);
+                shared.unlink_session(token);
+                self.ended(token, timer, shared);
             }
         }
     }
 
+    /// Ends a session from outside.
     fn end(&mut self, token: Token, shared: &mut Shared) {
-        let Some(session) = self.slab.remove(token) else { return };
-        if session.timer.is_some() {
+        let Some(Session { kind, timer, .. }) = self.slab.take(token) else { return };
+        if catch_unwind(AssertUnwindSafe(|| kind.end(shared))).is_err() {
+            shared.unlink_session(token);
+        }
+        self.ended(token, timer, shared);
+    }
+
+    /// Frees the place of a session that has ended.
+    fn ended(&mut self, token: Token, timer: Option<Coarse>, shared: &mut Shared) {
+        self.slab.release(token);
+        if timer.is_some() {
             shared.timers.cancel(token.index());
         }
-        // What a panic left behind may panic again.
-        let _ = catch_unwind(AssertUnwindSafe(|| session.end(shared)));
         shared.client_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    use std::sync::Arc;
+
+    use crate::engine::{
+        Address, Engine, EngineOptions, Exchange, Handle, Listener, ListenerSettings, Observer, Pair,
+        Service, Stats, Tunnel, Upstream,
+    };
+
+    /// Panics when it gets a record.
+    struct Breaks;
+
+    impl Observer for Breaks {
+        fn exchange(&self, _: &Exchange<'_>) {
+            panic!("on purpose");
+        }
+
+        fn tunnel(&self, _: &Tunnel<'_>) {
+            panic!("on purpose");
+        }
+    }
+
+    fn engine() -> (Engine, Handle) {
+        let engine = Engine::new(EngineOptions::default(), Arc::new(Breaks)).unwrap();
+        let handle = engine.handle();
+        (engine, handle)
+    }
+
+    fn turn_until(engine: &mut Engine, is_so: impl Fn(&Stats) -> bool) {
+        while !is_so(&engine.handle().stats()) {
+            engine.poll(None).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_tunnel_whose_end_panics_leaves_nothing_behind() {
+        let (mut engine, handle) = engine();
+        let (client, downstream) = UnixStream::pair().unwrap();
+        let (daemon, upstream) = UnixStream::pair().unwrap();
+        handle.adopt(Pair {
+            downstream: downstream.into(),
+            upstream: upstream.into(),
+            downstream_early: Vec::new(),
+            upstream_early: Vec::new(),
+            name: "daemon".into(),
+        });
+        turn_until(&mut engine, |stats| stats.tunnels_now == 1);
+        assert_eq!(engine.links(), 2);
+        drop((client, daemon));
+        turn_until(&mut engine, |stats| stats.clients_now == 0);
+        let stats = Stats { accepted: 1, tunnels: 1, panics: 1, ..Stats::default() };
+        assert_eq!((handle.stats(), engine.links()), (stats, 0));
+    }
+
+    #[test]
+    fn an_http_session_that_panics_leaves_nothing_behind() {
+        let (mut engine, handle) = engine();
+        let name = |role: &str| format!("dockline-panic-{role}-{}", std::process::id());
+        let listen = |role: &str| {
+            let address = SocketAddr::from_abstract_name(name(role)).unwrap();
+            (UnixListener::bind_addr(&address).unwrap(), address)
+        };
+        let ((listener, address), (_daemon, _)) = (listen("gateway"), listen("daemon"));
+        let at = Address::Unix(format!("@{}", name("daemon")).into());
+        let upstream = Arc::new(Upstream::new("daemon", vec![at]));
+        let settings = ListenerSettings::new("main", Service::Http(Arc::new(upstream)));
+        handle.listen(Listener::new(listener.into(), settings));
+
+        // In its turn: the session is still there to be ended.
+        let mut client = UnixStream::connect_addr(&address).unwrap();
+        client.write_all(b"rubbish\r\n\r\n").unwrap();
+        turn_until(&mut engine, |stats| (stats.accepted, stats.clients_now) == (1, 0));
+        assert_eq!((handle.stats().panics, engine.links()), (1, 0));
+        client.read_to_end(&mut Vec::new()).unwrap();
+
+        // From outside, while it is being ended.
+        let mut client = UnixStream::connect_addr(&address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        turn_until(&mut engine, |stats| stats.connects == 1);
+        assert_eq!(engine.links(), 2);
+        handle.stop();
+        turn_until(&mut engine, |stats| stats.clients_now == 0);
+        assert_eq!(engine.links(), 0);
     }
 }

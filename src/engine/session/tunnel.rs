@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
-//! [`TunnelSession`]: a relay, and what is told when it ends.
+//! [`TunnelSession`]: a relay, and the record that is written when it ends.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Next;
+use super::{Kind, Next};
 use crate::drive::{Ready, Relay, State};
 use crate::engine::causes;
 use crate::engine::endpoint::Endpoint;
@@ -17,31 +18,33 @@ use crate::error::Side;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
 
-/// A tunnel that lives so long is worth watching for a daemon that vanishes. Most are over sooner, and four system
-/// calls cheaper.
+/// A tunnel that has lived so long is worth probing for a daemon that vanished. Most are over sooner, and save four system
+/// calls.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// Target bytes that are kept for the record.
+/// Bytes of the target that are kept for the record.
 const TARGET_BYTES: usize = 255;
 
+/// A relay, and what is needed for its record.
 pub(in crate::engine) struct TunnelSession {
     relay: Relay<Stream, Stream>,
-    /// The poller's names for the two connections.
+    /// The links of the two connections.
     links: [Token; 2],
-    /// Whether the poller tells when they take bytes again.
+    /// Whether the poller reports writability of the two connections.
     watches_write: [bool; 2],
+    /// Events since the last turn.
     ready: Ready,
     opened: Instant,
-    /// Whether the upstream is probed when it is silent.
+    /// Whether keepalive probes are on for the upstream, or are not needed.
     is_probed: bool,
     origin: Origin,
 }
 
 /// Where a tunnel comes from.
 pub(in crate::engine) struct Origin {
-    pub(in crate::engine) client: Box<ClientInfo>,
-    pub(in crate::engine) upstream: Arc<Upstream>,
-    pub(in crate::engine) kind: Option<HijackKind>,
+    client: Box<ClientInfo>,
+    upstream: Arc<Upstream>,
+    kind: Option<HijackKind>,
     /// Method and target, with a space between.
     request: Option<Box<[u8]>>,
 }
@@ -61,7 +64,7 @@ impl Origin {
     }
 }
 
-/// The bytes that come before those of the two connections.
+/// Bytes to be delivered before those of the two connections.
 #[derive(Default)]
 pub(in crate::engine) struct Early<'a> {
     pub(in crate::engine) downstream: &'a [u8],
@@ -69,15 +72,15 @@ pub(in crate::engine) struct Early<'a> {
 }
 
 impl TunnelSession {
-    /// Joins two connections. The early bytes were bounded by who read them: with the limits of an HTTP connection, as
-    /// large as the operator wants.
+    /// Joins two connections. The early bytes have been bounded by whoever read them: by the limits of an HTTP connection,
+    /// which are as large as the operator wants.
     pub(in crate::engine) fn new(
         downstream: Endpoint,
         upstream: Endpoint,
         early: &Early<'_>,
         idle: Option<Duration>,
         origin: Origin,
-        shared: &mut Shared,
+        shared: &Shared,
     ) -> Self {
         let is_probed = !upstream.is_tcp;
         let mut options = shared.options.relay;
@@ -88,13 +91,20 @@ impl TunnelSession {
         let mut relay = Relay::join(downstream.stream, upstream.stream, ready, options, shared.now);
         relay.prefill_unbounded(Side::Downstream, early.downstream);
         relay.prefill_unbounded(Side::Upstream, early.upstream);
-        if let Some(limit) = shared.drain.limit() {
-            relay.drain(limit);
-        }
-        let counters = shared.counters();
-        counters.tunnels.add(1);
-        counters.tunnels_now.add(1);
-        Self { relay, links, watches_write, ready: Ready::default(), opened: shared.now, is_probed, origin }
+        let mut tunnel = Self {
+            relay,
+            links,
+            watches_write,
+            ready: Ready::default(),
+            opened: shared.now,
+            is_probed,
+            origin,
+        };
+        tunnel.drain(shared);
+        // Last: from here on `end` is called, whatever happens.
+        shared.counters().tunnels.add(1);
+        shared.counters().tunnels_now.add(1);
+        tunnel
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -107,7 +117,23 @@ impl TunnelSession {
         seen.hup |= ready.hup;
     }
 
-    pub(super) fn advance(&mut self, shared: &mut Shared) -> Next {
+    pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
+        match catch_unwind(AssertUnwindSafe(|| self.pump(shared))) {
+            Ok(State::Running) => Next::Wait(Kind::Tunnel(self)),
+            Ok(State::Yield) => Next::Again(Kind::Tunnel(self)),
+            Ok(State::Done) => {
+                self.end(shared);
+                Next::End
+            }
+            Err(_) => {
+                self.end(shared);
+                Next::Panicked
+            }
+        }
+    }
+
+    /// Moves what can be moved, and watches what that has to wait for.
+    fn pump(&mut self, shared: &mut Shared) -> State {
         if !self.is_probed && shared.now >= self.opened + SETTLED {
             self.is_probed = true;
             self.relay.probe(Side::Upstream);
@@ -123,18 +149,14 @@ impl TunnelSession {
                 let watched =
                     self.relay.socket(side).map(|fd| shared.watch_write(fd, self.links[side as usize]));
                 if let Some(Err(error)) = watched {
-                    // Rather than to wait for what nobody would tell it.
+                    // It would wait for an event that never comes.
                     shared.report(&Event::Reset { side, error: &error });
                     self.relay.peer_gone(side, shared.now);
-                    return Next::Again;
+                    return State::Yield;
                 }
             }
         }
-        match wants.state {
-            State::Done => Next::End,
-            State::Yield => Next::Again,
-            State::Running => Next::Wait,
-        }
+        wants.state
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -152,23 +174,24 @@ impl TunnelSession {
         }
     }
 
-    pub(super) fn drain(&mut self, limit: Instant) {
-        self.relay.drain(limit);
+    pub(super) fn drain(&mut self, shared: &Shared) {
+        if let Some(limit) = shared.drain.limit() {
+            self.relay.drain(limit);
+        }
     }
 
     pub(super) fn end(mut self: Box<Self>, shared: &mut Shared) {
+        shared.counters().tunnels_now.subtract(1);
+        for link in self.links {
+            shared.links.remove(link);
+        }
         if self.relay.stats().close_reason.is_none() {
             self.relay.kill();
             self.relay.pump(&mut shared.worker, Ready::default(), shared.now);
         }
-        for link in self.links {
-            shared.links.remove(link);
-        }
         let stats = self.relay.stats();
-        let counters = shared.counters();
-        counters.tunnels_now.subtract(1);
-        counters.tunnel_bytes_up.add(stats.up.delivered);
-        counters.tunnel_bytes_down.add(stats.down.delivered);
+        shared.counters().tunnel_bytes_up.add(stats.up.delivered);
+        shared.counters().tunnel_bytes_down.add(stats.down.delivered);
         let request = self.origin.request.as_deref().unwrap_or_default();
         let space = request.iter().position(|&byte| byte == b' ').unwrap_or(request.len());
         let (method, target) = (&request[..space], request.get(space + 1..).unwrap_or_default());
