@@ -566,7 +566,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// Events of the client cannot be read while its bytes cannot be forwarded, or after its EOF. One
     /// that vanished then is found by asking, or its tunnel would stay for ever.
     fn notice_vanished_client(&mut self, worker: &mut Worker, ready: Readiness, now: Instant) {
-        if !(ready.hup || ready.read) || !self.machine.is_deaf_to(Side::Downstream) {
+        if !(ready.hup || ready.read) || !self.machine.ignores_events_of(Side::Downstream) {
             return;
         }
         let write_open = self.machine.may_write(Side::Downstream);

@@ -21,31 +21,28 @@ pub(super) struct Endpoint {
     /// Whether the poller reports writability.
     pub(super) watches_write: bool,
     pub(super) ready: Readiness,
-    /// Of a client's connection: the hops (TTL) for the connection to its upstream, if known; zero if there may be none.
+    /// Of a client's connection: the hops (TTL) for the connection to its upstream, if known; zero
+    /// if there may be none.
     pub(super) hops: Option<u8>,
 }
 
 impl Endpoint {
     /// Notes an event of the poller.
     pub(super) fn note(&mut self, ready: Readiness) {
-        self.ready.read |= ready.read || ready.hup;
-        self.ready.write |= ready.write || ready.hup;
-        self.ready.hup |= ready.hup;
+        self.ready.note(ready);
     }
 
     /// Reads what is there; `None` if a read would block.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         match self.stream.read(buf) {
             Ok(n) => {
-                // A short read proves that a plain socket is dry, unless its peer has ended: no event would follow.
-                if n > 0 && n < buf.len() && self.stream.is_plain() && !self.ready.hup {
-                    self.ready.read = false;
+                if n > 0 && n < buf.len() && self.stream.is_plain() {
+                    self.ready.short_read();
                 }
                 Ok(Some(n))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.ready.read = false;
-                self.ready.hup = false;
+                self.ready.read_blocked();
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -97,7 +94,7 @@ impl Endpoint {
 
     /// Notes that a write blocked, and watches for writability from now on.
     pub(super) fn blocked(&mut self, shared: &Shared) -> io::Result<()> {
-        self.ready.write = false;
+        self.ready.write_blocked();
         if !self.watches_write {
             shared.watch_write(self.as_fd(), self.link)?;
             self.watches_write = true;
@@ -119,12 +116,13 @@ impl Endpoint {
         let Stream::Tls(stream) = &mut self.stream else { return Ok(true) };
         match stream.handshake()? {
             Handshake::Done => {
-                // What came with the last message of the handshake is in the stream; no event will report it.
+                // What came with the last message of the handshake is in the stream; no event will
+                // report it.
                 self.ready = Readiness::ALL;
                 Ok(true)
             }
             Handshake::WantsRead => {
-                self.ready.read = false;
+                self.ready.read_blocked();
                 Ok(false)
             }
             Handshake::WantsWrite => {

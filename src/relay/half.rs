@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
 //! One direction of a relay: bytes of one source on their way to one target.
 
-/// Where one direction stands. Half-close is a state here, not an event: the end of the source is
+/// The state of one direction. Half-close is a state here, not an event: the end of the source is
 /// delivered behind the last of its bytes and says nothing about the opposite direction.
 ///
 /// ```text
 ///            source EOF              flushed, half-close accepted
 ///   Open ──────────────► Ending ────────────────────────────────► Shut
-///    │ │  source reset             flushed, or out of patience
+///    │ │  source reset             flushed, or out of time
 ///    │ └────────────────► Breaking ─────────────────────────────► Dead
 ///    │ target refused (from Open and Ending)      source EOF
 ///    └──────────────────► Discarding ───────────────────────────► Shut
@@ -39,7 +39,7 @@ pub enum HalfPipe {
 }
 
 impl HalfPipe {
-    /// Bytes that were read and not yet written.
+    /// Returns how many bytes were read and not yet written.
     #[must_use]
     pub fn buffered(self) -> u64 {
         match self {
@@ -48,13 +48,13 @@ impl HalfPipe {
         }
     }
 
-    /// Whether the source may still be read, be it to forward or to discard.
+    /// Returns whether the source may still be read, to forward or to discard.
     #[must_use]
     pub fn takes_input(self) -> bool {
         matches!(self, Self::Open { .. } | Self::Discarding)
     }
 
-    /// Whether nothing is left to do in this direction.
+    /// Returns whether nothing is left to do in this direction.
     #[must_use]
     pub fn is_over(self) -> bool {
         matches!(self, Self::Shut | Self::Dead)

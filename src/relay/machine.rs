@@ -5,23 +5,24 @@ use std::time::{Duration, Instant};
 
 use super::half::HalfPipe;
 use super::outcome::{CloseReason, DirectionStats, RelayStats};
+use super::readiness::Readiness;
 use crate::error::Side;
 
-/// How long bytes that were read before a reset may take to reach the other side.
+/// How long the delivery of bytes that were read before a reset may take.
 const RESET_PATIENCE: Duration = Duration::from_secs(1);
-/// How often the machine asks whether the last bytes before an abortive close have left.
+/// How often the owner is asked whether the last bytes before an abortive close have left.
 const ABORT_POLL: Duration = Duration::from_millis(20);
-/// How long to wait after the kernel had no memory for a write.
+/// How long writes pause after the kernel had no memory for one.
 const STARVED_PAUSE: Duration = Duration::from_millis(10);
 
 /// The time limits of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayConfig {
-    /// Ends the relay after so long without a byte in either direction. `None`, the default, lets a
-    /// silent tunnel live: an attached container may say nothing for days.
+    /// Ends the relay after this time without a byte in either direction. `None`, the default, lets
+    /// a silent tunnel live: an attached container may print nothing for days.
     pub idle: Option<Duration>,
-    /// How long to wait, without progress towards the upstream, for the downstream's end after the
-    /// upstream's was passed on. Five seconds by default. `None` waits for ever.
+    /// How long to wait for the downstream's end, without progress towards the upstream, once the
+    /// upstream's end was passed on. Five seconds by default. `None` waits for ever.
     pub linger: Option<Duration>,
 }
 
@@ -31,65 +32,38 @@ impl Default for RelayConfig {
     }
 }
 
-/// What a poller saw of one side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// Reading may succeed.
-    pub read: bool,
-    /// Writing may succeed.
-    pub write: bool,
-    /// The peer shut its writing side or the connection failed: until a read would block, a short
-    /// read does not prove that nothing is left, because no further edge will come.
-    pub hup: bool,
-}
-
-impl Readiness {
-    /// Everything at once: what a host that cannot tell says.
-    pub const ALL: Self = Self { read: true, write: true, hup: true };
-}
-
 /// What to wait for on one side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Interest {
-    /// Tell the machine when the side becomes readable.
+    /// Wait until the side is readable.
     pub read: bool,
-    /// Tell the machine when the side becomes writable.
+    /// Wait until the side is writable.
     pub write: bool,
 }
 
 /// What to do next for one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Read the source; then report `handle_filled`, `handle_read_blocked`, `handle_eof` or `handle_reset`.
+    /// Read the source; then report `handle_filled`, `handle_read_blocked`, `handle_eof` or
+    /// `handle_reset`.
     Read,
     /// As [`Step::Read`], and throw the bytes away: the target refused them.
     Discard,
     /// Write buffered bytes; then report `handle_delivered`, `handle_write_blocked`,
     /// `handle_write_starved` or `handle_write_refused`.
     Write,
-    /// Shut the target for writing; then report `handle_shut`, `handle_write_blocked` or `handle_write_refused`.
+    /// Shut the target for writing; then report `handle_shut`, `handle_write_blocked` or
+    /// `handle_write_refused`.
     ShutWrite,
-    /// The source was reset: arrange that the target sees an unclean end. Unless `forced`, first see
-    /// that the kernel has sent what it was given. Then report `handle_aborted` or `handle_abort_pending`.
+    /// The source was reset: arrange that the target sees an unclean end. Unless `forced`, first
+    /// check that the kernel has sent what it was given. Then report `handle_aborted` or
+    /// `handle_abort_pending`.
     Abort {
-        /// The patience for that is over.
+        /// The time for that is over.
         forced: bool,
     },
     /// Nothing until readiness or a deadline.
     Wait,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Port {
-    readable: bool,
-    writable: bool,
-    /// A short read does not prove that the side is dry (see [`Readiness::hup`]).
-    unproven: bool,
-}
-
-impl Port {
-    /// Everything is worth one try, and what the poller said before the relay existed is unknown.
-    const FRESH: Self = Self { readable: true, writable: true, unproven: true };
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,11 +82,11 @@ struct Breakage {
     side: Side,
     since: Instant,
     impatient: bool,
-    /// When to ask again whether the last bytes have left; `None`: now.
+    /// When to check again whether the last bytes have left; `None`: now.
     ask_at: Option<Instant>,
 }
 
-/// What befalls few relays.
+/// State that most relays never need.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rare {
     breakage: Option<Breakage>,
@@ -120,7 +94,8 @@ struct Rare {
     drain_at: Option<Instant>,
 }
 
-/// [`RelayConfig`] in the space of one pointer: there is one for each tunnel. Milliseconds; none is [`NEVER`].
+/// [`RelayConfig`] in the space of one pointer, because there is one per tunnel. In milliseconds,
+/// or [`NEVER`].
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     idle: u32,
@@ -137,7 +112,7 @@ impl Patience {
         Self { idle: pack(config.idle), linger: pack(config.linger) }
     }
 
-    /// When so many milliseconds after `since` are over.
+    /// Returns the time `ms` after `since`.
     fn over(ms: u32, since: Instant) -> Option<Instant> {
         (ms != NEVER).then(|| since.checked_add(Duration::from_millis(ms.into())))?
     }
@@ -147,8 +122,9 @@ impl Patience {
 #[derive(Debug, Clone)]
 pub struct RelayMachine {
     patience: Patience,
-    downstream: Port,
-    upstream: Port,
+    /// What the two sides are ready for.
+    downstream: Readiness,
+    upstream: Readiness,
     up: Flow,
     down: Flow,
     last_activity: Instant,
@@ -158,20 +134,20 @@ pub struct RelayMachine {
     /// A write to the upstream failed with a reset, which the kernel reports only once: the end of
     /// file that follows it is not a clean one.
     upstream_was_reset: bool,
-    /// What most relays never need.
     rare: Option<Box<Rare>>,
     first_closer: Option<Side>,
     close_reason: Option<CloseReason>,
 }
 
 impl RelayMachine {
-    /// A relay between two open streams. Both sides count as ready for everything until proven otherwise.
+    /// Makes a relay between two open streams. Both sides count as ready for everything until
+    /// proven otherwise.
     #[must_use]
     pub fn new(config: RelayConfig, now: Instant) -> Self {
         Self {
             patience: Patience::new(config),
-            downstream: Port::FRESH,
-            upstream: Port::FRESH,
+            downstream: Readiness::ALL,
+            upstream: Readiness::ALL,
             up: Flow::FRESH,
             down: Flow::FRESH,
             last_activity: now,
@@ -183,24 +159,22 @@ impl RelayMachine {
         }
     }
 
-    /// The same, when what the poller said so far is known.
+    /// Sets what the two sides are ready for, if that is known.
     #[must_use]
     pub fn with_ready(self, downstream: Readiness, upstream: Readiness) -> Self {
-        let port =
-            |ready: Readiness| Port { readable: ready.read, writable: ready.write, unproven: ready.hup };
-        Self { downstream: port(downstream), upstream: port(upstream), ..self }
+        Self { downstream, upstream, ..self }
     }
 
-    /// What to do next for the direction that starts at `from`.
+    /// Returns what to do next for the direction that starts at `from`.
     #[must_use]
     pub fn next(&self, from: Side) -> Step {
         if self.close_reason.is_some() {
             return Step::Wait;
         }
-        let writable = self.port(from.other()).writable && self.rare().starved_until.is_none();
+        let writable = self.ready(from.other()).write && self.rare().starved_until.is_none();
         match self.flow(from).half {
-            HalfPipe::Open { buffered: 0 } if self.port(from).readable => Step::Read,
-            HalfPipe::Discarding if self.port(from).readable => Step::Discard,
+            HalfPipe::Open { buffered: 0 } if self.ready(from).read => Step::Read,
+            HalfPipe::Discarding if self.ready(from).read => Step::Discard,
             HalfPipe::Open { buffered: 1.. } | HalfPipe::Ending { buffered: 1.. } if writable => Step::Write,
             HalfPipe::Ending { buffered: 0 } if writable => Step::ShutWrite,
             HalfPipe::Breaking { buffered } => self.next_of_broken(buffered, writable),
@@ -223,52 +197,49 @@ impl RelayMachine {
         }
     }
 
-    /// Whether events of a side would go unseen, because its bytes cannot be forwarded now or its end
-    /// was read. A peer that vanished is then found only by asking the socket.
+    /// Returns whether events of a side are ignored, because its bytes cannot be forwarded now or
+    /// its end was read. A peer that vanished is then found only by asking the socket.
     #[must_use]
-    pub fn is_deaf_to(&self, side: Side) -> bool {
+    pub fn ignores_events_of(&self, side: Side) -> bool {
         let half = self.flow(side).half;
         !half.takes_input() || half.buffered() > 0
     }
 
-    /// Bytes of the direction that starts at `from` that were read and not yet delivered. Falls to zero
-    /// when the target refuses them: the owner drops what it holds then.
+    /// Returns how many bytes of the direction that starts at `from` were read and not yet
+    /// delivered. Falls to zero when the target refuses them: the owner then drops what it holds.
     #[must_use]
     pub fn buffered(&self, from: Side) -> u64 {
         self.flow(from).half.buffered()
     }
 
-    /// Whether `side` has not been shut for writing.
+    /// Returns whether `side` has not been shut for writing.
     #[must_use]
     pub fn may_write(&self, side: Side) -> bool {
         !self.flow(side.other()).half.is_over()
     }
 
-    /// Whether the target of `from` may still get something: bytes, or their end.
+    /// Returns whether the target of `from` may still get something: bytes, or their end.
     #[must_use]
     pub fn is_delivering(&self, from: Side) -> bool {
         let half = self.flow(from).half;
         self.close_reason.is_none() && !half.is_over() && half != HalfPipe::Discarding
     }
 
-    /// Whether nothing is left to do in the direction that starts at `from`.
+    /// Returns whether nothing is left to do in the direction that starts at `from`.
     #[must_use]
     pub fn is_over(&self, from: Side) -> bool {
         self.flow(from).half.is_over()
     }
 
-    /// The poller saw something on a side.
+    /// Handles an event of the poller on a side.
     pub fn handle_ready(&mut self, side: Side, ready: Readiness) {
-        let port = self.port_mut(side);
-        port.readable |= ready.read || ready.hup;
-        port.writable |= ready.write;
-        port.unproven |= ready.hup;
+        self.ready_mut(side).note(ready);
     }
 
-    /// `n` bytes were read from `from`; `short` if there was room for more.
+    /// Handles a read of `n` bytes from `from`; `short` if it proves that the source is dry.
     pub fn handle_filled(&mut self, from: Side, n: usize, short: bool, now: Instant) {
-        if short && !self.port(from).unproven {
-            self.port_mut(from).readable = false;
+        if short {
+            self.ready_mut(from).short_read();
         }
         let flow = self.flow_mut(from);
         flow.stats.received = flow.stats.received.saturating_add(n as u64);
@@ -278,14 +249,12 @@ impl RelayMachine {
         }
     }
 
-    /// Reading from `from` would block.
+    /// Handles a read from `from` that would block.
     pub fn handle_read_blocked(&mut self, from: Side) {
-        let port = self.port_mut(from);
-        port.readable = false;
-        port.unproven = false;
+        self.ready_mut(from).read_blocked();
     }
 
-    /// `from` sends no more.
+    /// Handles the end of what `from` sends.
     pub fn handle_eof(&mut self, from: Side, now: Instant) {
         if from == Side::Upstream && self.upstream_was_reset {
             self.handle_reset(from, now);
@@ -297,10 +266,10 @@ impl RelayMachine {
         self.settle();
     }
 
-    /// The connection of `side` failed: a reset, or a peer that no longer answers.
+    /// Handles a failed connection of `side`: a reset, or a peer that no longer responds.
     ///
-    /// What was read from it before is still delivered, within a second; then the other side is told
-    /// by an abortive close, never by a clean end.
+    /// What was read from it before is still delivered, within a second; then the other side is
+    /// closed abortively, so that it never sees a clean end.
     pub fn handle_reset(&mut self, side: Side, now: Instant) {
         if self.close_reason.is_some() {
             return;
@@ -308,7 +277,7 @@ impl RelayMachine {
         self.first_closer.get_or_insert(side);
         let half = self.flow(side).half;
         if side == Side::Upstream && matches!(half, HalfPipe::Ending { .. } | HalfPipe::Shut) {
-            // All that the upstream had to say is known and whole; it only takes no more input.
+            // All output of the upstream has been read up to its end; it only takes no more input.
             self.up.half = self.up.half.target_refused();
             self.settle();
             return;
@@ -319,7 +288,7 @@ impl RelayMachine {
         self.settle();
     }
 
-    /// The target of `from` took `n` bytes.
+    /// Handles a write of `n` bytes to the target of `from`.
     pub fn handle_delivered(&mut self, from: Side, n: usize, now: Instant) {
         let flow = self.flow_mut(from);
         flow.stats.delivered = flow.stats.delivered.saturating_add(n as u64);
@@ -332,18 +301,18 @@ impl RelayMachine {
         }
     }
 
-    /// The target of `from` takes nothing now.
+    /// Handles a write to the target of `from` that would block.
     pub fn handle_write_blocked(&mut self, from: Side) {
-        self.port_mut(from.other()).writable = false;
+        self.ready_mut(from.other()).write_blocked();
     }
 
-    /// The kernel had no memory to take bytes for the target of `from`; no event will tell when it has.
+    /// Handles a write that failed because the kernel had no memory; no event reports when it has.
     pub fn handle_write_starved(&mut self, now: Instant) {
         self.rare_mut().starved_until = Some(now + STARVED_PAUSE);
     }
 
-    /// The target of `from` will never take anything again; `reset` if its connection failed, rather
-    /// than that it only stopped reading.
+    /// Handles a target of `from` that will never take anything again; `reset` if its connection
+    /// failed, rather than that it only stopped reading.
     pub fn handle_write_refused(&mut self, from: Side, reset: bool, now: Instant) {
         match from.other() {
             Side::Downstream => self.handle_reset(Side::Downstream, now),
@@ -357,7 +326,7 @@ impl RelayMachine {
         }
     }
 
-    /// The target of `from` was shut for writing.
+    /// Handles the half-close of the target of `from`.
     pub fn handle_shut(&mut self, from: Side, now: Instant) {
         if self.flow(from).half == (HalfPipe::Ending { buffered: 0 }) {
             self.flow_mut(from).half = HalfPipe::Shut;
@@ -368,20 +337,21 @@ impl RelayMachine {
         }
     }
 
-    /// The target of `from` will see an unclean end.
+    /// Handles that the target of `from` will see an unclean end.
     pub fn handle_aborted(&mut self, from: Side) {
         self.flow_mut(from).half = HalfPipe::Dead;
         self.settle();
     }
 
-    /// Bytes that the kernel took for the target of a reset direction have not left yet.
+    /// Handles that bytes which the kernel took for the target of a reset direction have not left
+    /// yet.
     pub fn handle_abort_pending(&mut self, now: Instant) {
         if let Some(breakage) = &mut self.rare_mut().breakage {
             breakage.ask_at = Some(now + ABORT_POLL);
         }
     }
 
-    /// When [`RelayMachine::handle_timeout`] wants to be called at the latest.
+    /// Returns when [`RelayMachine::handle_timeout`] has to be called at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.close_reason.is_some() {
@@ -435,34 +405,34 @@ impl RelayMachine {
         self.close_reason.get_or_insert(CloseReason::Killed);
     }
 
-    /// What to wait for on a side.
+    /// Returns what to wait for on a side.
     #[must_use]
     pub fn interest(&self, side: Side) -> Interest {
         if self.close_reason.is_some() {
             return Interest::default();
         }
-        let port = self.port(side);
+        let ready = self.ready(side);
         let outgoing = self.flow(side.other()).half;
         let wants_to_write = outgoing.buffered() > 0 || matches!(outgoing, HalfPipe::Ending { .. });
         Interest {
-            read: !port.readable && !self.is_deaf_to(side),
-            write: wants_to_write && !port.writable && self.rare().starved_until.is_none(),
+            read: !ready.read && !self.ignores_events_of(side),
+            write: wants_to_write && !ready.write && self.rare().starved_until.is_none(),
         }
     }
 
-    /// Why the relay ended; `None` while it runs.
+    /// Returns why the relay ended; `None` while it runs.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.close_reason
     }
 
-    /// Whether `side` has to be closed abortively at the end, because its stream was cut.
+    /// Returns whether `side` has to be closed abortively at the end, because its stream was cut.
     #[must_use]
     pub fn must_abort(&self, side: Side) -> bool {
         self.close_reason.is_some_and(CloseReason::is_cut) && self.flow(side.other()).half != HalfPipe::Shut
     }
 
-    /// Counts, times and reasons so far.
+    /// Returns counts, times and reasons so far.
     #[must_use]
     pub fn stats(&self) -> RelayStats {
         RelayStats {
@@ -497,14 +467,14 @@ impl RelayMachine {
         Patience::over(self.patience.linger, self.lingering_since?)
     }
 
-    fn port(&self, side: Side) -> &Port {
+    fn ready(&self, side: Side) -> Readiness {
         match side {
-            Side::Downstream => &self.downstream,
-            Side::Upstream => &self.upstream,
+            Side::Downstream => self.downstream,
+            Side::Upstream => self.upstream,
         }
     }
 
-    fn port_mut(&mut self, side: Side) -> &mut Port {
+    fn ready_mut(&mut self, side: Side) -> &mut Readiness {
         match side {
             Side::Downstream => &mut self.downstream,
             Side::Upstream => &mut self.upstream,

@@ -11,7 +11,9 @@
 mod half;
 mod machine;
 mod outcome;
+mod readiness;
 
 pub use half::HalfPipe;
-pub use machine::{Interest, Readiness, RelayConfig, RelayMachine, Step};
+pub use machine::{Interest, RelayConfig, RelayMachine, Step};
 pub use outcome::{CloseReason, DirectionStats, RelayStats};
+pub use readiness::Readiness;

@@ -15,18 +15,18 @@ pub enum CloseReason {
     Linger,
     /// No byte moved either way for the idle limit.
     Idle,
-    /// The downstream connection was reset, or stopped answering.
+    /// The downstream connection was reset, or its peer stopped responding.
     DownstreamReset,
-    /// The upstream connection was reset, or stopped answering.
+    /// The upstream connection was reset, or its peer stopped responding.
     UpstreamReset,
-    /// The host drains, and the time it gave is over.
+    /// The host drains, and its limit has passed.
     Drain,
     /// The host ended the relay.
     Killed,
 }
 
 impl CloseReason {
-    /// The word that logs use; stable.
+    /// Returns the name for logs, which is stable.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,8 +47,8 @@ impl CloseReason {
         }
     }
 
-    /// Whether the relay was cut: what a side had not been told to end was ended all the same, so
-    /// that side must see an unclean end.
+    /// Returns whether the relay was cut: a stream was ended before its end, so that its target
+    /// must see an unclean end.
     pub(super) fn is_cut(self) -> bool {
         match self {
             Self::Eof | Self::Linger => false,

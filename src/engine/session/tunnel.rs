@@ -18,8 +18,8 @@ use crate::error::Side;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
 
-/// A tunnel that has lived so long is worth probing for a daemon that vanished. Most are over sooner, and save four system
-/// calls.
+/// A tunnel that has lived so long is worth probing for a daemon that vanished. Most are over
+/// sooner, and save four system calls.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// Bytes of the target that are kept for the record.
@@ -72,8 +72,8 @@ pub(in crate::engine) struct Early<'a> {
 }
 
 impl TunnelSession {
-    /// Joins two connections. The early bytes have been bounded by whoever read them: by the limits of an HTTP connection,
-    /// which are as large as the operator wants.
+    /// Joins two connections. The early bytes have been bounded by whoever read them: by the limits
+    /// of an HTTP connection, which are as large as the operator wants.
     pub(in crate::engine) fn new(
         downstream: Endpoint,
         upstream: Endpoint,
@@ -108,13 +108,10 @@ impl TunnelSession {
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
-        let seen = match side {
-            Side::Downstream => &mut self.ready.downstream,
-            Side::Upstream => &mut self.ready.upstream,
-        };
-        seen.read |= ready.read;
-        seen.write |= ready.write;
-        seen.hup |= ready.hup;
+        match side {
+            Side::Downstream => self.ready.downstream.note(ready),
+            Side::Upstream => self.ready.upstream.note(ready),
+        }
     }
 
     pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
