@@ -1,131 +1,30 @@
 #![forbid(unsafe_code)]
 //! [`Relay`]: performs the steps of a [`RelayMachine`] on two [`Transport`]s.
 
-use std::error::Error;
-use std::fmt;
+mod error;
+mod options;
+
+pub use error::{PrefillError, SetupError};
+pub use options::{Ready, RelayOptions, State, Wants};
+
 use std::io::{self, ErrorKind};
+#[cfg(feature = "engine")]
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::lane::{BULK_MINIMUM, Held, Lane, Mode, spill};
+use super::lane::{Filled, Lane};
 use super::transport::Transport;
-use super::worker::{Event, SCRATCH_BYTES, Worker};
+use super::worker::{Event, Worker};
 use crate::error::Side;
-use crate::relay::{Interest, Readiness, RelayConfig, RelayMachine, RelayStats, Step};
-use crate::sys::{self, Protocol, SigpipeBlocked};
+use crate::relay::{Interest, Readiness, RelayMachine, RelayStats, Step};
+use crate::sys::{self, Protocol};
 
-/// The most that a host may prefill on one side: a response head buffer's worth, with room.
+/// The most that a host may prefill on one side: more than a buffer for a response head.
 pub const PREFILL_LIMIT: usize = 1024 * 1024;
 
-/// What a read costs of the budget at least, so that a quick exchange of small messages lets others go
-/// first, too: at most 64 reads a pump by default.
+/// What a read costs of the budget at least, so that a quick exchange of small messages lets others
+/// have their turn, too: at most 64 reads a pump by default.
 const READ_CHARGE: usize = 16 * 1024;
-
-/// How a [`Relay`] behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RelayOptions {
-    /// Time limits.
-    pub config: RelayConfig,
-    /// About how many bytes one [`Relay::pump`] moves before it lets others go first. 1 MiB by default.
-    pub budget: usize,
-    /// Whether long transfers may be spliced. On by default.
-    pub splice: bool,
-    /// Whether TCP sockets get TCP_NODELAY and keepalive probes (30 s, 6 x 10 s). On by default.
-    pub tune_sockets: bool,
-}
-
-impl Default for RelayOptions {
-    fn default() -> Self {
-        Self { config: RelayConfig::default(), budget: 1024 * 1024, splice: true, tune_sockets: true }
-    }
-}
-
-/// Why a relay cannot be made of two transports.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SetupError {
-    /// A plain socket is in blocking mode: one silent peer would stop the whole loop.
-    Blocking(Side),
-    /// A descriptor is no stream socket.
-    NotStream(Side),
-    /// The kernel refused to tell.
-    System(Side, io::Error),
-}
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blocking(side) => {
-                write!(f, "the {side:?} socket is in blocking mode; set O_NONBLOCK first")
-            }
-            Self::NotStream(side) => write!(f, "the {side:?} descriptor is not a stream socket"),
-            Self::System(side, error) => write!(f, "the {side:?} socket: {error}"),
-        }
-    }
-}
-
-impl Error for SetupError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::System(_, error) => Some(error),
-            Self::Blocking(_) | Self::NotStream(_) => None,
-        }
-    }
-}
-
-/// Why bytes were not taken as prefilled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PrefillError {
-    /// The relay has been pumped: bytes would overtake others.
-    Started,
-    /// More than [`PREFILL_LIMIT`] in all on this side.
-    TooMuch,
-}
-
-impl fmt::Display for PrefillError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Started => "bytes can be prefilled before the first pump only",
-            Self::TooMuch => "more bytes prefilled than PREFILL_LIMIT allows",
-        })
-    }
-}
-
-impl Error for PrefillError {}
-
-/// What the host saw since the last pump.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ready {
-    /// Events of the downstream.
-    pub downstream: Readiness,
-    /// Events of the upstream.
-    pub upstream: Readiness,
-}
-
-/// Whether and when a relay has to be pumped again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Upon interest or deadline.
-    Running,
-    /// Soon, but others first: the budget is spent.
-    Yield,
-    /// It is over: read the [stats](Relay::stats) and close both connections.
-    Done,
-}
-
-/// What a relay waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wants {
-    /// Whether to go on.
-    pub state: State,
-    /// Events of the downstream to wait for.
-    pub downstream: Interest,
-    /// Events of the upstream to wait for.
-    pub upstream: Interest,
-    /// Pump at this time at the latest.
-    pub deadline: Option<Instant>,
-}
 
 /// Two joined byte streams that the host drives. See the [module](super).
 ///
@@ -135,26 +34,13 @@ pub struct Relay<D, U> {
     machine: RelayMachine,
     downstream: D,
     upstream: U,
-    up: Path,
-    down: Path,
+    up: Lane,
+    down: Lane,
     budget: u32,
-    splice: bool,
     started: bool,
     /// Whether both sides are closed as soon as it is done.
     closes_when_done: bool,
     last_error: Option<io::Error>,
-}
-
-/// The means of one direction; what it has done is the machine's business.
-#[derive(Debug)]
-struct Path {
-    lane: Lane,
-    mode: Mode,
-    spliced: u64,
-}
-
-impl Path {
-    const NEW: Self = Self { lane: None, mode: Mode::Copy, spliced: 0 };
 }
 
 impl<D: Transport, U: Transport> Relay<D, U> {
@@ -169,8 +55,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         Ok(Self { closes_when_done: false, ..Self::join(downstream, upstream, unknown, options, now) })
     }
 
-    /// Joins two transports that are known to be non-blocking streams, tuned as they should be, and `ready` for so
-    /// much: what is not named will be an event. They are dropped as soon as the relay is done.
+    /// Joins two transports that are known to be non-blocking streams with their options set. What
+    /// they are not `ready` for will be an event. They are dropped as soon as the relay is done.
     pub(crate) fn join(
         downstream: D,
         upstream: U,
@@ -183,32 +69,31 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             machine: RelayMachine::new(options.config, now).with_ready(ready.downstream, ready.upstream),
             downstream,
             upstream,
-            up: Path::NEW,
-            down: Path::NEW,
+            up: Lane::new(splice),
+            down: Lane::new(splice),
             budget: u32::try_from(options.budget).unwrap_or(u32::MAX),
-            splice,
             started: false,
             closes_when_done: true,
             last_error: None,
         }
     }
 
-    /// Has the kernel probe a side while it is silent.
+    /// Turns on keepalive probes for a side.
     #[cfg(feature = "engine")]
     pub(crate) fn probe(&mut self, side: Side) {
         if let Some(socket) = self.transport(side).socket() {
-            // Refused by what is no TCP socket, and by one whose peer is gone already.
+            // Fails for a socket that is not TCP, or whose peer is gone already.
             let _ = sys::set_keepalive(socket);
         }
     }
 
-    /// When it wants to be pumped at the latest.
+    /// Returns when it has to be pumped at the latest.
     #[cfg(feature = "engine")]
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.machine.poll_timeout()
     }
 
-    /// The socket of a side.
+    /// Returns the socket of a side.
     #[cfg(feature = "engine")]
     pub(crate) fn socket(&self, side: Side) -> Option<BorrowedFd<'_>> {
         match side {
@@ -217,36 +102,30 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    /// Hands over bytes that the host has already read from a side. They are delivered first.
+    /// Takes bytes that the host has already read from a side. They are delivered first.
     ///
     /// # Errors
-    /// After the first pump, and above [`PREFILL_LIMIT`]; nothing was taken then.
+    /// After the first pump, and above [`PREFILL_LIMIT`]. Nothing was taken then.
     pub fn prefill(&mut self, from: Side, bytes: &[u8]) -> Result<(), PrefillError> {
         if self.started {
             return Err(PrefillError::Started);
         }
-        if self.prefilled(from).len().saturating_add(bytes.len()) > PREFILL_LIMIT {
+        if self.lane(from).spilled().len().saturating_add(bytes.len()) > PREFILL_LIMIT {
             return Err(PrefillError::TooMuch);
         }
         self.prefill_unbounded(from, bytes);
         Ok(())
     }
 
-    /// Like [`prefill`](Self::prefill) before the first pump, of bytes that somebody else has bounded.
+    /// Like [`prefill`](Self::prefill) before the first pump, for bytes that the caller has
+    /// bounded.
     pub(crate) fn prefill_unbounded(&mut self, from: Side, bytes: &[u8]) {
         debug_assert!(!self.started, "bytes can be prefilled before the first pump only");
         if !bytes.is_empty() {
-            let lane = spill(&[self.prefilled(from), bytes].concat());
-            self.path_mut(from).lane = lane;
+            let all = [self.lane(from).spilled(), bytes].concat();
+            self.lane_mut(from).spill(&all);
             let made = self.machine.stats().last_activity;
             self.machine.handle_filled(from, bytes.len(), false, made);
-        }
-    }
-
-    fn prefilled(&self, from: Side) -> &[u8] {
-        match self.path(from).lane.as_deref() {
-            Some(Held::Spill { bytes, .. }) => bytes,
-            Some(Held::Pipe { .. }) | None => &[],
         }
     }
 
@@ -283,7 +162,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         self.wants(exhausted)
     }
 
-    /// Tells that a side's connection is dead, which the host found out by itself.
+    /// Handles a dead connection of a side that the host has found by itself.
     pub fn peer_gone(&mut self, side: Side, now: Instant) {
         self.machine.handle_reset(side, now);
     }
@@ -298,37 +177,37 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         self.machine.kill();
     }
 
-    /// Counts, times and reasons so far.
+    /// Returns counts, times and reasons so far.
     #[must_use]
     pub fn stats(&self) -> RelayStats {
         self.machine.stats()
     }
 
-    /// Bytes that went through a pipe in the direction that starts at `from`.
+    /// Returns how many bytes went through a pipe in the direction that starts at `from`.
     #[must_use]
     pub fn spliced(&self, from: Side) -> u64 {
-        self.path(from).spliced
+        self.lane(from).spliced()
     }
 
-    /// What the last failed system call said.
+    /// Returns the error of the last system call that failed.
     #[must_use]
     pub fn last_error(&self) -> Option<&io::Error> {
         self.last_error.as_ref()
     }
 
-    /// Whether `side` has to be closed without its clean end (FIN, close_notify), because its stream was
-    /// cut. Plain TCP sockets have been told already (SO_LINGER).
+    /// Returns whether `side` has to be closed without its clean end (FIN, close_notify), because
+    /// its stream was cut. Plain TCP sockets have been prepared for that already (SO_LINGER).
     #[must_use]
     pub fn must_abort(&self, side: Side) -> bool {
         self.machine.must_abort(side)
     }
 
-    /// The transports, to be closed.
+    /// Returns the transports, to be closed.
     pub fn into_transports(self) -> (D, U) {
         (self.downstream, self.upstream)
     }
 
-    /// Performs steps of one direction until it has to wait or its turn is over. Says whether it did anything.
+    /// Performs the next step of one direction. Returns whether there was one.
     fn turn(&mut self, from: Side, worker: &mut Worker, budget: &mut usize, now: Instant) -> bool {
         match self.machine.next(from) {
             Step::Wait => return false,
@@ -349,160 +228,71 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         true
     }
 
-    /// Reads once, by the means that the direction's mode says, and writes what was read.
+    /// Reads once, by copy or splice, and writes what was read. Returns how many bytes were read.
     fn fill(&mut self, from: Side, worker: &mut Worker, now: Instant) -> usize {
-        if self.path(from).mode != Mode::Copy
-            && let Some(n) = self.fill_pipe(from, worker, now)
+        let (lane, source, _) = self.parts(from);
+        if lane.is_bulk()
+            && let Some(result) = lane.fill_pipe(source, usize::MAX, worker)
         {
+            let n = self.filled(from, result, worker, now);
+            if n > 0 {
+                self.deliver(from, worker, now);
+            }
             return n;
         }
         let n = self.read(from, worker, now);
         if n == 0 {
             return 0;
         }
-        if n == SCRATCH_BYTES && self.splice {
-            self.path_mut(from).mode = Mode::Bulk { moved: 0 };
-        }
-        let target = self.transport(from.other());
+        let (_, _, target) = self.parts(from);
         let (plain, result) = (target.is_plain(), target.write(&worker.scratch[..n]));
         let taken = self.written(from, result, worker, now);
-        // A write that failed has said why; of one that was short a socket takes no more now.
+        // A write that failed has been handled; after a short one a socket takes no more now.
         if plain && taken > 0 && taken < n {
             self.machine.handle_write_blocked(from);
         }
         if taken < n && self.machine.buffered(from) > 0 {
-            self.path_mut(from).lane = spill(&worker.scratch[taken..n]);
+            self.lane_mut(from).spill(&worker.scratch[taken..n]);
         }
         n
     }
 
-    /// Reads into the scratch buffer.
+    /// Reads into the scratch buffer. Returns how many bytes were read.
     fn read(&mut self, from: Side, worker: &mut Worker, now: Instant) -> usize {
-        let source = self.transport(from);
-        // Only of a socket does a short read tell that it is dry: a TLS session gives a record at a time.
-        let (plain, result) = (source.is_plain(), source.read(&mut worker.scratch));
+        let (lane, source, _) = self.parts(from);
+        let result = lane.read(source, worker);
+        self.filled(from, result, worker, now)
+    }
+
+    /// Handles the result of a read. Returns how many bytes were read.
+    fn filled(&mut self, from: Side, result: io::Result<Filled>, worker: &mut Worker, now: Instant) -> usize {
         match result {
-            Ok(0) => self.machine.handle_eof(from, now),
-            Ok(n) => {
-                self.machine.handle_filled(from, n, plain && n < SCRATCH_BYTES, now);
+            Ok(Filled::Bytes { n, short }) => {
+                self.machine.handle_filled(from, n, short, now);
                 return n;
             }
-            Err(error) => self.read_failed(from, error, worker, now),
+            Ok(Filled::End) => self.machine.handle_eof(from, now),
+            Ok(Filled::Blocked) => self.machine.handle_read_blocked(from),
+            Err(error) => {
+                worker.report(&Event::Reset(from, &error));
+                self.last_error = Some(error);
+                self.machine.handle_reset(from, now);
+            }
         }
         0
     }
 
-    fn read_failed(&mut self, from: Side, error: io::Error, worker: &mut Worker, now: Instant) {
-        if error.kind() == ErrorKind::WouldBlock {
-            self.machine.handle_read_blocked(from);
-        } else {
-            worker.report(&Event::Reset(from, &error));
-            self.last_error = Some(error);
-            self.machine.handle_reset(from, now);
-        }
-    }
-
-    /// Splices from the source to a pipe, and on. `None` if there is no pipe to be had: copy.
-    fn fill_pipe(&mut self, from: Side, worker: &mut Worker, now: Instant) -> Option<usize> {
-        let pipe = match worker.pipes.take() {
-            Ok(pipe) => pipe?,
-            Err(error) => {
-                self.stop_splicing(&error, worker);
-                return None;
-            }
-        };
-        let Some(source) = self.transport(from).socket() else {
-            worker.pipes.put_back(pipe);
-            return None;
-        };
-        let n = match sys::splice(source, pipe.writer(), pipe.capacity()) {
-            Ok(0) => {
-                self.machine.handle_eof(from, now);
-                0
-            }
-            Ok(n) => n,
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                worker.pipes.put_back(pipe);
-                self.stop_splicing(&error, worker);
-                return None;
-            }
-            Err(error) if sys::is_starved(&error) => {
-                // A copy needs less.
-                worker.pipes.put_back(pipe);
-                self.path_mut(from).mode = Mode::Copy;
-                return None;
-            }
-            Err(error) => {
-                self.read_failed(from, error, worker, now);
-                0
-            }
-        };
-        if n == 0 {
-            // The source is dry or over; an idle direction owns no pipe.
-            worker.pipes.put_back(pipe);
-            let path = self.path_mut(from);
-            path.mode = match path.mode {
-                Mode::Bulk { moved } if moved >= BULK_MINIMUM => Mode::Bulk { moved: 0 },
-                Mode::Bulk { .. } | Mode::Copy => Mode::Copy,
-            };
-            return Some(0);
-        }
-        // A pipe can be full before its size in bytes, so "short" says nothing about the source.
-        self.machine.handle_filled(from, n, false, now);
-        let path = self.path_mut(from);
-        path.lane = Some(Box::new(Held::Pipe { pipe, left: n }));
-        if let Mode::Bulk { moved } = &mut path.mode {
-            *moved = moved.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-        }
-        self.deliver(from, worker, now);
-        Some(n)
-    }
-
-    fn stop_splicing(&mut self, error: &io::Error, worker: &mut Worker) {
-        worker.report(&Event::SpliceUnavailable(error));
-        self.splice = false;
-        self.up.mode = Mode::Copy;
-        self.down.mode = Mode::Copy;
-    }
-
-    /// Writes what the lane holds.
+    /// Writes what the direction holds.
     fn deliver(&mut self, from: Side, worker: &mut Worker, now: Instant) {
-        match self.path_mut(from).lane.take().map(|held| *held) {
-            None => {}
-            Some(Held::Spill { bytes, at }) => {
-                let result = self.transport(from.other()).write(&bytes[at..]);
-                let at = at + self.written(from, result, worker, now);
-                if at < bytes.len() && self.machine.buffered(from) > 0 {
-                    self.path_mut(from).lane = Some(Box::new(Held::Spill { bytes, at }));
-                }
-            }
-            Some(Held::Pipe { pipe, left }) => {
-                let result = self.splice_out(from, pipe.reader(), left, worker.sigpipe_ignored);
-                let taken = self.written(from, result, worker, now);
-                let path = self.path_mut(from);
-                path.spliced = path.spliced.saturating_add(taken as u64);
-                if taken == left {
-                    worker.pipes.put_back(pipe);
-                } else if self.machine.buffered(from) > 0 {
-                    self.path_mut(from).lane = Some(Box::new(Held::Pipe { pipe, left: left - taken }));
-                }
-            }
+        let (lane, _, target) = self.parts(from);
+        let result = lane.deliver(target, worker);
+        self.written(from, result, worker, now);
+        if self.machine.buffered(from) == 0 {
+            self.lane_mut(from).clear();
         }
     }
 
-    fn splice_out(
-        &mut self,
-        from: Side,
-        pipe: BorrowedFd<'_>,
-        held: usize,
-        sigpipe_ignored: bool,
-    ) -> io::Result<usize> {
-        let _guard = (!sigpipe_ignored).then(SigpipeBlocked::new);
-        let target = self.transport(from.other()).socket().ok_or(ErrorKind::NotConnected)?;
-        sys::splice(pipe, target, held)
-    }
-
-    /// Takes note of a write's result; returns how many bytes are gone from the buffer.
+    /// Handles the result of a write. Returns how many bytes were taken.
     fn written(&mut self, from: Side, result: io::Result<usize>, worker: &mut Worker, now: Instant) -> usize {
         match result {
             Ok(n) => {
@@ -528,7 +318,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         if hung_up {
             self.machine.handle_write_refused(from, reset, now);
         } else {
-            // It would wait for the rest, or for the end.
+            // The target would wait for the rest, or for the end.
             self.machine.handle_reset(from.other(), now);
         }
     }
@@ -538,7 +328,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             && self.machine.is_over(from.other())
             && self.transport(from.other()).is_plain()
         {
-            // The last there is to do: the close that follows says the same.
+            // This is the last step: the close that follows sends the end.
             return self.machine.handle_shut(from, now);
         }
         match self.transport(from.other()).shutdown_write() {
@@ -548,7 +338,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    /// The source was reset: the target's close becomes a reset, as soon as the kernel has sent the rest.
+    /// Handles a reset source: the target's close becomes a reset, once the kernel has sent the
+    /// rest.
     fn abort(&mut self, from: Side, forced: bool, now: Instant) {
         let target = self.transport(from.other());
         let in_kernel = target.socket().is_some_and(|socket| {
@@ -563,8 +354,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    /// Events of the client cannot be read while its bytes cannot be forwarded, or after its EOF. One
-    /// that vanished then is found by asking, or its tunnel would stay for ever.
+    /// The events of a client are ignored while its bytes cannot be forwarded, and after its end. A
+    /// client that vanishes then is found by asking, or its tunnel would stay for ever.
     fn notice_vanished_client(&mut self, worker: &mut Worker, ready: Readiness, now: Instant) {
         if !(ready.hup || ready.read) || !self.machine.ignores_events_of(Side::Downstream) {
             return;
@@ -578,15 +369,15 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    /// Gives everything back and sees that a cut stream does not look whole.
+    /// Releases what is held, and arranges that a cut stream does not look complete.
     fn finish(&mut self) {
-        self.up.lane = None;
-        self.down.lane = None;
+        self.up.clear();
+        self.down.clear();
         for (side, socket) in
             [(Side::Downstream, self.downstream.socket()), (Side::Upstream, self.upstream.socket())]
         {
             if let Some(socket) = socket.filter(|_| self.machine.must_abort(side)) {
-                // On a Unix socket, or one that is dead already, there is nothing to arrange.
+                // There is nothing to arrange on a Unix socket, or on one that is dead already.
                 let _ = sys::set_reset_on_close(socket);
             }
         }
@@ -613,7 +404,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         Interest { write: interest.write || self.is_unflushed(side), ..interest }
     }
 
-    /// Whether a side's transport keeps bytes that its peer is still to get.
+    /// Returns whether a side's transport keeps bytes that its peer is still to get.
     fn is_unflushed(&self, side: Side) -> bool {
         let flushed = match side {
             Side::Downstream => self.downstream.is_flushed(),
@@ -629,17 +420,25 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    fn path(&self, from: Side) -> &Path {
+    fn lane(&self, from: Side) -> &Lane {
         match from {
             Side::Downstream => &self.up,
             Side::Upstream => &self.down,
         }
     }
 
-    fn path_mut(&mut self, from: Side) -> &mut Path {
+    fn lane_mut(&mut self, from: Side) -> &mut Lane {
         match from {
             Side::Downstream => &mut self.up,
             Side::Upstream => &mut self.down,
+        }
+    }
+
+    /// Returns the lane, the source and the target of one direction.
+    fn parts(&mut self, from: Side) -> (&mut Lane, &mut dyn Transport, &mut dyn Transport) {
+        match from {
+            Side::Downstream => (&mut self.up, &mut self.downstream, &mut self.upstream),
+            Side::Upstream => (&mut self.down, &mut self.upstream, &mut self.downstream),
         }
     }
 }
@@ -658,7 +457,7 @@ fn prepare(transport: &impl Transport, side: Side, options: RelayOptions) -> Res
         return Err(SetupError::Blocking(side));
     }
     if options.tune_sockets && protocol == Protocol::Tcp {
-        // Refused by a socket whose peer is gone already; the first read will say so.
+        // Fails for a socket whose peer is gone already; the first read will find that.
         let _ = sys::set_nodelay(socket);
         let _ = sys::set_keepalive(socket);
     }

@@ -9,22 +9,24 @@ use std::sync::Arc;
 use crate::error::Side;
 use crate::sys::{self, Pipe};
 
-/// Size of the scratch buffer, and so the most that a direction spills. A power of two that takes four
-/// TLS records or one full loopback segment.
+/// Size of the scratch buffer, and so the most that a direction spills. A power of two that holds
+/// four TLS records or one full loopback segment.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Empty pipes kept for the next bulk transfer; more are closed, so that a burst does not pin descriptors.
+/// Empty pipes kept for the next bulk transfer. More are closed, so that a burst does not occupy
+/// descriptors.
 const MAX_SPARE_PIPES: usize = 16;
 
 /// The bounds of a [`Worker`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerOptions {
-    /// Pipes that may be lent at a time, two descriptors each. 64 by default; 0 never splices. A pipe is lent
-    /// for as long as bytes are in it, so only slow readers keep one; whoever gets none copies.
+    /// Pipes that may be lent at a time, two descriptors each. 64 by default; 0 never splices. A
+    /// pipe is lent for as long as bytes are in it, so only slow readers keep one. A direction that
+    /// gets none copies.
     pub max_pipes: usize,
-    /// Bytes asked for each pipe, 1 MiB by default: 64 KiB, the kernel's own choice, cost 1.2 to 1.8 times the
-    /// CPU. With `max_pipes` it makes the 64 MiB that the kernel grants an ordinary user
-    /// (`fs.pipe-user-pages-soft`); beyond that it grants less, which is fine.
+    /// Bytes requested for each pipe, 1 MiB by default: 64 KiB, the kernel's own choice, cost 1.2
+    /// to 1.8 times the CPU. Together with `max_pipes` that is the 64 MiB that the kernel grants an
+    /// ordinary user (`fs.pipe-user-pages-soft`); beyond it the kernel grants less, which is fine.
     pub pipe_bytes: usize,
 }
 
@@ -34,13 +36,13 @@ impl Default for WorkerOptions {
     }
 }
 
-/// Something that an operator may want in a log. Nothing else reports it.
+/// An event for the operator's log. Nothing else reports it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// splice(2) or pipe2(2) cannot be used; the relay copies instead.
     SpliceUnavailable(&'a io::Error),
-    /// The upstream takes no more bytes: what the downstream still sends is thrown away.
+    /// The upstream takes no more bytes: what the downstream still sends is discarded.
     UpstreamRefused(&'a io::Error),
     /// A connection failed.
     Reset(Side, &'a io::Error),
@@ -59,14 +61,15 @@ impl fmt::Display for Event<'_> {
     }
 }
 
-/// Takes the events of a worker.
+/// Receives the events of a worker.
 pub type Log = Box<dyn FnMut(&Event<'_>) + Send>;
 
 /// The scratch buffer, the pipes and the log of all relays that one thread drives.
 pub struct Worker {
     pub(super) scratch: Box<[u8]>,
     pub(super) pipes: PipePool,
-    /// Whether splicing to a socket needs no protection from SIGPIPE.
+    /// Whether the process ignores SIGPIPE, so that splicing to a socket needs no protection from
+    /// it.
     pub(super) sigpipe_ignored: bool,
     log: Option<Log>,
 }
@@ -74,7 +77,8 @@ pub struct Worker {
 impl Worker {
     /// Makes a worker. It owns no descriptor until a transfer turns out to be long.
     ///
-    /// Whether the process ignores SIGPIPE is asked now; a host that changes that later makes a new worker.
+    /// Whether the process ignores SIGPIPE is asked once, now: a host that changes that later makes
+    /// a new worker.
     #[must_use]
     pub fn new(options: WorkerOptions) -> Self {
         Self {
@@ -85,35 +89,18 @@ impl Worker {
         }
     }
 
-    /// Sets who is told of events. It is called from within [`Relay::pump`](super::Relay::pump).
+    /// Sets the receiver of events. It is called from within [`Relay::pump`](super::Relay::pump).
     #[must_use]
     pub fn with_log(mut self, log: Log) -> Self {
         self.log = Some(log);
         self
     }
 
-    /// The scratch buffer, for one read. It stays here: a panic must not take it away from all others.
+    /// Returns the scratch buffer. It stays here, so that a panic does not take it away from all
+    /// others.
     #[cfg(feature = "engine")]
     pub(crate) fn scratch(&mut self) -> &mut [u8] {
         &mut self.scratch
-    }
-
-    /// Lends a pipe; `None` if there is none to be had.
-    #[cfg(feature = "engine")]
-    pub(crate) fn lend_pipe(&mut self) -> Option<LentPipe> {
-        self.pipes.take().ok().flatten()
-    }
-
-    /// Takes a pipe back that holds no byte.
-    #[cfg(feature = "engine")]
-    pub(crate) fn return_pipe(&mut self, pipe: LentPipe) {
-        self.pipes.put_back(pipe);
-    }
-
-    /// Whether splicing to a socket needs no protection from SIGPIPE.
-    #[cfg(feature = "engine")]
-    pub(crate) fn ignores_sigpipe(&self) -> bool {
-        self.sigpipe_ignored
     }
 
     pub(super) fn report(&mut self, event: &Event<'_>) {
@@ -134,11 +121,11 @@ impl fmt::Debug for Worker {
 pub(super) struct PipePool {
     options: WorkerOptions,
     spare: Vec<Pipe>,
-    /// One more reference for each pipe that is out.
+    /// Has one more reference for each pipe that is lent.
     lent: Arc<()>,
 }
 
-/// A pipe of a [`PipePool`]. Dropped, it is closed, with whatever it holds.
+/// A pipe of a [`PipePool`]. If dropped, it is closed together with what it holds.
 #[derive(Debug)]
 pub(crate) struct LentPipe {
     pipe: Pipe,
@@ -158,7 +145,7 @@ impl PipePool {
         Self { options, spare: Vec::new(), lent: Arc::new(()) }
     }
 
-    /// A pipe; `Ok(None)` when as many are in use as may be.
+    /// Lends a pipe; `Ok(None)` if as many are in use as may be.
     pub(super) fn take(&mut self) -> io::Result<Option<LentPipe>> {
         if Arc::strong_count(&self.lent) > self.options.max_pipes {
             return Ok(None);

@@ -9,7 +9,7 @@ use super::slab::Token;
 use super::stream::Stream;
 #[cfg(feature = "tls")]
 use super::tls::{ClientTls, Handshake};
-use crate::drive::Transport;
+use crate::drive::{Filled, Lane, Transport, Worker};
 use crate::relay::Readiness;
 
 /// A connection that the poller knows, with its readiness.
@@ -32,38 +32,60 @@ impl Endpoint {
         self.ready.note(ready);
     }
 
-    /// Reads what is there; `None` if a read would block.
-    pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.stream.read(buf) {
-            Ok(n) => {
-                if n > 0 && n < buf.len() && self.stream.is_plain() {
-                    self.ready.short_read();
-                }
-                Ok(Some(n))
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.ready.read_blocked();
-                Ok(None)
-            }
-            Err(error) => Err(error),
+    /// Reads once into the scratch buffer of the worker.
+    pub(super) fn read(&mut self, lane: &mut Lane, worker: &mut Worker) -> io::Result<Filled> {
+        let result = lane.read(&mut self.stream, worker);
+        self.filled(result)
+    }
+
+    /// Splices up to `most` bytes into a pipe of the lane. Returns `None` if that is not possible
+    /// now: read instead.
+    pub(super) fn fill_pipe(
+        &mut self,
+        lane: &mut Lane,
+        most: usize,
+        worker: &mut Worker,
+    ) -> Option<io::Result<Filled>> {
+        lane.fill_pipe(&mut self.stream, most, worker).map(|result| self.filled(result))
+    }
+
+    fn filled(&mut self, result: io::Result<Filled>) -> io::Result<Filled> {
+        match result {
+            Ok(Filled::Bytes { short: true, .. }) => self.ready.short_read(),
+            Ok(Filled::Blocked) => self.ready.read_blocked(),
+            // An end stays readable: no event would tell a tunnel of it again.
+            Ok(Filled::Bytes { short: false, .. } | Filled::End) | Err(_) => {}
         }
+        result
+    }
+
+    /// Returns whether there is nothing to read, not even an end.
+    pub(super) fn is_silent(&mut self) -> bool {
+        if self.ready.hup || !self.ready.read {
+            return !self.ready.hup;
+        }
+        let blocks = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
+        let is_silent = self.stream.read(&mut [0]).is_err_and(|error| blocks(&error));
+        if is_silent {
+            self.ready.read_blocked();
+        }
+        is_silent
+    }
+
+    /// Writes once what the lane holds. Returns how many bytes that took; zero if nothing fits.
+    pub(super) fn deliver(&mut self, lane: &mut Lane, shared: &mut Shared) -> io::Result<usize> {
+        let result = lane.deliver(&mut self.stream, &mut shared.worker);
+        self.unless_blocked(result, 0, shared)
     }
 
     /// Writes what fits. Returns how much that was; zero if nothing fits.
     pub(super) fn write(&mut self, bytes: &[u8], shared: &Shared) -> io::Result<usize> {
-        match self.stream.write(bytes) {
-            Ok(n) => {
-                if n < bytes.len() && self.stream.is_plain() {
-                    self.blocked(shared)?;
-                }
-                Ok(n)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.blocked(shared)?;
-                Ok(0)
-            }
-            Err(error) => Err(error),
+        let result = self.stream.write(bytes);
+        let n = self.unless_blocked(result, 0, shared)?;
+        if n > 0 && n < bytes.len() && self.stream.is_plain() {
+            self.blocked(shared)?;
         }
+        Ok(n)
     }
 
     /// Sends what a TLS stream has kept. Returns whether all of it has left.
@@ -71,24 +93,24 @@ impl Endpoint {
         if self.stream.is_flushed() {
             return Ok(true);
         }
-        let result = self.stream.flush();
-        self.unless_blocked(result, shared)
+        let result = self.stream.flush().map(|()| true);
+        self.unless_blocked(result, false, shared)
     }
 
     /// Half-closes. Returns whether the end has left.
     pub(super) fn shut_write(&mut self, shared: &Shared) -> io::Result<bool> {
-        let result = self.stream.shutdown_write();
-        self.unless_blocked(result, shared)
+        let result = self.stream.shutdown_write().map(|()| true);
+        self.unless_blocked(result, false, shared)
     }
 
-    fn unless_blocked(&mut self, result: io::Result<()>, shared: &Shared) -> io::Result<bool> {
+    /// Returns `nothing` for the result of a write that blocked.
+    fn unless_blocked<T>(&mut self, result: io::Result<T>, nothing: T, shared: &Shared) -> io::Result<T> {
         match result {
-            Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.blocked(shared)?;
-                Ok(false)
+                Ok(nothing)
             }
-            Err(error) => Err(error),
+            other => other,
         }
     }
 

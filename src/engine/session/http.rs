@@ -1,18 +1,17 @@
 #![forbid(unsafe_code)]
 //! [`HttpSession`]: performs what a [`ProxyConn`] wants on two connections.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::body::BodyPipes;
 use super::closing::ClosingSession;
 use super::tunnel::{Early, Origin, TunnelSession};
 use super::{Kind, Next};
-use crate::drive::Transport;
+use crate::drive::{Filled, Lane, SCRATCH_BYTES, Transport};
 use crate::engine::causes;
 use crate::engine::connect::{Connect, Progress};
 use crate::engine::endpoint::Endpoint;
@@ -47,7 +46,7 @@ pub(in crate::engine) struct HttpSession {
     reused: bool,
     /// Whether the client has half-closed or failed since the last turn.
     hung_up: bool,
-    pipes: BodyPipes,
+    lanes: Lanes,
 }
 
 /// The upstream connection of an HTTP session.
@@ -104,7 +103,7 @@ impl HttpSession {
             target: None,
             reused: false,
             hung_up: false,
-            pipes: BodyPipes::default(),
+            lanes: Lanes::new(),
         };
         session.drain(shared);
         session
@@ -190,9 +189,10 @@ impl HttpSession {
         }
     }
 
-    /// Returns whether the client was found to have vanished. While its bytes are not read, that is found only by asking:
-    /// a daemon that takes no more of a body, or is silent, would keep the connection for ever. On a Unix socket a client
-    /// that has closed differs from one that has half-closed. What it has requested is sent all the same.
+    /// Returns whether the client was found to have vanished. While its bytes are not read, that is
+    /// found only by asking: a daemon that takes no more of a body, or is silent, would keep the
+    /// connection for ever. On a Unix socket a client that has closed differs from one that has
+    /// half-closed. What it has requested is sent all the same.
     fn has_lost_client(&mut self, shared: &Shared) -> bool {
         if !self.hung_up || self.listens_to(Side::Downstream) || self.conn.has_request_to_send() {
             return false;
@@ -220,8 +220,8 @@ impl HttpSession {
         Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
     }
 
-    /// Returns what is left of the session once a TLS stream is to end: it has its own end to send, and may have kept
-    /// bytes.
+    /// Returns what is left of the session once a TLS stream is to end: it has its own end to send,
+    /// and may have kept bytes.
     fn close_tls(mut self, shared: &mut Shared) -> Box<ClosingSession> {
         self.drop_upstream(shared);
         let deadline = shared.now + self.settings.limits().closing_time;
@@ -244,7 +244,8 @@ impl HttpSession {
         self.close(matches!(outcome, Some(Outcome::Closed { reset: true })), shared);
     }
 
-    /// Acts on the events of the machine. Returns what becomes of the session if one of them is its last.
+    /// Acts on the events of the machine. Returns what becomes of the session if one of them is its
+    /// last.
     fn take_events(&mut self, shared: &mut Shared) -> Option<Outcome> {
         let mut outcome = None;
         let mut last = None;
@@ -273,7 +274,8 @@ impl HttpSession {
             (UpstreamLink::Open(upstream), Some(target)) => {
                 Outcome::Switched(Box::new(Switch { kind, upstream: *upstream, target, summary }))
             }
-            // A daemon that has switched has a connection. Without one the client must not see a clean end.
+            // A daemon that has switched has a connection. Without one the client must not see a
+            // clean end.
             (link, _) => {
                 self.upstream = link;
                 Outcome::Closed { reset: true }
@@ -341,16 +343,15 @@ impl HttpSession {
     }
 
     fn release_upstream(&mut self, reuse: Reuse, shared: &mut Shared) {
-        self.pipes.forget();
+        self.lanes = Lanes::new();
         let UpstreamLink::Open(mut endpoint) = mem::replace(&mut self.upstream, UpstreamLink::None) else {
             return;
         };
         let limits = self.settings.limits();
-        // What can be read is an end, or nobody's answer; and of what is there already no event will tell.
-        let idle = !endpoint.ready.hup
-            && endpoint.stream.is_flushed()
-            && (!endpoint.ready.read || matches!(endpoint.read(&mut [0]), Ok(None)));
-        // Of an upstream that was made for this request alone nobody can ask for a connection again.
+        // What can be read is an end, or a response without a request; no event would report it
+        // again.
+        let idle = endpoint.stream.is_flushed() && endpoint.is_silent();
+        // No other request can go to an upstream that was made for this one.
         let is_known = |target| Arc::strong_count(target) > 1;
         let may_keep = reuse == Reuse::Keep && idle && !shared.drain.is_draining() && limits.pool_size > 0;
         match &self.target {
@@ -359,51 +360,39 @@ impl HttpSession {
                 let surplus =
                     shared.pool.keep(target, *endpoint, limits.pool_size, shared.now, limits.pool_time);
                 if let Some(endpoint) = surplus {
-                    drop(shared.unlink(endpoint));
+                    shared.close(endpoint);
                 }
                 shared.count_idle();
             }
-            _ => drop(shared.unlink(*endpoint)),
+            _ => shared.close(*endpoint),
         }
     }
 
     fn drop_upstream(&mut self, shared: &mut Shared) {
-        self.pipes.forget();
+        self.lanes = Lanes::new();
         match mem::replace(&mut self.upstream, UpstreamLink::None) {
             UpstreamLink::None => {}
             UpstreamLink::Connecting(connect) => connect.cancel(shared),
-            UpstreamLink::Open(endpoint) => drop(shared.unlink(*endpoint)),
+            UpstreamLink::Open(endpoint) => shared.close(*endpoint),
         }
     }
 
-    /// Sends what there is for a side; says whether anything moved.
+    /// Writes once what there is for a side. Returns whether anything moved.
     fn write(&mut self, side: Side, shared: &mut Shared) -> bool {
-        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, side) else { return false };
+        let Some(endpoint) = endpoint(&mut self.client, &mut self.upstream, side) else { return false };
         if !endpoint.ready.write {
             return false;
         }
+        let lane = self.lanes.from(side.other());
         let result = match endpoint.flush(shared) {
-            Ok(true) if self.pipes.holds(side) => self.pipes.deliver(side, endpoint, shared).map(|n| {
-                self.conn.passed(side.other(), n as u64, shared.now);
+            // What a lane holds comes before the rest.
+            Ok(true) if lane.holds() => endpoint.deliver(lane, shared).map(|n| {
+                if n > 0 {
+                    self.conn.passed(side.other(), n as u64, shared.now);
+                }
                 n > 0
             }),
-            Ok(true) => {
-                let wants = self.conn.wants(side);
-                if wants.write {
-                    endpoint.write(self.conn.output(side), shared).map(|n| {
-                        self.conn.output_sent(side, n, shared.now);
-                        n > 0
-                    })
-                } else if wants.shut_write {
-                    endpoint.shut_write(shared).inspect(|done| {
-                        if *done {
-                            self.conn.shut_done(side, shared.now);
-                        }
-                    })
-                } else {
-                    Ok(false)
-                }
-            }
+            Ok(true) => self.write_output(side, shared),
             Ok(false) => Ok(false),
             Err(error) => Err(error),
         };
@@ -413,75 +402,101 @@ impl HttpSession {
         })
     }
 
+    /// Writes the output of the machine for a side, or its end.
+    fn write_output(&mut self, side: Side, shared: &Shared) -> io::Result<bool> {
+        let wants = self.conn.wants(side);
+        let Some(endpoint) = endpoint(&mut self.client, &mut self.upstream, side) else { return Ok(false) };
+        if wants.write {
+            let n = endpoint.write(self.conn.output(side), shared)?;
+            self.conn.output_sent(side, n, shared.now);
+            return Ok(n > 0);
+        }
+        let is_shut = wants.shut_write && endpoint.shut_write(shared)?;
+        if is_shut {
+            self.conn.shut_done(side, shared.now);
+        }
+        Ok(is_shut)
+    }
+
     fn write_failed(&mut self, side: Side, error: &io::Error, shared: &mut Shared) {
-        self.pipes.forget_to(side);
+        *self.lanes.from(side.other()) = Lane::new(true);
         if side == Side::Upstream && !sys::is_hang_up(error) {
-            // It would wait for the rest of its request.
+            // The upstream would wait for the rest of its request.
             return self.read_failed(side, error, shared);
         }
         if side == Side::Downstream {
             shared.report(&Event::Reset { side, error });
         }
-        // What is on its way to the other side, be it an answer that came early, goes on.
+        // What is on its way to the other side goes on, for instance a response that came early.
         self.conn.output_refused(side, causes::of_connection(error), shared.now);
     }
 
+    /// Returns whether the bytes of a side are wanted.
     fn listens_to(&mut self, from: Side) -> bool {
-        !self.pipes.holds(from.other()) && self.conn.wants(from).read
+        !self.lanes.from(from).holds() && self.conn.wants(from).read
     }
 
     fn may_read(&mut self, from: Side) -> bool {
         self.listens_to(from)
-            && end_of(&mut self.client, &mut self.upstream, from).is_some_and(|endpoint| endpoint.ready.read)
+            && endpoint(&mut self.client, &mut self.upstream, from).is_some_and(|source| source.ready.read)
     }
 
-    /// Reads once; says how many bytes.
+    /// Reads once. Returns how many bytes that were.
     fn read(&mut self, from: Side, shared: &mut Shared) -> usize {
-        let past = self.conn.passthrough(from);
-        let target_is_plain = end_of(&mut self.client, &mut self.upstream, from.other())
-            .is_some_and(|endpoint| endpoint.stream.is_plain());
-        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
-        if self.pipes.is_long(from, past) && target_is_plain && endpoint.stream.is_plain() {
-            match self.pipes.fill(from, past, endpoint, shared) {
-                Some(Ok(0)) => self.ended(from, shared),
-                // Not passed before they are delivered: until then the body is not over.
-                Some(Ok(n)) => {
-                    self.conn.offered(from, n as u64, shared.now);
-                    return n;
-                }
-                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
-                Some(Err(error)) => self.read_failed(from, &error, shared),
-                // There is no pipe to be had.
-                None => return self.copy(from, shared),
-            }
-            return 0;
+        if let Some(n) = self.splice(from, shared) {
+            return n;
         }
-        self.copy(from, shared)
+        let Some(source) = endpoint(&mut self.client, &mut self.upstream, from) else { return 0 };
+        let result = source.read(self.lanes.from(from), &mut shared.worker);
+        let n = self.filled(from, result, shared);
+        if n > 0 {
+            self.conn.feed(from, &shared.worker.scratch()[..n], shared.now);
+        }
+        n
     }
 
-    /// Reads once into the machine; says how many bytes.
-    fn copy(&mut self, from: Side, shared: &mut Shared) -> usize {
-        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, from) else { return 0 };
-        let scratch = shared.worker.scratch();
-        match endpoint.read(scratch) {
-            Ok(None) => self.pipes.dry(from),
-            Ok(Some(0)) => self.ended(from, shared),
-            Ok(Some(n)) => {
-                self.pipes.read(from, n == scratch.len());
-                self.conn.feed(from, &scratch[..n], shared.now);
-                return n;
-            }
+    /// Splices past the machine what needs no new framing. Returns `None` if that is not possible,
+    /// or not worth a pipe: one read may take all that is left.
+    fn splice(&mut self, from: Side, shared: &mut Shared) -> Option<usize> {
+        let lane = self.lanes.from(from);
+        if !lane.is_bulk() {
+            return None;
+        }
+        let left = usize::try_from(self.conn.passthrough(from)).unwrap_or(usize::MAX);
+        let is_plain = |endpoint: &mut Endpoint| endpoint.stream.is_plain();
+        if left < SCRATCH_BYTES
+            || !endpoint(&mut self.client, &mut self.upstream, from.other()).is_some_and(is_plain)
+        {
+            return None;
+        }
+        let source =
+            endpoint(&mut self.client, &mut self.upstream, from).filter(|end| end.stream.is_plain())?;
+        let result = source.fill_pipe(lane, left, &mut shared.worker)?;
+        let n = self.filled(from, result, shared);
+        if n > 0 {
+            // They count as passed once they are delivered: until then the body is not over.
+            self.conn.offered(from, n as u64, shared.now);
+        }
+        Some(n)
+    }
+
+    /// Handles the result of a read. Returns how many bytes were read.
+    fn filled(&mut self, from: Side, result: io::Result<Filled>, shared: &Shared) -> usize {
+        match result {
+            Ok(Filled::Bytes { n, .. }) => return n,
+            Ok(Filled::End) => self.ended(from, shared),
+            Ok(Filled::Blocked) => {}
             Err(error) => self.read_failed(from, &error, shared),
         }
         0
     }
 
     fn ended(&mut self, from: Side, shared: &Shared) {
-        let Some(endpoint) = end_of(&mut self.client, &mut self.upstream, from) else { return };
-        // A request tells by itself where it ends, so a client may leave its close_notify out, as many do: dockerd answers
-        // them, too. An answer may last until its connection ends, and without a close_notify it was cut.
-        // It stays readable: no event would tell a tunnel of this end again.
-        if from == Side::Downstream || endpoint.stream.end_was_clean() {
+        let Some(source) = endpoint(&mut self.client, &mut self.upstream, from) else { return };
+        // A request delimits itself, so a client may omit its close_notify, as many do; dockerd
+        // serves them, too. A response may last until its connection ends, and without a
+        // close_notify it was cut.
+        if from == Side::Downstream || source.stream.end_was_clean() {
             self.conn.feed_eof(from, shared.now);
         } else {
             self.conn.feed_error(from, Cause::TlsTruncated, shared.now);
@@ -494,7 +509,28 @@ impl HttpSession {
     }
 }
 
-fn end_of<'a>(
+/// How the bodies of an exchange move.
+struct Lanes {
+    up: Lane,
+    down: Lane,
+}
+
+impl Lanes {
+    fn new() -> Self {
+        Self { up: Lane::new(true), down: Lane::new(true) }
+    }
+
+    /// Returns the lane of the direction that starts at `side`.
+    fn from(&mut self, side: Side) -> &mut Lane {
+        match side {
+            Side::Downstream => &mut self.up,
+            Side::Upstream => &mut self.down,
+        }
+    }
+}
+
+/// Returns the connection of a side, if it is there.
+fn endpoint<'a>(
     client: &'a mut Endpoint,
     upstream: &'a mut UpstreamLink,
     side: Side,

@@ -4,7 +4,6 @@
 //! A kind goes into its turn by value, and comes back in [`Next`]. What it becomes (a handshake HTTP, HTTP a tunnel) it
 //! makes from what it has, and continues with in the same turn.
 
-mod body;
 mod closing;
 mod forward;
 #[cfg(feature = "tls")]
