@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let observer: Arc<dyn Observer> =
         if std::env::var_os("QUIET").is_some() { Arc::new(()) } else { Arc::new(Log) };
     let workers = Workers::start(NonZeroUsize::MIN, &EngineOptions::default(), &observer)?;
-    let settings = ListenerSettings::new("docker", Service::Http(Arc::new(Arc::new(upstream))));
+    let settings = ListenerSettings::new("docker", Service::to(upstream));
     workers.listen(Listener::new(TcpListener::bind(listen)?.into(), settings));
     workers.join()?;
     Ok(())

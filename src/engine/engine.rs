@@ -91,7 +91,7 @@ pub enum EngineState {
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let daemon = Upstream::new("docker", vec![Address::Unix("/var/run/docker.sock".into())]);
-/// let settings = ListenerSettings::new("docker", Service::Http(Arc::new(Arc::new(daemon))));
+/// let settings = ListenerSettings::new("docker", Service::to(daemon));
 /// let socket = TcpListener::bind("127.0.0.1:0")?;
 ///
 /// let mut engine = Engine::new(EngineOptions::default(), Arc::new(()))?;
@@ -387,7 +387,7 @@ mod tests {
             SocketAddr::from_abstract_name(format!("dockline-timers-{}", std::process::id())).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();
         let upstream = Arc::new(Upstream::new("nowhere", Vec::new()));
-        let settings = ListenerSettings::new("main", Service::Http(Arc::new(upstream)));
+        let settings = ListenerSettings::new("main", Service::to(upstream));
         engine.handle().listen(Listener::new(listener.into(), settings));
         let turn = |engine: &mut Engine, sessions| {
             while engine.sessions.len() != sessions {

@@ -109,6 +109,14 @@ pub enum Service {
     Forward(Arc<Upstream>),
 }
 
+impl Service {
+    /// Serves HTTP/1.1 and sends every request on to one upstream.
+    #[must_use]
+    pub fn to(upstream: impl Into<Arc<Upstream>>) -> Self {
+        Self::Http(Arc::new(upstream.into()))
+    }
+}
+
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -119,7 +119,7 @@ impl Bed {
         let address = Address::Tcp { host: at.ip().to_string(), port: at.port() };
         let upstream = Upstream::new("daemon", vec![address]);
         let ca = Ca::new();
-        let mut settings = ListenerSettings::new("test", Service::Http(Arc::new(Arc::new(upstream))));
+        let mut settings = ListenerSettings::new("test", Service::to(upstream));
         let (socket, front): (OwnedFd, Front) = if transport == Transport::Unix {
             let path = std::env::temp_dir().join(format!("dockline-half-close-{}.sock", std::process::id()));
             let _ = std::fs::remove_file(&path);

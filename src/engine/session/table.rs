@@ -291,7 +291,7 @@ mod tests {
         let ((listener, address), (_daemon, _)) = (listen("gateway"), listen("daemon"));
         let at = Address::Unix(format!("@{}", name("daemon")).into());
         let upstream = Arc::new(Upstream::new("daemon", vec![at]));
-        let settings = ListenerSettings::new("main", Service::Http(Arc::new(upstream)));
+        let settings = ListenerSettings::new("main", Service::to(upstream));
         handle.listen(Listener::new(listener.into(), settings));
 
         // In its turn: the session is still there to be ended.
