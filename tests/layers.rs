@@ -1,5 +1,5 @@
-//! The rules of docs/ARCHITECTURE.md that the compiler does not keep: who may import whom, and where
-//! `unsafe` may be.
+//! The rules of docs/ARCHITECTURE.md that the compiler does not keep: who may import whom, and
+//! where `unsafe` may be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::fs;
@@ -18,8 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ffi", &["engine", "drive", "proxy", "relay", "h1", "sys", "error", "limits"]),
 ];
 
-/// Modules of the engine that only a few others may import: accepting goes one way, from the loop over accepting to the
-/// session.
+/// Modules of the engine that only a few others may import: accepting goes one way, from the loop
+/// over accepting to the session.
 const ENGINE: &[(&str, &[&str])] =
     &[("engine", &["workers"]), ("accept", &["engine"]), ("session", &["accept", "engine"])];
 

@@ -354,8 +354,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    /// The events of a client are ignored while its bytes cannot be forwarded, and after its end. A
-    /// client that vanishes then is found by asking, or its tunnel would stay for ever.
+    /// Asks whether the client has vanished, if its events are ignored: while its bytes cannot be
+    /// forwarded, and after its end. Otherwise its tunnel would stay for ever.
     fn notice_vanished_client(&mut self, worker: &mut Worker, ready: Readiness, now: Instant) {
         if !(ready.hup || ready.read) || !self.machine.ignores_events_of(Side::Downstream) {
             return;

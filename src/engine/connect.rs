@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`Connect`]: makes a connection to an upstream, trying its addresses in order.
+//! [`Connect`]: connects to an upstream, trying its addresses in order.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -24,7 +24,8 @@ use crate::relay::Readiness;
 use crate::sys;
 use crate::untrusted::Untrusted;
 
-/// Between attempts at a Unix socket whose backlog is full: the kernel tells of no room there.
+/// The pause between attempts to connect to a Unix socket whose backlog is full: no event reports
+/// when there is room.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// An attempt to reach an upstream.
@@ -32,16 +33,16 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Connect {
     upstream: Arc<Upstream>,
     owner: Token,
-    /// Whose address the upstream is to see.
+    /// The address that the upstream is to see as the client's.
     client: Option<SocketAddr>,
-    /// How far it may go; `None`: as far as the host lets it.
+    /// Hops (TTL) of the connection; `None`: the default of the host.
     hops: Option<u8>,
     time: Duration,
     #[cfg(feature = "tls")]
     handshake_time: Duration,
-    /// The next of the upstream's addresses.
+    /// The index of the next of the upstream's addresses.
     next: usize,
-    /// What the present one was resolved to.
+    /// What the present address was resolved to, as far as it was not tried.
     found: VecDeque<SocketAddr>,
     stage: Stage,
     deadline: Instant,
@@ -77,7 +78,7 @@ enum Stage {
     },
 }
 
-/// How far an attempt is.
+/// How far an attempt has come.
 pub(super) enum Progress {
     Done(Endpoint),
     Pending,
@@ -108,7 +109,7 @@ impl Connect {
         }
     }
 
-    /// Connects from the address of the client where that is one to the upstream.
+    /// Connects from the address of the client, where the upstream can be reached from it.
     pub(super) fn on_behalf_of(mut self, client: SocketAddr) -> Self {
         self.client = Some(client);
         self
@@ -124,7 +125,7 @@ impl Connect {
         self.upstream
     }
 
-    /// When [`Connect::advance`] has to be called at the latest.
+    /// Returns when [`Connect::advance`] has to be called at the latest.
     pub(super) fn deadline(&self) -> Instant {
         match &self.stage {
             Stage::Waiting { until, .. } => *until,
@@ -132,7 +133,7 @@ impl Connect {
         }
     }
 
-    /// The poller saw something.
+    /// Notes an event of the poller.
     pub(super) fn note(&mut self, ready: Readiness) {
         match &mut self.stage {
             Stage::Connecting { endpoint, .. } => {
@@ -144,8 +145,8 @@ impl Connect {
         }
     }
 
-    /// A name was looked up: [`Connect::advance`] goes on with it. An answer that comes when its question has been given
-    /// up is none to the next question.
+    /// Takes the result of a name look-up, with which [`Connect::advance`] continues. One that
+    /// comes late, after its question was given up, does not count for the next question.
     pub(super) fn resolved(&mut self, Resolved { name: asked, result, .. }: Resolved) {
         if let Stage::Resolving { name, .. } = &mut self.stage
             && *name == asked
@@ -154,7 +155,7 @@ impl Connect {
         }
     }
 
-    /// Goes as far as it can.
+    /// Goes on as far as is possible now.
     pub(super) fn advance(&mut self, shared: &mut Shared) -> Progress {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Next) {
@@ -253,11 +254,12 @@ impl Connect {
             Ok(stream) => {
                 let _ = sys::set_nodelay(stream.as_fd());
                 if !address.ip().to_canonical().is_loopback() {
-                    // A daemon may be silent for days, and one that vanished would be for ever.
+                    // A daemon may be silent for days. One that vanished would be silent for ever.
                     let _ = sys::set_keepalive(stream.as_fd());
                 }
-                // A connection to this machine, or to a container on a bridge of it, is there, or refused, when
-                // connect(2) returns; it does not say so. Looking costs less than the event does.
+                // A connection to this machine, or to a container on a bridge of it, is made or
+                // refused by the time that connect(2) returns, which does not report it. To poll
+                // once costs less than an event.
                 let (write, hup) = sys::poll_write(stream.as_fd());
                 let ready = Readiness { read: false, write: write || hup, hup };
                 self.begin(stream, name, true, ready, shared);
@@ -292,7 +294,7 @@ impl Connect {
         }
     }
 
-    /// Looks whether a connection has come about. `None`: on to the next address.
+    /// Checks whether the connection was made. Returns `None` if the next address is to be tried.
     fn connected(&mut self, endpoint: Endpoint, name: String, shared: &mut Shared) -> Option<Progress> {
         if !endpoint.ready.write {
             if shared.now < self.deadline {
@@ -303,7 +305,8 @@ impl Connect {
             self.timed_out(&name, Timeout::Connect, shared);
             return None;
         }
-        // Only a failed one hangs up at once; or one that was already closed, which the first read will tell.
+        // A connection that hangs up at once has failed, or was closed already, which the first
+        // read will find.
         let error =
             if endpoint.ready.hup { sys::take_error(endpoint.as_fd()).unwrap_or_else(Some) } else { None };
         if let Some(error) = error {
@@ -374,7 +377,7 @@ impl Connect {
         shared.report(&Event::ConnectFailed { upstream: &self.upstream, address: name, failure, error });
     }
 
-    /// Gives up.
+    /// Gives up the attempt.
     pub(super) fn cancel(self, shared: &mut Shared) {
         match self.stage {
             Stage::Connecting { endpoint, .. } => drop(shared.unlink(endpoint)),
@@ -425,9 +428,9 @@ mod tests {
         }
     }
 
-    /// One session may have asked for another upstream before, and have given up.
+    /// A session may have asked for another upstream before, and have given up.
     #[test]
-    fn a_late_answer_is_none_to_the_next_question() {
+    fn a_late_answer_does_not_count_for_the_next_question() {
         let answer = |name: &str| Resolved {
             session: Token::NOTHING,
             name: name.into(),

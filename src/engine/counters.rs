@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! The counters of an engine, each defined once: [`Counters`] as they are counted, [`Stats`] as they are read.
+//! The counters of an engine, each defined once: [`Counters`] as they are counted, [`Stats`] as
+//! they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,8 +41,8 @@ impl Counter {
 /// Defines [`Counters`] and [`Stats`] from one list.
 macro_rules! counters {
     ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// The live counters of one engine. Its thread writes them; `clients_now` is also written by the engines
-        /// that hand connections over to it.
+        /// The live counters of one engine. Its thread writes them; `clients_now` is also written
+        /// by the engines that hand connections over to it.
         #[derive(Default)]
         pub(super) struct Counters {
             $($(#[$doc])+ pub(super) $name: Counter,)+

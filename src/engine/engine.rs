@@ -28,12 +28,14 @@ use crate::sys;
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
 
-/// How long the loop sleeps at most while others have a handle. Then it looks for commands, and for room with its peers,
-/// even if the kernel has refused each attempt to wake it. With a kernel that wakes it this is never needed, and a
-/// thousand published ports are a thousand processes that wake up for it.
+/// How long the loop sleeps at most while others have a handle. Then it looks for commands, and for
+/// room with its peers, even if the kernel has refused each attempt to wake it. With a kernel that
+/// wakes it this is never needed, and a thousand published ports are a thousand processes that wake
+/// up for it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// How long to wait before the kernel is asked again for something that it has refused for no lasting reason.
+/// How long to wait before the kernel is asked again for something that it has refused for no
+/// lasting reason.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The token of the waker; those below it are the listeners'.
@@ -42,12 +44,14 @@ const WAKER: usize = usize::MAX;
 /// The bounds and options of an [`Engine`].
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// Client connections of an engine at a time; at the bound, accepting waits. `None`: a third of the descriptors
-    /// that the process may open (`RLIMIT_NOFILE`), less 64; [`Workers`](super::Workers) share that equally.
+    /// Client connections of an engine at a time; at the bound, accepting waits. `None`: a third of
+    /// the descriptors that the process may open (`RLIMIT_NOFILE`), less 64;
+    /// [`Workers`](super::Workers) share that equally.
     pub connections: Option<usize>,
     /// Connections accepted per listener and turn of the loop. Default 64.
     pub accepts: usize,
-    /// TLS handshakes that get a turn per turn of the loop, so that a flood of them does not delay tunnels. Default 4.
+    /// TLS handshakes that get a turn per turn of the loop, so that a flood of them does not delay
+    /// tunnels. Default 4.
     pub handshakes: usize,
     /// How tunnels are relayed. Their idle limit comes from [`Limits`](crate::limits::Limits).
     pub relay: RelayOptions,
@@ -201,8 +205,8 @@ impl Engine {
         Ok(self.state)
     }
 
-    /// Returns how long a host may wait for the [`AsRawFd`] descriptor in a loop of its own before it calls
-    /// [`Engine::poll`]; `None`: until the descriptor is readable.
+    /// Returns how long a host may wait for the [`AsRawFd`] descriptor in a loop of its own before
+    /// it calls [`Engine::poll`]; `None`: until the descriptor is readable.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         if self.sessions.has_turns() {
@@ -236,7 +240,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes each event with the owner of its token. Returns whether the loop was woken for commands.
+    /// Notes each event with the owner of its token. Returns whether the loop was woken for
+    /// commands.
     fn note_events(&mut self) -> bool {
         let mut woken = false;
         for event in &self.events {
@@ -304,8 +309,8 @@ impl Engine {
                 self.state = EngineState::Done;
             }
         } else if self.shared.drain.limit().is_some_and(|limit| limit <= self.shared.now) {
-            // Tunnels know the limit and end by themselves, but their timers may be a little late. Other sessions do not
-            // end by themselves.
+            // Tunnels know the limit and end by themselves, but their timers may be a little late.
+            // Other sessions do not end by themselves.
             self.sessions.enqueue_all();
             self.sessions.take_turns(&mut self.shared);
             self.stop();
@@ -320,8 +325,8 @@ impl Engine {
     }
 }
 
-/// Returns how many clients the descriptors of the process suffice for: each has a connection, one to its upstream, and
-/// now and then a pipe.
+/// Returns how many clients the descriptors of the process suffice for: each has a connection, one
+/// to its upstream, and now and then a pipe.
 pub(super) fn default_connections() -> io::Result<usize> {
     let files = usize::try_from(sys::max_open_files()?).unwrap_or(usize::MAX);
     Ok((files / 3).saturating_sub(64).max(1))
@@ -379,7 +384,7 @@ mod tests {
         Engine::new(EngineOptions::default(), Arc::new(())).unwrap()
     }
 
-    /// Each wants 300 s, and is gone long before.
+    /// Each has a deadline in 300 s, and is closed long before.
     #[test]
     fn connections_that_are_closed_leave_no_timer() {
         let mut engine = engine();

@@ -22,7 +22,8 @@ pub(super) struct Accepted {
     pub(super) settings: Arc<ListenerSettings>,
 }
 
-/// Two connected stream sockets to be joined, with the bytes that were read from each of them before.
+/// Two connected stream sockets to be joined, with the bytes that were read from each of them
+/// before.
 #[derive(Debug)]
 pub struct Pair {
     /// The client's connection.
@@ -57,7 +58,8 @@ struct Inner {
     counters: Counters,
 }
 
-/// Controls an [`Engine`](super::Engine) from any thread. After the engine is gone, calls have no effect.
+/// Controls an [`Engine`](super::Engine) from any thread. After the engine is gone, calls have no
+/// effect.
 #[derive(Clone)]
 pub struct Handle {
     inner: Arc<Inner>,
@@ -74,8 +76,8 @@ impl Handle {
         self.send(Command::Listen(listener));
     }
 
-    /// Closes a listener. Its connections live on; the kernel refuses those that wait in its backlog, unless
-    /// another process holds the same socket.
+    /// Closes a listener. Its connections live on; the kernel refuses those that wait in its
+    /// backlog, unless another process holds the same socket.
     pub fn close(&self, listener: &ListenerHandle) {
         self.send(Command::Close(listener.clone()));
     }
@@ -85,9 +87,9 @@ impl Handle {
         self.send(Command::Pair(Box::new(pair)));
     }
 
-    /// Drains the engine: closes listeners and idle client connections, lets running requests finish and tunnels
-    /// live on. What is left at `limit`, requests included, is cut; without a limit nothing is. A second call can
-    /// shorten the limit.
+    /// Drains the engine: closes listeners and idle client connections, lets running requests
+    /// finish and tunnels live on. What is left at `limit`, requests included, is cut; without a
+    /// limit nothing is. A second call can shorten the limit.
     pub fn drain(&self, limit: Option<Duration>) {
         self.send(Command::Drain(limit));
     }
@@ -97,8 +99,8 @@ impl Handle {
         self.send(Command::Stop);
     }
 
-    /// Lists the open tunnels, at most 1000 of them. `reply` is called on the thread of the loop and must not
-    /// block; it is dropped without a call if the engine is done.
+    /// Lists the open tunnels, at most 1000 of them. `reply` is called on the thread of the loop
+    /// and must not block; it is dropped without a call if the engine is done.
     pub fn tunnels(&self, reply: impl FnOnce(Vec<OpenTunnel>) + Send + 'static) {
         self.send(Command::Tunnels(Box::new(reply)));
     }
@@ -106,7 +108,8 @@ impl Handle {
     /// Makes a waiting [`Engine::poll`](super::Engine::poll) return.
     ///
     /// # Errors
-    /// If the kernel refuses the wake-up, each time that it is tried. The loop then looks within 10 s by itself.
+    /// If the kernel refuses the wake-up, each time that it is tried. The loop then looks within 10
+    /// s by itself.
     pub fn wake(&self) -> io::Result<()> {
         self.inner.waker.signal()
     }

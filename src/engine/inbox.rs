@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`Inbox`]: commands on their way to the loop, and who has to wake it.
+//! [`Inbox`]: commands on their way to the loop, and when to wake it.
 
 use std::io;
 use std::mem;
@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What other threads have sent and the loop has not taken yet.
 ///
-/// The loop is woken once for all that is sent before it looks. A wake-up that failed counts for nothing: the next
-/// one to send tries again. And the loop looks at each turn, whatever it was woken for ([`Inbox::is_waiting`]).
+/// The loop is woken once for all that is sent before it looks. A wake-up that fails does not
+/// count: the next sender tries again. And the loop looks in each turn, whatever it was woken for
+/// ([`Inbox::is_waiting`]).
 #[derive(Debug)]
 pub(super) struct Inbox<T> {
     state: Mutex<State<T>>,
@@ -31,7 +32,8 @@ impl<T> Inbox<T> {
         Self { state: Mutex::new(state), waiting: AtomicBool::new(false) }
     }
 
-    /// Puts a command in, and wakes the loop unless that was done. Comes back with what is too late.
+    /// Puts a command in, and wakes the loop unless that was done. Returns a command that comes too
+    /// late.
     pub(super) fn send(&self, command: T, wake: impl FnOnce() -> io::Result<()>) -> Result<(), T> {
         let mut state = self.lock();
         let Some(commands) = &mut state.commands else { return Err(command) };
@@ -43,12 +45,13 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
-    /// Whether there seems to be something. What is sent at this moment may be missed, but then its wake-up is not.
+    /// Returns whether there seem to be commands. One that is being sent may be missed, but then
+    /// its wake-up is not.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Takes all there is.
+    /// Takes all commands.
     pub(super) fn take(&self) -> Vec<T> {
         let mut state = self.lock();
         state.woken = false;
@@ -56,7 +59,7 @@ impl<T> Inbox<T> {
         state.commands.as_mut().map(mem::take).unwrap_or_default()
     }
 
-    /// Closes it for good, unless there is something in it. Returns whether it is closed.
+    /// Closes the inbox for good, unless there are commands in it. Returns whether it is closed.
     pub(super) fn close_if_empty(&self) -> bool {
         let mut state = self.lock();
         let empty = state.commands.as_ref().is_none_or(Vec::is_empty);
@@ -66,9 +69,9 @@ impl<T> Inbox<T> {
         empty
     }
 
-    /// Closes it for good. What is in it is dropped.
+    /// Closes the inbox for good. The commands in it are dropped.
     pub(super) fn close(&self) {
-        // Not under the lock: a command that is dropped may send one.
+        // Not under the lock: a command may send another one when it is dropped.
         let dropped = self.lock().commands.take();
         drop(dropped);
     }
@@ -89,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_wake_up_for_all_that_come_before_the_loop_looks() {
+    fn one_wake_up_suffices_for_all_commands_before_the_loop_looks() {
         let (inbox, wakes) = (Inbox::new(), Cell::new(0));
         let wake = || {
             wakes.set(wakes.get() + 1);
@@ -106,17 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_gives_back() {
+    fn a_closed_inbox_returns_commands() {
         let inbox = Inbox::new();
         inbox.send(1, || Ok(())).unwrap();
         assert!(!inbox.close_if_empty());
         assert_eq!(inbox.take(), [1]);
         assert!(inbox.close_if_empty());
-        assert_eq!(inbox.send(2, || panic!("nobody is there to be woken")), Err(2));
+        assert_eq!(inbox.send(2, || panic!("there is no loop to wake")), Err(2));
         assert!(inbox.take().is_empty());
     }
 
-    /// A command that sends when it is dropped, as a socket's owner may.
+    /// A command that sends another one when it is dropped, as the owner of a socket may.
     struct Answering<'a>(&'a Inbox<Answering<'a>>);
 
     impl Drop for Answering<'_> {
@@ -126,15 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_may_send() {
+    fn a_command_that_is_dropped_may_send_another() {
         let inbox = Box::leak(Box::new(Inbox::new()));
         assert!(inbox.send(Answering(inbox), || Ok(())).is_ok());
         inbox.close();
     }
 
     proptest! {
-        /// Against the kernel's side of it, with any of the wake-ups failing: commands come out once and in order, and
-        /// while some wait a wake-up is on its way unless the last one that was tried has failed.
+        /// Any of the wake-ups may fail. Commands come out once and in order; and while some wait,
+        /// a wake-up is pending unless the last one that was tried has failed.
         #[test]
         fn a_wake_up_that_failed_is_tried_again(steps in vec((any::<bool>(), any::<bool>()), 1..100)) {
             let (inbox, edge) = (Inbox::new(), Cell::new(false));
@@ -149,7 +152,7 @@ mod tests {
                         if works { Ok(()) } else { Err(ErrorKind::Interrupted.into()) }
                     }).unwrap();
                     sent += 1;
-                    prop_assert!(tried.get() != before, "a wake-up for each that none is on its way for, and no other");
+                    prop_assert!(tried.get() != before, "a wake-up for each command unless one is pending");
                     prop_assert_eq!(edge.get(), before || works);
                 } else if edge.take() || works {
                     // The loop was woken, by this or by something else.

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
-//! [`LocalListeners`]: the sockets that the engines of one host listen on. A connection from one of them to another would go round in
-//! a circle, or at best take a detour; it is refused before it is made.
+//! [`LocalListeners`]: the sockets that the engines of one host listen on. A connection from one of
+//! them to another would go round in a circle, or at best take a detour; it is refused before it is
+//! made.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,19 +18,19 @@ use std::time::{Duration, Instant};
 
 use crate::sys::{self, Bound};
 
-/// For how long it is remembered whether an address is this host's.
+/// How long the result of whether an address belongs to this host is cached.
 const MEMORY: Duration = Duration::from_secs(10);
-/// Addresses that are remembered.
+/// Addresses in that cache.
 const REMEMBERED: usize = 64;
 
-/// Listening sockets of engines that are joined.
+/// The listening sockets of engines that are joined.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LocalListeners(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     places: RwLock<Vec<Place>>,
-    /// Whether an address is this host's, and when that was asked.
+    /// Whether an address belongs to this host, and when that was checked.
     locals: Mutex<HashMap<IpAddr, (bool, Instant)>>,
 }
 
@@ -37,12 +38,12 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Inet(Bound),
-    /// Device and number of the file, by whatever name it is found.
+    /// Device and number of the file, independent of the path.
     File(u64, u64),
     Abstract(Box<[u8]>),
 }
 
-/// Keeps a socket in the list.
+/// Keeps a socket in the list until it is dropped.
 #[derive(Debug)]
 pub(super) struct Registered {
     local_listeners: LocalListeners,
@@ -50,9 +51,9 @@ pub(super) struct Registered {
 }
 
 impl LocalListeners {
-    /// Adds a listening socket for as long as the answer lives.
+    /// Adds a listening socket for as long as the returned value lives.
     pub(super) fn add(&self, socket: BorrowedFd<'_>) -> Registered {
-        // A socket that cannot be told from others is not found again, no more.
+        // A socket without a name of its own is not found, which does no other harm.
         let place = place(socket).ok().flatten();
         if let Some(place) = &place {
             self.0.places.write().unwrap_or_else(PoisonError::into_inner).push(place.clone());
@@ -60,13 +61,14 @@ impl LocalListeners {
         Registered { local_listeners: self.clone(), place }
     }
 
-    /// Whether a connection to an address comes in here.
+    /// Returns whether a connection to an address would reach one of the sockets.
     pub(super) fn has_inet(&self, target: SocketAddr, now: Instant) -> bool {
         let is_local = |ip| self.is_local(ip, now);
         self.any(|place| matches!(place, Place::Inet(bound) if bound.is_reached_by_with(target, is_local)))
     }
 
-    /// A published port often has the number that it has in the container: then each connection asks.
+    /// Returns whether an address belongs to this host. Cached, because each connection asks if a
+    /// published port has the number that it has in the container, as it often does.
     fn is_local(&self, ip: IpAddr, now: Instant) -> bool {
         let mut locals = self.0.locals.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((is_local, asked)) = locals.get(&ip)
@@ -82,7 +84,8 @@ impl LocalListeners {
         is_local
     }
 
-    /// The same of a path; one that begins with `@` is abstract.
+    /// Returns whether a connection to a path would reach one of the sockets. A path that begins
+    /// with `@` is abstract.
     pub(super) fn has_unix(&self, path: &Path) -> bool {
         if !self.any(|place| !matches!(place, Place::Inet(_))) {
             return false;
@@ -126,7 +129,7 @@ fn place(socket: BorrowedFd<'_>) -> io::Result<Option<Place>> {
     })
 }
 
-/// What a connection is refused with that would come back.
+/// Returns the error for a connection that would come back.
 pub(super) fn refusal() -> io::Error {
     io::Error::other("it leads back to a listener here: connections would go round in a circle")
 }

@@ -1,12 +1,13 @@
 #![forbid(unsafe_code)]
 //! The loop that owns its sockets: it accepts, connects, speaks HTTP and TLS, and relays tunnels.
 //!
-//! An [`Engine`] is one loop for one thread: one `epoll`, its connections, its timers, its idle upstream connections;
-//! nothing is shared on the data path. [`Workers`] are several engines, each on a thread of its own; the one that owns a
-//! listener spreads the connections that it accepts over all of them.
+//! An [`Engine`] is one loop for one thread: one `epoll`, its connections, its timers, its idle
+//! upstream connections; nothing is shared on the data path. [`Workers`] are several engines, each
+//! on a thread of its own; the one that owns a listener spreads the connections that it accepts
+//! over all of them.
 //!
-//! The host decides what becomes of a request, through its [`Router`], and gets records and events through its
-//! [`Observer`]. Both are called on the thread of the loop and must not block.
+//! The host decides what becomes of a request, through its [`Router`], and gets records and events
+//! through its [`Observer`]. Both are called on the thread of the loop and must not block.
 
 mod accept;
 mod causes;

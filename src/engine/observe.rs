@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a host is told: each request, each tunnel, what went wrong, and counters.
+//! What a host gets from an engine: records of exchanges and tunnels, and events.
 
 use std::fmt;
 use std::io;
@@ -14,13 +14,13 @@ use crate::proxy::hijack::HijackKind;
 use crate::relay::RelayStats;
 use crate::untrusted::Untrusted;
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerAddr {
     /// Over TCP.
     Ip(SocketAddr),
-    /// Over a Unix socket: who connected (`SO_PEERCRED`, asked once at accept). The process id is for logs only;
-    /// it may be another's by now.
+    /// Over a Unix socket: the process that connected (`SO_PEERCRED`, read once at accept). The
+    /// process id is for logs only: it may belong to another process by now.
     Unix {
         /// Process.
         pid: i32,
@@ -29,7 +29,7 @@ pub enum PeerAddr {
         /// Group.
         gid: u32,
     },
-    /// Neither, or the kernel would not say.
+    /// Neither, or not known.
     Unknown,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for PeerAddr {
     }
 }
 
-/// Who is at the other end of a client connection.
+/// The client of a connection.
 #[derive(Clone, Debug)]
 pub struct ClientInfo {
     /// Its address.
@@ -52,25 +52,25 @@ pub struct ClientInfo {
     pub listener: Arc<str>,
     /// Whether the connection is TLS.
     pub tls: bool,
-    /// Whom its certificate names, as the listener's [`ServerTls`](super::tls::ServerTls) understood it; `None`
-    /// without one. To be shown, it has to be marked as [`Untrusted`].
+    /// The name in its certificate, as the listener's [`ServerTls`](super::tls::ServerTls) took it;
+    /// `None` without a certificate. Mark it as [`Untrusted`] before it is shown.
     pub identity: Option<Arc<str>>,
 }
 
-/// A request that has been dealt with, or a request that became a tunnel.
+/// The record of an exchange that is over, or became a tunnel.
 #[derive(Debug)]
 pub struct Exchange<'a> {
-    /// Who asked.
+    /// The client.
     pub client: &'a ClientInfo,
     /// The method; empty when the request could not be read.
     pub method: &'a [u8],
     /// The target, as sent; empty when the request could not be read.
     pub target: &'a [u8],
-    /// The status of the answer; `None` if none was sent.
+    /// The status of the response; `None` if none was sent.
     pub status: Option<u16>,
-    /// Where it went.
+    /// Where the request went.
     pub upstream: Option<&'a Upstream>,
-    /// Whether it used a kept connection.
+    /// Whether it used an idle connection of the pool.
     pub reused: bool,
     /// How it became a tunnel.
     pub tunnel: Option<HijackKind>,
@@ -80,18 +80,19 @@ pub struct Exchange<'a> {
     pub bytes_up: u64,
     /// Body bytes to the client.
     pub bytes_down: u64,
-    /// From the first byte of the request to the end of the answer (of its head for a tunnel).
+    /// From the first byte of the request to the end of the response (of its head for a tunnel).
     pub duration: Duration,
-    /// From the first byte of the request to the head of the answer.
+    /// From the first byte of the request to the head of the response.
     pub time_to_head: Option<Duration>,
 }
 
-/// A tunnel that ended.
+/// The record of a tunnel that ended.
 #[derive(Debug)]
 pub struct Tunnel<'a> {
-    /// Who opened it.
+    /// The client that opened it.
     pub client: &'a ClientInfo,
-    /// The method of the request that opened it; empty for [`Service::Forward`](super::Service::Forward).
+    /// The method of the request that opened it; empty for
+    /// [`Service::Forward`](super::Service::Forward).
     pub method: &'a [u8],
     /// Its target, at most the first 255 bytes.
     pub target: &'a [u8],
@@ -110,7 +111,7 @@ pub struct Tunnel<'a> {
 /// A tunnel that is open ([`Handle::tunnels`](super::Handle::tunnels)).
 #[derive(Clone, Debug)]
 pub struct OpenTunnel {
-    /// Who opened it.
+    /// The address of the client that opened it.
     pub peer: PeerAddr,
     /// The name of the listener; empty for an adopted pair.
     pub listener: Arc<str>,
@@ -122,31 +123,32 @@ pub struct OpenTunnel {
     pub age: Duration,
 }
 
-/// Something that an operator may want to know.
+/// An event for the operator.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A listener cannot accept. If `paused`, it tries again in a moment; otherwise it is no listener, and given up.
+    /// A listener cannot accept. If `paused`, it tries again after a pause; otherwise its socket is
+    /// not a listening one, and it is closed.
     AcceptFailed {
         /// The listener.
         listener: &'a str,
         /// Why.
         error: &'a io::Error,
-        /// Whether it waits a moment before it goes on.
+        /// Whether it tries again after a pause.
         paused: bool,
     },
-    /// The engine has as many connections as it may; listeners wait until there are fewer.
+    /// The engine has as many client connections as it may; listeners wait until there are fewer.
     Full {
-        /// How many that is.
+        /// How many connections that are.
         connections: usize,
     },
     /// A client's TLS handshake failed.
     HandshakeFailed {
-        /// Who it was.
+        /// The client.
         client: &'a ClientInfo,
-        /// Why.
+        /// Why it failed.
         failure: Failure,
-        /// Why, in the words of the TLS library, which may quote the client's certificate.
+        /// The message of the TLS library, which may quote the client's certificate.
         reason: Untrusted<&'a str>,
     },
     /// An upstream, or one address of it, could not be reached.
@@ -160,20 +162,21 @@ pub enum Event<'a> {
         /// Why, as the operating system, the resolver or the TLS library says it.
         error: &'a io::Error,
     },
-    /// A connection of a [`Service::Forward`](super::Service::Forward) listener ended before it was a tunnel.
+    /// A connection of a [`Service::Forward`](super::Service::Forward) listener ended before it was
+    /// a tunnel.
     ForwardFailed {
-        /// Who it was.
+        /// The client.
         client: &'a ClientInfo,
         /// The upstream.
         upstream: &'a Upstream,
-        /// Why.
+        /// Why it failed.
         failure: Failure,
     },
-    /// The relay of a tunnel has something to say.
+    /// An event of a tunnel's relay.
     Relay(&'a crate::drive::Event<'a>),
     /// A connection failed outside a tunnel.
     Reset {
-        /// Whose.
+        /// The side whose connection failed.
         side: Side,
         /// Why.
         error: &'a io::Error,
@@ -182,31 +185,33 @@ pub enum Event<'a> {
     Panicked,
 }
 
-/// Takes what the engine has to tell. Called on the thread of the loop; must not block, or everybody waits.
+/// Receives records and events. Called on the thread of the loop: if it blocks, all connections
+/// wait.
 pub trait Observer: Send + Sync + 'static {
-    /// A request has been dealt with, or became a tunnel.
+    /// Receives the record of an exchange that is over, or became a tunnel.
     fn exchange(&self, exchange: &Exchange<'_>) {
         let _ = exchange;
     }
 
-    /// Whether the record of a tunnel is to name the request that opened it. If not, its method and target are
-    /// empty, and a tunnel owns some hundred bytes less. Asked once per tunnel.
+    /// Returns whether the record of a tunnel is to contain the request that opened it. If not, its
+    /// method and target are empty, and a tunnel needs some hundred bytes less. Called once per
+    /// tunnel.
     fn wants_requests_of_tunnels(&self) -> bool {
         true
     }
 
-    /// A tunnel ended.
+    /// Receives the record of a tunnel that ended.
     fn tunnel(&self, tunnel: &Tunnel<'_>) {
         let _ = tunnel;
     }
 
-    /// Something out of the ordinary.
+    /// Receives an event.
     fn event(&self, event: &Event<'_>) {
         let _ = event;
     }
 }
 
-/// Nobody.
+/// Ignores everything.
 impl Observer for () {
     fn wants_requests_of_tunnels(&self) -> bool {
         false

@@ -9,7 +9,8 @@ use super::endpoint::Endpoint;
 use super::service::Upstream;
 use super::slab::Token;
 
-/// Idle connections by upstream. The one used last is reused first: it is the one most likely to be still good.
+/// Idle connections by upstream. The one used last is reused first: it is the one most likely to be
+/// still good.
 #[derive(Default)]
 pub(super) struct Pool {
     shelves: HashMap<usize, Shelf>,
@@ -54,7 +55,8 @@ impl Pool {
         time: Duration,
     ) -> Option<Endpoint> {
         let shelf = self.shelves.entry(key(upstream)).or_insert_with(|| Shelf {
-            // The weak reference keeps the address, so that no other upstream can have the same key.
+            // The weak reference keeps the address, so that no other upstream can have the same
+            // key.
             upstream: Arc::downgrade(upstream),
             idle: Vec::new(),
         });
@@ -77,9 +79,9 @@ impl Pool {
         None
     }
 
-    /// Takes out the connections that have been kept long enough, and those of upstreams that were dropped. Returns
-    /// `None` if it was not time to look. To be called after each turn, because a turn may leave a connection in the
-    /// pool and nothing else need ever happen.
+    /// Takes out the connections that have been kept long enough, and those of upstreams that were
+    /// dropped. Returns `None` if it was not time to look. To be called after each turn, because a
+    /// turn may leave a connection in the pool and nothing else need ever happen.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<Vec<Endpoint>> {
         let expired = self.next_check.is_some_and(|at| at <= now).then(|| {
             self.next_check = None;

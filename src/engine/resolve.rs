@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! Names to addresses, off the loop.
+//! [`Resolver`]: looks names up, off the loop.
 //!
-//! `getaddrinfo` respects what the machine is set up to (hosts file, search domains, other name services), but it
-//! blocks. So a few threads call it, which live while there is work.
+//! `getaddrinfo` follows the configuration of the machine (hosts file, search domains, other name
+//! services), but it blocks. So a few threads call it, which live while there is work.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -18,39 +18,39 @@ use super::slab::Token;
 const THREADS: usize = 4;
 /// Names that wait for a thread.
 const QUEUE: usize = 1024;
-/// Names whose answers are kept.
+/// Names whose answers are cached.
 const CACHE: usize = 1024;
-/// Who waits no more is not looked for among fewer.
+/// Askers that have gone are not removed from a list of fewer.
 const GONE: usize = 64;
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long an answer stands. `getaddrinfo` does not tell the time to live of the record.
+/// How long an answer is valid. `getaddrinfo` does not return the time to live of the record.
 const TTL: Duration = Duration::from_secs(5);
-/// How long a failure stands.
+/// How long a failure is valid.
 const TTL_FAILURE: Duration = Duration::from_secs(1);
 
-/// What a look-up came to.
+/// The result of a look-up.
 pub(super) struct Resolved {
     /// The session that asked.
     pub(super) session: Token,
-    /// What was asked for.
+    /// The name that was looked up.
     pub(super) name: String,
     pub(super) result: io::Result<Vec<SocketAddr>>,
 }
 
-/// Addresses with port 0, or what to say instead.
+/// Addresses with port 0, or the error.
 type Answer = Result<Arc<[SocketAddr]>, (ErrorKind, Arc<str>)>;
 type Then = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 type Find = Box<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
-/// Finds the addresses of names. Clones share threads, questions and answers.
+/// Looks up the addresses of names. Clones share threads, questions and answers.
 #[derive(Clone)]
 pub(super) struct Resolver {
     shared: Arc<Shared>,
 }
 
 impl Resolver {
-    /// Without a thread, until there is a name to look up.
+    /// Makes a resolver. It has no thread until there is a name to look up.
     pub(super) fn new() -> Self {
         Self::with(IDLE, |host| Ok((host, 0).to_socket_addrs()?.collect()))
     }
@@ -63,13 +63,14 @@ impl Resolver {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Asks for the addresses of `host`, a name or an IP address without brackets, and calls `then` with at least
-    /// one of them, or with an error: at once if the answer is known, else from another thread. There is no limit of
-    /// time here; `getaddrinfo` has its own (resolv.conf(5), `timeout` and `attempts`). `then` must not block; if it
-    /// panics, the panic ends there.
+    /// Looks up the addresses of `host`, a name or an IP address without brackets, and calls `then`
+    /// with at least one of them, or with an error: at once if the answer is cached, else from
+    /// another thread. There is no timeout here; `getaddrinfo` has its own (resolv.conf(5),
+    /// `timeout` and `attempts`). `then` must not block; if it panics, the panic is caught.
     ///
-    /// Of all that ask for one name at a time, one look-up is made. Who waits is not counted here: a connection has
-    /// one question at a time, and connections are. When it drops the question, it waits no more.
+    /// All who ask for one name at a time share one look-up. Their number has no bound here: a
+    /// connection has one question at a time, and connections are bounded. To drop the question is
+    /// to wait no longer.
     pub(super) fn lookup(
         &self,
         host: &str,
@@ -101,12 +102,15 @@ impl Resolver {
         question
     }
 
-    /// Sees to it that there is room and a thread for one more name.
+    /// Checks that there is room for one more name, and starts a thread for it if there should be
+    /// another.
     fn admit(&self, state: &mut State) -> io::Result<()> {
         if state.queue.len() >= QUEUE {
             return Err(io::Error::new(
                 ErrorKind::ResourceBusy,
-                format!("{QUEUE} other names wait; use IP addresses, or see why the name server is slow"),
+                format!(
+                    "{QUEUE} other names wait; use IP addresses, or find out why the name server is slow"
+                ),
             ));
         }
         if state.queue.len() < state.idle || state.threads == THREADS {
@@ -116,7 +120,7 @@ impl Resolver {
         let spawned = thread::Builder::new().name("dockline-names".into()).spawn(move || shared.work());
         match spawned {
             Ok(_) => state.threads += 1,
-            // The threads there are get round to it.
+            // The threads that exist will look it up.
             Err(_) if state.threads > 0 => {}
             Err(error) => return Err(error),
         }
@@ -124,12 +128,12 @@ impl Resolver {
     }
 }
 
-/// Kept by who wants an answer.
+/// Kept by whoever waits for the answer.
 #[derive(Debug)]
-#[must_use = "without it there is no answer"]
+#[must_use = "if it is dropped there is no answer"]
 pub(super) struct Question(Arc<()>);
 
-/// Who waits for an answer.
+/// Somebody who waits for an answer.
 struct Asker {
     question: Weak<()>,
     port: u16,
@@ -153,17 +157,17 @@ impl Asker {
             }
             Err((kind, text)) => Err(io::Error::new(*kind, &**text)),
         };
-        // The thread has others to serve.
+        // A panic must not end the thread, which has others to serve.
         let _ = catch_unwind(AssertUnwindSafe(|| (self.then)(result)));
     }
 }
 
-/// Those who wait for the same name. A name server may be slow, and connections may come and go: those that are gone are
-/// at most as many as those that wait, and [`GONE`].
+/// All who wait for the same name. A name server may be slow while connections come and go: the
+/// number of those that have gone is at most that of those that wait, plus [`GONE`].
 #[derive(Default)]
 struct Askers {
     list: Vec<Asker>,
-    /// How many of the list were waiting when that was last looked at.
+    /// How many of the list were waiting at the last check.
     waiting: usize,
 }
 
@@ -191,7 +195,7 @@ struct State {
     /// Of `threads`, those that wait for work.
     idle: usize,
     queue: VecDeque<Arc<str>>,
-    /// Who asked for the names that are queued or being looked up.
+    /// The askers of names that are queued or being looked up.
     asked: HashMap<Arc<str>, Askers>,
     answers: Answers,
 }
@@ -201,7 +205,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A thread's life.
+    /// Looks names up until there are none for a while.
     fn work(&self) {
         while let Some(host) = self.next_name() {
             let answer = match (self.find)(&host) {
@@ -220,7 +224,8 @@ impl Shared {
         }
     }
 
-    /// The next name to look up; `None`: there was none for a while, so that the thread ends.
+    /// Returns the next name to look up; `None` if there was none for a while, so that the thread
+    /// ends.
     fn next_name(&self) -> Option<Arc<str>> {
         let mut state = self.lock();
         state.idle += 1;
@@ -240,7 +245,7 @@ impl Shared {
 /// The answers of the last seconds.
 #[derive(Default)]
 struct Answers {
-    /// With the time until which each stands.
+    /// With the time until which each is valid.
     known: HashMap<Arc<str>, (Instant, Answer)>,
 }
 
@@ -249,7 +254,7 @@ impl Answers {
         self.known.get(host).filter(|(until, _)| now < *until).map(|(_, answer)| answer.clone())
     }
 
-    /// Keeps an answer, if there is room: those that no longer stand make it.
+    /// Keeps an answer if there is room, once those that have expired are removed.
     fn keep(&mut self, host: Arc<str>, answer: Answer, now: Instant) {
         if self.known.len() >= CACHE {
             self.known.retain(|_, (until, _)| now < *until);
@@ -265,7 +270,7 @@ fn explain(host: &str, error: &io::Error) -> (ErrorKind, Arc<str>) {
     (error.kind(), format!("cannot look up {host}: {error}").into())
 }
 
-#[expect(clippy::disallowed_methods, reason = "answers age while nobody asks; nothing waits for it")]
+#[expect(clippy::disallowed_methods, reason = "answers expire while nobody asks; nothing waits for it")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -17,7 +17,8 @@ use crate::untrusted::Untrusted;
 /// Where an upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A host name or an IP address, and a port. A name may have several addresses: they are tried in order.
+    /// A host name or an IP address, and a port. A name may have several addresses: they are tried
+    /// in order.
     Tcp {
         /// Name or address, without the brackets of IPv6.
         host: String,
@@ -40,31 +41,34 @@ impl fmt::Display for Address {
     }
 }
 
-/// A server that requests or connections are sent on to. Unused connections are kept per [`Arc`] of it: a new
-/// `Upstream` never sees a connection of an old one.
+/// A server that gets requests or connections. Idle connections are kept per [`Arc`] of it: a new
+/// `Upstream` never uses a connection of an old one.
 #[derive(Debug)]
 pub struct Upstream {
-    /// What logs call it.
+    /// The name for logs.
     pub name: Arc<str>,
-    /// Where it listens; when a connection cannot be made, the next one is tried. One that is a listener of the same
-    /// engine or [`Workers`](super::Workers), by whatever name, is not connected to: that would go round in a circle.
+    /// Where it listens. If a connection to one address cannot be made, the next one is tried. A
+    /// listener of the same engine or [`Workers`](super::Workers), by whatever name, is refused:
+    /// connections would go round in a circle.
     pub addresses: Vec<Address>,
-    /// How TLS is spoken with it; `None`: not at all.
+    /// The TLS configuration for it; `None`: no TLS.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<ClientTls>>,
-    /// Replaces the client's `Host`; `None` sends the client's. A Docker daemon does not care, and refuses some that
-    /// its own clients send, so a gateway for it sets one.
+    /// Replaces the client's `Host`; `None` sends the client's. A Docker daemon ignores the name,
+    /// but refuses some that its own clients send, so a gateway for it sets one.
     pub host: Option<Arc<str>>,
-    /// Tells it who each client is, before the client's first byte; only for [`Service::Forward`].
+    /// Sends a PROXY protocol header with the client's address before its first byte; only for
+    /// [`Service::Forward`].
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Connects from the client's IP address (`IP_TRANSPARENT`), but not if that is of another family, or of the
-    /// loopback or an IPv6 link and the upstream is elsewhere; only for [`Service::Forward`] and TCP. It takes
-    /// CAP_NET_RAW, and routes that bring what the upstream answers to that address back to this process.
+    /// Connects from the client's IP address (`IP_TRANSPARENT`), except if that is of another
+    /// family, or of the loopback or an IPv6 link while the upstream is elsewhere; only for
+    /// [`Service::Forward`] and TCP. Requires CAP_NET_RAW, and routes that bring packets of the
+    /// upstream for that address back to this process.
     pub transparent: bool,
 }
 
 impl Upstream {
-    /// An upstream without TLS that gets the client's `Host`.
+    /// Makes an upstream without TLS that gets the client's `Host`.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, addresses: Vec<Address>) -> Self {
         Self {
@@ -82,15 +86,16 @@ impl Upstream {
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Route {
-    /// It is sent on.
+    /// It is sent to this upstream.
     Upstream(Arc<Upstream>),
-    /// It is answered here.
+    /// The engine replies itself.
     Reply(Reply),
 }
 
-/// Chooses what becomes of each request.
+/// Decides what becomes of each request.
 pub trait Router: Send + Sync + 'static {
-    /// Called once per request, on the thread of the loop, before a byte of it has left; it must not block.
+    /// Decides about one request. Called once per request, on the thread of the loop, before a byte
+    /// of it is sent. Must not block.
     fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route;
 }
 
@@ -105,7 +110,8 @@ impl Router for Arc<Upstream> {
 pub enum Service {
     /// HTTP/1.1, request by request.
     Http(Arc<dyn Router>),
-    /// Bytes: each connection is joined with one to the upstream, or is reset when that cannot be reached.
+    /// Bytes: each connection is joined with one to the upstream, or is reset if that cannot be
+    /// reached.
     Forward(Arc<Upstream>),
 }
 
@@ -129,19 +135,19 @@ impl fmt::Debug for Service {
 /// Everything about a listener but its socket.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
-    /// What logs call it.
+    /// The name for logs.
     pub name: Arc<str>,
     /// What it serves.
     pub service: Service,
-    /// How its clients speak TLS; `None`: not at all.
+    /// The TLS configuration for its clients; `None`: no TLS.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<ServerTls>>,
-    /// How its clients' HTTP is treated.
+    /// How HTTP of its clients is handled.
     pub conn: Arc<ConnConfig>,
 }
 
 impl ListenerSettings {
-    /// Settings of a listener without TLS, with default limits.
+    /// Makes settings for a listener without TLS, with default limits.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, service: Service) -> Self {
         Self {
@@ -153,7 +159,7 @@ impl ListenerSettings {
         }
     }
 
-    /// The bounds that hold for its connections.
+    /// Returns the limits of its connections.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.conn.limits
@@ -168,13 +174,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener on a socket that listens already. The engine makes it non-blocking.
+    /// Makes a listener of a socket that listens already. The engine makes it non-blocking.
     #[must_use]
     pub fn new(socket: OwnedFd, settings: ListenerSettings) -> Self {
         Self { socket, handle: ListenerHandle { settings: Arc::new(RwLock::new(Arc::new(settings))) } }
     }
 
-    /// The handle by which its settings are replaced, and by which it is closed.
+    /// Returns the handle for replacing its settings, and for closing it.
     #[must_use]
     pub fn handle(&self) -> ListenerHandle {
         self.handle.clone()
@@ -188,12 +194,13 @@ pub struct ListenerHandle {
 }
 
 impl ListenerHandle {
-    /// Replaces the settings: connections accepted from now on have the new ones, others keep theirs.
+    /// Replaces the settings. Connections accepted from now on have the new ones, others keep
+    /// theirs.
     pub fn replace(&self, settings: ListenerSettings) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
-    /// The present settings.
+    /// Returns the present settings.
     #[must_use]
     pub fn settings(&self) -> Arc<ListenerSettings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))

@@ -26,8 +26,8 @@ use crate::error::Side;
 use crate::relay::Readiness;
 use crate::sys;
 
-/// Who gets the events of a connection: one side of a session, or the pool of idle upstream connections. Changing the
-/// owner takes no system call.
+/// Who gets the events of a connection: one side of a session, or the pool of idle upstream
+/// connections. Changing the owner takes no system call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner(Token);
 
@@ -58,7 +58,8 @@ pub(super) struct Shared {
     pub(super) resolver: Resolver,
     pub(super) local_listeners: LocalListeners,
     pub(super) handle: Handle,
-    /// The engines among which accepted connections are spread, including this one; empty for an engine on its own.
+    /// The engines among which accepted connections are spread, including this one; empty for an
+    /// engine on its own.
     pub(super) peers: Arc<[Handle]>,
     pub(super) observer: Arc<dyn Observer>,
     /// When the engine was made.
@@ -91,8 +92,8 @@ impl Shared {
         is_tcp: bool,
         ready: Readiness,
     ) -> io::Result<Endpoint> {
-        // Writability would be an event at once, and on a Unix socket each time that the peer reads. So it is watched
-        // only after a write has blocked.
+        // Writability would be an event at once, and on a Unix socket each time that the peer
+        // reads. So it is watched only after a write has blocked.
         let both = Interest::READABLE | Interest::WRITABLE;
         let interest = if ready.write { Interest::READABLE } else { both };
         let link = self.links.insert(owner);
@@ -105,7 +106,8 @@ impl Shared {
         Ok(Endpoint { stream, link, is_tcp, watches_write: !ready.write, ready, hops: None })
     }
 
-    /// Drops the events of a connection from now on. Closing its descriptor removes it from the poller.
+    /// Drops the events of a connection from now on. Closing its descriptor removes it from the
+    /// poller.
     pub(super) fn unlink(&mut self, endpoint: Endpoint) -> Stream {
         self.links.remove(endpoint.link);
         endpoint.stream
@@ -140,8 +142,8 @@ impl Shared {
         sys::uninterrupted(|| self.registry.reregister(&mut SourceFd(&fd.as_raw_fd()), link.into(), both))
     }
 
-    /// Closes an idle upstream connection on which something happened: its end, or bytes without a request. Either way
-    /// it is of no further use.
+    /// Closes an idle upstream connection on which something happened: its end, or bytes without a
+    /// request. Either way it is of no further use.
     pub(super) fn close_idle(&mut self, link: Token) {
         if let Some(endpoint) = self.pool.remove(link) {
             self.close(endpoint);
@@ -173,8 +175,8 @@ impl Shared {
     /// Counts a client connection as ended.
     pub(super) fn client_ended(&self) {
         if self.counters().clients_now.decrement() == self.capacity as u64 {
-            // There is room again: the owners of listeners that wait for it have to know. One that the kernel does not
-            // let us wake looks by itself (`LONGEST_SLEEP`).
+            // There is room again: the owners of listeners that wait for it have to know. One that
+            // the kernel does not let us wake looks by itself (`LONGEST_SLEEP`).
             for peer in &*self.peers {
                 let _ = peer.wake();
             }

@@ -6,11 +6,12 @@ use std::num::NonZeroU64;
 
 use crate::error::Side;
 
-/// Names an entry of a [`Slab`] and one of its sides. A token of an entry that is gone names nothing.
+/// Names an entry of a [`Slab`] and one of its sides. A token of an entry that is gone names
+/// nothing.
 ///
-/// From the lowest bit: 32 bits of index plus one, 31 of generation, one of side. Indices are given out from 0 up, so
-/// that the tokens from [`usize::MAX`] down are free for other sources of events. Never zero, so that an `Option` of a
-/// token is no larger than a token.
+/// From the lowest bit: 32 bits of index plus one, 31 of generation, one of side. Indices are given
+/// out from 0 up, so that the tokens from [`usize::MAX`] down are free for other sources of events.
+/// Never zero, so that an `Option` of a token is no larger than a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Token(NonZeroU64);
 
@@ -81,8 +82,8 @@ const IN_USE: u32 = u32::MAX - 1;
 
 /// A vector with stable places. The side of a token does not matter here.
 ///
-/// A token is valid until its slot is released. It would name another value again after the slot has been filled and
-/// emptied 2^31 times.
+/// A token is valid until its slot is released. It would name another value again after the slot
+/// has been filled and emptied 2^31 times.
 pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
     /// The slot emptied last, which is warm in the cache; or [`NONE`].
@@ -100,8 +101,9 @@ impl<T> Slab<T> {
         self.len
     }
 
-    /// Reserves a slot, to be filled by [`put`](Self::put) or given up by [`release`](Self::release). The slots grow with
-    /// the largest number in use at a time, and stay.
+    /// Reserves a slot, to be filled by [`put`](Self::put) or given up by
+    /// [`release`](Self::release). The slots grow with the largest number in use at a time, and
+    /// stay.
     pub(super) fn reserve(&mut self) -> Token {
         self.len += 1;
         if let Some(slot) = self.slots.get_mut(self.free as usize) {

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`Stream`]: one connection of a session, plain or TLS.
+//! [`Stream`]: a connection, plain or TLS.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +18,8 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Whether an end of the stream that was read was its proper one, rather than the connection's.
+    /// Returns whether the end that was read is the stream's own: with TLS, a close_notify and not
+    /// only a FIN.
     pub(super) fn end_was_clean(&self) -> bool {
         match self {
             Self::Plain(_) => true,

@@ -1,13 +1,15 @@
 #![forbid(unsafe_code)]
-//! [`Timers`]: when each connection wants to be looked at again.
+//! [`Timers`]: when each session needs a turn.
 //!
-//! A hierarchical timer wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, scheme 7).
-//! Time is counted in ticks from the start. An entry is filed by the highest digit, in base 64, in which its tick
-//! differs from the present one: that digit's place is the level, its value the slot. So the first slot that is
-//! taken on the lowest level that has one holds the earliest entry, whatever stands elsewhere.
+//! A hierarchical timer wheel (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987,
+//! scheme 7). Time is counted in ticks from the start. An entry is filed by the highest digit, in
+//! base 64, in which its tick differs from the present one: that digit's place is the level, its
+//! value the slot. So the first slot in use on the lowest level that has one holds the earliest
+//! entry, whatever the others hold.
 //!
-//! The entries are the places of one table, and each slot is a list that runs through it. So a connection has one
-//! timer, which is moved and cancelled in constant time, and the wheel is as large as the timers that are set.
+//! The entries are the rows of one table, and each slot is a list that runs through it. So a
+//! session has one timer, which is moved and cancelled in constant time, and the wheel is as large
+//! as the number of timers that are set.
 
 mod table;
 
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use table::{Entry, Table};
 
-/// Milliseconds: what a timer may be late by.
+/// Milliseconds by which a timer may be late.
 const TICK: u64 = 4;
 /// Bits of a digit: a level has as many slots as a `u64` has bits.
 const DIGIT: u32 = 6;
@@ -30,7 +32,8 @@ struct Level {
     taken: u64,
     /// The first entry of each slot.
     heads: [u32; 1 << DIGIT],
-    /// No entry of the slot is due before this. It is the earliest one's tick, unless that was taken out.
+    /// No entry of the slot is due before this: the tick of the earliest entry, unless that was
+    /// taken out.
     earliest: [u64; 1 << DIGIT],
 }
 
@@ -38,24 +41,24 @@ impl Level {
     const EMPTY: Self = Self { taken: 0, heads: [NONE; 1 << DIGIT], earliest: [NEVER; 1 << DIGIT] };
 }
 
-/// Deadlines by the number of the connection, for one thread. It reads no clock.
+/// Deadlines by the number of the session, for one thread. Reads no clock.
 pub(super) struct Timers {
     origin: Instant,
     /// The tick up to which entries have been handed out. No entry is due before it.
     now: u64,
-    /// As many as the farthest entry needed so far.
+    /// As many levels as the farthest entry has needed so far.
     levels: Vec<Level>,
     table: Table,
 }
 
 impl Timers {
-    /// No timers. Time begins at `now`.
+    /// Makes a wheel without timers, whose time begins at `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self { origin: now, now: 0, levels: Vec::new(), table: Table::default() }
     }
 
-    /// Files `number`, to be handed out once, at `at` or up to one tick (4 ms) later; at once if that is past. A timer
-    /// that it has is moved.
+    /// Sets the timer of `number`, to expire once, at `at` or up to one tick (4 ms) later; at once
+    /// if that is past. A timer that is set already is moved.
     pub(super) fn schedule(&mut self, number: u32, at: Instant) {
         let elapsed = at.saturating_duration_since(self.origin);
         // Rounded up: never early.
@@ -64,7 +67,7 @@ impl Timers {
         self.file(number, due.clamp(self.now, NEVER - 1));
     }
 
-    /// Forgets the timer of `number`, if it has one.
+    /// Cancels the timer of `number`, if it has one.
     pub(super) fn cancel(&mut self, number: u32) {
         let Some(Entry { due, next, previous }) = self.table.take(number) else { return };
         if let Some(next) = self.table.get_mut(next) {
@@ -82,10 +85,11 @@ impl Timers {
         }
     }
 
-    /// Adds to `out` the numbers whose time has come, in no particular order. A `now` before the latest one counts as
-    /// the latest one.
+    /// Adds to `out` the numbers whose timers have expired, in no particular order. A `now` before
+    /// the latest one counts as the latest one.
     ///
-    /// It costs the entries that it moves, each at most once per level over its life, however far `now` jumps.
+    /// The cost is that of the entries that it moves, each at most once per level over its life,
+    /// however far `now` jumps.
     pub(super) fn expired(&mut self, now: Instant, out: &mut Vec<u32>) {
         let before = self.now;
         self.now = before.max(to_ticks(now.saturating_duration_since(self.origin)));
@@ -106,7 +110,8 @@ impl Timers {
                     if due <= self.now {
                         out.push(number);
                     } else {
-                        // Goes to a lower level, which has been dealt with, and to a slot not yet begun.
+                        // It goes to a lower level, which is done, and to a slot that has not
+                        // begun.
                         self.file(number, due);
                     }
                     number = next;
@@ -115,15 +120,16 @@ impl Timers {
         }
     }
 
-    /// When [`Timers::expired`] is to be called next: when the next number is to be had, or before, if another one was
-    /// moved or cancelled, at most once per level. `None`: there is none.
+    /// Returns when [`Timers::expired`] is to be called next: when the next timer expires, or
+    /// before, if another one was moved or cancelled, at most once per level. `None` if no timer is
+    /// set.
     pub(super) fn next(&self) -> Option<Instant> {
         let level = self.levels.iter().find(|level| level.taken != 0)?;
         let earliest = level.earliest[level.taken.trailing_zeros() as usize];
         self.origin.checked_add(Duration::from_millis(earliest.saturating_mul(TICK)))
     }
 
-    /// Level and slot of an entry. They are the same from its filing on until its slot has begun.
+    /// Returns level and slot of an entry. They stay the same until the slot has begun.
     fn place(&self, due: u64) -> (usize, usize) {
         let level = (due ^ self.now).checked_ilog2().unwrap_or(0) / DIGIT;
         (level as usize, ((due >> (level * DIGIT)) % SLOTS) as usize)
@@ -148,12 +154,12 @@ impl Timers {
 
 #[cfg(test)]
 impl Timers {
-    /// How many numbers have a timer.
+    /// Returns how many timers are set.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// How many there is room for.
+    /// Returns how many timers there is room for.
     pub(super) fn room(&self) -> usize {
         self.table.room()
     }

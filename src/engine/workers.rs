@@ -16,7 +16,8 @@ use super::observe::Observer;
 use super::service::{Listener, ListenerHandle};
 use super::{Engine, EngineOptions, Pair, Stats};
 
-/// Engines on threads of their own, joined so that what one accepts goes to the one with the fewest connections.
+/// Engines on threads of their own. A connection that one accepts goes to the one with the fewest
+/// connections.
 #[derive(Debug)]
 pub struct Workers {
     handles: Arc<[Handle]>,
@@ -28,7 +29,7 @@ impl Workers {
     /// Starts `threads` engines.
     ///
     /// # Errors
-    /// When an engine or a thread cannot be made; those that were are stopped.
+    /// If an engine or a thread cannot be made. Those that were made are stopped.
     pub fn start(
         threads: NonZeroUsize,
         options: &EngineOptions,
@@ -36,7 +37,7 @@ impl Workers {
     ) -> io::Result<Self> {
         let mut options = *options;
         if options.connections.is_none() {
-            // The descriptors are the process's, not an engine's.
+            // The descriptors belong to the process, not to an engine.
             options.connections = Some((default_connections()? / threads).max(1));
         }
         let engines: Vec<Engine> = (0..threads.get())
@@ -85,42 +86,44 @@ impl Workers {
         self.next_handle().adopt(pair);
     }
 
-    /// Stops with patience; see [`Handle::drain`].
+    /// Drains all engines; see [`Handle::drain`].
     pub fn drain(&self, limit: Option<Duration>) {
         for handle in &*self.handles {
             handle.drain(limit);
         }
     }
 
-    /// Stops at once.
+    /// Stops all engines at once.
     pub fn stop(&self) {
         for handle in &*self.handles {
             handle.stop();
         }
     }
 
-    /// The sums of the counters of all workers.
+    /// Returns the sums of the counters of all workers.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.handles.iter().map(Handle::stats).fold(Stats::default(), Stats::plus)
     }
 
-    /// One handle per worker.
+    /// Returns one handle per worker.
     #[must_use]
     pub fn handles(&self) -> &[Handle] {
         &self.handles
     }
 
-    /// Whether all workers have ended.
+    /// Returns whether all workers have ended.
     #[must_use]
     pub fn are_done(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits until all workers have ended. If one fails, the others stop at once: its listeners would be deaf.
+    /// Waits until all workers have ended. If one fails, the others stop at once, because nobody
+    /// would accept from its listeners.
     ///
     /// # Errors
-    /// What made the loop of a worker fail; a panic that no connection is to blame for counts as one.
+    /// If the loop of a worker failed. A panic outside the code for one connection counts as a
+    /// failure.
     pub fn join(self) -> io::Result<()> {
         let ends: Vec<io::Result<()>> = self
             .threads
@@ -140,7 +143,7 @@ impl Workers {
 mod tests {
     use super::*;
 
-    /// The process that waits for them has to know; and whoever starts it anew.
+    /// The process that waits for them has to know, and whoever restarts it.
     #[test]
     fn a_worker_that_fails_takes_the_others_with_it() {
         let (three, observer) = (NonZeroUsize::new(3).unwrap(), Arc::new(()) as Arc<dyn Observer>);

@@ -18,7 +18,8 @@ use crate::error::Side;
 use crate::relay::Readiness;
 use crate::sys;
 
-/// Hops (TTL) of a connection to an upstream, unless the client's came with fewer. The default of the host may be more.
+/// Hops (TTL) of a connection to an upstream, unless the client's came with fewer. The default of
+/// the host may be more.
 const HOPS: u8 = 64;
 
 /// Begins to serve a connection that was counted when it was placed.
@@ -35,8 +36,8 @@ pub(in crate::engine) fn adopt(pair: Pair, sessions: &mut Sessions, shared: &mut
 fn open(accepted: Accepted, token: Token, shared: &mut Shared) -> io::Result<Kind> {
     let Accepted { socket, peer, settings } = accepted;
     let is_tcp = matches!(peer, PeerAddr::Ip(_));
-    // A connection that was accepted together with its request (TCP_DEFER_ACCEPT) is read at once. The poller reports the
-    // others.
+    // A connection that was accepted together with its request (TCP_DEFER_ACCEPT) is read at once.
+    // The poller reports the others.
     let deferred = is_tcp && matches!(settings.service, Service::Http(_));
     let ready = Readiness { read: deferred, write: true, hup: false };
     let info =
@@ -54,9 +55,9 @@ fn open(accepted: Accepted, token: Token, shared: &mut Shared) -> io::Result<Kin
     Ok(Kind::serving(client, info, settings, token, shared))
 }
 
-/// Returns the hops for the connection to an upstream: as a router does, one less than the client's connection has left.
-/// So gateways that lead to each other end after a while. A client on another host that comes with its last hop has
-/// reasons of its own (BGP).
+/// Returns the hops for the connection to an upstream: as a router does, one less than the client's
+/// connection has left. So gateways that lead to each other end after a while. A client on another
+/// host that comes with its last hop has reasons of its own (BGP).
 fn hops_left(client: BorrowedFd<'_>, peer: &PeerAddr) -> Option<u8> {
     let PeerAddr::Ip(peer) = peer else { return None };
     match sys::saved_hops(client)? {

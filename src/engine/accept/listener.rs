@@ -65,7 +65,8 @@ impl ActiveListener {
             let _ = sys::set_keepalive(socket.as_fd());
             let _ = sys::save_syn(socket.as_fd());
             if matches!(handle.settings().service, Service::Http(_)) {
-                // Clients of HTTP and of TLS speak first: the kernel reports a connection once they have.
+                // Clients of HTTP and of TLS speak first: the kernel reports a connection once they
+                // have.
                 let _ = sys::set_defer_accept(socket.as_fd());
             }
             Socket::Tcp(mio::net::TcpListener::from_std(socket.into()))
@@ -120,8 +121,9 @@ impl ActiveListener {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => AcceptResult::Nothing,
             Err(error) if is_of_one_connection(&error) => AcceptResult::Lost,
-            // No descriptor, no memory; or another process that has the same socket has shut it down (EINVAL). An error
-            // that may last would be reported without end, so the listener pauses.
+            // No descriptor, no memory; or another process that has the same socket has shut it
+            // down (EINVAL). An error that may last would be reported without end, so the listener
+            // pauses.
             Err(error) => AcceptResult::Failed(error),
         }
     }
@@ -137,7 +139,8 @@ impl ActiveListener {
         self.paused_until
     }
 
-    /// Watches the socket, or stops watching it while nothing can be accepted: that must not wake the loop.
+    /// Watches the socket, or stops watching it while nothing can be accepted: that must not wake
+    /// the loop.
     pub(super) fn update_watch(&mut self, is_full: bool, shared: &Shared) {
         if self.paused_until.is_some_and(|until| until <= shared.now) {
             self.paused_until = None;
@@ -161,16 +164,16 @@ impl ActiveListener {
         Ok(())
     }
 
-    /// Removes the listener from the poller and closes it; gives it back if the poller refuses, to be tried again.
-    /// Another process may hold the same socket: closed without being removed, it would wake the loop for ever, and
-    /// could not be removed any more.
+    /// Removes the listener from the poller and closes it; gives it back if the poller refuses, to
+    /// be tried again. Another process may hold the same socket: closed without being removed, it
+    /// would wake the loop for ever, and could not be removed any more.
     pub(super) fn close(mut self, registry: &Registry) -> Result<(), Self> {
         self.watch(false, registry).map_err(|_| self)
     }
 }
 
-/// Returns whether an error of accept(2) concerns only the connection that it would have returned, or a signal, and says
-/// nothing about the next one.
+/// Returns whether an error of accept(2) concerns only the connection that it would have returned,
+/// or a signal, and implies nothing about the next one.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -179,7 +182,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
                 | libc::ECONNABORTED
                 | libc::ECONNRESET
                 | libc::EPROTO
-                // Errors of the network that are pending on the new connection: accept(2), "Error handling".
+                // Errors of the network that are pending on the new connection: accept(2), "Error
+                // handling".
                 | libc::ENETDOWN
                 | libc::ENOPROTOOPT
                 | libc::EHOSTDOWN

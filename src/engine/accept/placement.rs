@@ -27,8 +27,8 @@ impl Placement {
         self.was_full
     }
 
-    /// Hands a connection over to the peer with the fewest, or returns it if that is this engine. It is counted by the
-    /// engine that gets it.
+    /// Hands a connection over to the peer with the fewest, or returns it if that is this engine.
+    /// It is counted by the engine that gets it.
     pub(super) fn place(&self, accepted: Accepted, shared: &Shared) -> Option<Accepted> {
         let least = shared.peers.iter().min_by_key(|peer| peer.load());
         let accepted = match least {

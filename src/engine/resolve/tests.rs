@@ -19,7 +19,7 @@ fn get(asked: &Asked) -> io::Result<Vec<SocketAddr>> {
     asked.0.recv_timeout(LONG).unwrap()
 }
 
-/// A resolver whose look-ups tell their name and then wait until told how to end.
+/// Makes a resolver whose look-ups send their name and then wait for their result.
 fn held(idle: Duration) -> (Resolver, Receiver<String>, Sender<io::Result<Vec<SocketAddr>>>) {
     let (tell, told) = channel();
     let (end, ends) = channel();
@@ -53,7 +53,7 @@ fn localhost_is_found() {
 
 #[test]
 fn a_name_that_is_not_there() {
-    // Too long for a label (RFC 1035, section 2.3.4), so that nobody needs to be asked.
+    // Too long for a label (RFC 1035, section 2.3.4), so that no name server is asked.
     let host = format!("{}.invalid", "x".repeat(64));
     let error = get(&ask(&Resolver::new(), &host, 80)).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot look up {host}: ")), "{error}");
@@ -67,7 +67,7 @@ fn no_address_is_an_error() {
 }
 
 #[test]
-fn who_asks_the_same_shares_the_answer() {
+fn questions_for_one_name_share_the_answer() {
     let (resolver, told, end) = held(SHORT);
     let first = ask(&resolver, "daemon.test", 1);
     assert_eq!(told.recv_timeout(LONG).unwrap(), "daemon.test");
@@ -75,7 +75,7 @@ fn who_asks_the_same_shares_the_answer() {
     end.send(Ok(vec![ONE])).unwrap();
     assert_eq!(get(&first).unwrap(), [SocketAddr::new(ONE.ip(), 1)]);
     assert_eq!(get(&second).unwrap(), [SocketAddr::new(ONE.ip(), 2)]);
-    // The answer is kept.
+    // The answer is cached.
     assert_eq!(
         ask(&resolver, "daemon.test", 3).0.try_recv().unwrap().unwrap(),
         [SocketAddr::new(ONE.ip(), 3)]
@@ -122,7 +122,7 @@ fn threads_end_without_work_and_start_again() {
 }
 
 #[test]
-fn a_panic_of_one_who_asked_is_his_own() {
+fn a_panic_of_an_asker_ends_no_thread() {
     let (resolver, told, end) = held(LONG);
     let first = resolver.lookup("daemon.test", 1, |_| panic!("on purpose"));
     told.recv_timeout(LONG).unwrap();
@@ -137,7 +137,7 @@ fn a_panic_of_one_who_asked_is_his_own() {
 }
 
 #[test]
-fn who_waits_no_more_is_forgotten() {
+fn askers_that_have_gone_are_removed() {
     let (resolver, told, end) = held(SHORT);
     let kept: Vec<Asked> = (0..100).map(|_| ask(&resolver, "slow.test", 1)).collect();
     told.recv_timeout(LONG).unwrap();

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! [`ForwardSession`]: a client of a forwarding listener that waits for the connection to its upstream.
+//! [`ForwardSession`]: a client of a forwarding listener that waits for the connection to its
+//! upstream.
 
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -106,7 +107,8 @@ impl ForwardSession {
         Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
     }
 
-    /// Gives up. The client was not served: by a clean end it would take it that the upstream had nothing to send.
+    /// Gives up. The client was not served: by a clean end it would take it that the upstream had
+    /// nothing to send.
     pub(super) fn end(self, shared: &mut Shared) {
         self.connect.cancel(shared);
         if self.client.is_tcp {

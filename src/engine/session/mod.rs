@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Sessions: a client connection and all that serves it, one [`Kind`] at a time.
 //!
-//! A kind goes into its turn by value, and comes back in [`Next`]. What it becomes (a handshake HTTP, HTTP a tunnel) it
-//! makes from what it has, and continues with in the same turn.
+//! A kind goes into its turn by value, and comes back in [`Next`]. What it becomes (a handshake
+//! HTTP, HTTP a tunnel) it makes from what it has, and continues with in the same turn.
 
 mod closing;
 mod forward;
@@ -33,7 +33,8 @@ use super::slab::Token;
 use crate::error::Side;
 use crate::relay::Readiness;
 
-/// What a session is at present. Boxed, so that the table of sessions is small and moving a session costs two words.
+/// What a session is at present. Boxed, so that the table of sessions is small and moving a session
+/// costs two words.
 pub(super) enum Kind {
     #[cfg(feature = "tls")]
     Handshake(Box<HandshakeSession>),

@@ -18,8 +18,8 @@ use crate::relay::Readiness;
 /// Most tunnels in one list.
 const LISTED: usize = 1000;
 
-/// A time since the engine was made, in units of some 67 ms, so that the table of sessions is small. Two deadlines in
-/// the same unit share a timer, and may be late by as much.
+/// A time since the engine was made, in units of some 67 ms, so that the table of sessions is
+/// small. Two deadlines in the same unit share a timer, and may be late by as much.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Coarse(NonZeroU32);
 
@@ -135,8 +135,8 @@ impl Sessions {
         }
     }
 
-    /// Gives each session in the queue one turn; then some of those in a handshake, so that a flood of handshakes leaves
-    /// the others theirs.
+    /// Gives each session in the queue one turn; then some of those in a handshake, so that a flood
+    /// of handshakes leaves the others theirs.
     pub(in crate::engine) fn take_turns(&mut self, shared: &mut Shared) {
         for _ in 0..self.queue.len() {
             let Some(token) = self.queue.pop_front() else { break };
@@ -181,8 +181,8 @@ impl Sessions {
 
     fn turn(&mut self, token: Token, shared: &mut Shared) {
         let Some(Session { kind, timer, .. }) = self.slab.take(token) else { return };
-        // A panic ends this session, and no other. Where one is likely the kinds catch it themselves, and write their
-        // records.
+        // A panic ends this session, and no other. Where one is likely the kinds catch it
+        // themselves, and write their records.
         let next = catch_unwind(AssertUnwindSafe(|| kind.advance(shared))).unwrap_or_else(|_| Next::Panicked);
         match next {
             Next::Wait(kind) => {

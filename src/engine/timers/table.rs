@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! [`Table`]: the entries of timers by number, in pages that are there only while they hold one. Most connections have a
-//! timer for a few seconds, and then none.
+//! [`Table`]: the entries of timers by number, in pages that exist only while they hold one. Most
+//! sessions have a timer for a few seconds, and then none.
 
 use std::mem;
 
@@ -9,7 +9,7 @@ use super::NONE;
 /// Entries of a page.
 const PAGE: u32 = 64;
 
-/// What is filed, and its neighbours in the list of its slot.
+/// A timer, and its neighbours in the list of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) due: u64,
@@ -18,7 +18,7 @@ pub(super) struct Entry {
 }
 
 struct Page {
-    /// A bit for each entry that is there.
+    /// A bit for each entry in use.
     filed: u64,
     entries: [Entry; PAGE as usize],
 }
@@ -32,12 +32,12 @@ impl Page {
 #[derive(Default)]
 pub(super) struct Table {
     pages: Vec<Option<Box<Page>>>,
-    /// The page emptied last: who has only one connection does not allocate for each.
+    /// The page emptied last, so that a lone session does not allocate one for each of its timers.
     spare: Option<Box<Page>>,
 }
 
 impl Table {
-    /// The entry of a number.
+    /// Returns the entry of a number.
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Entry> {
         let page = self.pages.get_mut((number / PAGE) as usize)?.as_mut()?;
         let at = number % PAGE;
@@ -76,12 +76,12 @@ impl Table {
 
 #[cfg(test)]
 impl Table {
-    /// How many entries there are.
+    /// Returns how many entries there are.
     pub(super) fn len(&self) -> usize {
         self.pages.iter().flatten().map(|page| page.filed.count_ones() as usize).sum()
     }
 
-    /// How many there is room for.
+    /// Returns how many entries there is room for.
     pub(super) fn room(&self) -> usize {
         self.pages.iter().flatten().count() * PAGE as usize
     }

@@ -51,7 +51,7 @@ fn the_past_is_now() {
     timers.schedule(1, zero);
     timers.schedule(2, zero + 1000 * MS);
     assert!(timers.next().unwrap() <= zero + 1000 * MS);
-    // The clock goes back: that changes nothing.
+    // The clock goes back, which changes nothing.
     assert_eq!(due(&mut timers, zero + 900 * MS), [1, 2]);
 }
 
@@ -66,7 +66,7 @@ fn one_timer_each_and_no_room_but_for_them() {
         }
         assert_eq!((timers.len(), timers.room()), (1000, 1024));
     }
-    // The last ones stand.
+    // The last ones are valid.
     assert_eq!(due(&mut timers, zero + 201_000 * MS - NS).len(), 0);
     assert_eq!(due(&mut timers, zero + 86_400_000 * MS), (0..1000).collect::<Vec<_>>());
     assert_eq!((timers.len(), timers.room(), timers.next()), (0, 0, None));
@@ -108,7 +108,7 @@ enum Step {
     Cancel(u32),
     Advance(Duration),
     Back(Duration),
-    /// Goes where `next` says, until something is due.
+    /// Advances to what `next` returns until a timer expires.
     Next,
 }
 
@@ -129,8 +129,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against a map: nothing before its time, nothing later than a tick, each once, nothing that was moved or
-    /// cancelled, and `next` leads there in few steps.
+    /// Compared with a map: no timer expires early, later than a tick, twice, or after it was moved
+    /// or cancelled; and `next` leads there in few steps.
     #[test]
     fn like_a_map(steps in vec(step(), 1..300)) {
         let zero = start();

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`ClientTls`]: how TLS is spoken with an upstream.
+//! [`ClientTls`]: the TLS configuration for an upstream.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,28 +19,30 @@ use super::stream::TlsStream;
 /// Sessions that one configuration keeps for resumption.
 const SESSIONS: usize = 64;
 
-/// What a [`ClientTls`] is made of.
+/// The configuration of a [`ClientTls`].
 #[derive(Clone, Debug)]
 pub struct ClientTlsConfig {
-    /// The authorities that may have issued the server's certificate. There is no way to do without.
+    /// The authorities that may have issued the server's certificate. Verification cannot be turned
+    /// off.
     pub ca: Pem,
     /// The certificate shown to servers that ask for one.
     pub credentials: Option<Credentials>,
-    /// The name, or IP address, that the server's certificate must be for; also sent as SNI. `None`: the host of the
-    /// address that is connected to.
+    /// The name, or IP address, that the server's certificate must be for; also sent as SNI.
+    /// `None`: the host of the address that is connected to.
     pub server_name: Option<String>,
 }
 
 impl ClientTlsConfig {
-    /// No client certificate, and the server's name is its host's.
+    /// Makes a configuration without a client certificate, in which the server's name is that of
+    /// its host.
     #[must_use]
     pub fn new(ca: Pem) -> Self {
         Self { ca, credentials: None, server_name: None }
     }
 }
 
-/// How TLS is spoken with an upstream. Sessions are resumed under the same configuration with the same server name
-/// only.
+/// TLS with an upstream. Sessions are resumed under the same configuration with the same server
+/// name only.
 #[derive(Debug)]
 pub struct ClientTls {
     generation: RwLock<Arc<Generation>>,
@@ -56,26 +58,27 @@ impl ClientTls {
     /// Loads and checks everything.
     ///
     /// # Errors
-    /// When something is missing or broken, or does not fit together; the error names it.
+    /// If something is missing or broken, or does not fit together; the error names it.
     pub fn new(config: &ClientTlsConfig) -> Result<Self, TlsError> {
         Ok(Self { generation: RwLock::new(Arc::new(Generation::new(config)?)) })
     }
 
-    /// Replaces the configuration for connections made from now on; others keep theirs.
+    /// Replaces the configuration for connections made from now on. Others keep theirs.
     ///
     /// # Errors
-    /// As [`ClientTls::new`]; the present configuration stays then.
+    /// As [`ClientTls::new`]. The present configuration stays then.
     pub fn reload(&self, config: &ClientTlsConfig) -> Result<(), TlsError> {
         let next = Arc::new(Generation::new(config)?);
         *self.generation.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 
-    /// Makes a stream of a connected, non-blocking socket. The handshake is still to be done. `host` is the host of
-    /// the address, without brackets; it counts unless the configuration names the server.
+    /// Makes a stream of a connected, non-blocking socket. The handshake is still to be done.
+    /// `host` is the host of the address, without brackets; it is used unless the configuration
+    /// names the server.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if there is no valid name to expect of the server.
+    /// [`io::ErrorKind::InvalidInput`] if there is no valid name for the server.
     pub fn connect(&self, socket: OwnedFd, host: &str) -> io::Result<TlsStream> {
         let generation = Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner));
         let name = match &generation.name {

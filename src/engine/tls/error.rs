@@ -1,20 +1,20 @@
 #![forbid(unsafe_code)]
-//! What can be wrong with TLS material.
+//! [`TlsError`]: what is wrong with TLS material.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::untrusted::Untrusted;
 
-/// A rule that TLS material breaks.
+/// What is wrong with TLS material.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsErrorKind {
     /// The file cannot be read.
     Unreadable,
-    /// Others than the owner may read the key; the number is the mode of the file.
+    /// Not only the owner may read the key; the number is the mode of the file.
     KeyExposed(u32),
-    /// The text is no PEM, or is damaged.
+    /// The text is not PEM, or is damaged.
     Pem,
     /// There is no certificate in it.
     NoCertificate,
@@ -34,11 +34,11 @@ pub enum TlsErrorKind {
     CrlWithoutCa,
     /// The name is neither a DNS name nor an IP address.
     ServerName,
-    /// The cryptography does not work, for want of randomness for instance.
+    /// The cryptographic library failed, for want of randomness for instance.
     Provider,
 }
 
-/// Why TLS cannot be configured as asked.
+/// Why TLS cannot be configured.
 #[derive(Debug)]
 pub struct TlsError {
     subject: String,
@@ -55,13 +55,13 @@ impl TlsError {
         Self { source: Some(Box::new(source)), ..self }
     }
 
-    /// Which rule.
+    /// Returns what is wrong.
     #[must_use]
     pub fn kind(&self) -> TlsErrorKind {
         self.kind
     }
 
-    /// What breaks it: the path of a file, or the name that the [`Pem`](super::Pem) was given.
+    /// Returns where: the path of a file, or the name that the [`Pem`](super::Pem) was given.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
@@ -94,7 +94,7 @@ impl fmt::Display for TlsError {
 }
 
 impl Error for TlsError {
-    // The source is part of the text already, so a chain of causes goes on behind it.
+    // The source is part of the text already, so a chain of causes continues behind it.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().and_then(|source| source.source())
     }

@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! TLS by rustls: [`ServerTls`] for the clients of a listener, [`ClientTls`] towards an upstream, and the
-//! [`TlsStream`] that both make of a connected socket.
+//! TLS by rustls: [`ServerTls`] for the clients of a listener, [`ClientTls`] towards an upstream,
+//! and the [`TlsStream`] that both make from a connected socket.
 //!
-//! TLS 1.2 and 1.3, no early data, no renegotiation; the cryptography is ring's, and no process-wide default is read
-//! or set. Configurations are made of [`Pem`] material and can be reloaded: new connections have the new one, others
-//! keep theirs.
+//! TLS 1.2 and 1.3, no early data, no renegotiation; the cryptography is ring's, and no
+//! process-wide default is read or set. Configurations are made from [`Pem`] material and can be
+//! reloaded: new connections use the new one, others keep theirs.
 
 mod client;
 mod error;

@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 
 use super::error::{TlsError, TlsErrorKind};
 
-/// PEM text and what to call it.
+/// PEM text, and its name for errors.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     name: String,
@@ -23,13 +23,14 @@ pub struct Pem {
 }
 
 impl Pem {
-    /// Takes text from anywhere; errors call it `name`.
+    /// Takes text from anywhere. Errors name it `name`.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
         Self { name: name.into(), text: text.into() }
     }
 
-    /// Reads a file; errors call it by its path. What is in it is looked at when a configuration is made of it.
+    /// Reads a file. Errors name its path. The content is parsed when a configuration is made from
+    /// it.
     ///
     /// # Errors
     /// [`TlsErrorKind::Unreadable`].
@@ -54,7 +55,7 @@ impl Pem {
         self.all(TlsErrorKind::NoCrl)
     }
 
-    /// The certificates as trust anchors.
+    /// Returns the certificates as trust anchors.
     pub(super) fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
@@ -95,7 +96,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads both from files. Call [`check_key_file`] before, unless the operator has said not to.
+    /// Reads both from files. Call [`check_key_file`] before, unless the operator has turned that
+    /// off.
     ///
     /// # Errors
     /// [`TlsErrorKind::Unreadable`].
@@ -121,10 +123,11 @@ impl Credentials {
     }
 }
 
-/// Checks that nobody but its owner has access to a private key's file.
+/// Checks that only its owner has access to the file of a private key.
 ///
 /// # Errors
-/// [`TlsErrorKind::KeyExposed`]; [`TlsErrorKind::Unreadable`] if the file cannot be looked at.
+/// [`TlsErrorKind::KeyExposed`]; [`TlsErrorKind::Unreadable`] if the mode of the file cannot be
+/// read.
 pub fn check_key_file(path: impl AsRef<Path>) -> Result<(), TlsError> {
     let path = path.as_ref();
     let error = |kind| TlsError::new(path.to_string_lossy(), kind);

@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
-//! Where in a record a TLS stream stands.
+//! [`RecordCursor`]: the position of a TLS stream within its records.
 
-/// Counts the bytes of a TLS stream into records (RFC 8446, section 5.1), so that a FIN inside a record can be told
-/// from one between two.
+/// Counts the bytes of a TLS stream into records (RFC 8446, section 5.1), to distinguish a FIN
+/// inside a record from one between two records.
 #[derive(Debug, Default)]
 pub(super) struct RecordCursor {
     /// Bytes of the header seen so far: content type, version, length.
     header: u8,
-    /// Bytes that the record still has.
+    /// Bytes of the record still to come.
     left: u16,
 }
 

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`ServerTls`]: how the clients of a listener speak TLS.
+//! [`ServerTls`]: the TLS configuration of a listener.
 
 use std::fmt;
 use std::io;
@@ -21,30 +21,33 @@ use super::pem::{Credentials, Pem};
 use super::provider;
 use super::stream::TlsStream;
 
-/// Turns a verified client certificate (the leaf, in DER) into the identity of the client. `None`: it names nobody.
+/// Derives the identity of a client from its verified certificate (the leaf, in DER). `None`: it
+/// names nobody.
 pub type Identify = Arc<dyn Fn(&[u8]) -> Option<Arc<str>> + Send + Sync>;
 
-/// What a [`ServerTls`] is made of.
+/// The configuration of a [`ServerTls`].
 #[derive(Clone)]
 pub struct ServerTlsConfig {
-    /// The server's certificates. The first one whose subject alternative names cover the name that the client asks
-    /// for (SNI) is used; the very first, if none does or the client names none.
+    /// The server's certificates. The first one whose subject alternative names cover the name that
+    /// the client asks for (SNI) is used; the first of all if none does, or if the client sends no
+    /// name.
     pub certificates: Vec<Credentials>,
-    /// The authorities of client certificates. If given, a client without a certificate that one of them has issued
-    /// for client authentication is refused.
+    /// The authorities of client certificates. If given, a client without a certificate that one of
+    /// them has issued for client authentication is refused.
     pub client_ca: Option<Pem>,
-    /// Revocation lists of those authorities. If there are any, each issuer of a client's chain needs one that has
-    /// not expired; otherwise its clients are refused.
+    /// Revocation lists of those authorities. If there are any, each issuer of a client's chain
+    /// needs one that has not expired; otherwise its clients are refused.
     pub crls: Vec<Pem>,
-    /// Whether a client that offers protocols (ALPN, RFC 7301) must offer `http/1.1`. True by default; turn it off
-    /// where something else is spoken.
+    /// Whether a client that offers protocols (ALPN, RFC 7301) must offer `http/1.1`. True by
+    /// default; turn it off for other protocols.
     pub http_only: bool,
-    /// How clients are named. By default `sha256:` and the lower-case hexadecimal SHA-256 of the leaf's DER.
+    /// How clients are identified. By default `sha256:` and the lower-case hexadecimal SHA-256 of
+    /// the leaf's DER.
     pub identify: Identify,
 }
 
 impl ServerTlsConfig {
-    /// One certificate, and clients need none.
+    /// Makes a configuration with one certificate, in which clients need none.
     #[must_use]
     pub fn new(default: Credentials) -> Self {
         Self {
@@ -68,10 +71,11 @@ impl fmt::Debug for ServerTlsConfig {
     }
 }
 
-/// How clients of a listener speak TLS.
+/// TLS with the clients of a listener.
 ///
-/// A session is resumed only under the configuration that it began with: after a [reload](ServerTls::reload) every
-/// client makes a full handshake. A resumed session's client certificate is verified and named anew.
+/// A session is resumed only under the configuration that it began with: after a
+/// [reload](ServerTls::reload) every client makes a full handshake. The client certificate of a
+/// resumed session is verified and identified again.
 #[derive(Debug)]
 pub struct ServerTls {
     generation: RwLock<Arc<Generation>>,
@@ -81,15 +85,15 @@ impl ServerTls {
     /// Loads and checks everything.
     ///
     /// # Errors
-    /// When something is missing or broken, or does not fit together; the error names it.
+    /// If something is missing or broken, or does not fit together; the error names it.
     pub fn new(config: &ServerTlsConfig) -> Result<Self, TlsError> {
         Ok(Self { generation: RwLock::new(Arc::new(Generation::new(config)?)) })
     }
 
-    /// Replaces the configuration for connections accepted from now on; others keep theirs.
+    /// Replaces the configuration for connections accepted from now on. Others keep theirs.
     ///
     /// # Errors
-    /// As [`ServerTls::new`]; the present configuration stays then.
+    /// As [`ServerTls::new`]. The present configuration stays then.
     pub fn reload(&self, config: &ServerTlsConfig) -> Result<(), TlsError> {
         let next = Arc::new(Generation::new(config)?);
         *self.generation.write().unwrap_or_else(PoisonError::into_inner) = next;
@@ -99,7 +103,7 @@ impl ServerTls {
     /// Makes a stream of an accepted, non-blocking socket. The handshake is still to be done.
     ///
     /// # Errors
-    /// When the TLS library refuses its configuration.
+    /// If the TLS library refuses its configuration.
     pub fn accept(&self, socket: OwnedFd) -> io::Result<TlsStream> {
         let generation = Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner));
         let tls = ServerConnection::new(Arc::clone(&generation.config)).map_err(io::Error::other)?;
@@ -128,7 +132,8 @@ impl Generation {
             None => builder.with_no_client_auth(),
         };
         let mut server = builder.with_cert_resolver(Arc::new(resolver));
-        // Sessions live in tickets, whose keys die with this generation. Early data stays off.
+        // Sessions are kept in tickets, whose keys are dropped with this generation. Early data
+        // stays off.
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.ticketer = rustls::crypto::ring::Ticketer::new().map_err(failed)?;
         if config.http_only {
@@ -137,7 +142,7 @@ impl Generation {
         Ok(Self { config: Arc::new(server), verifier, identify: Arc::clone(&config.identify) })
     }
 
-    /// Verifies the certificates of a resumed session: what was good when it began may have expired.
+    /// Verifies the certificates of a resumed session, which may have expired since it began.
     pub(super) fn verify_again(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
         match (&self.verifier, chain.split_first()) {
             (None, _) => Ok(()),

@@ -16,19 +16,20 @@ use crate::sys;
 /// The most bytes that a peer may send before its handshake is done.
 pub const HANDSHAKE_LIMIT: usize = 64 * 1024;
 
-/// More than any record is long (RFC 5246, section 6.2.3: 2^14 + 2048 + 5).
+/// More than the length of any record (RFC 5246, section 6.2.3: 2^14 + 2048 + 5).
 const RECORD_ROOM: usize = 19 * 1024;
 
 /// Plaintext of a full record.
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// AES-GCM is good for 2^24 records under one key (RFC 8446, section 5.5); some were used for the handshake.
+/// AES-GCM is safe for 2^24 records under one key (RFC 8446, section 5.5); some were used for the
+/// handshake.
 const TLS12_RECORDS: u64 = (1 << 24) - 1024;
 
 /// How far a handshake has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// Bytes may flow.
+    /// It is complete.
     Done,
     /// Call again when the socket is readable.
     WantsRead,
@@ -36,11 +37,12 @@ pub enum Handshake {
     WantsWrite,
 }
 
-/// A TLS connection on a non-blocking socket, made by [`ServerTls::accept`](super::ServerTls::accept) or
-/// [`ClientTls::connect`](super::ClientTls::connect). Owns the socket; dropping it closes the socket without a
-/// close_notify, so that a peer sees a stream that was cut.
+/// A TLS connection on a non-blocking socket, made by
+/// [`ServerTls::accept`](super::ServerTls::accept) or
+/// [`ClientTls::connect`](super::ClientTls::connect). Owns the socket; dropping it closes the
+/// socket without a close_notify, so that a peer sees a stream that was cut.
 ///
-/// It keeps at most 64 KiB of ciphertext that the socket has not taken, and one record that has not come whole.
+/// It keeps at most 64 KiB of ciphertext that the socket has not taken, and one incomplete record.
 pub struct TlsStream {
     socket: OwnedFd,
     tls: Box<Connection>,
@@ -55,7 +57,7 @@ pub struct TlsStream {
     end: End,
 }
 
-/// How the peer's stream stands.
+/// Whether and how the peer's stream has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Open,
@@ -79,12 +81,13 @@ impl TlsStream {
         }
     }
 
-    /// Takes the handshake as far as it goes now. [`Handshake::Done`] also says that all of it has left. How long it
-    /// may take is the caller's business; how much the peer may send is bounded by [`HANDSHAKE_LIMIT`].
+    /// Takes the handshake as far as it goes now. [`Handshake::Done`] also means that all of it has
+    /// been sent. The caller limits its time; [`HANDSHAKE_LIMIT`] is how much the peer may send.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] with the reason if the peer is not acceptable or does not speak TLS: the alert that
-    /// says so has been sent, if the socket took it. Otherwise what the socket says. The stream is of no use then.
+    /// [`ErrorKind::InvalidData`] with the reason if the peer is not acceptable or does not speak
+    /// TLS; the alert has been sent, if the socket took it. Otherwise the error of the socket. The
+    /// stream is unusable then.
     pub fn handshake(&mut self) -> io::Result<Handshake> {
         loop {
             match self.flush() {
@@ -98,7 +101,7 @@ impl TlsStream {
             match self.receive() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Handshake::WantsRead),
                 Err(error) => return Err(error),
-                // What completes it may bring the peer's data along, and its end.
+                // The bytes that complete it may contain the peer's data, too, and its end.
                 Ok(()) if self.end != End::Open && self.tls.is_handshaking() => {
                     return Err(io::Error::new(
                         ErrorKind::UnexpectedEof,
@@ -110,7 +113,7 @@ impl TlsStream {
         }
     }
 
-    /// The negotiated version as logs write it, `TLSv1.3` for instance.
+    /// Returns the negotiated version for logs, `TLSv1.3` for instance.
     #[must_use]
     pub fn version(&self) -> Option<&'static str> {
         match self.tls.protocol_version()? {
@@ -120,7 +123,7 @@ impl TlsStream {
         }
     }
 
-    /// The name that the client asked for, on the server's side.
+    /// Returns the name that the client asked for, on the server's side.
     #[must_use]
     pub fn sni(&self) -> Option<&str> {
         match &*self.tls {
@@ -129,26 +132,28 @@ impl TlsStream {
         }
     }
 
-    /// The peer's own certificate, in DER.
+    /// Returns the peer's own certificate, in DER.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         Some(self.tls.peer_certificates()?.first()?.as_ref())
     }
 
-    /// Whom the client's verified certificate names, on the server's side, once the handshake is done.
+    /// Returns the identity in the client's verified certificate, on the server's side, once the
+    /// handshake is done.
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<str>> {
         self.identity.as_ref()
     }
 
-    /// Whether an earlier session was resumed.
+    /// Returns whether an earlier session was resumed.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Whether the peer has ended its stream with a close_notify. After a bare FIN, which reads as an end as well,
-    /// what was read may have been cut short by anybody between (RFC 8446, section 6.1).
+    /// Returns whether the peer has ended its stream with a close_notify. After a bare FIN, which
+    /// reads as an end as well, the stream may have been truncated by anybody between (RFC 8446,
+    /// section 6.1).
     #[must_use]
     pub fn end_was_clean(&self) -> bool {
         self.end == End::CloseNotify
@@ -169,7 +174,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Takes some ciphertext off the socket.
+    /// Receives some ciphertext.
     fn receive(&mut self) -> io::Result<()> {
         let handshaking = self.tls.is_handshaking();
         let mut wire = Wire { socket: self.socket.as_fd(), records: &mut self.records };
@@ -186,8 +191,9 @@ impl TlsStream {
         self.process()
     }
 
-    /// The same in large pieces, for which `buf` lends the room, and decrypts into its beginning. The library reads
-    /// 4 KiB at a time; by this a record costs less than one system call instead of five.
+    /// Receives ciphertext in large pieces, with `buf` as the buffer, and decrypts it into the
+    /// beginning of `buf`. The library reads 4 KiB at a time; this way a record costs less than one
+    /// system call instead of five.
     fn receive_into(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = sys::recv(self.socket.as_fd(), &mut buf[RECORD_ROOM..])?;
         if n == 0 {
@@ -199,7 +205,8 @@ impl TlsStream {
         while at < end && self.end == End::Open {
             at += self.tls.read_tls(&mut &buf[at..end])?;
             let processed = self.process();
-            // There is room: what is decrypted is shorter than what was received, by now or within a record before.
+            // There is room: plaintext is shorter than the ciphertext received so far, including a
+            // record before.
             decrypted += self.take_decrypted(&mut buf[decrypted..at])?;
             if processed.is_err() && decrypted > 0 {
                 break;
@@ -218,7 +225,7 @@ impl TlsStream {
                 Ok(())
             }
             Err(error) => {
-                // The alert, if there is one to send and the socket takes it.
+                // Sends the alert, if there is one and the socket takes it.
                 let _ = self.flush();
                 Err(invalid(error))
             }
@@ -233,7 +240,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Bytes that have been decrypted; 0 if there are none now.
+    /// Reads bytes that have been decrypted. Returns 0 if there are none now.
     fn take_decrypted(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.tls.reader().read(buf) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::UnexpectedEof) => Ok(0),
@@ -241,8 +248,9 @@ impl TlsStream {
         }
     }
 
-    /// Sees that the keys last for `len` more bytes. TLS 1.3 renews them by itself. Under TLS 1.2 the library would
-    /// end the stream, with a close_notify as if it were whole, and drop the rest.
+    /// Checks that the keys last for `len` more bytes. TLS 1.3 renews them by itself. Under TLS 1.2
+    /// the library would end the stream, with a close_notify as if it were complete, and drop the
+    /// rest.
     fn count_records(&mut self, len: usize) -> io::Result<()> {
         if self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
             self.records_sent += len.div_ceil(RECORD_BYTES) as u64;
@@ -267,14 +275,14 @@ impl Transport for TlsStream {
         self.check_established()?;
         let mut n = self.take_decrypted(buf)?;
         while n == 0 && self.end == End::Open {
-            // Finds an error again that was behind bytes.
+            // Returns an error that was found behind bytes of an earlier read.
             self.process()?;
             n = if buf.len() >= 2 * RECORD_ROOM {
                 self.receive_into(buf)?
             } else {
                 let received = self.receive();
                 let n = self.take_decrypted(buf)?;
-                // An error behind bytes is found again by the next read.
+                // An error behind bytes is returned by the next read.
                 if n == 0 {
                     received?;
                 }
@@ -296,7 +304,8 @@ impl Transport for TlsStream {
         }
     }
 
-    /// Sends a close_notify, and leaves the socket as it is: to some peers a FIN says that the connection is over.
+    /// Sends a close_notify and does not shut the socket: some peers take a FIN for the end of the
+    /// connection.
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.check_established()?;
         if !self.close_notify_sent {
