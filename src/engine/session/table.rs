@@ -50,18 +50,34 @@ impl Session {
     }
 }
 
+/// Sessions that wait for a turn.
+#[derive(Default)]
+struct Queues {
+    ordinary: VecDeque<Token>,
+    /// Sessions in a TLS handshake, which is expensive.
+    handshake: VecDeque<Token>,
+}
+
+impl Queues {
+    /// Puts a session into the queue that it belongs to, once.
+    fn push(&mut self, session: &mut Session, token: Token) {
+        if !session.queued {
+            session.queued = true;
+            let queue = if session.kind.is_handshaking() { &mut self.handshake } else { &mut self.ordinary };
+            queue.push_back(token.with_side(Side::Downstream));
+        }
+    }
+}
+
 /// All sessions of an engine.
 pub(in crate::engine) struct Sessions {
     slab: Slab<Session>,
-    /// Sessions that wait for a turn.
-    queue: VecDeque<Token>,
-    /// Sessions that wait for a turn in a TLS handshake, which is expensive.
-    handshake_queue: VecDeque<Token>,
+    queues: Queues,
 }
 
 impl Sessions {
     pub(in crate::engine) fn new() -> Self {
-        Self { slab: Slab::new(), queue: VecDeque::new(), handshake_queue: VecDeque::new() }
+        Self { slab: Slab::new(), queues: Queues::default() }
     }
 
     pub(in crate::engine) fn len(&self) -> usize {
@@ -70,7 +86,7 @@ impl Sessions {
 
     /// Returns whether any session waits for a turn.
     pub(in crate::engine) fn has_turns(&self) -> bool {
-        !self.queue.is_empty() || !self.handshake_queue.is_empty()
+        !self.queues.ordinary.is_empty() || !self.queues.handshake.is_empty()
     }
 
     /// Begins a session for a client connection that is counted in `clients_now`. It gets a turn.
@@ -83,8 +99,9 @@ impl Sessions {
         let token = self.slab.reserve();
         match open(token, shared) {
             Ok(kind) => {
-                self.slab.put(token, Session { kind, timer: None, queued: false });
-                self.enqueue(token);
+                let mut session = Session { kind, timer: None, queued: false };
+                self.queues.push(&mut session, token);
+                self.slab.put(token, session);
             }
             Err(error) => {
                 self.slab.release(token);
@@ -98,7 +115,7 @@ impl Sessions {
     pub(in crate::engine) fn note(&mut self, token: Token, ready: Readiness) {
         if let Some(session) = self.slab.get_mut(token) {
             session.kind.note(token.side(), ready);
-            self.enqueue(token);
+            self.queues.push(session, token);
         }
     }
 
@@ -107,7 +124,7 @@ impl Sessions {
         let token = resolved.session;
         if let Some(session) = self.slab.get_mut(token) {
             session.kind.resolved(resolved);
-            self.enqueue(token);
+            self.queues.push(session, token);
         }
     }
 
@@ -115,42 +132,42 @@ impl Sessions {
     pub(in crate::engine) fn timer_expired(&mut self, number: u32) {
         if let Some((token, session)) = self.slab.at(number) {
             session.timer = None;
-            self.enqueue(token);
+            self.queues.push(session, token);
         }
     }
 
     /// Tells all sessions that the engine drains.
     pub(in crate::engine) fn drain(&mut self, shared: &Shared) {
-        for (_, session) in self.slab.iter_mut() {
+        for (token, session) in self.slab.iter_mut() {
             session.kind.drain(shared);
+            self.queues.push(session, token);
         }
-        self.enqueue_all();
     }
 
     /// Gives all sessions a turn.
     pub(in crate::engine) fn enqueue_all(&mut self) {
-        let all: Vec<Token> = self.tokens();
-        for token in all {
-            self.enqueue(token);
+        for (token, session) in self.slab.iter_mut() {
+            self.queues.push(session, token);
         }
     }
 
     /// Gives each session in the queue one turn; then some of those in a handshake, so that a flood
     /// of handshakes leaves the others theirs.
     pub(in crate::engine) fn take_turns(&mut self, shared: &mut Shared) {
-        for _ in 0..self.queue.len() {
-            let Some(token) = self.queue.pop_front() else { break };
+        for _ in 0..self.queues.ordinary.len() {
+            let Some(token) = self.queues.ordinary.pop_front() else { break };
             self.turn(token, shared);
         }
-        for _ in 0..shared.options.handshakes.min(self.handshake_queue.len()) {
-            let Some(token) = self.handshake_queue.pop_front() else { break };
+        for _ in 0..shared.options.handshakes.min(self.queues.handshake.len()) {
+            let Some(token) = self.queues.handshake.pop_front() else { break };
             self.turn(token, shared);
         }
     }
 
     /// Ends all sessions at once.
     pub(in crate::engine) fn end_all(&mut self, shared: &mut Shared) {
-        for token in self.tokens() {
+        let all: Vec<Token> = self.slab.iter_mut().map(|(token, _)| token).collect();
+        for token in all {
             self.end(token, shared);
         }
     }
@@ -162,21 +179,6 @@ impl Sessions {
             _ => None,
         });
         tunnels.take(LISTED).collect()
-    }
-
-    fn tokens(&mut self) -> Vec<Token> {
-        self.slab.iter_mut().map(|(token, _)| token).collect()
-    }
-
-    /// Puts a session into the queue that it belongs to, once.
-    fn enqueue(&mut self, token: Token) {
-        let Some(session) = self.slab.get_mut(token) else { return };
-        if !session.queued {
-            session.queued = true;
-            let queue =
-                if session.kind.is_handshaking() { &mut self.handshake_queue } else { &mut self.queue };
-            queue.push_back(token.with_side(Side::Downstream));
-        }
     }
 
     fn turn(&mut self, token: Token, shared: &mut Shared) {
@@ -191,8 +193,9 @@ impl Sessions {
                 self.slab.put(token, session);
             }
             Next::Again(kind) => {
-                self.slab.put(token, Session { kind, timer, queued: false });
-                self.enqueue(token);
+                let mut session = Session { kind, timer, queued: false };
+                self.queues.push(&mut session, token);
+                self.slab.put(token, session);
             }
             Next::End => self.ended(token, timer, shared),
             Next::Panicked => {
