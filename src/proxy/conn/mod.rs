@@ -372,6 +372,10 @@ impl ProxyConn {
         if matches!(self.stage, Stage::Closed | Stage::Tunnel) {
             return;
         }
+        if self.needs_upstream() {
+            // The owner may not have been asked yet.
+            self.events.retain(|event| !matches!(event, ConnEvent::NeedUpstream { .. }));
+        }
         self.release_upstream(Some(NoReuse::Abandoned));
         let reset = match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Exchange(exchange) => {

@@ -224,6 +224,25 @@ fn a_dead_kept_connection_is_replaced_once_and_only_for_what_may_be_repeated() {
     );
 }
 
+/// Its body cannot come any more: the owner is not asked to connect for it.
+#[test]
+fn a_pipelined_request_that_breaks_off_needs_no_upstream() {
+    let mut bench = Bench::new();
+    let half = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
+    bench.client(&format!("{GET}{half}")).eof(Side::Downstream);
+    bench.daemon(OK);
+    assert_eq!(
+        bench.events(),
+        [
+            "connect reuse=true",
+            "keep",
+            "end complete Some(200)",
+            "end client-aborted None",
+            "closed reset=false"
+        ]
+    );
+}
+
 #[test]
 fn an_early_response_ends_both_connections() {
     let mut bench = Bench::new();
