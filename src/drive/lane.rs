@@ -78,7 +78,7 @@ impl Lane {
     }
 
     /// Reads once from `source` into the scratch buffer of the worker.
-    pub(crate) fn read(&mut self, source: &mut dyn Transport, worker: &mut Worker) -> io::Result<Filled> {
+    pub(crate) fn read(&mut self, source: &mut impl Transport, worker: &mut Worker) -> io::Result<Filled> {
         match source.read(&mut worker.scratch) {
             Ok(0) => {
                 self.ran_dry();

@@ -131,6 +131,17 @@ impl<D: Transport, U: Transport> Relay<D, U> {
 
     /// Moves what can be moved. May be called at any time, spuriously.
     pub fn pump(&mut self, worker: &mut Worker, ready: Ready, now: Instant) -> Wants {
+        let state = self.advance(worker, ready, now);
+        Wants {
+            state,
+            downstream: self.interest(Side::Downstream),
+            upstream: self.interest(Side::Upstream),
+            deadline: self.machine.poll_timeout(),
+        }
+    }
+
+    /// Moves what can be moved, for an owner that asks for interests and the deadline by itself.
+    pub(crate) fn advance(&mut self, worker: &mut Worker, ready: Ready, now: Instant) -> State {
         self.started = true;
         if self.machine.close_reason().is_none() {
             self.machine.handle_ready(Side::Downstream, ready.downstream);
@@ -158,8 +169,12 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         };
         if self.machine.close_reason().is_some() {
             self.finish();
+            State::Done
+        } else if exhausted {
+            State::Yield
+        } else {
+            State::Running
         }
-        self.wants(exhausted)
     }
 
     /// Handles a dead connection of a side that the host has found by itself.
@@ -259,8 +274,10 @@ impl<D: Transport, U: Transport> Relay<D, U> {
 
     /// Reads into the scratch buffer. Returns how many bytes were read.
     fn read(&mut self, from: Side, worker: &mut Worker, now: Instant) -> usize {
-        let (lane, source, _) = self.parts(from);
-        let result = lane.read(source, worker);
+        let result = match from {
+            Side::Downstream => self.up.read(&mut self.downstream, worker),
+            Side::Upstream => self.down.read(&mut self.upstream, worker),
+        };
         self.filled(from, result, worker, now)
     }
 
@@ -383,23 +400,8 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         }
     }
 
-    fn wants(&self, exhausted: bool) -> Wants {
-        let state = if self.machine.close_reason().is_some() {
-            State::Done
-        } else if exhausted {
-            State::Yield
-        } else {
-            State::Running
-        };
-        Wants {
-            state,
-            downstream: self.interest(Side::Downstream),
-            upstream: self.interest(Side::Upstream),
-            deadline: self.machine.poll_timeout(),
-        }
-    }
-
-    fn interest(&self, side: Side) -> Interest {
+    /// Returns the events of a side to wait for.
+    pub(crate) fn interest(&self, side: Side) -> Interest {
         let interest = self.machine.interest(side);
         Interest { write: interest.write || self.is_unflushed(side), ..interest }
     }

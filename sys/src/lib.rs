@@ -57,6 +57,7 @@ fn check(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// Makes a call that returns a length, or -1 and sets errno, again after `EINTR`.
+#[inline]
 fn check_len(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     uninterrupted(|| usize::try_from(call()).map_err(|_| io::Error::last_os_error()))
 }
@@ -65,6 +66,7 @@ fn check_len(mut call: impl FnMut() -> isize) -> io::Result<usize> {
 ///
 /// # Errors
 /// Any error of the call but [`Interrupted`](io::ErrorKind::Interrupted).
+#[inline]
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

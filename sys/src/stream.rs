@@ -11,6 +11,7 @@ use crate::{check, check_len};
 ///
 /// # Errors
 /// Those of recv(2).
+#[inline]
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     check_len(|| {
         // SAFETY: the kernel writes at most `buf.len()` bytes to `buf`, which is borrowed for the
@@ -23,6 +24,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// Those of send(2).
+#[inline]
 pub fn send(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     check_len(|| {

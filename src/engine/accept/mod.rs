@@ -64,7 +64,9 @@ impl Acceptor {
 
     /// Accepts connections and begins their sessions, or hands them over to other engines.
     pub(super) fn accept(&mut self, sessions: &mut Sessions, shared: &mut Shared) {
-        self.close_pending(shared);
+        if self.is_closing() {
+            self.close_pending(shared);
+        }
         for listener in self.listeners.iter_mut().flatten() {
             for _ in 0..listener.begin_turn(shared.options.accepts) {
                 if self.placement.is_full(shared) {
@@ -109,11 +111,9 @@ impl Acceptor {
     }
 
     fn close_pending(&mut self, shared: &Shared) {
-        if !self.closing.is_empty() {
-            let all = std::mem::take(&mut self.closing);
-            self.closing =
-                all.into_iter().filter_map(|listener| listener.close(&shared.registry).err()).collect();
-        }
+        let all = std::mem::take(&mut self.closing);
+        self.closing =
+            all.into_iter().filter_map(|listener| listener.close(&shared.registry).err()).collect();
     }
 
     /// Returns whether a listener is still to be closed.

@@ -77,6 +77,7 @@ impl Kind {
     }
 
     /// Takes one turn.
+    #[inline]
     fn advance(self, shared: &mut Shared) -> Next {
         match self {
             #[cfg(feature = "tls")]

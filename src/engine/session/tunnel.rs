@@ -136,13 +136,10 @@ impl TunnelSession {
             self.relay.probe(Side::Upstream);
         }
         let ready = std::mem::take(&mut self.ready);
-        let wants = self.relay.pump(&mut shared.worker, ready, shared.now);
-        for (side, wanted) in
-            [(Side::Downstream, wants.downstream.write), (Side::Upstream, wants.upstream.write)]
-        {
-            let watches = &mut self.watches_write[side as usize];
-            if wanted && !*watches {
-                *watches = true;
+        let state = self.relay.advance(&mut shared.worker, ready, shared.now);
+        for side in [Side::Downstream, Side::Upstream] {
+            if !self.watches_write[side as usize] && self.relay.interest(side).write {
+                self.watches_write[side as usize] = true;
                 let watched =
                     self.relay.socket(side).map(|fd| shared.watch_write(fd, self.links[side as usize]));
                 if let Some(Err(error)) = watched {
@@ -153,7 +150,7 @@ impl TunnelSession {
                 }
             }
         }
-        wants.state
+        state
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -184,7 +181,7 @@ impl TunnelSession {
         }
         if self.relay.stats().close_reason.is_none() {
             self.relay.kill();
-            self.relay.pump(&mut shared.worker, Ready::default(), shared.now);
+            self.relay.advance(&mut shared.worker, Ready::default(), shared.now);
         }
         let stats = self.relay.stats();
         shared.counters().tunnel_bytes_up.add(stats.up.delivered);
