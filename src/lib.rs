@@ -1,10 +1,10 @@
 //! The core of a proxy for the Docker Engine API: HTTP/1.1 heads and framing, the decision when a
 //! connection stops being HTTP, and the relay of raw streams that follows.
 //!
-//! Docker's API is only mostly HTTP. `attach`, `exec`, `/session` and `/grpc` turn the connection into a
-//! two-way byte stream, and what breaks it in most proxies is not the switch but the end: a client says
-//! "no more input" by half-closing, and a proxy that takes that for the end of the connection loses the
-//! output that was still to come.
+//! Docker's API is only mostly HTTP. `attach`, `exec`, `/session` and `/grpc` turn the connection
+//! into a two-way byte stream, and what breaks it in most proxies is not the switch but the end: a
+//! client says "no more input" by half-closing, and a proxy that takes that for the end of the
+//! connection loses the output that was still to come.
 //!
 //! # Layers
 //! An arrow never points up.
@@ -19,8 +19,8 @@
 //! | [`untrusted`] | text from outside that is shown without harm | – |
 //! | `ffi` | the C ABI | feature `ffi` |
 //!
-//! The words for the two connections are nginx's: [`Side::Downstream`](error::Side) is the client's,
-//! [`Side::Upstream`](error::Side) the daemon's.
+//! The words for the two connections are nginx's: [`Side::Downstream`](error::Side) is the
+//! client's, [`Side::Upstream`](error::Side) the daemon's.
 //!
 //! # A relay in a loop of one's own
 //! ```
@@ -65,8 +65,8 @@
 //!
 //! # Promises
 //! Nothing global: no logger, signal handler, thread, environment variable or descriptor is touched
-//! behind the host's back. Time is an argument. Bytes that were accepted are delivered or their loss is
-//! told by an unclean end. Every buffer has a bound.
+//! behind the host's back. Time is an argument. Bytes that were accepted are delivered or their
+//! loss is told by an unclean end. Every buffer has a bound.
 #![deny(unsafe_code)]
 
 pub mod error;

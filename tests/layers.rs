@@ -133,6 +133,26 @@ fn nothing_is_shown_raw() {
     }
 }
 
+/// Tables, drawings, examples and links cannot be broken.
+#[test]
+fn comments_are_wrapped_at_100_columns() {
+    for (name, _, text) in all_sources() {
+        let mut is_example = false;
+        for (line, number) in text.lines().zip(1..) {
+            let Some((_, comment)) = line.split_once("//").filter(|(code, _)| code.trim().is_empty()) else {
+                continue;
+            };
+            let comment = comment.trim_start_matches(['/', '!']).trim();
+            is_example ^= comment.starts_with("```");
+            let is_drawn = comment.starts_with('|') || comment.contains(['│', '─']);
+            assert!(
+                is_example || is_drawn || comment.starts_with('[') || line.chars().count() <= 100,
+                "src/{name}:{number}: wrap this comment"
+            );
+        }
+    }
+}
+
 #[test]
 fn files_stay_readable() {
     for (name, _, text) in all_sources() {

@@ -7,7 +7,8 @@
 //! | `GET /v1.41/images/F-N/get` | a body of N bytes, F being its framing |
 //! | `POST /v1.41/images/load` | reads a body of any length, then sends a small response |
 //!
-//! It never closes first: stock nginx ends a tunnel at the first EOF, so nothing measured may depend on one.
+//! It never closes first: stock nginx ends a tunnel at the first EOF, so nothing measured may
+//! depend on one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,5 +1,5 @@
-//! Chunked bodies: any delivery gives the same data, nothing behind the end is touched, and what is accepted reads
-//! the same when written again.
+//! Chunked bodies: any delivery gives the same data, nothing behind the end is touched, and what is
+//! accepted reads the same when written again.
 #![no_main]
 
 use std::num::NonZeroU64;
@@ -65,7 +65,8 @@ fn decode<'p>(limits: &Limits, pieces: impl IntoIterator<Item = &'p [u8]>) -> De
                 Ok(step) => step,
                 Err(error) => {
                     assert_eq!(decoder.step(b"0\r\n\r\n"), Err(error));
-                    // How much of a refused body was taken before depends on the cuts, and is of no use.
+                    // How much of a refused body was taken before depends on the cuts, and is of no
+                    // use.
                     return Decoded { error: Some(error), used: 0, ..decoded };
                 }
             };

@@ -1,5 +1,5 @@
-//! Sequences of C calls, right and wrong, on real sockets and on callbacks that call back in: no crash, only statuses
-//! that are documented, and nothing left behind.
+//! Sequences of C calls, right and wrong, on real sockets and on callbacks that call back in: no
+//! crash, only statuses that are documented, and nothing left behind.
 #![no_main]
 
 use std::cell::{Cell, RefCell};
@@ -368,7 +368,8 @@ impl Bed {
         let upstream = endpoint(sides[1], &up, &hosts[1]);
         let mut room = Room::holding(options, size.tail());
         let mut out = ptr::null_mut();
-        // SAFETY: the room is larger than every size that is not refused at once; the rest outlives the relay.
+        // SAFETY: the room is larger than every size that is not refused at once; the rest outlives
+        // the relay.
         let status = unsafe {
             dockline_relay_new(
                 self.workers[index(worker)],

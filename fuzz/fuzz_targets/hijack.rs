@@ -1,5 +1,5 @@
-//! The hijack decision: what each answer promises holds for any request and response, spelling that does not matter
-//! does not matter, and C is told the same.
+//! The hijack decision: what each answer promises holds for any request and response, spelling that
+//! does not matter does not matter, and C is told the same.
 #![no_main]
 
 use std::ptr;

@@ -1,7 +1,9 @@
-//! A client, an origin and a host that call a `ProxyConn` in any order, also where nothing was asked for: no panic, no
-//! endless loop, every connection given back once, one end, and bounded queues for an owner that obeys.
+//! A client, an origin and a host that call a `ProxyConn` in any order, also where nothing was
+//! asked for: no panic, no endless loop, every connection given back once, one end, and bounded
+//! queues for an owner that obeys.
 //!
-//! The input is a byte of options, then records that end in 0x1e: a letter for the call, then its bytes.
+//! The input is a byte of options, then records that end in 0x1e: a letter for the call, then its
+//! bytes.
 #![no_main]
 
 use std::sync::Arc;

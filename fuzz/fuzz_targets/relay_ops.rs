@@ -1,5 +1,6 @@
-//! A relay between two scripted peers under an edge-triggered poller: what arrives is a prefix of what was sent,
-//! memory stays bounded, and when both peers end in peace everything has arrived and the ends behind it.
+//! A relay between two scripted peers under an edge-triggered poller: what arrives is a prefix of
+//! what was sent, memory stays bounded, and when both peers end in peace everything has arrived and
+//! the ends behind it.
 #![no_main]
 
 use std::cell::RefCell;

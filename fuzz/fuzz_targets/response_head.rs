@@ -1,5 +1,5 @@
-//! Response heads: any delivery gives the same result, what is accepted reads the same when written again, and
-//! framing is decided or refused.
+//! Response heads: any delivery gives the same result, what is accepted reads the same when written
+//! again, and framing is decided or refused.
 #![no_main]
 
 use arbitrary::Arbitrary;

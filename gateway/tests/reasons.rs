@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! A daemon that is at fault, and what an operator reads of it: in the response, both logs and the metrics.
+//! A daemon that is at fault, and what an operator reads of it: in the response, both logs and the
+//! metrics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
 mod support;

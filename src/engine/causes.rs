@@ -117,8 +117,8 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Returns why a tunnel ended, if not by the ends of both directions. `error` is what its last failed system call
-/// returned.
+/// Returns why a tunnel ended, if not by the ends of both directions. `error` is what its last
+/// failed system call returned.
 pub(super) fn of_tunnel(stats: &RelayStats, error: Option<&io::Error>) -> Option<Failure> {
     let reset = || error.map_or(Cause::Reset { errno: None }, of_connection);
     let (side, cause) = match stats.close_reason? {

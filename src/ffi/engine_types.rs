@@ -298,11 +298,7 @@ pub(super) unsafe fn settings_from_c(
         (service @ (DOCKLINE_SERVICE_HTTP | DOCKLINE_SERVICE_FORWARD), None) => {
             // SAFETY: as above.
             let upstream = unsafe { upstream_from_c(options.upstream) }?;
-            if service == DOCKLINE_SERVICE_HTTP {
-                Service::Http(Arc::new(upstream))
-            } else {
-                Service::Forward(upstream)
-            }
+            if service == DOCKLINE_SERVICE_HTTP { Service::to(upstream) } else { Service::Forward(upstream) }
         }
         _ => return Err(Failure::Value),
     };

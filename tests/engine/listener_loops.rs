@@ -35,7 +35,7 @@ impl Host {
 
     fn listen(&self, socket: impl Into<OwnedFd>, http: bool, to: Vec<Address>) {
         let upstream = Arc::new(Upstream::new("loop", to));
-        let service = if http { Service::Http(Arc::new(upstream)) } else { Service::Forward(upstream) };
+        let service = if http { Service::to(upstream) } else { Service::Forward(upstream) };
         self.workers.listen(Listener::new(socket.into(), ListenerSettings::new("loop", service)));
     }
 

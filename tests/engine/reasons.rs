@@ -19,7 +19,8 @@ use dockline::error::Failure;
 use dockline::limits::Limits;
 use dockline::proxy::ConnConfig;
 
-/// Tells what failed: `exchange`, `connect`, `forward` or `tunnel`, then side, phase, cause and error number.
+/// Tells what failed: `exchange`, `connect`, `forward` or `tunnel`, then side, phase, cause and
+/// error number.
 struct Reasons(Mutex<SyncSender<String>>);
 
 impl Reasons {
@@ -67,7 +68,7 @@ impl Gate {
         let observer: Arc<dyn Observer> = Arc::new(Reasons(Mutex::new(sender)));
         let workers = Workers::start(NonZeroUsize::MIN, &EngineOptions::default(), &observer).unwrap();
         let upstream = Arc::new(Upstream::new("daemon", addresses));
-        let service = if forwards { Service::Forward(upstream) } else { Service::Http(Arc::new(upstream)) };
+        let service = if forwards { Service::Forward(upstream) } else { Service::to(upstream) };
         let at = socket.local_addr().unwrap();
         let mut settings = ListenerSettings::new("test", service);
         settings.conn = Arc::new(ConnConfig { limits, ..ConnConfig::default() });

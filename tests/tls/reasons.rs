@@ -1,4 +1,5 @@
-//! Handshakes that fail, between a gate that connects by TLS and one that listens: what each of them is told.
+//! Handshakes that fail, between a gate that connects by TLS and one that listens: what each of
+//! them is told.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -59,7 +60,7 @@ impl Gate {
         let workers = Workers::start(NonZeroUsize::MIN, &EngineOptions::default(), &observer).unwrap();
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = socket.local_addr().unwrap();
-        let mut settings = ListenerSettings::new("test", Service::Http(Arc::new(Arc::new(upstream))));
+        let mut settings = ListenerSettings::new("test", Service::to(Arc::new(upstream)));
         settings.tls = tls.map(|config| Arc::new(ServerTls::new(config).unwrap()));
         let mut limits = Limits::default();
         limits.handshake_time = Duration::from_millis(500);
