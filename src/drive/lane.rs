@@ -77,6 +77,16 @@ impl Lane {
         matches!(self.mode, Mode::Bulk { .. })
     }
 
+    /// Returns whether it copies for good.
+    pub(super) fn always_copies(&self) -> bool {
+        self.mode == Mode::CopyOnly
+    }
+
+    /// Copies for good from now on.
+    pub(super) fn always_copy(&mut self) {
+        self.mode = Mode::CopyOnly;
+    }
+
     /// Reads once from `source` into the scratch buffer of the worker.
     pub(crate) fn read(&mut self, source: &mut impl Transport, worker: &mut Worker) -> io::Result<Filled> {
         match source.read(&mut worker.scratch) {
@@ -210,7 +220,7 @@ impl Lane {
 
     fn stop_splicing(&mut self, error: &io::Error, worker: &mut Worker) {
         worker.report(&Event::SpliceUnavailable(error));
-        self.mode = Mode::CopyOnly;
+        self.always_copy();
     }
 }
 

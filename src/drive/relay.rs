@@ -246,14 +246,18 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// Reads once, by copy or splice, and writes what was read. Returns how many bytes were read.
     fn fill(&mut self, from: Side, worker: &mut Worker, now: Instant) -> usize {
         let (lane, source, _) = self.parts(from);
-        if lane.is_bulk()
-            && let Some(result) = lane.fill_pipe(source, usize::MAX, worker)
-        {
-            let n = self.filled(from, result, worker, now);
-            if n > 0 {
-                self.deliver(from, worker, now);
+        if lane.is_bulk() {
+            if let Some(result) = lane.fill_pipe(source, usize::MAX, worker) {
+                let n = self.filled(from, result, worker, now);
+                if n > 0 {
+                    self.deliver(from, worker, now);
+                }
+                return n;
             }
-            return n;
+            // The other direction would fail in the same way, and report it again.
+            if self.lane(from).always_copies() {
+                self.lane_mut(from.other()).always_copy();
+            }
         }
         let n = self.read(from, worker, now);
         if n == 0 {
