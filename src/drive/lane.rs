@@ -6,6 +6,7 @@
 //! runs dry. Where splicing is not possible it copies again.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 
 use super::transport::Transport;
 use super::worker::{Event, LentPipe, Worker};
@@ -77,16 +78,6 @@ impl Lane {
         matches!(self.mode, Mode::Bulk { .. })
     }
 
-    /// Returns whether it copies for good.
-    pub(super) fn always_copies(&self) -> bool {
-        self.mode == Mode::CopyOnly
-    }
-
-    /// Copies for good from now on.
-    pub(super) fn always_copy(&mut self) {
-        self.mode = Mode::CopyOnly;
-    }
-
     /// Reads once from `source` into the scratch buffer of the worker.
     pub(crate) fn read(&mut self, source: &mut impl Transport, worker: &mut Worker) -> io::Result<Filled> {
         match source.read(&mut worker.scratch) {
@@ -129,6 +120,7 @@ impl Lane {
         };
         match sys::splice(socket, pipe.writer(), most.min(pipe.capacity())) {
             Ok(n) if n > 0 => {
+                worker.splice_is_unavailable = false;
                 self.held = Some(Box::new(Held::Pipe { pipe, left: n }));
                 if let Mode::Bulk { moved } = &mut self.mode {
                     *moved = moved.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
@@ -219,8 +211,11 @@ impl Lane {
     }
 
     fn stop_splicing(&mut self, error: &io::Error, worker: &mut Worker) {
-        worker.report(&Event::SpliceUnavailable(error));
-        self.always_copy();
+        // Every other lane finds out as well, until it is over.
+        if !mem::replace(&mut worker.splice_is_unavailable, true) {
+            worker.report(&Event::SpliceUnavailable(error));
+        }
+        self.mode = Mode::CopyOnly;
     }
 }
 
@@ -326,7 +321,7 @@ mod tests {
         assert_eq!(bed.lane.spilled(), b"spilled");
         assert_eq!((bed.deliver().unwrap(), bed.lane.spilled().is_empty()), (7, true));
         for spliced in [false, true] {
-            drop(std::mem::replace(&mut bed.receiver, UnixStream::pair().unwrap().0));
+            drop(mem::replace(&mut bed.receiver, UnixStream::pair().unwrap().0));
             if spliced {
                 bed.send(5);
                 bed.fill_pipe(5).unwrap();

@@ -71,6 +71,8 @@ pub struct Worker {
     /// Whether the process ignores SIGPIPE, so that splicing to a socket needs no protection from
     /// it.
     pub(super) sigpipe_ignored: bool,
+    /// Whether the last attempt to splice found that it is not possible, which was reported.
+    pub(super) splice_is_unavailable: bool,
     log: Option<Log>,
 }
 
@@ -85,6 +87,7 @@ impl Worker {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             pipes: PipePool::new(options),
             sigpipe_ignored: sys::sigpipe_is_ignored(),
+            splice_is_unavailable: false,
             log: None,
         }
     }
