@@ -40,7 +40,8 @@ pub struct Relay<D, U> {
     started: bool,
     /// Whether both sides are closed as soon as it is done.
     closes_when_done: bool,
-    last_error: Option<io::Error>,
+    /// The last error of a system call, with the side whose connection it was on.
+    last_error: Option<(Side, io::Error)>,
 }
 
 impl<D: Transport, U: Transport> Relay<D, U> {
@@ -207,7 +208,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// Returns the error of the last system call that failed.
     #[must_use]
     pub fn last_error(&self) -> Option<&io::Error> {
-        self.last_error.as_ref()
+        self.last_error.as_ref().map(|(_, error)| error)
+    }
+
+    /// Returns the last error, if it was one of this side's connection.
+    #[cfg(feature = "engine")]
+    pub(crate) fn error_of(&self, side: Side) -> Option<&io::Error> {
+        self.last_error.as_ref().filter(|(failed, _)| *failed == side).map(|(_, error)| error)
     }
 
     /// Returns whether `side` has to be closed without its clean end (FIN, close_notify), because
@@ -246,18 +253,14 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// Reads once, by copy or splice, and writes what was read. Returns how many bytes were read.
     fn fill(&mut self, from: Side, worker: &mut Worker, now: Instant) -> usize {
         let (lane, source, _) = self.parts(from);
-        if lane.is_bulk() {
-            if let Some(result) = lane.fill_pipe(source, usize::MAX, worker) {
-                let n = self.filled(from, result, worker, now);
-                if n > 0 {
-                    self.deliver(from, worker, now);
-                }
-                return n;
+        if lane.is_bulk()
+            && let Some(result) = lane.fill_pipe(source, usize::MAX, worker)
+        {
+            let n = self.filled(from, result, worker, now);
+            if n > 0 {
+                self.deliver(from, worker, now);
             }
-            // The other direction would fail in the same way, and report it again.
-            if self.lane(from).always_copies() {
-                self.lane_mut(from.other()).always_copy();
-            }
+            return n;
         }
         let n = self.read(from, worker, now);
         if n == 0 {
@@ -296,7 +299,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             Ok(Filled::Blocked) => self.machine.handle_read_blocked(from),
             Err(error) => {
                 worker.report(&Event::Reset(from, &error));
-                self.last_error = Some(error);
+                self.last_error = Some((from, error));
                 self.machine.handle_reset(from, now);
             }
         }
@@ -335,7 +338,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             side => Event::Reset(side, &error),
         };
         worker.report(&event);
-        self.last_error = Some(error);
+        self.last_error = Some((from.other(), error));
         if hung_up {
             self.machine.handle_write_refused(from, reset, now);
         } else {
@@ -385,7 +388,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         if self.downstream.socket().is_some_and(|socket| sys::has_failed(socket, write_open)) {
             let error = io::Error::from_raw_os_error(libc::ECONNRESET);
             worker.report(&Event::Reset(Side::Downstream, &error));
-            self.last_error = Some(error);
+            self.last_error = Some((Side::Downstream, error));
             self.machine.handle_reset(Side::Downstream, now);
         }
     }

@@ -117,14 +117,17 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Returns why a tunnel ended, if not by the ends of both directions. `error` is what its last
-/// failed system call returned.
-pub(super) fn of_tunnel(stats: &RelayStats, error: Option<&io::Error>) -> Option<Failure> {
-    let reset = || error.map_or(Cause::Reset { errno: None }, of_connection);
+/// Returns why a tunnel ended, if not by the ends of both directions. `error_of` returns the last
+/// error of a side's connection.
+pub(super) fn of_tunnel<'e>(
+    stats: &RelayStats,
+    error_of: impl Fn(Side) -> Option<&'e io::Error>,
+) -> Option<Failure> {
+    let reset = |side| error_of(side).map_or(Cause::Reset { errno: None }, of_connection);
     let (side, cause) = match stats.close_reason? {
         CloseReason::Eof | CloseReason::Linger => return None,
-        CloseReason::DownstreamReset => (Side::Downstream, reset()),
-        CloseReason::UpstreamReset => (Side::Upstream, reset()),
+        CloseReason::DownstreamReset => (Side::Downstream, reset(Side::Downstream)),
+        CloseReason::UpstreamReset => (Side::Upstream, reset(Side::Upstream)),
         CloseReason::Idle => (Side::Downstream, Cause::Timeout(Timeout::TunnelIdle)),
         CloseReason::Drain => (Side::Downstream, Cause::Drained),
         CloseReason::Killed => (Side::Downstream, Cause::Killed),

@@ -195,7 +195,7 @@ impl TunnelSession {
             target,
             upstream: &self.origin.upstream,
             kind: self.origin.kind,
-            failure: causes::of_tunnel(&stats, self.relay.last_error()),
+            failure: causes::of_tunnel(&stats, |side| self.relay.error_of(side)),
             stats,
             duration: shared.now.saturating_duration_since(self.opened),
         });
