@@ -266,6 +266,7 @@ impl Engine {
     }
 
     fn take_commands(&mut self) {
+        let mut stops = false;
         for command in self.shared.handle.inbox().take() {
             match command {
                 Command::Listen(listener) => self.acceptor.listen(listener, &self.shared),
@@ -277,8 +278,12 @@ impl Engine {
                 Command::Resolved(resolved) => self.sessions.resolved(resolved),
                 Command::Drain(limit) => self.drain(limit),
                 Command::Tunnels(reply) => reply(self.sessions.open_tunnels(&self.shared)),
-                Command::Stop => self.stop(),
+                Command::Stop => stops = true,
             }
+        }
+        // Last: it ends what the commands behind it have begun.
+        if stops {
+            self.stop();
         }
     }
 

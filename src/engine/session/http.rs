@@ -240,11 +240,19 @@ impl HttpSession {
         shared.close(self.client);
     }
 
-    /// Ends the session before its time.
+    /// Ends the session early.
     pub(super) fn end(mut self, shared: &mut Shared) {
         self.conn.abandon(ExchangeEnd::Stopped, shared.now);
-        let outcome = self.take_events(shared);
-        self.close(matches!(outcome, Some(Outcome::Closed { reset: true })), shared);
+        let reset = match self.take_events(shared) {
+            // As a tunnel that is ended from outside.
+            Some(Outcome::Switched(switch)) => {
+                shared.close(switch.upstream);
+                true
+            }
+            Some(Outcome::Closed { reset }) => reset,
+            None => false,
+        };
+        self.close(reset, shared);
     }
 
     /// Acts on the events of the machine. Returns what becomes of the session if one of them is its
@@ -259,6 +267,9 @@ impl HttpSession {
                 ConnEvent::ExchangeEnded(summary) => {
                     self.record(&summary, shared);
                     if summary.tunnel.is_none() {
+                        // One that was released is gone; one that is still connected to is of no
+                        // use to another request.
+                        self.drop_upstream(shared);
                         // The next request may be refused before it has a target.
                         self.target = None;
                         self.reused = false;

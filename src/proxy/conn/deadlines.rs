@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::exchange::{Exchange, RequestHalf, Upstream};
+use super::outcome::ExchangeEnd;
 use super::{OUTPUT_BOUND, ProxyConn, Stage};
 use crate::error::{Cause, Failure, Phase, Side, Timeout};
 
@@ -64,7 +65,11 @@ impl ProxyConn {
         let Some(exchange) = self.stage.exchange() else { return };
         let cause = Cause::Timeout(timeout);
         if exchange.has_begun_response() || !self.down.out.is_empty() {
-            self.client_lost(cause, now);
+            let phase = match timeout {
+                Timeout::ResponseDelivery => Phase::ResponseBody,
+                _ => exchange.client_phase(),
+            };
+            self.abandon(ExchangeEnd::Failed(Failure::new(Side::Downstream, phase, cause)), now);
         } else {
             self.fail(Failure::new(Side::Downstream, Phase::RequestBody, cause), now);
         }
@@ -78,6 +83,10 @@ impl ProxyConn {
         }
         if !self.awaits_response_body() {
             self.up.received = now;
+        }
+        // Connecting is limited by the owner.
+        if let Some(exchange) = self.stage.exchange_mut().filter(|exchange| exchange.needs_upstream()) {
+            exchange.moved_at = now;
         }
         for peer in [&mut self.down, &mut self.up] {
             if !peer.is_behind() {
@@ -137,7 +146,7 @@ impl ProxyConn {
             }
             Stage::Exchange(exchange) => {
                 let is_stream = exchange.may_be_silent();
-                let idle = limits.stream_idle.filter(|_| is_stream);
+                let idle = limits.stream_idle.filter(|_| is_stream && !exchange.needs_upstream());
                 let idle = idle.and_then(|time| after(exchange.moved_at, time, Deadline::StreamIdle));
                 let client = self.client_waits_since(exchange);
                 let client = client

@@ -460,6 +460,16 @@ fn an_operator_may_limit_the_silence_of_streams() {
     bench.daemon("2").sleep(minute / 2);
     assert_eq!(bench.conn.poll_timeout(), Some(bench.now + minute / 2));
     assert_eq!(bench.sleep(minute / 2).events().last().unwrap(), "closed reset=false");
+    // Connecting is limited by the owner: silence begins with the connection.
+    let mut config = ConnConfig::default();
+    config.limits.stream_idle = Some(minute);
+    let mut bench = Bench::with(config);
+    bench.conn.feed(Side::Downstream, LOGS.as_bytes(), bench.now);
+    assert_eq!(bench.conn.poll_timeout(), None);
+    bench.now += minute * 2;
+    bench.conn.handle_timeout(bench.now);
+    bench.conn.upstream_ready(None, false, bench.now);
+    assert_eq!(bench.conn.poll_timeout(), Some(bench.now + minute));
     // It applies to nothing else.
     let mut config = ConnConfig::default();
     config.limits.stream_idle = Some(minute);
