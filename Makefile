@@ -32,7 +32,7 @@ help:
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
 	@echo 'make bench           CPU and memory beside nginx, HAProxy and docker-proxy (benches/README.md)'
 	@echo 'make bench-ports     1000 published ports, with Docker'"'"'s docker-proxy and with dockline'"'"'s'
-	@echo 'make header          include/dockline.h anew from the code'
+	@echo 'make header          regenerate include/dockline.h from the code'
 
 build:
 	@scripts/install-deps build

@@ -252,7 +252,7 @@ static void own_answers(void)
     };
     struct rig rig;
     dockline_reply reply;
-    AT("own answers");
+    AT("responses of its own");
     memset(&reply, 0, sizeof reply);
     rig_open(&rig, NULL);
     rig.hold = 1;
@@ -371,7 +371,7 @@ static void time_and_ends(void)
     CHECK_STR(rig.events, "client-timeout 408 , closed");
     rig_close(&rig);
 
-    AT("forwarding, and a cut answer");
+    AT("forwarding, and a cut response");
     rig_open(&rig, &options);
     rig_feed(&rig, DOWN, GET("/a"), 1000);
     expect(&rig, "connect or reuse", "",

@@ -298,7 +298,8 @@ enum dockline_request_kind {
     /**
      * An operation of the Docker Engine API that follows something or transfers much: logs, events,
      * wait, build, load, save, pull, push, cp and the like. Either side may pause for as long as it
-     * wants: no time limit applies to the client's bytes or to the daemon's.
+     * wants, the client within its request only if body_may_pause is set: no other time limit applies
+     * to its bytes or to the daemon's.
      */
     DOCKLINE_REQUEST_STREAM = 1,
     /**
@@ -1288,7 +1289,7 @@ const char *dockline_exchange_end_name(int32_t end);
 
 /**
  * Bounds and behaviour of HTTP connections. Times are totals, which a byte now and then does not
- * extend, unless the field says so; UINT64_MAX is as good as for ever.
+ * extend, unless the field says so; UINT64_MAX is in effect no limit.
  */
 typedef struct dockline_conn_options {
     /** The name of this hop in Via, a token; absent: no Via is added. */

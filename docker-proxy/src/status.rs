@@ -26,7 +26,7 @@ impl Status {
     /// Reports that the port is bound: dockerd goes on.
     pub(crate) fn ready(self) {
         if let Some(mut pipe) = self.0 {
-            // Nobody is left to hear of a failure.
+            // There is nobody to report a failure to.
             let _ = pipe.write_all(b"0\n");
         }
     }

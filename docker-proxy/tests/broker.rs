@@ -306,7 +306,7 @@ mod handover {
             ("connected", &|listener| wait_for_client(&listener)),
             ("accepted", &|listener| drop(listener.accept().unwrap())),
             ("handed over", &|listener| drop(read(&listener))),
-            ("half an answer", &|listener| read(&listener).0.write_all(b"0").unwrap()),
+            ("half a reply", &|listener| read(&listener).0.write_all(b"0").unwrap()),
             ("refused", &|listener| read(&listener).0.write_all(b"1\nno").unwrap()),
             ("answered", &|listener| read(&listener).0.write_all(b"0\n").unwrap()),
         ];

@@ -141,7 +141,7 @@ fn relay_addresses_of_both_families() {
     assert_eq!(read_to_end(&mut server), b"to IPv6");
 }
 
-/// A client for whom the container's port is closed gets a reset, from this process or from a
+/// A client gets a reset if the container's port is closed, from this process or from a
 /// broker. Docker's docker-proxy ends cleanly.
 #[test]
 fn relay_backend_refused_then_late() {

@@ -294,7 +294,7 @@ impl Bed {
         }
     }
 
-    /// What a call that is otherwise right answers on this handle.
+    /// Returns the status of a call on this handle whose other arguments are right.
     fn good(&self, handle: Handle) -> dockline_status {
         match (handle, self.handle(handle).is_null()) {
             (_, true) => DOCKLINE_E_NULL,

@@ -1,4 +1,4 @@
-//! The hijack decision: what each answer promises holds for any request and response, spelling that
+//! The hijack decision: what a decision implies holds for any request and response, spelling that
 //! does not matter does not matter, and C is told the same.
 #![no_main]
 

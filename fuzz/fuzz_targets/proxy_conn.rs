@@ -172,7 +172,7 @@ impl Owner {
             assert!(!idle(down) || !idle(up) || self.wanted || self.conn.poll_timeout().is_some());
         }
         if self.obeys {
-            // A head or the body of an own answer may come on top.
+            // A head, or the body of a response of the proxy's own, may come on top.
             for side in [Downstream, Upstream] {
                 assert!(self.conn.output(side).len() <= 2 * OUTPUT_BOUND + 4 * MOST);
             }

@@ -46,9 +46,9 @@ fn a_successor_that_dies_at_any_step() {
         ("one socket", "dd bs=1024 count=1 >&2; kill -9 $$", "signal: 9"),
         ("all sockets", "dd bs=1024 count=2 >&2; kill -9 $$", "signal: 9"),
         ("all of it", "dd bs=1024 count=3 >&2; kill -9 $$", "signal: 9"),
-        ("half an answer", "dd bs=1024 count=3 >&2; printf rea >&0; kill -9 $$", "did not reply as expected"),
+        ("half a reply", "dd bs=1024 count=3 >&2; printf rea >&0; kill -9 $$", "did not reply as expected"),
         (
-            "another answer, and no end",
+            "another reply, and no end",
             "dd bs=1024 count=3 >&2; printf no >&0; exec sleep 1000",
             "did not reply as expected",
         ),

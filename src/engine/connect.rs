@@ -194,7 +194,7 @@ impl Connect {
                     } else {
                         self.next -= 1;
                         self.deadline = give_up;
-                        self.retry_unix(give_up, shared);
+                        self.connect_unix_again(give_up, shared);
                         if matches!(self.stage, Stage::Waiting { .. }) {
                             return Progress::Pending;
                         }
@@ -236,7 +236,7 @@ impl Connect {
         }
     }
 
-    fn retry_unix(&mut self, give_up: Instant, shared: &mut Shared) {
+    fn connect_unix_again(&mut self, give_up: Instant, shared: &mut Shared) {
         let address = self.upstream.addresses.get(self.next).cloned();
         self.next += 1;
         if let Some(Address::Unix(path)) = address {

@@ -79,7 +79,7 @@ counters! {
     clients_now,
     /// Requests whose head was read.
     requests,
-    /// Requests answered by the engine itself: errors, and replies of the router.
+    /// Requests that the engine responded to itself: errors, and replies of the router.
     own_replies,
     /// Tunnels opened.
     tunnels,

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 //! [`LocalListeners`]: the sockets that the engines of one host listen on. A connection from one of
-//! them to another would go round in a circle, or at best take a detour; it is refused before it is
+//! them to another would loop, or at best take a detour; it is refused before it is
 //! made.
 
 use std::collections::HashMap;
@@ -131,5 +131,5 @@ fn place(socket: BorrowedFd<'_>) -> io::Result<Option<Place>> {
 
 /// Returns the error for a connection that would come back.
 pub(super) fn refusal() -> io::Error {
-    io::Error::other("it leads back to a listener here: connections would go round in a circle")
+    io::Error::other("it leads back to a listener here: connections would loop")
 }

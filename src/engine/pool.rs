@@ -81,7 +81,7 @@ impl Pool {
 
     /// Takes out the connections that have been kept long enough, and those of upstreams that were
     /// dropped. Returns `None` if it was not time to look. To be called after each turn, because a
-    /// turn may leave a connection in the pool and nothing else need ever happen.
+    /// turn may leave a connection in the pool without any later event.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<Vec<Endpoint>> {
         let expired = self.next_check.is_some_and(|at| at <= now).then(|| {
             self.next_check = None;

@@ -68,7 +68,7 @@ impl Resolver {
     /// another thread. There is no timeout here; `getaddrinfo` has its own (resolv.conf(5),
     /// `timeout` and `attempts`). `then` must not block; if it panics, the panic is caught.
     ///
-    /// All who ask for one name at a time share one look-up. Their number has no bound here: a
+    /// Concurrent questions about one name share one look-up. Their number has no bound here: a
     /// connection has one question at a time, and connections are bounded. To drop the question is
     /// to wait no longer.
     pub(super) fn lookup(
@@ -128,12 +128,12 @@ impl Resolver {
     }
 }
 
-/// Kept by whoever waits for the answer.
+/// Kept by the session that waits for the result.
 #[derive(Debug)]
 #[must_use = "if it is dropped there is no answer"]
 pub(super) struct Question(Arc<()>);
 
-/// Somebody who waits for an answer.
+/// A session that waits for a result.
 struct Asker {
     question: Weak<()>,
     port: u16,
@@ -162,7 +162,7 @@ impl Asker {
     }
 }
 
-/// All who wait for the same name. A name server may be slow while connections come and go: the
+/// Sessions that wait for one name. A name server may be slow while connections come and go: the
 /// number of those that have gone is at most that of those that wait, plus [`GONE`].
 #[derive(Default)]
 struct Askers {

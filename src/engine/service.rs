@@ -49,7 +49,7 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Where it listens. If a connection to one address cannot be made, the next one is tried. A
     /// listener of the same engine or [`Workers`](super::Workers), by whatever name, is refused:
-    /// connections would go round in a circle.
+    /// connections would loop.
     pub addresses: Vec<Address>,
     /// The TLS configuration for it; `None`: no TLS.
     #[cfg(feature = "tls")]

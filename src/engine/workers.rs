@@ -143,7 +143,7 @@ impl Workers {
 mod tests {
     use super::*;
 
-    /// The process that waits for them has to know, and whoever restarts it.
+    /// The process that waits for them has to know, and so does its supervisor.
     #[test]
     fn a_worker_that_fails_takes_the_others_with_it() {
         let (three, observer) = (NonZeroUsize::new(3).unwrap(), Arc::new(()) as Arc<dyn Observer>);

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 
 use super::{ParseError, Side};
 
-/// Why an exchange, a handshake, a connect or a tunnel ended before its time.
+/// Why an exchange, a handshake, a connect or a tunnel ended prematurely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
     /// Whose fault it is.

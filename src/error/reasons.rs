@@ -20,7 +20,7 @@ impl Cause {
     }
 }
 
-/// Returns the text of `docs/REASONS.md`: everything that can end something before its time.
+/// Returns the text of `docs/REASONS.md`: everything that can end something prematurely.
 #[doc(hidden)]
 #[must_use]
 pub fn reasons_markdown() -> String {
@@ -56,7 +56,7 @@ const INTRODUCTION: &str = "\
 
 <!-- Generated from src/error by `make reasons`; do not edit. -->
 
-Whatever ends an exchange, a TLS handshake, a connect or a tunnel before its time is recorded with the side whose fault it is, the
+Whatever ends an exchange, a TLS handshake, a connect or a tunnel prematurely is recorded with the side whose fault it is, the
 phase, and a cause. The same words are in the access log, in the log of the process, and in the labels of
 `dockline_failures_total`; the numbers are for the C interface. Neither changes once it is released.
 

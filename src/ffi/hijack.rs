@@ -54,7 +54,8 @@ pub type dockline_request_kind = i32;
 pub const DOCKLINE_REQUEST_ORDINARY: dockline_request_kind = 0;
 /// An operation of the Docker Engine API that follows something or transfers much: logs, events,
 /// wait, build, load, save, pull, push, cp and the like. Either side may pause for as long as it
-/// wants: no time limit applies to the client's bytes or to the daemon's.
+/// wants, the client within its request only if body_may_pause is set: no other time limit applies
+/// to its bytes or to the daemon's.
 pub const DOCKLINE_REQUEST_STREAM: dockline_request_kind = 1;
 /// It may become a tunnel: what the client sends behind it is held until the response head decides,
 /// and the upstream connection is never used for another request.

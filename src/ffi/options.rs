@@ -33,7 +33,7 @@ pub const DOCKLINE_CONN_KEEP_ALIVE_HINT: u32 = 0x20;
 pub const DOCKLINE_CONN_HELD_MAX: u64 = 524_288;
 
 /// Bounds and behaviour of HTTP connections. Times are totals, which a byte now and then does not
-/// extend, unless the field says so; UINT64_MAX is as good as for ever.
+/// extend, unless the field says so; UINT64_MAX is in effect no limit.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dockline_conn_options {

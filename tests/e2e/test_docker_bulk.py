@@ -75,7 +75,7 @@ def test_cp_from_a_stream(proxied, sleeper):
 def test_cp_into_a_missing_directory_fails_at_once(direct, proxied, sleeper, private_dir, bulk):
     """The daemon responds with 404 while most of the body is still to come: no hang, no success.
 
-    Whether docker then tells of the answer or of its own broken write is a race, without a proxy as well.
+    Whether docker then reports the response or its own broken write is a race, also without a proxy.
     """
     source = private_dir / "source"
     source.write_bytes(bulk)

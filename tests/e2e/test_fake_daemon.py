@@ -80,7 +80,7 @@ def test_101_reaches_the_client_and_opens_a_tunnel(fake, client):
 
 
 def test_101_that_was_not_requested_is_a_502(fake, client):
-    """The daemon's connection is closed. Bytes behind the 101 reach nobody."""
+    """The daemon's connection is closed. Bytes after the 101 are discarded."""
 
     def leaked(stream):
         try:
@@ -446,7 +446,7 @@ def test_h2c_is_kept_for_buildkit_and_repeated_fields_too(fake, client):
 
 
 def test_empty_host_of_go_clients(fake, client):
-    """Go sends `Host:` without a value with /session and /grpc; nginx alone answers 400."""
+    """Go sends `Host:` without a value with /session and /grpc; nginx alone responds with 400."""
     fields = {"Connection": "Upgrade", "Upgrade": "h2c"}
     head, _ = seen(fake, client, request("POST", "/session", fields, host=""))
     assert head["upgrade"] == "h2c"

@@ -12,7 +12,7 @@ from support.nginx import Nginx, tls_listener, tls_upstream
 from support.proc import poll
 from support.wire import Stream, exec_request, request
 
-pytestmark = pytest.mark.skipif(tools.stock(), reason="stock nginx does not answer")
+pytestmark = pytest.mark.skipif(tools.stock(), reason="stock nginx does not respond")
 
 PING = request("GET", "/_ping")
 ENDINGS = ["half_close", "fin"]

@@ -211,7 +211,7 @@ def test_only_an_upload_may_pause(nginx, target, may_pause):
             stream.send(wire[-4:])
             assert stream.read_head().status == 200
         else:
-            assert stream.eof, "nginx closes without an answer"
+            assert stream.eof, "nginx closes without a response"
 
 
 # heads

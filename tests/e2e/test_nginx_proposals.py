@@ -185,7 +185,7 @@ def propose(nginx, fake, data, marker, port="ways", late=False):
                 stream.send(behind)
         body = stream.read_body(head)
         with contextlib.suppress(ConnectionError):
-            assert stream.read_all() == b"", "a second answer"
+            assert stream.read_all() == b"", "a second response"
     assert smuggled(nginx, fake, f"smuggled-{marker}") == []
     return head, body
 

@@ -389,7 +389,7 @@ def test_a_rule_that_blocks_the_publication_is_reported(lab, dockline):
     lab.run("iptables", "-A", "FORWARD", "-j", "DROP")
     try:
         service = dockline.start("--to", f"{WEB}:8000", *WAYS["iptables"], "0.0.0.0:2345")
-        assert "`-A FORWARD -j DROP` comes before the rules of this publication" in service.log_path.read_text()
+        assert "`-A FORWARD -j DROP` precedes the rules of this publication" in service.log_path.read_text()
         service.stop()
     finally:
         lab.run("iptables", "-D", "FORWARD", "-j", "DROP")

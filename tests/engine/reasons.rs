@@ -19,7 +19,7 @@ use dockline::error::Failure;
 use dockline::limits::Limits;
 use dockline::proxy::ConnConfig;
 
-/// Tells what failed: `exchange`, `connect`, `forward` or `tunnel`, then side, phase, cause and
+/// Sends what failed: `exchange`, `connect`, `forward` or `tunnel`, then side, phase, cause and
 /// error number.
 struct Reasons(Mutex<SyncSender<String>>);
 
@@ -126,7 +126,7 @@ fn an_upstream_that_cannot_be_reached() {
 fn a_connection_that_was_not_forwarded() {
     let gate = Gate::new(vec![tcp(refusing_address())], Limits::default(), true);
     let mut client = gate.connect();
-    // The one call that is told of a reset need not be the read.
+    // The call that reports the reset need not be the read.
     if client.write_all(b"hello").is_ok() {
         assert_eq!(read_rest(&mut client), (String::new(), Ending::Reset));
     }

@@ -300,7 +300,7 @@ pub(crate) fn refusing_address() -> SocketAddr {
     listen().1
 }
 
-/// Answers every request on every connection, for as long as the test runs. Returns the daemon's
+/// Responds to every request on every connection, until the test ends. Returns the daemon's
 /// address.
 pub(crate) fn answering_daemon() -> SocketAddr {
     let (listener, at) = listen();

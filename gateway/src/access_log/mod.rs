@@ -186,7 +186,7 @@ struct Record<'a> {
     bytes_down: u64,
     duration: Duration,
     outcome: Outcome,
-    /// Why it ended before its time.
+    /// Why it ended prematurely.
     failure: Option<Failure>,
 }
 

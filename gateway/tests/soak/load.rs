@@ -289,7 +289,7 @@ impl Tunnel {
                 return Err(format!("it is refused: {}", self.head.escape_ascii()).into());
             }
             if !self.head.starts_with(b"HTTP/1.1 101 ") || self.head.len() > end + 4 {
-                return Err(Corrupt(format!("the answer is {}", self.head.escape_ascii())).into());
+                return Err(Corrupt(format!("the response is {}", self.head.escape_ascii())).into());
             }
             (self.open, self.head, bytes) = (true, Vec::new(), &[]);
         }

@@ -57,7 +57,7 @@ fn open(accepted: Accepted, token: Token, shared: &mut Shared) -> io::Result<Kin
 
 /// Returns the hops for the connection to an upstream: as a router does, one less than the client's
 /// connection has left. So gateways that lead to each other end after a while. A client on another
-/// host that comes with its last hop has reasons of its own (BGP).
+/// host that arrives with its last hop uses such a TTL on purpose (BGP).
 fn hops_left(client: BorrowedFd<'_>, peer: &PeerAddr) -> Option<u8> {
     let PeerAddr::Ip(peer) = peer else { return None };
     match sys::saved_hops(client)? {

@@ -107,7 +107,7 @@ impl ForwardSession {
         Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
     }
 
-    /// Gives up. The client was not served: by a clean end it would take it that the upstream had
+    /// Gives up. The client was not served: a clean end would look as if the upstream had had
     /// nothing to send.
     pub(super) fn end(self, shared: &mut Shared) {
         self.connect.cancel(shared);

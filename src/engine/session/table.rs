@@ -136,7 +136,7 @@ impl Sessions {
         }
     }
 
-    /// Tells all sessions that the engine drains.
+    /// Begins to drain all sessions.
     pub(in crate::engine) fn drain(&mut self, shared: &Shared) {
         for (token, session) in self.slab.iter_mut() {
             session.kind.drain(shared);

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::buffer::Buffer;
+use super::error_reply::reply_to;
 use super::exchange::{BodyStep, Exchange, RequestHalf, Upstream};
-use super::failure::reply_to;
 use super::outcome::{ExchangeEnd, ExchangeSummary, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
 use crate::error::{Cause, Failure, ParseError, Phase, Side};
@@ -208,7 +208,7 @@ impl ProxyConn {
         }
     }
 
-    /// Rests between requests: nothing is owned that is not needed.
+    /// Waits between requests, and frees what is not needed meanwhile.
     fn rest(&mut self, now: Instant) {
         if self.down.ended {
             return self.client_lost(Cause::ClosedEarly, now);

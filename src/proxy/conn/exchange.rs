@@ -162,7 +162,7 @@ pub(super) enum EndStep {
     /// It was the end of the body, which is to be ended for the client as well.
     EndBody(BodyWriter),
     /// The idle connection was dead: ask for another one.
-    AskAgain,
+    Retry,
     Fail(Cause),
 }
 
@@ -448,7 +448,7 @@ impl Exchange {
             Upstream::Asked { link, interim: 0, .. }
                 if link.may_be_stale && untouched && self.may_repeat() =>
             {
-                EndStep::AskAgain
+                EndStep::Retry
             }
             Upstream::Asked { .. } => EndStep::Fail(cause.unwrap_or(Cause::ClosedEarly)),
             Upstream::Wanted { .. }
@@ -459,7 +459,7 @@ impl Exchange {
     }
 
     /// Wants another connection, after the last one was given back.
-    pub(super) fn want_again(&mut self) {
+    pub(super) fn retry(&mut self) {
         self.upstream = Upstream::Wanted { gathered: None, again: true };
     }
 

@@ -31,9 +31,9 @@
 mod buffer;
 mod client;
 mod deadlines;
+mod error_reply;
 mod exchange;
 mod facts;
-mod failure;
 mod hop;
 mod outcome;
 mod upstream;
@@ -339,7 +339,7 @@ impl ProxyConn {
     /// the cause is [`Cause::OutOfResources`], 504 for a timeout, and else 502.
     pub fn upstream_failed(&mut self, cause: Cause, now: Instant) {
         let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
-        self.reply_instead(&failure::reply_to(&failure), ExchangeEnd::Failed(failure), now);
+        self.reply_instead(&error_reply::reply_to(&failure), ExchangeEnd::Failed(failure), now);
     }
 
     /// Responds to the request without an upstream. Ignored when none is needed.
@@ -518,7 +518,7 @@ impl ProxyConn {
     }
 
     /// Returns whether the client's end is to be passed on. A daemon that follows something, or
-    /// works, for a client that has left cannot know otherwise that its work is in vain. On a short
+    /// works, for a client that has left cannot know otherwise that nobody waits for it. On a short
     /// request it is not passed on: some servers would not respond then.
     fn wants_half_close(&self) -> bool {
         self.down.ended

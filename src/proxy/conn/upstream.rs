@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
+use super::error_reply::reply_to;
 use super::exchange::{EndStep, HeadStep, Upstream};
-use super::failure::reply_to;
 use super::hop::{Persistence, RequestRewrite, ResponseBody, ResponseRewrite};
 use super::outcome::{ExchangeEnd, NoReuse};
 use super::{ConnEvent, ProxyConn, Stage};
@@ -101,10 +101,10 @@ impl ProxyConn {
         match exchange.upstream_ended(cause, untouched) {
             EndStep::Nothing => {}
             EndStep::EndBody(writer) => writer.end(&Fields::default(), self.down.out.tail()),
-            EndStep::AskAgain => {
+            EndStep::Retry => {
                 self.release_upstream(Some(NoReuse::Abandoned));
                 if let Some(exchange) = self.stage.exchange_mut() {
-                    exchange.want_again();
+                    exchange.retry();
                 }
                 self.ask_for_upstream(true);
             }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a client learns of a failure: what is wrong with its own request, and of the upstream only
+//! What a client is sent after a failure: what is wrong with its request, and of the upstream only
 //! that it failed.
 
 use crate::error::{Cause, FailedSide, Failure, Phase, Side, Timeout};
