@@ -40,8 +40,9 @@ pub struct Relay<D, U> {
     started: bool,
     /// Whether both sides are closed as soon as it is done.
     closes_when_done: bool,
-    /// The last error of a system call, with the side whose connection it was on.
-    last_error: Option<(Side, io::Error)>,
+    /// The last error of a system call, with the side whose connection it was on. Boxed: few
+    /// tunnels have one, and an idle one is to be small.
+    last_error: Option<Box<(Side, io::Error)>>,
 }
 
 impl<D: Transport, U: Transport> Relay<D, U> {
@@ -208,13 +209,13 @@ impl<D: Transport, U: Transport> Relay<D, U> {
     /// Returns the error of the last system call that failed.
     #[must_use]
     pub fn last_error(&self) -> Option<&io::Error> {
-        self.last_error.as_ref().map(|(_, error)| error)
+        self.last_error.as_deref().map(|(_, error)| error)
     }
 
     /// Returns the last error, if it was one of this side's connection.
     #[cfg(feature = "engine")]
     pub(crate) fn error_of(&self, side: Side) -> Option<&io::Error> {
-        self.last_error.as_ref().filter(|(failed, _)| *failed == side).map(|(_, error)| error)
+        self.last_error.as_deref().filter(|(failed, _)| *failed == side).map(|(_, error)| error)
     }
 
     /// Returns whether `side` has to be closed without its clean end (FIN, close_notify), because
@@ -299,7 +300,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             Ok(Filled::Blocked) => self.machine.handle_read_blocked(from),
             Err(error) => {
                 worker.report(&Event::Reset(from, &error));
-                self.last_error = Some((from, error));
+                self.last_error = Some(Box::new((from, error)));
                 self.machine.handle_reset(from, now);
             }
         }
@@ -338,7 +339,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
             side => Event::Reset(side, &error),
         };
         worker.report(&event);
-        self.last_error = Some((from.other(), error));
+        self.last_error = Some(Box::new((from.other(), error)));
         if hung_up {
             self.machine.handle_write_refused(from, reset, now);
         } else {
@@ -388,7 +389,7 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         if self.downstream.socket().is_some_and(|socket| sys::has_failed(socket, write_open)) {
             let error = io::Error::from_raw_os_error(libc::ECONNRESET);
             worker.report(&Event::Reset(Side::Downstream, &error));
-            self.last_error = Some((Side::Downstream, error));
+            self.last_error = Some(Box::new((Side::Downstream, error)));
             self.machine.handle_reset(Side::Downstream, now);
         }
     }
