@@ -15,6 +15,7 @@
 //! | [`proxy`] | `ProxyConn`, HTTP proxying without sockets; the hijack decision | – |
 //! | [`relay`] | two directions of bytes as a state machine | – |
 //! | [`drive`] | that machine on real sockets, driven by the host | dockline-sys, feature `drive` |
+//! | [`routes`] | which host and path lead where | – |
 //! | [`engine`] | a loop that owns its sockets: HTTP, TLS, tunnels | mio, feature `engine`; rustls, feature `tls` |
 //! | [`untrusted`] | text from outside that is shown without harm | – |
 //! | `ffi` | the C ABI | feature `ffi` |
@@ -74,6 +75,7 @@ pub mod h1;
 pub mod limits;
 pub mod proxy;
 pub mod relay;
+pub mod routes;
 pub mod untrusted;
 
 #[cfg(feature = "drive")]

@@ -1,0 +1,22 @@
+#![forbid(unsafe_code)]
+//! Which containers announce which routes.
+//!
+//! ```text
+//!   sources                         directory                     sinks
+//!   Docker daemons  ──┐                                       ┌──► the gateway's router
+//!   a registry      ──┼── Update ──► who owns which route ────┼──► a snapshot file, for nginx
+//!   joined workers  ──┤              (pure)                   ├──► a registry (own records only)
+//!   fixed routes    ──┘                                       └──► the front door (own records only)
+//! ```
+//!
+//! A source sends [`Update`]s: what it knows of the [`Record`]s of its own, one by one or all at
+//! once. Nothing is ever flushed: a source that cannot be reached is stale, and its last records
+//! stay.
+
+mod record;
+mod update;
+
+pub use record::{
+    Drain, Lifecycle, Node, NodeName, Origin, Record, RecordId, RecordState, Service, Target, Text,
+};
+pub use update::{Change, Source, Unrouted, Update};
