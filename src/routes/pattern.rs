@@ -3,13 +3,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// Bytes of a host name at most (RFC 1035, section 2.3.4, without the final dot).
 pub const HOST_MAX: usize = 253;
 
 /// Bytes of a label at most (RFC 1035, section 2.3.4).
-const LABEL_MAX: usize = 63;
+pub(super) const LABEL_MAX: usize = 63;
 
 /// Bytes of a path prefix at most.
 pub const PATH_MAX: usize = 1024;
@@ -50,12 +51,12 @@ impl HostPattern {
         }
         match text.strip_prefix("*.") {
             Some(parent) => {
-                check_host(parent)?;
+                check_name(parent)?;
                 Ok(Self::Wildcard(parent.into()))
             }
             None => {
                 check_host(&text)?;
-                Ok(Self::Exact(text.into()))
+                Ok(Self::Exact(ip6_literal(&text).unwrap_or(text).into()))
             }
         }
     }
@@ -187,12 +188,17 @@ fn check_host(host: &str) -> Result<(), PatternError> {
     if host.is_empty() {
         return Err(PatternError::Empty);
     }
-    if host.starts_with('[') {
-        let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let is_ip6 = inner.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
-        return if is_ip6 { Ok(()) } else { Err(PatternError::Label) };
-    }
-    host.split('.').try_for_each(check_label)
+    if ip6_literal(host).is_some() { Ok(()) } else { check_name(host) }
+}
+
+fn check_name(name: &str) -> Result<(), PatternError> {
+    name.split('.').try_for_each(check_label)
+}
+
+/// Returns an IPv6 address in brackets in the form that all texts of this address have in common.
+fn ip6_literal(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    inner.parse::<Ipv6Addr>().ok().map(|address| format!("[{address}]"))
 }
 
 #[cfg(test)]
@@ -222,8 +228,8 @@ mod tests {
         assert_eq!(HostPattern::host("WWW.Example.com."), Ok(HostPattern::Exact("www.example.com".into())));
         assert_eq!(HostPattern::host("*.example.com"), Ok(HostPattern::Wildcard("example.com".into())));
         assert_eq!(HostPattern::host("192.0.2.1"), Ok(HostPattern::Exact("192.0.2.1".into())));
-        assert_eq!(HostPattern::host("[2001:db8::1]"), Ok(HostPattern::Exact("[2001:db8::1]".into())));
-        for text in ["a..b", ".a", "*", "*.", "a.*.b", "a:80", "a/b", "[::1", "[x]", "user@a"] {
+        assert_eq!(HostPattern::host("[2001:DB8:0::1]"), Ok(HostPattern::Exact("[2001:db8::1]".into())));
+        for text in ["a..b", ".a", "*", "*.", "a.*.b", "a:80", "a/b", "[::1", "[x]", "*.[::1]", "user@a"] {
             assert!(HostPattern::host(text).is_err(), "{text}");
         }
         let longest = format!("{}.{}", ["a".repeat(63).as_str(); 3].join("."), "b".repeat(61));
