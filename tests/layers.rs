@@ -88,9 +88,13 @@ fn the_engine_accepts_straight_down() {
 #[test]
 fn unsafe_is_in_sys_and_ffi_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for crate_root in
-        ["discovery/src/lib.rs", "udp/src/lib.rs", "gateway/src/main.rs", "docker-proxy/src/main.rs"]
-    {
+    for crate_root in [
+        "discovery/src/lib.rs",
+        "docker-client/src/lib.rs",
+        "udp/src/lib.rs",
+        "gateway/src/main.rs",
+        "docker-proxy/src/main.rs",
+    ] {
         let text = fs::read_to_string(root.join(crate_root)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{crate_root}: forbid unsafe_code");
     }
@@ -121,7 +125,9 @@ fn the_pure_core_does_not_need_the_os_crate() {
 fn nothing_is_shown_raw() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
-    for dir in ["src", "sys/src", "udp/src", "discovery/src", "gateway/src", "docker-proxy/src"] {
+    for dir in
+        ["src", "sys/src", "udp/src", "discovery/src", "docker-client/src", "gateway/src", "docker-proxy/src"]
+    {
         sources(&root.join(dir), &mut paths);
     }
     assert!(paths.len() > 100);

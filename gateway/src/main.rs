@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod cli;
 mod config;
+mod docker;
 mod health;
 mod logger;
 mod metrics;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use dockline::proxy::ProxyProtocol;
 use dockline::untrusted::Untrusted;
+use dockline_docker_client::Docker;
 
 use super::ports::{Mapping, PortSpec, Proto};
 use crate::absolute_path::AbsolutePath;
@@ -90,6 +91,31 @@ pub(crate) struct DockerArgs {
     /// Docker daemon: unix:///PATH or tcp://HOST:PORT [default: unix:///var/run/docker.sock]
     #[arg(long, short = 'H', value_name = "ADDRESS", env = "DOCKER_HOST", hide_env_values = true)]
     pub(crate) host: Option<UpstreamAddress>,
+}
+
+/// The daemon without `--host`.
+const SOCKET: &str = "unix:///var/run/docker.sock";
+
+impl DockerArgs {
+    /// Returns a client of the daemon.
+    pub(crate) fn client(&self) -> Result<Docker, Problem> {
+        let UpstreamAddress { address, tls } = match &self.host {
+            Some(host) => host.clone(),
+            None => SOCKET.parse()?,
+        };
+        // Empty counts as not set, as it does for docker.
+        if tls
+            || std::env::var_os("DOCKER_TLS_VERIFY")
+                .is_some_and(|value| !value.is_empty() && self.host.is_some())
+        {
+            return Err(Problem::new(
+                "publish does not connect to the daemon by TLS: its containers can be reached from its own machine \
+                 only, where it has a socket",
+            )
+            .hint("run this there, with --host unix:///var/run/docker.sock"));
+        }
+        Docker::new(address).map_err(Problem::wrap("cannot prepare to connect to the Docker daemon"))
+    }
 }
 
 #[derive(Clone, Debug, Args)]

@@ -2,15 +2,14 @@
 //! [`Container`]: the address of a container, now and after each restart.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, ErrorKind, Read};
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
+use dockline_docker_client::{Docker, DockerError, EventFilter, Events, Received, is_name};
 use serde::Deserialize;
 
-use super::docker::{Docker, DockerError, is_name};
 use crate::problem::Problem;
 use crate::suggest;
 
@@ -18,8 +17,11 @@ use crate::suggest;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Interval at which the container is inspected without an event: a busy daemon drops some.
 const RECHECK: Duration = Duration::from_secs(30);
-/// Limit for an event; longer ones are ignored.
-const EVENT_MAX: u64 = 1024 * 1024;
+/// The events that can change the address of a container.
+const EVENTS: EventFilter<'_> = EventFilter {
+    types: &["container", "network"],
+    actions: &["start", "die", "destroy", "rename", "connect", "disconnect"],
+};
 
 /// The address that ports lead to, and the route of packets back from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +107,7 @@ impl Container {
         match self.inspect() {
             Ok((_, Found::Running(target))) => Ok(target),
             Ok((_, Found::Down(why))) => Err(why),
-            Err(DockerError::Refused(404, _)) => {
+            Err(DockerError::Refused { status: 404, .. }) => {
                 Err(Problem::new(format_args!("there is no container `{}`{}", self.name, self.hint())))
             }
             Err(error) => Err(error.into()),
@@ -119,8 +121,7 @@ impl Container {
         loop {
             // The stream is opened first, so that no change is missed between the inspection and
             // the wait.
-            let events = self.docker.events(&events_target(), RECHECK);
-            let ended = match events {
+            let ended = match self.docker.events(&EVENTS, None) {
                 Ok(events) => {
                     if std::mem::take(&mut lost) {
                         log::info!("the Docker daemon can be reached again");
@@ -144,12 +145,11 @@ impl Container {
     /// Follows one stream, and returns why it ended; `None` if `report` has ended it.
     fn follow(
         &self,
-        mut events: impl BufRead,
+        mut events: Events,
         present: &mut Option<Target>,
         report: &impl Fn(Option<Target>) -> bool,
     ) -> Option<Problem> {
         let mut id = Untrusted::default();
-        let mut line = Vec::new();
         let mut inspect = true;
         loop {
             if inspect {
@@ -162,7 +162,7 @@ impl Container {
                         id = now;
                         None
                     }
-                    Err(DockerError::Refused(404, _)) => None,
+                    Err(DockerError::Refused { status: 404, .. }) => None,
                     Err(error) => return Some(error.into()),
                 };
                 if *present != found {
@@ -172,18 +172,10 @@ impl Container {
                     }
                 }
             }
-            inspect = match events.by_ref().take(EVENT_MAX).read_until(b'\n', &mut line) {
-                Ok(0) => return Some(Problem::new("the Docker daemon has closed the stream of events")),
-                Ok(_) => {
-                    let concerns = concerns(&line, self.name.raw(), id.raw());
-                    line.clear();
-                    concerns
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => false,
-                Err(error) => {
-                    return Some(Problem::new("cannot read events of the Docker daemon").because(error));
-                }
+            inspect = match events.next(RECHECK) {
+                Ok(Received::Event(event)) => concerns(&event, self.name.raw(), id.raw()),
+                Ok(Received::Oversized | Received::Nothing) => true,
+                Err(error) => return Some(error.into()),
             };
         }
     }
@@ -275,13 +267,6 @@ fn is_own(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Returns the target for events that can change the address of a container.
-fn events_target() -> String {
-    let filters = r#"{"type":["container","network"],"event":["start","die","destroy","rename","connect","disconnect"]}"#;
-    let escaped: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    format!("/events?filters={escaped}")
-}
-
 /// Returns whether an event is about a container of that name or ID. Events of networks have the ID
 /// only.
 fn concerns(event: &[u8], name: &str, id: &str) -> bool {
@@ -324,7 +309,7 @@ mod tests {
             r#"{{"Id":"abc","Name":"/web","State":{{"Running":{running}}},"HostConfig":{{"NetworkMode":"{mode}"}},
                 "NetworkSettings":{{"Networks":{networks}}}}}"#
         );
-        let docker = Docker::at(Address::Unix("/nowhere".into()));
+        let docker = Docker::new(Address::Unix("/nowhere".into())).unwrap();
         let container = Container {
             docker,
             name: "web".to_owned().into(),

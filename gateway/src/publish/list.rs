@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
+use dockline_docker_client::Docker;
 use serde::Deserialize;
 
 use super::args::{ListFormat, PortsArgs};
 use super::control::StateDir;
-use super::docker::Docker;
 use super::ports::Proto;
 use super::status::{By, PortStatus, Served};
 use super::{clean_up, fail_with};
@@ -35,7 +35,7 @@ fn list(args: &PortsArgs) -> Result<ExitCode, Problem> {
             Err(problem) => output::tell(problem),
         }
     }
-    match Docker::new(&args.docker).and_then(|docker| docker_ports(&docker)) {
+    match args.docker.client().and_then(|docker| docker_ports(&docker)) {
         Ok(of_docker) => ports.extend(of_docker),
         Err(problem) => output::tell(format_args!("ports published by Docker are not listed: {problem}")),
     }

@@ -8,7 +8,6 @@
 pub(crate) mod args;
 mod container;
 mod control;
-mod docker;
 mod firewall;
 pub(crate) mod list;
 mod loop_check;
@@ -34,7 +33,6 @@ use log::{error, info, warn};
 use self::args::{Backend, PublishArgs};
 use self::container::{Container, Target};
 use self::control::{Claim, Request, StateDir};
-use self::docker::Docker;
 use self::firewall::{Firewall, Rule};
 use self::relay::{BoundPorts, Relay};
 use self::status::{By, PortStatus, Served};
@@ -90,7 +88,7 @@ fn locate(args: &PublishArgs, backend: &Backend) -> Result<(Target, Option<Conta
     match backend {
         Backend::Fixed(ip) => Ok((Target { ip: *ip, network: None }, None)),
         Backend::Container(name) => {
-            let docker = Docker::new(&args.docker)?;
+            let docker = args.docker.client()?;
             let container = Container { docker, name: name.clone(), network: args.network.clone() };
             Ok((container.locate()?, Some(container)))
         }
