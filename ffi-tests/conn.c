@@ -376,12 +376,23 @@ static void time_and_ends(void)
     rig_feed(&rig, DOWN, GET("/a"), 1000);
     expect(&rig, "connect or reuse", "",
            "GET /a HTTP/1.1\r\nHost: docker\r\nVia: 1.1 edge\r\nX-Forwarded-For: 192.0.2.1\r\n"
-           "X-Forwarded-Proto: http\r\nX-Forwarded-Host: x\r\n\r\n");
+           "X-Forwarded-Proto: http\r\nX-Forwarded-Host: x\r\nX-Forwarded-Port: 80\r\n"
+           "X-Real-IP: 192.0.2.1\r\n\r\n");
     rig_feed(&rig, UP, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", 1000);
     REQUIRE_OK(dockline_conn_feed_error(rig.conn, UP, ECONNRESET, rig.now));
     rig_turn(&rig);
     CHECK_STR(rig.events, "drop, truncated 200 /a, closed");
     CHECK_STR(failure_of(&rig), "daemon, response-body, reset, errno 104, alert 0, at 0");
+    rig_close(&rig);
+
+    AT("a trusted proxy");
+    options.trusted = DOCKLINE_STR("unix, 192.0.2.0/24");
+    rig_open(&rig, &options);
+    rig_feed(&rig, DOWN, "GET /a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n", 1000);
+    expect(&rig, "connect or reuse", "",
+           "GET /a HTTP/1.1\r\nHost: docker\r\nX-Forwarded-For: 1.2.3.4\r\nVia: 1.1 edge\r\n"
+           "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: x\r\n"
+           "X-Forwarded-Port: 80\r\nX-Real-IP: 1.2.3.4\r\n\r\n");
     rig_close(&rig);
 
     AT("a TLS stream that was cut, and a malformed response");

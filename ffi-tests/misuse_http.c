@@ -188,6 +188,15 @@ static void making_connections(void)
     CHECK_STATUS(dockline_conn_new(NULL, 0, NULL, 1, 0, &conn), DOCKLINE_E_NULL);
     CHECK_STATUS(dockline_conn_new(&options, 0, NULL, 0, 0, &conn), DOCKLINE_E_SIZE);
     CHECK_STATUS(dockline_conn_new(NULL, 0, &client, 0, 0, &conn), DOCKLINE_E_SIZE);
+    AT("conn_new, trusted peers");
+    options.trusted = DOCKLINE_STR("10.0.0.0/8,");
+    CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
+    options.trusted = DOCKLINE_STR("10.0.0.0/33");
+    CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
+    options.trusted = DOCKLINE_STR("10.0.0.0/8");
+    options.flags = DOCKLINE_CONN_TRUSTED;
+    CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, 0, &conn), DOCKLINE_E_VALUE);
+    memset(&options, 0, sizeof options);
     for (size_t i = 0; i < LENGTH(sizes); i++) {
         AT("conn_new, size: %s", sizes[i].name);
         for (int which = 0; which < 2; which++) {

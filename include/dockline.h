@@ -873,6 +873,15 @@ typedef struct dockline_client {
     uint32_t gid;
     /** The name of the engine's listener. */
     dockline_str listener;
+    /**
+     * If the peer is a trusted proxy, the address of its client that the request states, in
+     * network byte order, forwarded_for_len bytes of it. Set by the engine.
+     */
+    uint8_t forwarded_for[16];
+    /** 4, 16, or 0 if there is no such address. */
+    uint32_t forwarded_for_len;
+    /** 0 */
+    uint32_t reserved;
 } dockline_client;
 
 /** What was going on when something failed. */
@@ -1265,15 +1274,15 @@ const char *dockline_exchange_end_name(int32_t end);
  */
 #define DOCKLINE_CONN_ALLOW_CONNECT 0x02u
 
-/** Connection flag: send X-Forwarded-For, -Proto and -Host. */
+/** Connection flag: send X-Forwarded-For, -Proto, -Host and -Port, and X-Real-IP. */
 #define DOCKLINE_CONN_X_FORWARDED 0x04u
 
 /** Connection flag: send Forwarded (RFC 7239). */
 #define DOCKLINE_CONN_FORWARDED 0x08u
 
 /**
- * Connection flag: clients are trusted proxies, whose values of these fields are kept. Without it
- * they are removed.
+ * Connection flag: all clients are trusted proxies, whose values of these fields are kept. Without
+ * it they are removed, except for those of dockline_conn_options.trusted.
  */
 #define DOCKLINE_CONN_TRUSTED 0x10u
 
@@ -1351,6 +1360,11 @@ typedef struct dockline_conn_options {
     uint32_t pool_size;
     /** DOCKLINE_CONN_*, except DOCKLINE_CONN_HELD_MAX */
     uint32_t flags;
+    /**
+     * The clients that are trusted proxies, separated by commas: addresses, networks such as
+     * 10.0.0.0/8, and "unix" for clients without an IP address. Absent with DOCKLINE_CONN_TRUSTED.
+     */
+    dockline_str trusted;
 } dockline_conn_options;
 
 /** Half-close the downstream, then call dockline_conn_shut_done. */

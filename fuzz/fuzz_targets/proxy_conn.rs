@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use dockline::error::Side::{self, Downstream, Upstream};
 use dockline::error::{Cause, Timeout};
 use dockline::proxy::conn::{Client, ConnEvent, ExchangeEnd, OUTPUT_BOUND};
-use dockline::proxy::{ConnConfig, ProxyConn, Reply};
+use dockline::proxy::{ConnConfig, ProxyConn, Reply, TrustedPeers};
 use libfuzzer_sys::fuzz_target;
 
 const OBEYS: u8 = 1;
@@ -43,7 +43,9 @@ fuzz_target!(|data: &[u8]| {
     let mut config = ConnConfig { allow_connect: options & CONNECT != 0, ..ConnConfig::default() };
     config.forwarding.x_forwarded = options & CLAIMS != 0;
     config.forwarding.forwarded = options & CLAIMS != 0;
-    config.forwarding.trusted = options & TRUSTED != 0;
+    if options & TRUSTED != 0 {
+        config.forwarding.trusted = TrustedPeers::All;
+    }
     config.limits.response_time = (options & HURRIES != 0).then_some(Duration::from_secs(30));
     config.limits.held = 512;
     let now = Instant::now();

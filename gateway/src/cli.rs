@@ -263,7 +263,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "NAME", env = "DOCKLINE_VIA", hide_env = true, help_heading = "Forwarding")]
     pub(crate) via: Option<ViaName>,
 
-    /// Add X-Forwarded-For, -Proto and -Host to requests
+    /// Add X-Forwarded-For, -Proto, -Host and -Port, and X-Real-IP to requests
     #[arg(
         long, value_name = "BOOL", env = "DOCKLINE_X_FORWARDED", hide_env = true, help_heading = "Forwarding",
         num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new()

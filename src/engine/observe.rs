@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,17 @@ pub struct ClientInfo {
     /// The name in its certificate, as the listener's [`ServerTls`](super::tls::ServerTls) took it;
     /// `None` without a certificate. Mark it as [`Untrusted`] before it is shown.
     pub identity: Option<Arc<str>>,
+    /// If the peer is a trusted proxy, the address of its client, as the present request states it
+    /// ([`ProxyConn::forwarded_for`](crate::proxy::ProxyConn::forwarded_for)).
+    pub forwarded_for: Option<IpAddr>,
+}
+
+impl ClientInfo {
+    /// Makes what is known of a client without TLS as soon as it has connected.
+    #[must_use]
+    pub fn new(peer: PeerAddr, listener: impl Into<Arc<str>>) -> Self {
+        Self { peer, listener: listener.into(), tls: false, identity: None, forwarded_for: None }
+    }
 }
 
 /// The record of an exchange that is over, or became a tunnel.

@@ -31,6 +31,13 @@ pub struct dockline_client {
     pub gid: u32,
     /// The name of the engine's listener.
     pub listener: dockline_str,
+    /// If the peer is a trusted proxy, the address of its client that the request states, in
+    /// network byte order, forwarded_for_len bytes of it. Set by the engine.
+    pub forwarded_for: [u8; 16],
+    /// 4, 16, or 0 if there is no such address.
+    pub forwarded_for_len: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 // SAFETY: integers and text; all zero is valid.
@@ -49,7 +56,13 @@ pub(super) fn client_to_c(info: &ClientInfo) -> dockline_client {
         uid: 0,
         gid: 0,
         listener: dockline_str::new(info.listener.as_bytes()),
+        forwarded_for: [0; 16],
+        forwarded_for_len: 0,
+        reserved: 0,
     };
+    if let Some(address) = info.forwarded_for {
+        (client.forwarded_for, client.forwarded_for_len) = ip_to_c(address);
+    }
     match info.peer {
         PeerAddr::Ip(address) => {
             (client.ip, client.ip_len) = ip_to_c(address.ip());

@@ -9,7 +9,7 @@ use super::text::dockline_str;
 use super::types::{CStruct, struct_from_c};
 use crate::h1::{FieldLine, HostPolicy};
 use crate::limits::Limits;
-use crate::proxy::{ConnConfig, Forwarding};
+use crate::proxy::{ConnConfig, Forwarding, TrustedPeers};
 
 /// Connection flag: Host has to be a host and a port. Without it any value is accepted, since
 /// Docker clients send odd ones. Set it if you route by Host.
@@ -17,12 +17,12 @@ pub const DOCKLINE_CONN_STRICT_HOST: u32 = 0x01;
 /// Connection flag: forward CONNECT. Without it CONNECT is refused and the connection closed
 /// (RFC 9931).
 pub const DOCKLINE_CONN_ALLOW_CONNECT: u32 = 0x02;
-/// Connection flag: send X-Forwarded-For, -Proto and -Host.
+/// Connection flag: send X-Forwarded-For, -Proto, -Host and -Port, and X-Real-IP.
 pub const DOCKLINE_CONN_X_FORWARDED: u32 = 0x04;
 /// Connection flag: send Forwarded (RFC 7239).
 pub const DOCKLINE_CONN_FORWARDED: u32 = 0x08;
-/// Connection flag: clients are trusted proxies, whose values of these fields are kept. Without it
-/// they are removed.
+/// Connection flag: all clients are trusted proxies, whose values of these fields are kept. Without
+/// it they are removed, except for those of dockline_conn_options.trusted.
 pub const DOCKLINE_CONN_TRUSTED: u32 = 0x10;
 /// Connection flag: responses after which the connection is kept state for how long (Keep-Alive:
 /// timeout=N), so that a client does not send a request into a connection that is being closed. N
@@ -84,6 +84,9 @@ pub struct dockline_conn_options {
     pub pool_size: u32,
     /// DOCKLINE_CONN_*, except DOCKLINE_CONN_HELD_MAX
     pub flags: u32,
+    /// The clients that are trusted proxies, separated by commas: addresses, networks such as
+    /// 10.0.0.0/8, and "unix" for clients without an IP address. Absent with DOCKLINE_CONN_TRUSTED.
+    pub trusted: dockline_str,
 }
 
 // SAFETY: integers and pointers; all zero is valid.
@@ -113,6 +116,8 @@ pub(super) unsafe fn conn_options_from_c(
     let via = unsafe { options.via.optional() }?;
     // SAFETY: as above.
     let base = unsafe { options.base.bytes() }?;
+    // SAFETY: as above.
+    let trusted = unsafe { options.trusted.utf8() }?;
     let via = via.map(Bytes::copy_from_slice);
     // A field name is a token, too.
     let is_token = |text: &Bytes| FieldLine::new(text.clone(), Bytes::new()).is_ok();
@@ -120,6 +125,11 @@ pub(super) unsafe fn conn_options_from_c(
         return Err(Failure::Value);
     }
     let has = |flag| options.flags & flag != 0;
+    let trusted = match (has(DOCKLINE_CONN_TRUSTED), trusted) {
+        (false, list) => peers_from_text(list.unwrap_or_default())?,
+        (true, None) => TrustedPeers::All,
+        (true, Some(_)) => return Err(Failure::Value),
+    };
     Ok(ConnConfig {
         limits: limits_from_c(&options),
         hosts: if has(DOCKLINE_CONN_STRICT_HOST) { HostPolicy::Strict } else { HostPolicy::Opaque },
@@ -127,12 +137,19 @@ pub(super) unsafe fn conn_options_from_c(
             via,
             x_forwarded: has(DOCKLINE_CONN_X_FORWARDED),
             forwarded: has(DOCKLINE_CONN_FORWARDED),
-            trusted: has(DOCKLINE_CONN_TRUSTED),
+            trusted,
         },
         keep_alive_hint: has(DOCKLINE_CONN_KEEP_ALIVE_HINT),
         allow_connect: has(DOCKLINE_CONN_ALLOW_CONNECT),
         base: Bytes::copy_from_slice(base),
     })
+}
+
+/// Reads a list of trusted peers. An empty one has none.
+pub(super) fn peers_from_text(list: &str) -> Result<TrustedPeers, Failure> {
+    let members = list.split(',').map(str::trim).filter(|_| !list.is_empty());
+    let all = members.map(|peer| peer.parse().map_err(|_| Failure::Value)).collect::<Result<_, _>>()?;
+    Ok(TrustedPeers::Listed(all))
 }
 
 fn limits_from_c(options: &dockline_conn_options) -> Limits {

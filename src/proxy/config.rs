@@ -5,23 +5,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::trusted::TrustedPeers;
 use crate::h1::HostPolicy;
 use crate::limits::Limits;
 
 /// What is passed on about the client to the upstream, and about the proxy to the client (RFC 9110,
 /// section 7.6.3; RFC 7239).
 ///
-/// What the client itself sends in these fields is removed, unless [`trusted`](Self::trusted).
+/// What the client itself sends in these fields is removed, unless it is [trusted](Self::trusted).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
     /// The name of this hop in `Via`, a token; `None` adds no `Via`.
     pub via: Option<Bytes>,
-    /// Whether `X-Forwarded-For`, `-Proto` and `-Host` are sent.
+    /// Whether `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`, and `X-Real-IP`, are sent.
+    ///
+    /// `-Port` is that of `Host`, or else the default one of the scheme, so that all of them
+    /// together are the URL that the client used, whatever maps ports in between.
     pub x_forwarded: bool,
     /// Whether `Forwarded` is sent.
     pub forwarded: bool,
-    /// Whether the client is a trusted proxy: then its own fields are kept and ours are appended.
-    pub trusted: bool,
+    /// The clients that are trusted proxies. Their own fields are kept: lists are extended, and of
+    /// the others only those that are absent are added. `X-Real-IP` is the address of
+    /// [`forwarded_for`](super::ProxyConn::forwarded_for), if there is one.
+    pub trusted: TrustedPeers,
 }
 
 /// The options of a [`ProxyConn`](super::ProxyConn), shared by all connections of a listener.

@@ -7,8 +7,10 @@ pub mod hijack;
 mod operation;
 mod proxy_protocol;
 mod reply;
+mod trusted;
 
 pub use config::{ConnConfig, Forwarding};
 pub use conn::{ExchangeEnd, ProxyConn};
 pub use proxy_protocol::ProxyProtocol;
 pub use reply::Reply;
+pub use trusted::{InvalidNetwork, Network, TrustedPeer, TrustedPeers};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dockline::error::{Cause, Side, Timeout};
 use dockline::h1::{Fields, RequestHead};
 use dockline::proxy::conn::{Client, ConnEvent, EndKind, ExchangeSummary, IntoTunnel, Reuse};
-use dockline::proxy::{ConnConfig, ProxyConn};
+use dockline::proxy::{ConnConfig, ProxyConn, TrustedPeers};
 
 use super::case_files::{self, Section, bytes_of, show};
 use super::deliveries::Delivery;
@@ -146,7 +146,11 @@ fn option_of(config: &mut ConnConfig, option: &str) -> Result<(), String> {
         ("via", name) => config.forwarding.via = Some(name.to_owned().into()),
         ("x-forwarded", "") => config.forwarding.x_forwarded = true,
         ("forwarded", "") => config.forwarding.forwarded = true,
-        ("trusted", "") => config.forwarding.trusted = true,
+        ("trusted", "") => config.forwarding.trusted = TrustedPeers::All,
+        ("trusted", peers) => {
+            let all = peers.split(' ').map(|peer| peer.parse().map_err(|error| format!("{peer}: {error}")));
+            config.forwarding.trusted = TrustedPeers::Listed(all.collect::<Result<_, _>>()?);
+        }
         ("keep-alive-hint", "") => config.keep_alive_hint = true,
         ("response-time", seconds) => {
             let seconds = seconds.parse().map_err(|_| format!("response-time {seconds}"))?;

@@ -12,6 +12,8 @@ use super::{Millis, Outcome, Record, cut};
 pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     let time = humantime::format_rfc3339_millis(record.time);
     let _ = write!(out, "{{\"ts\":\"{time}\",\"client\":\"{}\"", record.client.peer);
+    let forwarded_for = record.client.forwarded_for.map(|address| address.to_string());
+    text(out, "forwarded_for", forwarded_for.as_deref());
     text(out, "listener", Some(&record.client.listener));
     text(out, "user", record.client.identity.as_deref());
     bytes(out, "method", record.method);

@@ -25,6 +25,9 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     out.extend_from_slice(b" listener=");
     value(out, Some(&record.client.listener));
+    if let Some(address) = record.client.forwarded_for {
+        let _ = write!(out, " forwarded_for={address}");
+    }
     out.extend_from_slice(b" upstream=");
     value(out, record.upstream);
     let (kind, up, down) = (record.kind, record.bytes_up, record.bytes_down);

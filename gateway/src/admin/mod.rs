@@ -77,8 +77,7 @@ mod tests {
         let head = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
         let mut reader = RequestHeadReader::new(&Limits::default(), HostPolicy::Opaque);
         let (head, _) = reader.read(head.as_bytes()).unwrap().unwrap();
-        let client =
-            ClientInfo { peer: PeerAddr::Unknown, listener: Arc::from("admin"), tls: false, identity: None };
+        let client = ClientInfo::new(PeerAddr::Unknown, "admin");
         match admin.route(&client, &head) {
             Route::Reply(reply) => reply,
             Route::Upstream(_) => panic!("sent on"),

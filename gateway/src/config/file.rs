@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::LimitsTable;
-use super::values::{AccessTarget, AdminAddress, Format, Level, Name, Text, Time, ViaName};
+use super::values::{AccessTarget, AdminAddress, Format, Level, Name, Text, Time, Trusted, ViaName};
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::serve::guard::{AllowedHost, AllowedOrigin};
@@ -34,7 +34,7 @@ pub(super) struct ListenTable {
     pub(super) tls: Option<Spanned<ListenTls>>,
     pub(super) upstream: Option<Spanned<String>>,
     #[serde(default)]
-    pub(super) trusted: bool,
+    pub(super) trusted: Trusted,
     #[serde(default)]
     pub(super) allow_hosts: Vec<Text<AllowedHost>>,
     #[serde(default)]

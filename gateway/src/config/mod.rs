@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dockline::engine::Address;
 use dockline::limits::Limits;
-use dockline::proxy::Forwarding;
+use dockline::proxy::{Forwarding, TrustedPeers};
 use dockline::untrusted::Untrusted;
 use log::LevelFilter;
 
@@ -88,8 +88,8 @@ pub(crate) struct ListenerConfig {
     pub(crate) tls: Option<ListenerTls>,
     /// Index into [`Config::upstreams`].
     pub(crate) upstream: usize,
-    /// Whether its clients are proxies whose forwarding fields are trusted.
-    pub(crate) trusted: bool,
+    /// Those of its clients that are proxies, whose forwarding fields are trusted.
+    pub(crate) trusted: TrustedPeers,
     /// The hosts and origins that it accepts over TCP without client certificates.
     pub(crate) allowed: Allowed,
     /// Whether it was not configured: then its directory is created, and the log says how to use
@@ -173,7 +173,7 @@ impl Config {
             via: via.map(|via| via.0.into()),
             x_forwarded: settings.x_forwarded.or(file.forwarding.x_forwarded).unwrap_or(false),
             forwarded: settings.forwarded.or(file.forwarding.forwarded).unwrap_or(false),
-            trusted: false,
+            trusted: TrustedPeers::default(),
         };
         let drain = settings.drain_timeout.or(file.drain_timeout.map(|Text(time)| time));
         let level = settings.log_level.or(file.log.level.map(|Text(level)| level));
@@ -252,7 +252,7 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
                     _ => None,
                 },
                 upstream: 0,
-                trusted: false,
+                trusted: TrustedPeers::default(),
                 allowed: Allowed::default(),
                 is_default,
                 origin: format!("{origin} {address}"),
@@ -317,7 +317,7 @@ fn read_listeners(
             address,
             tls,
             upstream,
-            trusted: table.trusted,
+            trusted: table.trusted.0,
             allowed: Allowed {
                 hosts: texts(table.allow_hosts).collect(),
                 origins: texts(table.allow_origins).collect(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use dockline::engine::Address;
+use dockline::proxy::TrustedPeer;
 
 use super::*;
 use crate::absolute_path::AbsolutePath;
@@ -202,5 +203,32 @@ fn the_guide_names_every_key() {
         let named =
             key == "tls" || [format!("`{key}`"), format!("[{key}]")].iter().any(|it| GUIDE.contains(it));
         assert!(named, "{key}");
+    }
+}
+
+#[test]
+fn trusted_proxies_are_all_or_those_of_a_list() {
+    let trusted = |value: &str| {
+        let file = format!("[[listen]]\naddress = \"tcp://127.0.0.1:1\"\ntrusted = {value}\n");
+        config("", &file).map(|config| config.listeners[0].trusted.clone())
+    };
+    let network = |text: &str| TrustedPeer::Network(text.parse().unwrap());
+    assert_eq!(trusted("true"), Ok(TrustedPeers::All));
+    for none in ["false", "[]"] {
+        assert_eq!(trusted(none), Ok(TrustedPeers::default()));
+    }
+    assert_eq!(
+        trusted(r#"["10.0.0.0/8", "2001:db8::7", "unix"]"#),
+        Ok(TrustedPeers::Listed(vec![network("10.0.0.0/8"), network("2001:db8::7"), TrustedPeer::Unix]))
+    );
+    for (value, words) in [
+        (r#"["10.0.0.0/33"]"#, "`10.0.0.0/33` is neither an address nor a network"),
+        (r#"["10.0.0.0/33"]"#, "d.toml:3"),
+        (r#"["proxy.example"]"#, "write \"10.0.0.0/8\""),
+        ("[10]", "a network such as"),
+        ("\"all\"", "true, false, or a list"),
+    ] {
+        let problem = trusted(value).unwrap_err();
+        assert!(problem.contains(words), "{value}: {problem}");
     }
 }

@@ -6,9 +6,10 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dockline::proxy::{TrustedPeer, TrustedPeers};
 use dockline::untrusted::{Untrusted, is_printable};
 use log::LevelFilter;
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
@@ -73,6 +74,56 @@ impl<'de, T: FromText> Deserialize<'de> for Text<T> {
         }
 
         deserializer.deserialize_any(Reader(PhantomData))
+    }
+}
+
+/// The trusted proxies among the clients of a listener: all, none, or a list.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trusted(pub(super) TrustedPeers);
+
+/// A member of that list.
+struct TrustedMember(TrustedPeer);
+
+impl FromStr for TrustedMember {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        text.parse().map(Self).map_err(|_| {
+            Problem::new(format_args!("`{}` is neither an address nor a network", Untrusted::new(text)))
+                .hint("write \"10.0.0.0/8\" or \"2001:db8::7\"; \"unix\" stands for clients on Unix sockets")
+        })
+    }
+}
+
+impl FromText for TrustedMember {
+    const WHAT: &'static str = "a network such as \"10.0.0.0/8\", or \"unix\"";
+}
+
+impl<'de> Deserialize<'de> for Trusted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Trusted;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, or a list such as [\"10.0.0.0/8\", \"unix\"]")
+            }
+
+            fn visit_bool<E: Error>(self, all: bool) -> Result<Trusted, E> {
+                Ok(Trusted(if all { TrustedPeers::All } else { TrustedPeers::default() }))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Trusted, A::Error> {
+                let mut all = Vec::new();
+                while let Some(Text(TrustedMember(peer))) = list.next_element()? {
+                    all.push(peer);
+                }
+                Ok(Trusted(TrustedPeers::Listed(all)))
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
     }
 }
 

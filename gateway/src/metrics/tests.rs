@@ -42,7 +42,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 }
 
 fn client(listener: &str) -> ClientInfo {
-    ClientInfo { peer: PeerAddr::Unknown, listener: Arc::from(listener), tls: false, identity: None }
+    ClientInfo::new(PeerAddr::Unknown, listener)
 }
 
 fn exchange(client: &ClientInfo, status: Option<u16>, millis: u64) -> Exchange<'_> {

@@ -46,7 +46,7 @@ impl Plan {
             .iter()
             .map(|wanted| {
                 let upstream = Arc::clone(&upstreams[wanted.upstream]);
-                let forwarding = Forwarding { trusted: wanted.trusted, ..config.forwarding.clone() };
+                let forwarding = Forwarding { trusted: wanted.trusted.clone(), ..config.forwarding.clone() };
                 let conn = ConnConfig {
                     limits: config.limits,
                     forwarding,

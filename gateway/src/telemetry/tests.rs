@@ -15,7 +15,7 @@ use crate::access_log::{AccessLogTarget, LogFormat};
 
 fn client() -> ClientInfo {
     let peer = PeerAddr::Ip("192.0.2.7:51514".parse().unwrap());
-    ClientInfo { peer, listener: Arc::from("main"), tls: true, identity: Some(Arc::from("alice")) }
+    ClientInfo { tls: true, identity: Some(Arc::from("alice")), ..ClientInfo::new(peer, "main") }
 }
 
 fn exchange<'a>(client: &'a ClientInfo, upstream: &'a Upstream, status: Option<u16>) -> Exchange<'a> {

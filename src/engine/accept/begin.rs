@@ -40,8 +40,7 @@ fn open(accepted: Accepted, token: Token, shared: &mut Shared) -> io::Result<Kin
     // The poller reports the others.
     let deferred = is_tcp && matches!(settings.service, Service::Http(_));
     let ready = Readiness { read: deferred, write: true, hup: false };
-    let info =
-        ClientInfo { peer, listener: Arc::clone(&settings.name), tls: is_tls(&settings), identity: None };
+    let info = ClientInfo { tls: is_tls(&settings), ..ClientInfo::new(peer, Arc::clone(&settings.name)) };
     let hops = hops_left(socket.as_fd(), &info.peer);
     let stream = stream(socket, &settings)?;
     let mut client = shared.link_as(stream, Owner::session(token, Side::Downstream), is_tcp, ready)?;
@@ -85,7 +84,7 @@ fn join(pair: Pair, token: Token, shared: &mut Shared) -> io::Result<Kind> {
             return Err(error);
         }
     };
-    let info = ClientInfo { peer: PeerAddr::Unknown, listener: "".into(), tls: false, identity: None };
+    let info = ClientInfo::new(PeerAddr::Unknown, "");
     let target = Arc::new(Upstream::new(name, Vec::new()));
     let origin = Origin::new(Box::new(info), target, None, b"", b"", shared);
     let early = Early { downstream: &downstream_early, upstream: &upstream_early };

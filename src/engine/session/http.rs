@@ -273,6 +273,7 @@ impl HttpSession {
                         // The next request may be refused before it has a target.
                         self.target = None;
                         self.reused = false;
+                        self.info.forwarded_for = None;
                     }
                     last = Some(summary);
                 }
@@ -320,6 +321,7 @@ impl HttpSession {
     fn find_upstream(&mut self, may_reuse: bool, again: bool, shared: &mut Shared) {
         if !again {
             let Some(request) = self.conn.request() else { return };
+            self.info.forwarded_for = self.conn.forwarded_for();
             match self.router.route(&self.info, request) {
                 Route::Upstream(upstream) => self.target = Some(upstream),
                 Route::Reply(reply) => return self.conn.reply(&reply, shared.now),

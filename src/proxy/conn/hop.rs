@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use super::forwarded;
 use crate::error::PeerError;
 use crate::h1::{
     BodyFraming, BodyWriter, Field, Fields, HeadWriter, RequestHead, ResponseHead, TargetForm, Version,
@@ -38,8 +39,10 @@ const HOP_BY_HOP_LENGTHS: u32 = {
     lengths
 };
 
+const REAL_IP: &str = "X-Real-IP";
+
 /// What a client could claim about itself, or about who it is.
-const CLAIMS: &[&str] = &["Forwarded", "X-Real-IP"];
+const CLAIMS: &[&str] = &["Forwarded", REAL_IP];
 const CLAIM_FAMILIES: &[&str] = &["X-Forwarded-", "X-Client-", "X-SSL-"];
 
 /// Naming one of these in `Connection` asks a proxy to break the message; without its `Expect`,
@@ -75,6 +78,8 @@ pub(super) fn has_too_many_options(fields: &Fields, max_fields: usize) -> bool {
 pub(super) struct RequestRewrite<'a> {
     pub(super) forwarding: &'a Forwarding,
     pub(super) client: Client,
+    /// Whether the client is a trusted proxy.
+    pub(super) is_trusted: bool,
     /// Replaces `Host`.
     pub(super) host: Option<&'a str>,
     /// How the body is sent.
@@ -114,7 +119,8 @@ impl RequestRewrite<'_> {
         let name = line.name();
         !is_alias(name, "Host")
             && (self.send_expect || !line.is("Expect"))
-            && (self.forwarding.trusted || !is_claim(name))
+            && (self.is_trusted || !is_claim(name))
+            && (!self.forwarding.x_forwarded || !is_alias(name, REAL_IP))
     }
 
     fn write_claims<'o>(
@@ -129,18 +135,7 @@ impl RequestRewrite<'_> {
             written = write_via(written, head.version, via);
         }
         if *x_forwarded {
-            if let Some(address) = self.client.address {
-                written = written.field("X-Forwarded-For", address.to_canonical().to_string().as_bytes());
-            }
-            // Lists are appended to; a single value is better known to a trusted proxy, which is
-            // nearer to the client.
-            let is_open = |name| !(self.forwarding.trusted && head.fields.contains(name));
-            if is_open("X-Forwarded-Proto") {
-                written = written.field("X-Forwarded-Proto", proto.as_bytes());
-            }
-            if let Some(host) = host.filter(|_| is_open("X-Forwarded-Host")) {
-                written = written.field("X-Forwarded-Host", host);
-            }
+            written = self.write_x_forwarded(&head.fields, host, proto, written);
         }
         if *forwarded {
             let mut value = match self.client.address.map(|address| address.to_canonical()) {
@@ -153,6 +148,41 @@ impl RequestRewrite<'_> {
             written = written.field("Forwarded", value.as_bytes());
         }
         written
+    }
+
+    fn write_x_forwarded<'o>(
+        &self,
+        fields: &Fields,
+        host: Option<&[u8]>,
+        proto: &str,
+        mut written: HeadWriter<'o>,
+    ) -> HeadWriter<'o> {
+        // Lists are appended to; a single value is better known to a trusted proxy, which is
+        // nearer to the client.
+        let kept = |name| fields.values(name).next().filter(|_| self.is_trusted);
+        if let Some(address) = self.client.address {
+            written = written.formatted("X-Forwarded-For", format_args!("{}", address.to_canonical()));
+        }
+        let kept_proto = kept("X-Forwarded-Proto");
+        if kept_proto.is_none() {
+            written = written.field("X-Forwarded-Proto", proto.as_bytes());
+        }
+        let kept_host = kept("X-Forwarded-Host");
+        if let Some(host) = host.filter(|_| kept_host.is_none()) {
+            written = written.field("X-Forwarded-Host", host);
+        }
+        if kept("X-Forwarded-Port").is_none() {
+            let port = forwarded::port(kept_host.or(host), kept_proto.unwrap_or(proto.as_bytes()));
+            written = written.formatted("X-Forwarded-Port", format_args!("{port}"));
+        }
+        // Some proxies extend the list and pass `X-Real-IP` on unchecked: so the list comes first.
+        let trusted = Some(&self.forwarding.trusted).filter(|_| self.is_trusted);
+        let named = trusted.and_then(|trusted| forwarded::client_address(fields, trusted));
+        match (kept(REAL_IP), named.or(self.client.address)) {
+            (Some(value), _) if named.is_none() => written.field(REAL_IP, value),
+            (_, Some(address)) => written.formatted(REAL_IP, format_args!("{}", address.to_canonical())),
+            (_, None) => written,
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! | what happened | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
 //! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`reply`](ProxyConn::reply), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
-//! | queries | [`request`](ProxyConn::request), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
+//! | queries | [`request`](ProxyConn::request), [`forwarded_for`](ProxyConn::forwarded_for), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
 //!
 //! After each call of the first two families: take all events, send the output of both sides, read
 //! where reading is wanted.
@@ -34,6 +34,7 @@ mod deadlines;
 mod error_reply;
 mod exchange;
 mod facts;
+mod forwarded;
 mod hop;
 mod outcome;
 mod upstream;
@@ -42,6 +43,7 @@ mod upstream;
 mod tests;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -114,6 +116,8 @@ pub struct IntoTunnel {
 pub struct ProxyConn {
     config: Arc<ConnConfig>,
     client: Client,
+    /// Whether the client is a trusted proxy.
+    is_trusted: bool,
     down: Peer,
     up: Peer,
     /// Reads one head after the other.
@@ -205,6 +209,7 @@ impl ProxyConn {
     pub fn new(config: Arc<ConnConfig>, client: Client, now: Instant) -> Self {
         Self {
             reader: RequestHeadReader::new(&config.limits, config.hosts),
+            is_trusted: config.forwarding.trusted.contains(client.address),
             config,
             client,
             down: Peer::new(now),
@@ -430,6 +435,15 @@ impl ProxyConn {
     #[must_use]
     pub fn request(&self) -> Option<&RequestHead> {
         self.stage.exchange().map(|exchange| &exchange.head)
+    }
+
+    /// Returns the address of the client of the request in progress, if the connection is that of a
+    /// trusted proxy and its `X-Forwarded-For` names one: the last address in it that is not
+    /// [listed](crate::proxy::TrustedPeers::lists), or else the first.
+    #[must_use]
+    pub fn forwarded_for(&self) -> Option<IpAddr> {
+        let request = self.request().filter(|_| self.is_trusted)?;
+        forwarded::client_address(&request.fields, &self.config.forwarding.trusted)
     }
 
     /// Returns whether [`ConnEvent::NeedUpstream`] waits for the owner.

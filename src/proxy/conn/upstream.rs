@@ -21,6 +21,7 @@ impl ProxyConn {
         let rewrite = RequestRewrite {
             forwarding: &self.config.forwarding,
             client: self.client,
+            is_trusted: self.is_trusted,
             host,
             framing,
             send_upgrade: exchange.plan.send_upgrade,

@@ -8,7 +8,7 @@ use super::*;
 fn status(allowed: &Allowed, peer: PeerAddr, request: &str) -> Option<u16> {
     let mut reader = RequestHeadReader::new(&Limits::default(), HostPolicy::Opaque);
     let (head, _) = reader.read(request.as_bytes()).unwrap().unwrap();
-    let client = ClientInfo { peer, listener: Arc::from("lan"), tls: false, identity: None };
+    let client = ClientInfo::new(peer, "lan");
     let guard = Guard::new(Arc::new(Upstream::new("docker", Vec::new())), allowed.clone());
     match guard.route(&client, &head) {
         Route::Upstream(_) => None,
