@@ -13,6 +13,7 @@
 //! once. Nothing is ever flushed: a source that cannot be reached is stale, and its last records
 //! stay.
 
+pub mod join;
 mod record;
 mod update;
 

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::{Node, Record, RecordId, Text};
 
 /// Who sends updates, unique in a process: `docker:unix:///var/run/docker.sock`, `redis`,
@@ -46,7 +48,7 @@ pub enum Change {
 }
 
 /// A container that has no route, or lacks one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unrouted {
     /// The node and the container.
     pub owner: RecordId,
