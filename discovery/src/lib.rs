@@ -14,9 +14,11 @@
 //! stay.
 
 pub mod join;
+mod outbox;
 mod record;
 mod update;
 
+pub use outbox::Outbox;
 pub use record::{
     Drain, Lifecycle, Node, NodeName, Origin, Record, RecordId, RecordState, Service, Target, Text,
 };

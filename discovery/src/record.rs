@@ -293,12 +293,13 @@ mod key {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn record() -> Record {
+    /// Returns a record of a container of the node `one`.
+    pub(crate) fn record(owner: &str) -> Record {
         Record {
-            id: RecordId { node: "one".parse().unwrap(), owner: "abc".into(), index: 0 },
+            id: RecordId { node: "one".parse().unwrap(), owner: owner.into(), index: 0 },
             title: "web".into(),
             started: 2,
             created: 1,
@@ -319,14 +320,14 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_again() {
-        let record = record();
+        let record = record("abc");
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
     }
 
     #[test]
     fn a_record_with_a_bad_key_or_node_is_refused() {
-        let text = serde_json::to_string(&record()).unwrap();
+        let text = serde_json::to_string(&record("abc")).unwrap();
         for (good, bad) in [
             (r#""name":"web""#, r#""name":"we b""#),
             (r#""name":"web""#, r#""host":"web:80""#),

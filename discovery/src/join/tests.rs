@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Drain, Lifecycle, RecordState};
 
 fn node(name: &str) -> Node {
     Node { name: name.parse().unwrap(), gateway: None }
@@ -12,23 +11,7 @@ fn id(node: &str, owner: &str) -> RecordId {
 }
 
 fn record(node: &str, owner: &str) -> Record {
-    Record {
-        id: id(node, owner),
-        title: owner.into(),
-        started: 1,
-        created: 1,
-        key: dockline::routes::RouteKey {
-            host: dockline::routes::HostPattern::name(owner).unwrap(),
-            path: dockline::routes::PathPrefix::root(),
-        },
-        strip: false,
-        service: None,
-        target: None,
-        state: RecordState::Live,
-        weight: 1,
-        drain: Drain::Never,
-        lifecycle: Lifecycle::default(),
-    }
+    Record { id: id(node, owner), ..crate::record::tests::record(owner) }
 }
 
 fn unrouted(node: &str, owner: &str) -> Unrouted {
