@@ -13,12 +13,13 @@ SONAME  := libdockline.so.$(shell echo $(VERSION) | cut -d. -f1-2)
 STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
-.PHONY: help build gateway nginx-module install install-nginx-module demo check test lint header reasons \
+.PHONY: help build gateway image nginx-module install install-nginx-module demo check test lint header reasons \
         test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports clean
 
 help:
 	@echo 'make build           the library: target/release/libdockline.so and .a'
 	@echo 'make gateway         the programs: target/release/dockline and dockline-docker-proxy'
+	@echo 'make image           a container image of dockline, from scratch'
 	@echo 'make nginx-module    target/nginx/ngx_http_dockline_module.so for the installed nginx,'
 	@echo '                     or for the source tree NGINX_SRC=/path/to/nginx'
 	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
@@ -42,6 +43,10 @@ build:
 gateway:
 	@scripts/install-deps build
 	$(CARGO) build --release -p dockline-gateway -p dockline-docker-proxy
+
+image: gateway
+	@scripts/install-deps demo
+	@scripts/image
 
 nginx-module: build
 	@scripts/install-deps nginx
