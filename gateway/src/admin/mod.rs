@@ -2,6 +2,7 @@
 //! The admin listener: `/metrics`, `/healthz`, `/readyz`, and the command that asks it.
 
 pub(crate) mod healthcheck;
+mod page;
 
 use std::sync::Arc;
 
@@ -52,9 +53,14 @@ impl AdminRouter {
                     Reply::new(status, TEXT, report.text())
                 }
             }
-            _ => Reply::new(404, TEXT, "not found; use /metrics, /healthz or /readyz?verbose\n"),
+            (path, b"GET" | b"HEAD") => page::file(path).unwrap_or_else(not_found),
+            _ => not_found(),
         }
     }
+}
+
+fn not_found() -> Reply {
+    Reply::new(404, TEXT, "not found; use /, /metrics, /healthz or /readyz?verbose\n")
 }
 
 impl Router for AdminRouter {
@@ -124,6 +130,14 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_served() {
+        for target in ["/", "/page.css", "/page.js?x"] {
+            assert_eq!(ask(&admin(), &format!("GET {target}")).status().as_u16(), 200, "{target}");
+            assert_eq!(ask(&admin(), &format!("POST {target}")).status().as_u16(), 404, "{target}");
+        }
+    }
+
+    #[test]
     fn other_methods_and_paths_are_refused() {
         for path in ["/metrics", "/healthz", "/readyz"] {
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
@@ -132,7 +146,9 @@ mod tests {
                 assert!(format!("{reply:?}").contains("GET, HEAD"));
             }
         }
-        for target in ["/", "/metrics/", "/Metrics", "/healthz/..", "//healthz", "/_ping", "/%6detrics"] {
+        for target in
+            ["/index.html", "/metrics/", "/Metrics", "/healthz/..", "//healthz", "/_ping", "/%6detrics"]
+        {
             assert_eq!(ask(&admin(), &format!("GET {target}")).status().as_u16(), 404, "{target}");
         }
         assert_eq!(ask(&admin(), "OPTIONS *").status().as_u16(), 404);
