@@ -14,6 +14,7 @@ use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
 use crate::publish::args::{PortsArgs, PublishArgs, UnpublishArgs};
 use crate::selftest::SelftestArgs;
 use crate::serve::guard::{AllowedHost, AllowedOrigin};
+use crate::top::TopArgs;
 
 /// A gateway for the Docker Engine API.
 #[derive(Debug, Parser)]
@@ -75,6 +76,8 @@ Exit status: 0 if it is valid, 3 if there is a problem, 2 if the command line is
     Ports(PortsArgs),
 
     Selftest(SelftestArgs),
+
+    Top(TopArgs),
 
     /// Check whether a running gateway is ready: exit status 0 or 1.
     #[command(after_long_help = "\

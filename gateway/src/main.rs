@@ -20,6 +20,7 @@ mod series;
 mod serve;
 mod suggest;
 mod telemetry;
+mod top;
 mod unix_socket;
 
 use std::process::ExitCode;
@@ -28,9 +29,14 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use dockline::untrusted::Untrusted;
 
+use self::absolute_path::AbsolutePath;
+use self::address::ListenAddress;
+use self::admin::client::AdminClient;
 use self::cli::{Cli, Command, Healthcheck, Settings};
 use self::config::Config;
+use self::config::values::AdminAddress;
 use self::output::{fail, print, print_page, tell};
+use self::problem::Problem;
 use self::serve::plan::{self, Plan};
 
 /// The exit status of `check` if there is a problem.
@@ -49,6 +55,10 @@ fn main() -> ExitCode {
         Command::Unpublish(args) => publish::unpublish::run(&args),
         Command::Ports(args) => publish::list::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Top(args) => match admin_address(args.admin.clone(), args.config.clone()) {
+            Ok(admin) => top::run(&args, AdminClient::new(admin, args.token.clone())),
+            Err(problem) => fail(problem),
+        },
         Command::Healthcheck(args) => healthcheck(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -116,18 +126,20 @@ fn manual(command: Option<&str>) -> ExitCode {
     }
 }
 
-fn healthcheck(args: Healthcheck) -> ExitCode {
-    let admin = match args.admin {
+/// Returns the address of the admin listener: the one that is given, or that of the configuration.
+fn admin_address(
+    given: Option<AdminAddress>,
+    config: Option<AbsolutePath>,
+) -> Result<ListenAddress, Problem> {
+    let admin = match given {
         Some(admin) => admin.0,
-        None => match Config::load(&Settings { config: args.config, ..Settings::default() }) {
-            Ok(config) => config.admin.address,
-            Err(problem) => return fail(problem),
-        },
+        None => Config::load(&Settings { config, ..Settings::default() })?.admin.address,
     };
-    let Some(admin) = admin else {
-        return fail("the admin listener is off");
-    };
-    match admin::healthcheck::ask(&admin) {
+    admin.ok_or_else(|| Problem::new("the admin listener is off").hint("--admin names the address of one"))
+}
+
+fn healthcheck(args: Healthcheck) -> ExitCode {
+    match admin_address(args.admin, args.config).and_then(|admin| admin::healthcheck::ask(&admin)) {
         Ok((true, text)) => print(format_args!("{text}\n")),
         Ok((false, text)) => fail(format_args!("not ready: {text}")),
         Err(problem) => fail(problem),

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The admin listener: `/metrics`, `/healthz`, `/readyz`, and the command that asks it.
 
+pub(crate) mod client;
 pub(crate) mod healthcheck;
 mod page;
 

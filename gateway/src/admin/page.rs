@@ -89,6 +89,6 @@ mod tests {
                 assert!(shown.contains(&line), "{name}: {shown}");
             }
         }
-        assert!(super::file(b"/other").is_none());
+        assert!(file(b"/other").is_none());
     }
 }
