@@ -13,6 +13,8 @@
 //! once. Nothing is ever flushed: a source that cannot be reached is stale, and its last records
 //! stay.
 
+pub mod address;
+pub mod directory;
 pub mod join;
 mod outbox;
 mod record;

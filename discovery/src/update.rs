@@ -25,7 +25,8 @@ pub struct Update {
 pub enum Change {
     /// These are all records, and all that has no route: others of the source are gone.
     Sync {
-        /// The nodes whose records these are.
+        /// The nodes whose records these are. Of other nodes the source has no say, in later
+        /// updates neither, until another `Sync` announces them.
         nodes: Vec<Node>,
         /// The records.
         records: Vec<Record>,
