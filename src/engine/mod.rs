@@ -37,5 +37,7 @@ pub use counters::Stats;
 pub use engine::{Engine, EngineOptions, EngineState};
 pub use handle::{Handle, Pair};
 pub use observe::{ClientInfo, Event, Exchange, Observer, OpenTunnel, PeerAddr, Tunnel};
-pub use service::{Address, Listener, ListenerHandle, ListenerSettings, Route, Router, Service, Upstream};
+pub use service::{
+    Address, Listener, ListenerHandle, ListenerSettings, Route, RouteRequest, Router, Service, Upstream,
+};
 pub use workers::Workers;

@@ -92,15 +92,42 @@ pub enum Route {
     Reply(Reply),
 }
 
+/// A request that a [`Router`] decides about.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRequest<'a> {
+    client: &'a ClientInfo,
+    head: &'a RequestHead,
+}
+
+impl<'a> RouteRequest<'a> {
+    /// Makes a request that did not come through an engine, to ask a router about it.
+    #[must_use]
+    pub fn new(client: &'a ClientInfo, head: &'a RequestHead) -> Self {
+        Self { client, head }
+    }
+
+    /// Returns the client that sent it.
+    #[must_use]
+    pub fn client(&self) -> &'a ClientInfo {
+        self.client
+    }
+
+    /// Returns its head.
+    #[must_use]
+    pub fn head(&self) -> &'a RequestHead {
+        self.head
+    }
+}
+
 /// Decides what becomes of each request.
 pub trait Router: Send + Sync + 'static {
     /// Decides about one request. Called once per request, on the thread of the loop, before a byte
     /// of it is sent. Must not block.
-    fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route;
+    fn route(&self, request: &RouteRequest<'_>) -> Route;
 }
 
 impl Router for Arc<Upstream> {
-    fn route(&self, _: &ClientInfo, _: &RequestHead) -> Route {
+    fn route(&self, _: &RouteRequest<'_>) -> Route {
         Route::Upstream(Self::clone(self))
     }
 }

@@ -8,8 +8,7 @@ use super::message::{dockline_field, dockline_reply, dockline_request, reply_fro
 use super::status::{Failure, dockline_status};
 use super::types::struct_out;
 use super::upstream::{dockline_upstream, upstream_from_c};
-use crate::engine::{ClientInfo, Route, Router};
-use crate::h1::RequestHead;
+use crate::engine::{Route, RouteRequest, Router};
 use crate::proxy::Reply;
 
 /// The decision about one request. It is valid within the callback that receives it:
@@ -36,8 +35,7 @@ unsafe impl Sync for HostRouter {}
 
 /// Behind `dockline_route`.
 struct RouteHandle<'a> {
-    client: &'a ClientInfo,
-    request: &'a RequestHead,
+    request: RouteRequest<'a>,
     fields: Vec<dockline_field>,
     decision: Option<Route>,
 }
@@ -48,8 +46,8 @@ impl Kind for RouteHandle<'_> {
 }
 
 impl Router for HostRouter {
-    fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route {
-        let handle = Guarded::new(RouteHandle { client, request, fields: Vec::new(), decision: None }, ());
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
+        let handle = Guarded::new(RouteHandle { request: *request, fields: Vec::new(), decision: None }, ());
         // SAFETY: the host gave the function and its argument together; the handle lives for the
         // call.
         unsafe { (self.route)(self.user, (&raw const handle).cast_mut().cast()) };
@@ -77,7 +75,7 @@ pub unsafe extern "C" fn dockline_route_client(
     let call = |handle: &mut RouteHandle<'_>| {
         let out = struct_out(out, out_size)?;
         // SAFETY: the caller's promise about `out`.
-        unsafe { out.write(&client_to_c(handle.client)) };
+        unsafe { out.write(&client_to_c(handle.request.client())) };
         Ok(())
     };
     // SAFETY: the caller's promise about `route`.
@@ -103,7 +101,7 @@ pub unsafe extern "C" fn dockline_route_request(
     let call = |handle: &mut RouteHandle<'_>| {
         let out = struct_out(out, out_size)?;
         // SAFETY: the caller's promise about `out`.
-        unsafe { out.write(&request_to_c(handle.request, &mut handle.fields)) };
+        unsafe { out.write(&request_to_c(handle.request.head(), &mut handle.fields)) };
         Ok(())
     };
     // SAFETY: the caller's promise about `route`.

@@ -6,8 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use dockline::engine::{ClientInfo, Route, Router, Upstream};
-use dockline::h1::RequestHead;
+use dockline::engine::{Route, RouteRequest, Router, Upstream};
 
 use super::support::{
     ATTACH, Bed, Ending, GET, OK, SWITCHED, Setup, read_head, read_rest, read_until, refusing_address, send,
@@ -215,8 +214,8 @@ fn a_reset_of_the_client_resets_the_daemons_end_of_a_tunnel() {
 struct PanickingRouter(Arc<Upstream>);
 
 impl Router for PanickingRouter {
-    fn route(&self, _: &ClientInfo, request: &RequestHead) -> Route {
-        assert_ne!(request.target().as_bytes(), b"/boom", "the test wants a panic");
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
+        assert_ne!(request.head().target().as_bytes(), b"/boom", "the test wants a panic");
         Route::Upstream(Arc::clone(&self.0))
     }
 }

@@ -8,8 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use dockline::drive::SCRATCH_BYTES;
-use dockline::engine::{ClientInfo, Route, Router, Upstream};
-use dockline::h1::RequestHead;
+use dockline::engine::{Route, RouteRequest, Router, Upstream};
 
 use super::support::{
     Bed, Ending, GET, OK, Setup, accept, limits, listen, read_head, read_rest, read_until, send, tcp,
@@ -62,7 +61,7 @@ fn several_engines_with_one_listener_count_every_request() {
 struct FreshUpstreams(SocketAddr);
 
 impl Router for FreshUpstreams {
-    fn route(&self, _: &ClientInfo, _: &RequestHead) -> Route {
+    fn route(&self, _: &RouteRequest<'_>) -> Route {
         Route::Upstream(Arc::new(Upstream::new("fresh", vec![tcp(self.0)])))
     }
 }

@@ -7,8 +7,8 @@ mod page;
 
 use std::sync::Arc;
 
-use dockline::engine::{ClientInfo, Route, Router};
-use dockline::h1::{FieldLine, RequestHead};
+use dockline::engine::{Route, RouteRequest, Router};
+use dockline::h1::FieldLine;
 use dockline::proxy::Reply;
 
 pub(crate) use crate::health::Health;
@@ -65,7 +65,8 @@ fn not_found() -> Reply {
 }
 
 impl Router for AdminRouter {
-    fn route(&self, _: &ClientInfo, request: &RequestHead) -> Route {
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
+        let request = request.head();
         Route::Reply(self.reply(request.method(), request.target().path_and_query()))
     }
 }
@@ -74,7 +75,7 @@ impl Router for AdminRouter {
 mod tests {
     use std::io;
 
-    use dockline::engine::{PeerAddr, Upstream};
+    use dockline::engine::{ClientInfo, PeerAddr, Upstream};
     use dockline::h1::{HostPolicy, RequestHeadReader};
     use dockline::limits::Limits;
 
@@ -85,7 +86,7 @@ mod tests {
         let mut reader = RequestHeadReader::new(&Limits::default(), HostPolicy::Opaque);
         let (head, _) = reader.read(head.as_bytes()).unwrap().unwrap();
         let client = ClientInfo::new(PeerAddr::Unknown, "admin");
-        match admin.route(&client, &head) {
+        match admin.route(&RouteRequest::new(&client, &head)) {
             Route::Reply(reply) => reply,
             Route::Upstream(_) => panic!("sent on"),
         }

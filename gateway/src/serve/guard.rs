@@ -14,7 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dockline::engine::{ClientInfo, PeerAddr, Route, Router};
+use dockline::engine::{PeerAddr, Route, RouteRequest, Router};
 use dockline::h1::{Authority, RequestHead};
 use dockline::proxy::Reply;
 use dockline::untrusted::Untrusted;
@@ -202,18 +202,18 @@ impl<R: Router> Guard<R> {
 }
 
 impl<R: Router> Router for Guard<R> {
-    fn route(&self, client: &ClientInfo, request: &RequestHead) -> Route {
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
         // Browsers cannot connect to Unix sockets, whose mode decides who can.
-        if matches!(client.peer, PeerAddr::Unix { .. }) {
-            return self.router.route(client, request);
+        if matches!(request.client().peer, PeerAddr::Unix { .. }) {
+            return self.router.route(request);
         }
-        match self.allowed.check(request) {
-            Ok(()) => self.router.route(client, request),
+        match self.allowed.check(request.head()) {
+            Ok(()) => self.router.route(request),
             Err(refusal) => {
                 if !self.logged.swap(true, Ordering::Relaxed) {
                     warn!(
                         "{}: refused: {refusal} (further refusals are in the access log only)",
-                        client.listener
+                        request.client().listener
                     );
                 }
                 Route::Reply(Reply::error(403, &refusal.to_string()))

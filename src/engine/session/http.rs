@@ -20,7 +20,7 @@ use crate::engine::connect::{Connect, Progress};
 use crate::engine::endpoint::Endpoint;
 use crate::engine::observe::{ClientInfo, Exchange, PeerAddr};
 use crate::engine::resolve::Resolved;
-use crate::engine::service::{ListenerSettings, Route, Router, Upstream};
+use crate::engine::service::{ListenerSettings, Route, RouteRequest, Router, Upstream};
 use crate::engine::shared::{Owner, Shared};
 use crate::engine::slab::Token;
 use crate::error::Side;
@@ -322,7 +322,7 @@ impl HttpSession {
         if !again {
             let Some(request) = self.conn.request() else { return };
             self.info.forwarded_for = self.conn.forwarded_for();
-            match self.router.route(&self.info, request) {
+            match self.router.route(&RouteRequest::new(&self.info, request)) {
                 Route::Upstream(upstream) => self.target = Some(upstream),
                 Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
             }

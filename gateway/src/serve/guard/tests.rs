@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-use dockline::engine::Upstream;
+use dockline::engine::{ClientInfo, Upstream};
 use dockline::h1::{HostPolicy, RequestHeadReader};
 use dockline::limits::Limits;
 
@@ -10,7 +10,7 @@ fn status(allowed: &Allowed, peer: PeerAddr, request: &str) -> Option<u16> {
     let (head, _) = reader.read(request.as_bytes()).unwrap().unwrap();
     let client = ClientInfo::new(peer, "lan");
     let guard = Guard::new(Arc::new(Upstream::new("docker", Vec::new())), allowed.clone());
-    match guard.route(&client, &head) {
+    match guard.route(&RouteRequest::new(&client, &head)) {
         Route::Upstream(_) => None,
         Route::Reply(reply) => {
             assert!(format!("{reply:?}").contains("--allow-"), "{reply:?}");
