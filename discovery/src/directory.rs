@@ -28,7 +28,7 @@ use dockline::routes::RouteKey;
 use self::claim::Speaker;
 pub use self::claim::{Claim, Loser, RouteState};
 use self::index::Index;
-use self::source::{Announced, Gateway, NodeState, Owned, Room, SourceState, Usage};
+use self::source::{Announced, ByNode, Gateway, Judge, NodeState, Owned, Room, SourceState, Usage};
 use crate::address::AddressPolicy;
 use crate::record::{Node, NodeName, Record, RecordId, Text};
 use crate::update::{Change, Source, Unrouted, Update};
@@ -148,7 +148,8 @@ impl Directory {
         match change {
             Change::Sync { nodes, records, unrouted } => self.sync(&source, nodes, records, unrouted),
             Change::Owner { owner, records, unrouted } => {
-                self.set_owner(&source, owner, Announced { records, unrouted });
+                let RecordId { node, owner, .. } = owner;
+                self.set_owner(&source, &node, owner, Announced { records, unrouted });
             }
             Change::Stale(reason) => {
                 let state = self.source(&source);
@@ -181,8 +182,9 @@ impl Directory {
                 nodes.insert(node.clone());
                 let speaker = self.speakers.get(node).filter(|speaker| speaker.source == *name);
                 let judged = node_state.owners.values_mut().flat_map(|owned| &mut owned.records);
+                let judge = Judge { node, trust: state.trust, options: &self.options };
                 for judged in judged {
-                    let refusal = source::judge_again(&judged.record, state.trust, &self.options);
+                    let refusal = judge.refusal(&judged.record);
                     let claim = speaker.map(|speaker| Claim::new(judged.record.clone(), speaker.clone()));
                     match claim {
                         Some(claim) if judged.refusal.is_none() && refusal.is_some() => {
@@ -229,9 +231,9 @@ impl Directory {
             });
             let owners = node.into_iter().flat_map(move |node| &node.owners);
             let reasons = owners.flat_map(move |(owner, owned)| {
-                owned.unrouted().map(move |reason| Unrouted {
+                owned.unrouted().map(move |(title, reason)| Unrouted {
                     owner: RecordId { node: name.clone(), owner: owner.clone(), index: 0 },
-                    title: owned.title.clone(),
+                    title: title.clone(),
                     reason: reason.clone(),
                 })
             });
@@ -284,40 +286,45 @@ impl Directory {
             self.remove_node(source, name);
         }
 
-        let mut owners = HashMap::<RecordId, Announced>::with_capacity(records.len());
-        for record in records {
-            let owner = RecordId { index: 0, ..record.id.clone() };
-            owners.entry(owner).or_default().records.push(record);
-        }
-        for unrouted in unrouted {
-            let owner = RecordId { index: 0, ..unrouted.owner.clone() };
-            owners.entry(owner).or_default().unrouted = Some(unrouted);
-        }
-        // What stays comes before what is new, so that there is room for it.
-        let (staying, gone): (Vec<_>, Vec<_>) =
-            self.owners(source).into_iter().partition(|owner| owners.contains_key(owner));
-        for owner in gone.into_iter().chain(staying) {
-            let announced = owners.remove(&owner).unwrap_or_default();
-            self.set_owner(source, owner, announced);
+        let mut announced = source::group(records, unrouted);
+        // What is gone makes room first; what stays comes before what is new.
+        for (node, owner) in self.gone(source, &announced) {
+            self.set_owner(source, &node, owner, Announced::default());
         }
         for node in &nodes {
             self.announce_node(source, node);
         }
-        let mut owners = owners.into_iter().collect::<Vec<_>>();
-        owners.sort_by_cached_key(|(owner, announced)| {
-            (announced.records.iter().map(|record| record.created).min(), owner.owner.clone())
+        let mut new = Vec::new();
+        for (node, owners) in &mut announced {
+            let is_new = |owner: &Text| self.owned(source, node, owner).is_none();
+            let (coming, staying): (Vec<_>, Vec<_>) = owners.drain().partition(|(owner, _)| is_new(owner));
+            for (owner, announced) in staying {
+                self.set_owner(source, node, owner, announced);
+            }
+            new.extend(
+                coming.into_iter().map(|(owner, announced)| (announced.created(), owner, node, announced)),
+            );
+        }
+        new.sort_by(|(created, owner, node, _), (other_created, other, other_node, _)| {
+            (created, owner, node).cmp(&(other_created, other, other_node))
         });
-        for (owner, announced) in owners {
-            self.set_owner(source, owner, announced);
+        for (_, owner, node, announced) in new {
+            self.set_owner(source, node, owner, announced);
         }
     }
 
-    fn owners(&self, source: &Source) -> Vec<RecordId> {
+    fn owned(&self, source: &Source, node: &NodeName, owner: &Text) -> Option<&Owned> {
+        self.sources.get(source)?.nodes.get(node)?.owners.get(owner)
+    }
+
+    /// Returns the owners that are not announced any more.
+    fn gone(&self, source: &Source, announced: &ByNode) -> Vec<(NodeName, Text)> {
         let nodes = self.sources.get(source).into_iter().flat_map(|state| &state.nodes);
         nodes
             .flat_map(|(name, node)| {
-                let id = |owner: &Text| RecordId { node: name.clone(), owner: owner.clone(), index: 0 };
-                node.owners.keys().map(id)
+                let announced = announced.get(name);
+                let is_gone = move |owner: &&Text| !announced.is_some_and(|all| all.contains_key(*owner));
+                node.owners.keys().filter(is_gone).map(|owner| (name.clone(), owner.clone()))
             })
             .collect()
     }
@@ -345,22 +352,26 @@ impl Directory {
     }
 
     /// Sets all of one owner.
-    fn set_owner(&mut self, source: &Source, id: RecordId, announced: Announced) {
+    fn set_owner(&mut self, source: &Source, name: &NodeName, owner: Text, announced: Announced) {
         let trust = self.options.trust(source);
         let state = self.sources.get_mut(source);
-        let Some(node) = state.and_then(|state| state.nodes.get_mut(&id.node)) else {
+        let Some(node) = state.and_then(|state| state.nodes.get_mut(name)) else {
             self.refused += u64::try_from(announced.records.len()).unwrap_or(u64::MAX);
             return;
         };
-        let old = node.owners.remove(&id.owner).unwrap_or_default();
+        if node.owners.get(&owner).is_some_and(|old| old.is_all_of(&announced)) {
+            return;
+        }
+        let old = node.owners.remove(&owner).unwrap_or_default();
         self.usage.subtract(&old);
         node.usage.subtract(&old);
         let limits = &self.options.limits;
         let room = Room::new(limits, node.usage.records, self.usage.records);
-        let (new, refused) = source::admit(&id, announced, &old, &room, trust, &self.options);
+        let judge = Judge { node: name, trust, options: &self.options };
+        let (new, refused) = judge.admit(&owner, announced, &old, &room);
         self.refused += refused;
 
-        if let Some(speaker) = self.speakers.get(&id.node).filter(|speaker| speaker.source == *source) {
+        if let Some(speaker) = self.speakers.get(name).filter(|speaker| speaker.source == *source) {
             for record in old.admitted().filter(|record| !new.has_admitted(record)) {
                 self.index.remove(&Claim::new(record.clone(), speaker.clone()));
             }
@@ -369,10 +380,10 @@ impl Directory {
             }
         }
         let room = Room::new(limits, node.usage.unrouted, self.usage.unrouted);
-        if !new.records.is_empty() || (!new.reasons.is_empty() && !room.is_empty()) {
+        if !new.records.is_empty() || (new.lacking.is_some() && !room.is_empty()) {
             self.usage.add(&new);
             node.usage.add(&new);
-            node.owners.insert(id.owner, new);
+            node.owners.insert(owner, new);
         }
     }
 

@@ -2,6 +2,7 @@
 //! [`Index`]: the claims of each route, and which routes have changed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 
 use dockline::routes::RouteKey;
 
@@ -31,7 +32,9 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn add(&mut self, claim: Claim) {
         let key = &claim.record().key;
-        let route = self.routes.entry(key.clone()).or_default();
+        // Most routes have one claim.
+        let empty = || Claims { claims: Vec::with_capacity(1), gone: None };
+        let route = self.routes.entry(key.clone()).or_insert_with(empty);
         touch(&mut self.touched, key, route);
         let place = route.claims.partition_point(|other| other.precedence(&claim).is_lt());
         route.claims.insert(place, claim);
@@ -61,7 +64,7 @@ impl Index {
     pub(super) fn take_changes(&mut self, known: usize) -> Vec<RouteKey> {
         let start = self.clock;
         let mut changed = Vec::with_capacity(self.touched.len());
-        for (key, before) in self.touched.drain() {
+        for (key, before) in mem::take(&mut self.touched) {
             let Some(route) = self.routes.get_mut(&key) else { continue };
             if route.claims.is_empty() && before.is_empty() {
                 if route.gone.is_none() {

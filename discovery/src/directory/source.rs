@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{DirectoryOptions, Limits, Trust};
 use crate::address::AddressError;
-use crate::record::{Node, NodeName, Origin, Record, RecordId, Text};
+use crate::record::{Node, NodeName, Origin, Record, RecordId, Target, Text};
 use crate::update::Unrouted;
 
 /// A source.
@@ -78,27 +78,72 @@ pub(super) struct Announced {
     pub(super) unrouted: Option<Unrouted>,
 }
 
-/// What is kept of an owner.
+impl Announced {
+    /// Returns when the first of the containers was created.
+    pub(super) fn created(&self) -> Option<u64> {
+        self.records.iter().map(|record| record.created).min()
+    }
+}
+
+/// What a source says of all owners.
+pub(super) type ByNode = HashMap<NodeName, HashMap<Text, Announced>>;
+
+pub(super) fn group(records: Vec<Record>, unrouted: Vec<Unrouted>) -> ByNode {
+    fn of<'m>(all: &'m mut ByNode, id: &RecordId) -> &'m mut Announced {
+        // Most owners have one record.
+        let empty = || Announced { records: Vec::with_capacity(1), unrouted: None };
+        all.entry(id.node.clone()).or_default().entry(id.owner.clone()).or_insert_with(empty)
+    }
+    let mut all = ByNode::new();
+    for record in records {
+        of(&mut all, &record.id).records.push(record);
+    }
+    for unrouted in unrouted {
+        let announced = of(&mut all, &unrouted.owner);
+        announced.unrouted = Some(unrouted);
+    }
+    all
+}
+
+/// What is kept of an owner. It is small: there are many.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
-    pub(super) title: Text,
     /// In the order of their index.
-    pub(super) records: Vec<Judged>,
+    pub(super) records: Box<[Judged]>,
     /// Why it has not all routes that it wants, besides what was refused.
-    pub(super) reasons: Vec<Text>,
+    pub(super) lacking: Option<Box<Lacking>>,
+}
+
+/// Why an owner has not all routes that it wants.
+#[derive(Debug)]
+pub(super) struct Lacking {
+    title: Text,
+    reasons: Vec<Text>,
 }
 
 /// A record, and why it is refused.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) record: Arc<Record>,
-    pub(super) refusal: Option<Text>,
+    pub(super) refusal: Option<Box<Text>>,
 }
 
 impl Owned {
     fn usage(&self) -> Usage {
-        let is_unrouted = self.records.is_empty() && !self.reasons.is_empty();
+        let is_unrouted = self.records.is_empty() && self.lacking.is_some();
         Usage { records: self.records.len(), unrouted: is_unrouted.into() }
+    }
+
+    /// Returns whether this is all that was announced. It may be so although it is not returned.
+    pub(super) fn is_all_of(&self, announced: &Announced) -> bool {
+        let is_same_lacking = match (&self.lacking, &announced.unrouted) {
+            (None, None) => true,
+            (Some(own), Some(other)) => own.title == other.title && own.reasons.iter().eq([&other.reason]),
+            _ => false,
+        };
+        is_same_lacking
+            && self.records.len() == announced.records.len()
+            && self.records.iter().zip(&announced.records).all(|(own, other)| *own.record == *other)
     }
 
     /// Returns the records that are not refused.
@@ -110,9 +155,15 @@ impl Owned {
         self.admitted().any(|own| Arc::ptr_eq(own, record))
     }
 
-    /// Returns why it has not all routes that it wants.
-    pub(super) fn unrouted(&self) -> impl Iterator<Item = &Text> {
-        self.reasons.iter().chain(self.records.iter().filter_map(|judged| judged.refusal.as_ref()))
+    /// Returns why it has not all routes that it wants, each with the name of the container.
+    pub(super) fn unrouted(&self) -> impl Iterator<Item = (&Text, &Text)> {
+        let lacking = self.lacking.iter();
+        let lacking =
+            lacking.flat_map(|lacking| lacking.reasons.iter().map(|reason| (&lacking.title, reason)));
+        let refused = self.records.iter();
+        lacking.chain(
+            refused.filter_map(|judged| judged.refusal.as_deref().map(|why| (&judged.record.title, why))),
+        )
     }
 }
 
@@ -132,99 +183,88 @@ impl Room {
     }
 }
 
-/// Returns what is kept of an owner, and how many of its records are refused that were not before.
-pub(super) fn admit(
-    id: &RecordId,
-    announced: Announced,
-    old: &Owned,
-    room: &Room,
-    trust: Trust,
-    options: &DirectoryOptions,
-) -> (Owned, u64) {
-    let Announced { mut records, unrouted } = announced;
-    let title =
-        unrouted.as_ref().map(|unrouted| &unrouted.title).or(records.first().map(|first| &first.title));
-    let mut owned = Owned { title: title.cloned().unwrap_or_default(), ..Owned::default() };
-    owned.reasons.extend(unrouted.map(|unrouted| unrouted.reason));
-
-    let announced = records.len();
-    records.retain(|record| record.id.node == id.node && record.id.owner == id.owner);
-    records.sort_by_key(|record| record.id.index);
-    records.dedup_by_key(|record| record.id.index);
-    let limits = &options.limits;
-    for (limit, room, whose) in [
-        (limits.owner, limits.owner, "a container"),
-        (limits.node, room.node, "a node"),
-        (limits.total, room.total, "all nodes together"),
-    ] {
-        if let Some(over) = records.len().checked_sub(room).filter(|over| *over > 0) {
-            let reason = format!("{over} of its routes are refused: the limit for {whose} is {limit}");
-            owned.reasons.push(reason.into());
-            records.truncate(room);
-        }
-    }
-    let mut refused = announced - records.len();
-
-    for record in records {
-        let judged = judge(record, trust, options);
-        let known = old.records.iter().find(|known| known.record == judged.record);
-        let record = known.map_or(judged.record, |known| known.record.clone());
-        refused += usize::from(judged.refusal.is_some() && known.is_none());
-        owned.records.push(Judged { record, refusal: judged.refusal });
-    }
-    (owned, u64::try_from(refused).unwrap_or(u64::MAX))
+/// What decides whether a record is admitted.
+pub(super) struct Judge<'d> {
+    pub(super) node: &'d NodeName,
+    pub(super) trust: Trust,
+    pub(super) options: &'d DirectoryOptions,
 }
 
-fn judge(mut record: Record, trust: Trust, options: &DirectoryOptions) -> Judged {
-    let address = record.target.as_mut().map(|target| &mut target.address);
-    let refusal = match address {
-        Some(address) if trust != Trust::Operator => match check_address(&record.id.node, address, options) {
-            Ok(canonical) => {
-                *address = canonical;
-                None
+impl Judge<'_> {
+    /// Returns what is kept of an owner, and how many of its records are refused that were not
+    /// before.
+    pub(super) fn admit(&self, owner: &Text, announced: Announced, old: &Owned, room: &Room) -> (Owned, u64) {
+        let Announced { mut records, unrouted } = announced;
+        let count = records.len();
+        records.retain(|record| record.id.node == *self.node && record.id.owner == *owner);
+        records.sort_by_key(|record| record.id.index);
+        records.dedup_by_key(|record| record.id.index);
+
+        let mut lacking =
+            unrouted.map(|unrouted| Lacking { title: unrouted.title, reasons: vec![unrouted.reason] });
+        let limits = &self.options.limits;
+        for (limit, room, whose) in [
+            (limits.owner, limits.owner, "a container"),
+            (limits.node, room.node, "a node"),
+            (limits.total, room.total, "all nodes together"),
+        ] {
+            if let Some(over) = records.len().checked_sub(room).filter(|over| *over > 0) {
+                let reason = format!("{over} of its routes are refused: the limit for {whose} is {limit}");
+                let title = || records[0].title.clone();
+                let lacking = lacking.get_or_insert_with(|| Lacking { title: title(), reasons: Vec::new() });
+                lacking.reasons.push(reason.into());
+                records.truncate(room);
             }
-            Err(error) => Some(refused_address(address, error)),
-        },
-        _ => None,
-    };
-    let refusal = refusal.or_else(|| check_numbers(&record));
-    Judged { record: Arc::new(record), refusal }
-}
+        }
+        let mut refused = count - records.len();
 
-/// Returns why a record that was judged before is refused now.
-pub(super) fn judge_again(record: &Record, trust: Trust, options: &DirectoryOptions) -> Option<Text> {
-    let address = record.target.as_ref().map(|target| &target.address);
-    match address {
-        Some(address) if trust != Trust::Operator => check_address(&record.id.node, address, options)
-            .err()
-            .map(|error| refused_address(address, error)),
-        _ => None,
+        let judged = records.into_iter().map(|record| {
+            let (record, refusal) = self.judge(record);
+            match old.records.iter().find(|known| *known.record == record) {
+                Some(known) => Judged { record: known.record.clone(), refusal },
+                None => {
+                    refused += usize::from(refusal.is_some());
+                    Judged { record: Arc::new(record), refusal }
+                }
+            }
+        });
+        let owned = Owned { records: judged.collect(), lacking: lacking.map(Box::new) };
+        (owned, u64::try_from(refused).unwrap_or(u64::MAX))
     }
-    .or_else(|| check_numbers(record))
-}
 
-fn check_address(
-    node: &NodeName,
-    address: &Origin,
-    options: &DirectoryOptions,
-) -> Result<Origin, AddressError> {
-    match address {
-        Origin::Ip(address) => options.addresses.check(node, *address).map(Origin::Ip),
-        Origin::Host(..) => Err(AddressError::Name),
+    /// Returns the record as it is used, and why it is refused.
+    fn judge(&self, mut record: Record) -> (Record, Option<Box<Text>>) {
+        let refusal = self.refusal(&record);
+        if let Some(Target { address: Origin::Ip(address), .. }) = &mut record.target {
+            address.set_ip(address.ip().to_canonical());
+        }
+        (record, refusal)
+    }
+
+    /// Returns why a record is refused.
+    pub(super) fn refusal(&self, record: &Record) -> Option<Box<Text>> {
+        let reason = match &record.target {
+            Some(target) => self.refuse_address(&target.address).or_else(|| refuse_version(target)),
+            None => None,
+        };
+        let reason = reason.or_else(|| {
+            let is_weight = (1..=1000).contains(&record.weight);
+            (!is_weight).then(|| format!("its weight {} is not from 1 to 1000", record.weight))
+        });
+        reason.map(|reason| Box::new(reason.into()))
+    }
+
+    fn refuse_address(&self, address: &Origin) -> Option<String> {
+        let error = match address {
+            _ if self.trust == Trust::Operator => return None,
+            Origin::Ip(address) => self.options.addresses.check(self.node, *address).err()?,
+            Origin::Host(..) => AddressError::Name,
+        };
+        Some(format!("its target {address} {error}: only a fixed route of the configuration may have that"))
     }
 }
 
-fn refused_address(address: &Origin, error: AddressError) -> Text {
-    format!("its target {address} {error}: only a fixed route of the configuration may have that").into()
-}
-
-fn check_numbers(record: &Record) -> Option<Text> {
-    let version = record.target.as_ref().and_then(|target| target.proxy_protocol);
-    if !(1..=1000).contains(&record.weight) {
-        Some(format!("its weight {} is not from 1 to 1000", record.weight).into())
-    } else if !matches!(version, None | Some(1 | 2)) {
-        Some("its version of the PROXY protocol is neither 1 nor 2".into())
-    } else {
-        None
-    }
+fn refuse_version(target: &Target) -> Option<String> {
+    let is_version = matches!(target.proxy_protocol, None | Some(1 | 2));
+    (!is_version).then(|| "its version of the PROXY protocol is neither 1 nor 2".into())
 }
