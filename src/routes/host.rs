@@ -7,12 +7,24 @@ use std::net::Ipv6Addr;
 
 use super::pattern::{HOST_MAX, LABEL_MAX};
 
+/// Bytes of the longest text of an IPv6 address (`INET6_ADDRSTRLEN`).
+const IP6_MAX: usize = 45;
+
+/// Bytes that the processor looks at together.
+const BLOCK: usize = 16;
+
+/// A dot, a host, another dot, and what fills the last block.
+const SIZE: usize = (1 + HOST_MAX + 1).next_multiple_of(BLOCK);
+
 /// The host of a request: in lower case, without port and final dot, and checked. On the stack.
 #[derive(Clone)]
 pub struct Host {
-    text: [u8; HOST_MAX],
+    /// Between two dots, so that the hosts of all routes for it (`route_text`) are parts of it; the
+    /// rest are letters.
+    text: [u8; SIZE],
+    /// Bytes of the host.
     len: usize,
-    /// Where the first label ends; 0 if there is no other.
+    /// Where the dot after the first label is.
     first_dot: usize,
     is_address: bool,
 }
@@ -20,69 +32,59 @@ pub struct Host {
 impl Host {
     /// Returns the host that the value of a Host field names (RFC 9110, section 7.2); `None` if it
     /// is empty, or neither a name of letters, digits, hyphens and underscores nor an IP address.
+    #[inline]
     #[must_use]
     pub fn parse(field: &[u8]) -> Option<Self> {
-        if field.first() == Some(&b'[') { Self::parse_ip6(field) } else { Self::parse_name(field) }
+        let mut host = Self { text: [b'a'; SIZE], len: 0, first_dot: 0, is_address: false };
+        host.read(field).map(|()| host)
     }
 
-    fn parse_name(field: &[u8]) -> Option<Self> {
-        let name = match field.iter().position(|&byte| byte == b':') {
-            Some(colon) => without_port(field, colon)?,
-            None => field,
-        };
-        let name = name.strip_suffix(b".").unwrap_or(name);
-        let mut host = Self { text: [0; HOST_MAX], len: name.len(), first_dot: 0, is_address: false };
-        let text = host.text.get_mut(..name.len())?;
-        let mut start = 0;
-        let mut is_number = true;
-        // As if a dot followed.
-        let mut previous = b'.';
-        for (at, (&byte, out)) in name.iter().zip(text).enumerate() {
-            let is_label_start = at == start;
-            *out = byte.to_ascii_lowercase();
-            match byte {
-                b'0'..=b'9' => {}
-                b'a'..=b'z' | b'A'..=b'Z' | b'_' => is_number = false,
-                b'-' if !is_label_start => is_number = false,
-                b'.' if !is_label_start && previous != b'-' && at - start <= LABEL_MAX => {
-                    if host.first_dot == 0 {
-                        host.first_dot = at;
-                    }
-                    start = at + 1;
-                    is_number = true;
-                }
-                _ => return None,
-            }
-            previous = byte;
+    /// Makes it the host of a field. In place, since to copy it would cost as much as to read it.
+    fn read(&mut self, field: &[u8]) -> Option<()> {
+        let host = without_port(field)?;
+        if let Some(literal) = host.strip_prefix(b"[") {
+            return self.read_ip6(literal.strip_suffix(b"]")?);
         }
-        if previous == b'.' || previous == b'-' || name.len() - start > LABEL_MAX {
+        self.set(host.strip_suffix(b".").unwrap_or(host))?;
+        if !is_name(&mut self.text, self.len) {
             return None;
         }
+        let mut labels = self.as_bytes().split(|&byte| byte == b'.');
         // The rule of WHATWG's URLs: what ends in a number is an IPv4 address, or a bad one.
-        host.is_address = is_number;
-        Some(host)
+        let is_address = labels.clone().next_back()?.iter().all(u8::is_ascii_digit);
+        let is_short = self.len <= LABEL_MAX || labels.all(|label| label.len() <= LABEL_MAX);
+        self.is_address = is_address;
+        is_short.then_some(())
     }
 
-    fn parse_ip6(field: &[u8]) -> Option<Self> {
-        let end = field.iter().position(|&byte| byte == b']')?;
-        let literal = match field.get(end + 1) {
-            Some(b':') => without_port(field, end + 1)?,
-            Some(_) => return None,
-            None => field,
-        };
-        let address: Ipv6Addr = std::str::from_utf8(literal.get(1..end)?).ok()?.parse().ok()?;
-        let mut host = Self { text: [0; HOST_MAX], len: 0, first_dot: 0, is_address: true };
-        // One address has one form, whatever the client has written.
-        let mut rest = &mut host.text[..];
+    fn read_ip6(&mut self, literal: &[u8]) -> Option<()> {
+        let address: Ipv6Addr = std::str::from_utf8(literal).ok()?.parse().ok()?;
+        let mut text = [0; "[]".len() + IP6_MAX];
+        let mut rest = &mut text[..];
+        // One address has one text, whatever the client has written.
         write!(rest, "[{address}]").ok()?;
-        host.len = HOST_MAX - rest.len();
-        Some(host)
+        let unused = rest.len();
+        self.is_address = true;
+        self.set(text.get(..text.len() - unused)?)
+    }
+
+    fn set(&mut self, text: &[u8]) -> Option<()> {
+        if text.len() > HOST_MAX {
+            return None;
+        }
+        let (first, rest) = self.text.split_first_mut()?;
+        *first = b'.';
+        rest.get_mut(..text.len())?.copy_from_slice(text);
+        *rest.get_mut(text.len())? = b'.';
+        self.len = text.len();
+        self.first_dot = 1 + rest.iter().position(|&byte| byte == b'.')?;
+        Some(())
     }
 
     /// Returns the text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.text.get(..self.len).unwrap_or_default()
+        self.text.get(1..=self.len).unwrap_or_default()
     }
 
     /// Returns whether it is an IP address, or ends in a number as none but addresses do.
@@ -91,19 +93,38 @@ impl Host {
         self.is_address
     }
 
-    /// Returns the first label, unless it is an address.
-    #[must_use]
-    pub fn first_label(&self) -> Option<&[u8]> {
-        let end = if self.first_dot == 0 { self.len } else { self.first_dot };
-        self.text.get(..end).filter(|_| !self.is_address)
+    /// Returns the first label and its dot, unless it is an address.
+    pub(super) fn name(&self) -> Option<&[u8]> {
+        self.text.get(1..=self.first_dot).filter(|_| !self.is_address)
     }
 
-    /// Returns what follows the first label and its dot, unless it is an address or has one label
+    /// Returns what follows the first label, with its dot, unless it is an address or has one label
     /// only.
-    #[must_use]
-    pub fn parent(&self) -> Option<&[u8]> {
-        self.text.get(self.first_dot + 1..self.len).filter(|_| self.first_dot > 0 && !self.is_address)
+    pub(super) fn parent(&self) -> Option<&[u8]> {
+        self.text.get(self.first_dot..=self.len).filter(|parent| !parent.is_empty() && !self.is_address)
     }
+}
+
+/// Puts the host between the dots in lower case, and returns whether it has letters, digits,
+/// hyphens and underscores only, in labels that are not empty and neither begin nor end with a
+/// hyphen. Looks at whole blocks, and to the end whatever they have: so the processor takes many
+/// bytes at once.
+fn is_name(text: &mut [u8; SIZE], len: usize) -> bool {
+    let (blocks, _) = text.as_chunks_mut::<BLOCK>();
+    let Some(blocks) = blocks.get_mut(..(1 + len + 1).div_ceil(BLOCK)) else { return false };
+    let mut is_name = true;
+    // As if a letter came before the first dot.
+    let mut before = b'a';
+    for block in blocks {
+        block.make_ascii_lowercase();
+        let pairs = (u128::from_le_bytes(*block) << 8 | u128::from(before)).to_le_bytes();
+        before = block[BLOCK - 1];
+        for (&a, &b) in pairs.iter().zip(&*block) {
+            is_name &= b.is_ascii_lowercase() | b.is_ascii_digit() | matches!(b, b'-' | b'_' | b'.');
+            is_name &= !(((a == b'.') & ((b == b'.') | (b == b'-'))) | ((a == b'-') & (b == b'.')));
+        }
+    }
+    is_name
 }
 
 impl fmt::Debug for Host {
@@ -112,11 +133,13 @@ impl fmt::Debug for Host {
     }
 }
 
-/// Returns what is before the colon if what follows is a port, or nothing.
-fn without_port(field: &[u8], colon: usize) -> Option<&[u8]> {
-    let (host, port) = field.split_at_checked(colon)?;
-    let port = port.get(1..)?;
-    (port.len() <= 5 && port.iter().all(u8::is_ascii_digit)).then_some(host)
+/// Returns what is before a port, which may be empty; `None` if that is none.
+fn without_port(field: &[u8]) -> Option<&[u8]> {
+    let digits = field.iter().rev().take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    match field.split_at(field.len() - digits) {
+        ([host @ .., b':'], _) => (digits <= 5).then_some(host),
+        _ => Some(field),
+    }
 }
 
 #[cfg(test)]
@@ -205,12 +228,12 @@ mod tests {
         let parts = |field: &str| {
             let host = Host::parse(field.as_bytes()).unwrap();
             let text = |part: Option<&[u8]>| part.map(|part| String::from_utf8(part.to_vec()).unwrap());
-            (text(host.first_label()), text(host.parent()))
+            (text(host.name()), text(host.parent()))
         };
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(parts("Web.example.com:80"), (some("web"), some("example.com")));
-        assert_eq!(parts("localhost"), (some("localhost"), None));
-        assert_eq!(parts("app.192.0.2.4.nip.io"), (some("app"), some("192.0.2.4.nip.io")));
+        assert_eq!(parts("Web.example.com:80"), (some("web."), some(".example.com")));
+        assert_eq!(parts("localhost"), (some("localhost."), None));
+        assert_eq!(parts("app.192.0.2.4.nip.io"), (some("app."), some(".192.0.2.4.nip.io")));
         for address in ["192.0.2.1", "[::1]", "127.1", "web.1", "1"] {
             assert_eq!(parts(address), (None, None), "{address}");
         }

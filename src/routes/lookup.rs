@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::host::Host;
-use super::pattern::{HostPattern, PATH_MAX, PathPrefix, PatternError};
+use super::pattern::{HostPattern, PatternError, RouteKey};
 
 /// What the hosts of requests are looked up by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,66 +74,58 @@ pub enum Lookup<'t, T> {
     NoHost,
 }
 
-/// The hosts of a route, borrowed.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct HostRef<'a> {
-    pub(super) kind: HostKind,
-    pub(super) text: &'a [u8],
-}
-
-/// The kinds of [`HostPattern`].
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum HostKind {
-    #[default]
-    Name,
-    Exact,
-    Wildcard,
-}
-
-impl<'a> From<&'a HostPattern> for HostRef<'a> {
-    fn from(host: &'a HostPattern) -> Self {
-        let (kind, text) = match host {
-            HostPattern::Name(text) => (HostKind::Name, text),
-            HostPattern::Exact(text) => (HostKind::Exact, text),
-            HostPattern::Wildcard(text) => (HostKind::Wildcard, text),
-        };
-        Self { kind, text: text.as_bytes() }
+/// Returns a route as it is looked up, one text for each: `www.example.com/` for a host,
+/// `.example.com/` for a wildcard, `web./` for a name, each followed by the path. So the hosts of
+/// the routes for a host are all parts of that host's own text.
+pub(super) fn route_text(key: &RouteKey) -> String {
+    let path = key.path.as_str();
+    match &key.host {
+        HostPattern::Name(name) => format!("{name}.{path}"),
+        HostPattern::Exact(host) => format!("{host}{path}"),
+        HostPattern::Wildcard(parent) => format!(".{parent}{path}"),
     }
 }
 
-/// Returns what a prefix is compared as: the root is a prefix of all paths.
-pub(super) fn path_bytes(path: &PathPrefix) -> &[u8] {
-    if path.is_root() { b"" } else { path.as_str().as_bytes() }
+/// Returns the part before the path, which is what is hashed.
+pub(super) fn host_text(route: &[u8]) -> &[u8] {
+    route.split(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+/// Returns what has this text; `None` if nothing has.
+pub(super) fn route_key(text: &str) -> Option<RouteKey> {
+    let (host, path) = text.split_at_checked(text.find('/')?)?;
+    let host = match (host.strip_suffix('.'), host.strip_prefix('.')) {
+        (Some(name), _) => HostPattern::name(name).ok()?,
+        (None, Some(_)) => HostPattern::host(&format!("*{host}")).ok()?,
+        (None, None) => HostPattern::host(host).ok()?,
+    };
+    let key = RouteKey { host, path: path.parse().ok()? };
+    (route_text(&key) == text).then_some(key)
 }
 
 /// Returns the hosts whose routes serve a host, the most exact first.
-pub(super) fn candidates<'h>(
-    host: &'h Host,
+pub(super) fn candidates(
+    host: &Host,
     is_base_domain: impl Fn(&[u8]) -> bool,
     first_label: bool,
-) -> impl Iterator<Item = HostRef<'h>> {
-    let of = |kind, text: Option<&'h [u8]>| text.map(|text| HostRef { kind, text });
-    let (label, parent) = (host.first_label(), host.parent());
-    let is_below = parent.is_some_and(is_base_domain);
-    let name = of(HostKind::Name, label);
+) -> impl Iterator<Item = &[u8]> {
+    let is_below = host.parent().and_then(|parent| parent.get(1..)).is_some_and(is_base_domain);
     [
-        of(HostKind::Exact, Some(host.as_bytes())),
-        name.filter(|_| is_below),
-        of(HostKind::Wildcard, parent),
-        name.filter(|_| first_label && !is_below),
+        Some(host.as_bytes()),
+        host.name().filter(|_| is_below),
+        host.parent(),
+        host.name().filter(|_| first_label && !is_below),
     ]
     .into_iter()
     .flatten()
 }
 
-/// Routes in the order of the hash of the host's text, the host, and the path. What is read from a
-/// file may be in any order: then another route is found, or none.
+/// Routes in the order of the hash of their host, and of their text. What is read from a file may
+/// be in any order: then another route is found, or none.
 pub(super) trait SortedRoutes {
     fn len(&self) -> usize;
     fn hash(&self, at: usize) -> u64;
-    fn host(&self, at: usize) -> HostRef<'_>;
-    /// As [`path_bytes`].
-    fn path(&self, at: usize) -> &[u8];
+    fn text(&self, at: usize) -> &[u8];
 }
 
 pub(super) enum Find {
@@ -143,54 +135,56 @@ pub(super) enum Find {
 }
 
 /// Finds the route of a host with the longest prefix of a path.
-pub(super) fn find(routes: &impl SortedRoutes, hash: u64, host: HostRef<'_>, path: &[u8]) -> Find {
-    let is_host = |at| at < routes.len() && routes.hash(at) == hash && routes.host(at) == host;
-    let path = without_query(path);
+pub(super) fn find(routes: &impl SortedRoutes, hash: u64, host: &[u8], path: &[u8]) -> Find {
+    let prefix_of = |at| {
+        let text = if at < routes.len() && routes.hash(at) == hash { routes.text(at) } else { b"" };
+        text.strip_prefix(host).filter(|prefix| prefix.starts_with(b"/"))
+    };
+    // What is no path, as of `OPTIONS *`, is served by the root alone.
+    let path = if path.starts_with(b"/") { path } else { b"/" };
     let mut limit = path;
     loop {
         // Prefixes of a path are sorted before it, and between the two there is only what begins
         // with that prefix.
         let end = first_behind(routes, hash, host, limit);
-        let Some(at) = end.checked_sub(1).filter(|at| is_host(*at)) else {
-            return if is_host(end) { Find::UnknownPath } else { Find::UnknownHost };
+        let Some((at, prefix)) = end.checked_sub(1).and_then(|at| Some((at, prefix_of(at)?))) else {
+            return if prefix_of(end).is_some() { Find::UnknownPath } else { Find::UnknownHost };
         };
-        let prefix = routes.path(at);
-        if is_prefix(prefix, path) {
-            return Find::At { at, prefix: prefix.len() };
-        }
-        if limit.is_empty() {
-            return Find::UnknownPath;
+        match prefix {
+            b"/" => return Find::At { at, prefix: 0 },
+            _ if is_prefix(prefix, path) => return Find::At { at, prefix: prefix.len() },
+            _ if limit == b"/" => return Find::UnknownPath,
+            _ => {}
         }
         let shared = prefix.iter().zip(limit).take_while(|(a, b)| a == b).count();
         let shorter = limit.get(..=shared).unwrap_or(limit);
-        let slash = shorter.iter().rposition(|&byte| byte == b'/').unwrap_or_default();
-        limit = limit.get(..slash).unwrap_or_default();
+        let segment = shorter.iter().rposition(is_end).unwrap_or_default();
+        limit = limit.get(..segment.max(1)).unwrap_or_default();
     }
 }
 
 /// Returns how many of the routes are not behind a host and path.
-fn first_behind(routes: &impl SortedRoutes, hash: u64, host: HostRef<'_>, path: &[u8]) -> usize {
+fn first_behind(routes: &impl SortedRoutes, hash: u64, host: &[u8], path: &[u8]) -> usize {
     let (mut start, mut end) = (0, routes.len());
     while start < end {
         let middle = start.midpoint(end);
-        // Only routes with the same hash are read.
-        let order = routes
-            .hash(middle)
-            .cmp(&hash)
-            .then_with(|| routes.host(middle).cmp(&host))
-            .then_with(|| routes.path(middle).cmp(path));
+        // Only texts with the same hash are read.
+        let order = routes.hash(middle).cmp(&hash).then_with(|| {
+            let text = routes.text(middle);
+            let (of_host, of_path) = text.split_at(host.len().min(text.len()));
+            of_host.cmp(host).then_with(|| of_path.cmp(path))
+        });
         if order == Ordering::Greater { end = middle } else { start = middle + 1 }
     }
     start
 }
 
-/// Returns the path as far as a prefix can reach, with the byte that ends the segment.
-fn without_query(path: &[u8]) -> &[u8] {
-    let path = path.get(..=PATH_MAX).unwrap_or(path);
-    let end = path.iter().position(|byte| b"?#".contains(byte));
-    path.get(..end.unwrap_or(path.len())).unwrap_or(path)
+/// Returns whether a prefix ends where a segment of the path does.
+fn is_prefix(prefix: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.first().is_none_or(is_end))
 }
 
-fn is_prefix(prefix: &[u8], path: &[u8]) -> bool {
-    prefix.is_empty() || path.strip_prefix(prefix).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+/// Returns whether a byte of a request's path ends a segment. No prefix has a `?` or `#`.
+fn is_end(byte: &u8) -> bool {
+    matches!(byte, b'/' | b'?' | b'#')
 }

@@ -7,37 +7,37 @@ use std::sync::Arc;
 
 use super::hash::hash;
 use super::host::Host;
-use super::lookup::{self, Find, HostRef, Lookup, LookupOptions, SortedRoutes, candidates, path_bytes};
+use super::lookup::{
+    Find, Lookup, LookupOptions, SortedRoutes, candidates, find, host_text, route_key, route_text,
+};
 use super::pattern::RouteKey;
 
-/// How many parts a table has, by the highest bits of the hash: a change copies one of them, and
-/// the list of them.
-const SHARDS: usize = 256;
+/// A table has as many groups, and each of them as many shards, by the hash: a change copies the
+/// list of groups, a group and a shard.
+const FANOUT: usize = 128;
 
 /// Routes by host and path. A table never changes: a change makes another one, which shares what
-/// is the same, so that those who look up are never in the way of those who change.
+/// is the same, so that those who look up are never in the way of those who change. Values are cloned
+/// with their part of the table: an [`Arc`] is a good one.
 #[derive(Debug)]
 pub struct RouteTable<T> {
     options: Arc<LookupOptions>,
     /// Secret, so that nobody can choose hosts that all have the same hash.
     hash_key: [u64; 2],
-    shards: Arc<[Shard<T>]>,
+    groups: Arc<[Group<T>]>,
     len: usize,
 }
+
+type Group<T> = Arc<[Shard<T>]>;
 
 /// Routes in the order of [`SortedRoutes`].
 type Shard<T> = Arc<[Entry<T>]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     /// Here, so that a search reads no other memory.
     hash: u64,
-    route: Arc<Route<T>>,
-}
-
-#[derive(Debug)]
-struct Route<T> {
-    key: RouteKey,
+    text: Arc<str>,
     value: T,
 }
 
@@ -46,60 +46,14 @@ impl<T> RouteTable<T> {
     #[must_use]
     pub fn new(options: LookupOptions) -> Self {
         let random = || RandomState::new().build_hasher().finish();
-        let empty: Shard<T> = Arc::new([]);
+        let shard: Shard<T> = Arc::new([]);
+        let group: Group<T> = vec![shard; FANOUT].into();
         Self {
             options: Arc::new(options),
             hash_key: [random(), random()],
-            shards: (0..SHARDS).map(|_| Arc::clone(&empty)).collect(),
+            groups: vec![group; FANOUT].into(),
             len: 0,
         }
-    }
-
-    /// Returns a table with a route more, or with another value for it.
-    #[must_use]
-    pub fn with(&self, key: RouteKey, value: T) -> Self {
-        self.with_changes([(key, Some(value))])
-    }
-
-    /// Returns a table without a route.
-    #[must_use]
-    pub fn without(&self, key: &RouteKey) -> Self {
-        self.with_changes([(key.clone(), None)])
-    }
-
-    /// Returns a table with many changes, made in their order: a value is set, `None` removes the
-    /// route. Many cost little more than one where they concern the same part of the table.
-    #[must_use]
-    pub fn with_changes(&self, changes: impl IntoIterator<Item = (RouteKey, Option<T>)>) -> Self {
-        let mut changed: BTreeMap<usize, Vec<Entry<T>>> = BTreeMap::new();
-        let mut len = self.len;
-        for (key, value) in changes {
-            let hash = self.hash(HostRef::from(&key.host));
-            let entries = changed.entry(shard_of(hash)).or_insert_with(|| self.shard(hash).to_vec());
-            let order = |entry: &Entry<T>| entry.hash.cmp(&hash).then_with(|| entry.route.key.cmp(&key));
-            let found = entries.binary_search_by(order);
-            match (found, value) {
-                (Ok(at), Some(value)) => {
-                    if let Some(entry) = entries.get_mut(at) {
-                        entry.route = Arc::new(Route { key, value });
-                    }
-                }
-                (Err(at), Some(value)) => {
-                    entries.insert(at, Entry { hash, route: Arc::new(Route { key, value }) });
-                    len += 1;
-                }
-                (Ok(at), None) => {
-                    entries.remove(at);
-                    len -= 1;
-                }
-                (Err(_), None) => {}
-            }
-        }
-        let unchanged = self.shards.iter().enumerate();
-        let shards = unchanged
-            .map(|(at, shard)| changed.remove(&at).map_or_else(|| Arc::clone(shard), Arc::from))
-            .collect();
-        Self { options: Arc::clone(&self.options), hash_key: self.hash_key, shards, len }
     }
 
     /// Returns the route for a request, by the value of its Host field and its path, with or
@@ -115,10 +69,10 @@ impl<T> RouteTable<T> {
         for candidate in candidates(&host, is_base_domain, self.options.first_label()) {
             let hash = self.hash(candidate);
             let shard = self.shard(hash);
-            match lookup::find(&shard, hash, candidate, path) {
+            match find(&shard, hash, candidate, path) {
                 Find::At { at, prefix } => {
                     if let Some(entry) = shard.get(at) {
-                        return Lookup::Found { value: &entry.route.value, prefix };
+                        return Lookup::Found { value: &entry.value, prefix };
                     }
                 }
                 Find::UnknownPath => otherwise = Lookup::UnknownPath,
@@ -131,15 +85,19 @@ impl<T> RouteTable<T> {
     /// Returns the value of a route.
     #[must_use]
     pub fn get(&self, key: &RouteKey) -> Option<&T> {
-        let hash = self.hash(HostRef::from(&key.host));
+        let text = route_text(key);
+        let hash = self.hash(host_text(text.as_bytes()));
         let shard = self.shard(hash);
-        let order = |entry: &Entry<T>| entry.hash.cmp(&hash).then_with(|| entry.route.key.cmp(key));
-        shard.binary_search_by(order).ok().and_then(|at| shard.get(at)).map(|entry| &entry.route.value)
+        let found = shard.binary_search_by(|entry| (entry.hash, &*entry.text).cmp(&(hash, &*text)));
+        found.ok().and_then(|at| shard.get(at)).map(|entry| &entry.value)
     }
 
     /// Returns all routes, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (&RouteKey, &T)> {
-        self.shards.iter().flat_map(|shard| shard.iter()).map(|entry| (&entry.route.key, &entry.route.value))
+    pub fn iter(&self) -> impl Iterator<Item = (RouteKey, &T)> {
+        let shards = self.groups.iter().flat_map(|group| group.iter());
+        shards
+            .flat_map(|shard| shard.iter())
+            .filter_map(|entry| Some((route_key(&entry.text)?, &entry.value)))
     }
 
     /// Returns how many routes there are.
@@ -160,17 +118,72 @@ impl<T> RouteTable<T> {
         &self.options
     }
 
-    fn hash(&self, host: HostRef<'_>) -> u64 {
-        hash(self.hash_key, host.text)
+    fn hash(&self, host: &[u8]) -> u64 {
+        hash(self.hash_key, host)
     }
 
     fn shard(&self, hash: u64) -> &[Entry<T>] {
-        self.shards.get(shard_of(hash)).map_or(&[], |shard| shard)
+        let (group, shard) = shard_of(hash);
+        self.groups.get(group).and_then(|group| group.get(shard)).map_or(&[], |shard| shard)
     }
 }
 
-fn shard_of(hash: u64) -> usize {
-    usize::from((hash >> 56) as u8)
+impl<T: Clone> RouteTable<T> {
+    /// Returns a table with a route more, or with another value for it.
+    #[must_use]
+    pub fn with(&self, key: RouteKey, value: T) -> Self {
+        self.with_changes([(key, Some(value))])
+    }
+
+    /// Returns a table without a route.
+    #[must_use]
+    pub fn without(&self, key: &RouteKey) -> Self {
+        self.with_changes([(key.clone(), None)])
+    }
+
+    /// Returns a table with many changes, made in their order: a value is set, `None` removes the
+    /// route. Many cost little more than one where they concern the same part of the table.
+    #[must_use]
+    pub fn with_changes(&self, changes: impl IntoIterator<Item = (RouteKey, Option<T>)>) -> Self {
+        let mut changed: BTreeMap<(usize, usize), Vec<Entry<T>>> = BTreeMap::new();
+        let mut len = self.len;
+        for (key, value) in changes {
+            let text = route_text(&key);
+            let hash = self.hash(host_text(text.as_bytes()));
+            let entries = changed.entry(shard_of(hash)).or_insert_with(|| self.shard(hash).to_vec());
+            let found = entries.binary_search_by(|entry| (entry.hash, &*entry.text).cmp(&(hash, &*text)));
+            match (found, value) {
+                (Ok(at), Some(value)) => {
+                    if let Some(entry) = entries.get_mut(at) {
+                        entry.value = value;
+                    }
+                }
+                (Err(at), Some(value)) => {
+                    entries.insert(at, Entry { hash, text: text.into(), value });
+                    len += 1;
+                }
+                (Ok(at), None) => {
+                    entries.remove(at);
+                    len -= 1;
+                }
+                (Err(_), None) => {}
+            }
+        }
+        let mut groups = self.groups.to_vec();
+        for ((group, shard), entries) in changed {
+            // Copied by the first change that it has.
+            if let Some(shard) = groups.get_mut(group).and_then(|group| Arc::make_mut(group).get_mut(shard)) {
+                *shard = entries.into();
+            }
+        }
+        Self { groups: groups.into(), len, ..self.clone() }
+    }
+}
+
+/// Returns which group and which of its shards has a hash.
+fn shard_of(hash: u64) -> (usize, usize) {
+    let [group, shard, ..] = hash.to_be_bytes();
+    (usize::from(group) % FANOUT, usize::from(shard) % FANOUT)
 }
 
 impl<T> Clone for RouteTable<T> {
@@ -178,15 +191,9 @@ impl<T> Clone for RouteTable<T> {
         Self {
             options: Arc::clone(&self.options),
             hash_key: self.hash_key,
-            shards: Arc::clone(&self.shards),
+            groups: Arc::clone(&self.groups),
             len: self.len,
         }
-    }
-}
-
-impl<T> Clone for Entry<T> {
-    fn clone(&self) -> Self {
-        Self { hash: self.hash, route: Arc::clone(&self.route) }
     }
 }
 
@@ -199,12 +206,8 @@ impl<T> SortedRoutes for &[Entry<T>] {
         self.get(at).map_or(0, |entry| entry.hash)
     }
 
-    fn host(&self, at: usize) -> HostRef<'_> {
-        self.get(at).map_or_else(HostRef::default, |entry| HostRef::from(&entry.route.key.host))
-    }
-
-    fn path(&self, at: usize) -> &[u8] {
-        self.get(at).map_or(b"", |entry| path_bytes(&entry.route.key.path))
+    fn text(&self, at: usize) -> &[u8] {
+        self.get(at).map_or(b"", |entry| entry.text.as_bytes())
     }
 }
 
