@@ -57,11 +57,11 @@ impl LookupOptions {
 
 /// What was found for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup<'t, T> {
+pub enum Lookup<V> {
     /// A route.
     Found {
         /// Its value.
-        value: &'t T,
+        value: V,
         /// Bytes of the path that its prefix matches; 0 if it serves all paths. What follows is
         /// empty or begins with `/`, `?` or `#`.
         prefix: usize,
@@ -72,6 +72,52 @@ pub enum Lookup<'t, T> {
     UnknownHost,
     /// The request has no host, or it is neither a name nor an address.
     NoHost,
+}
+
+impl<V> Lookup<V> {
+    /// Replaces the value; without one nothing was found.
+    pub(super) fn and_then<W>(self, value: impl FnOnce(V) -> Option<W>) -> Lookup<W> {
+        match self {
+            Self::Found { value: old, prefix } => {
+                value(old).map_or(Lookup::UnknownHost, |value| Lookup::Found { value, prefix })
+            }
+            Self::UnknownPath => Lookup::UnknownPath,
+            Self::UnknownHost => Lookup::UnknownHost,
+            Self::NoHost => Lookup::NoHost,
+        }
+    }
+}
+
+/// Looks the hosts up that serve the host of a request, the most exact first.
+#[inline]
+pub(super) fn lookup<V>(
+    options: &LookupOptions,
+    field: &[u8],
+    mut find: impl FnMut(&[u8]) -> Lookup<V>,
+) -> Lookup<V> {
+    let Some(host) = Host::parse(field) else { return Lookup::NoHost };
+    let mut otherwise = Lookup::UnknownHost;
+    for candidate in candidates(&host, options) {
+        match find(candidate) {
+            found @ Lookup::Found { .. } => return found,
+            Lookup::UnknownPath => otherwise = Lookup::UnknownPath,
+            Lookup::UnknownHost | Lookup::NoHost => {}
+        }
+    }
+    otherwise
+}
+
+fn candidates<'h>(host: &'h Host, options: &LookupOptions) -> impl Iterator<Item = &'h [u8]> {
+    let domain = host.parent().and_then(|parent| parent.get(1..));
+    let is_below = options.domains.iter().any(|known| Some(known.as_bytes()) == domain);
+    [
+        Some(host.as_bytes()),
+        host.name().filter(|_| is_below),
+        host.parent(),
+        host.name().filter(|_| options.first_label && !is_below),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Returns a route as it is looked up, one text for each: `www.example.com/` for a host,
@@ -103,23 +149,6 @@ pub(super) fn route_key(text: &str) -> Option<RouteKey> {
     (route_text(&key) == text).then_some(key)
 }
 
-/// Returns the hosts whose routes serve a host, the most exact first.
-pub(super) fn candidates(
-    host: &Host,
-    is_base_domain: impl Fn(&[u8]) -> bool,
-    first_label: bool,
-) -> impl Iterator<Item = &[u8]> {
-    let is_below = host.parent().and_then(|parent| parent.get(1..)).is_some_and(is_base_domain);
-    [
-        Some(host.as_bytes()),
-        host.name().filter(|_| is_below),
-        host.parent(),
-        host.name().filter(|_| first_label && !is_below),
-    ]
-    .into_iter()
-    .flatten()
-}
-
 /// Routes in the order of the hash of their host, and of their text. What is read from a file may
 /// be in any order: then another route is found, or none.
 pub(super) trait SortedRoutes {
@@ -128,14 +157,8 @@ pub(super) trait SortedRoutes {
     fn text(&self, at: usize) -> &[u8];
 }
 
-pub(super) enum Find {
-    At { at: usize, prefix: usize },
-    UnknownPath,
-    UnknownHost,
-}
-
-/// Finds the route of a host with the longest prefix of a path.
-pub(super) fn find(routes: &impl SortedRoutes, hash: u64, host: &[u8], path: &[u8]) -> Find {
+/// Returns where the route of a host with the longest prefix of a path is.
+pub(super) fn find(routes: &impl SortedRoutes, hash: u64, host: &[u8], path: &[u8]) -> Lookup<usize> {
     let prefix_of = |at| {
         let text = if at < routes.len() && routes.hash(at) == hash { routes.text(at) } else { b"" };
         text.strip_prefix(host).filter(|prefix| prefix.starts_with(b"/"))
@@ -148,12 +171,12 @@ pub(super) fn find(routes: &impl SortedRoutes, hash: u64, host: &[u8], path: &[u
         // with that prefix.
         let end = first_behind(routes, hash, host, limit);
         let Some((at, prefix)) = end.checked_sub(1).and_then(|at| Some((at, prefix_of(at)?))) else {
-            return if prefix_of(end).is_some() { Find::UnknownPath } else { Find::UnknownHost };
+            return if prefix_of(end).is_some() { Lookup::UnknownPath } else { Lookup::UnknownHost };
         };
         match prefix {
-            b"/" => return Find::At { at, prefix: 0 },
-            _ if is_prefix(prefix, path) => return Find::At { at, prefix: prefix.len() },
-            _ if limit == b"/" => return Find::UnknownPath,
+            b"/" => return Lookup::Found { value: at, prefix: 0 },
+            _ if is_prefix(prefix, path) => return Lookup::Found { value: at, prefix: prefix.len() },
+            _ if limit == b"/" => return Lookup::UnknownPath,
             _ => {}
         }
         let shared = prefix.iter().zip(limit).take_while(|(a, b)| a == b).count();

@@ -6,10 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use super::hash::hash;
-use super::host::Host;
-use super::lookup::{
-    Find, Lookup, LookupOptions, SortedRoutes, candidates, find, host_text, route_key, route_text,
-};
+use super::lookup::{Lookup, LookupOptions, SortedRoutes, find, host_text, lookup, route_key, route_text};
 use super::pattern::RouteKey;
 
 /// A table has as many groups, and each of them as many shards, by the hash: a change copies the
@@ -61,25 +58,12 @@ impl<T> RouteTable<T> {
     /// the name below a base domain, the wildcard, the name that is the first label. Allocates
     /// nothing.
     #[must_use]
-    pub fn lookup(&self, host: &[u8], path: &[u8]) -> Lookup<'_, T> {
-        let Some(host) = Host::parse(host) else { return Lookup::NoHost };
-        let is_base_domain =
-            |text: &[u8]| self.options.domains().iter().any(|domain| domain.as_bytes() == text);
-        let mut otherwise = Lookup::UnknownHost;
-        for candidate in candidates(&host, is_base_domain, self.options.first_label()) {
+    pub fn lookup(&self, host: &[u8], path: &[u8]) -> Lookup<&T> {
+        lookup(&self.options, host, |candidate| {
             let hash = self.hash(candidate);
             let shard = self.shard(hash);
-            match find(&shard, hash, candidate, path) {
-                Find::At { at, prefix } => {
-                    if let Some(entry) = shard.get(at) {
-                        return Lookup::Found { value: &entry.value, prefix };
-                    }
-                }
-                Find::UnknownPath => otherwise = Lookup::UnknownPath,
-                Find::UnknownHost => {}
-            }
-        }
-        otherwise
+            find(&shard, hash, candidate, path).and_then(|at| shard.get(at).map(|entry| &entry.value))
+        })
     }
 
     /// Returns the value of a route.

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::routes::{HostPattern, PathPrefix, PatternError};
+use crate::routes::{Host, HostPattern, PathPrefix, PatternError};
 
 fn key(host: &str, path: &str) -> RouteKey {
     let host = if host.contains('.') { HostPattern::host(host) } else { HostPattern::name(host) };
@@ -204,7 +204,7 @@ fn model<'t>(
     options: &LookupOptions,
     host: &str,
     path: &str,
-) -> Lookup<'t, u32> {
+) -> Lookup<&'t u32> {
     let Some(host) = Host::parse(host.as_bytes()) else { return Lookup::NoHost };
     let host = String::from_utf8(host.as_bytes().to_vec()).unwrap();
     let is_address = host.rsplit('.').next().unwrap().parse::<u32>().is_ok();
