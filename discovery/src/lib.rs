@@ -18,6 +18,7 @@ pub mod directory;
 pub mod join;
 mod outbox;
 mod record;
+pub mod registry;
 mod update;
 
 pub use outbox::Outbox;
