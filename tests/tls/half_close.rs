@@ -121,7 +121,9 @@ impl Bed {
         let ca = Ca::new();
         let mut settings = ListenerSettings::new("test", Service::to(upstream));
         let (socket, front): (OwnedFd, Front) = if transport == Transport::Unix {
-            let path = std::env::temp_dir().join(format!("dockline-half-close-{}.sock", std::process::id()));
+            // Tests may be threads of one process.
+            let name = format!("dockline-half-close-{}-{}.sock", std::process::id(), at.port());
+            let path = std::env::temp_dir().join(name);
             let _ = std::fs::remove_file(&path);
             (UnixListener::bind(&path).unwrap().into(), Front::Unix(path))
         } else {
