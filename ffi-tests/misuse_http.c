@@ -558,6 +558,11 @@ static void engines(void)
     listener.reserved = 1;
     CHECK_STATUS(ADOPT(ends[0]), DOCKLINE_E_VALUE);
     listener.reserved = 0;
+    listener.proxy_protocol = DOCKLINE_STR("10.0.0.0/8 192.0.2.7");
+    CHECK_STATUS(ADOPT(ends[0]), DOCKLINE_E_VALUE);
+    listener.proxy_protocol = DOCKLINE_STR("all");
+    CHECK_STATUS(ADOPT(ends[0]), DOCKLINE_E_NOT_LISTENING);
+    memset(&listener.proxy_protocol, 0, sizeof listener.proxy_protocol);
     listener.conn_size = 1;
     CHECK_STATUS(ADOPT(ends[0]), DOCKLINE_E_NULL);
     listener.conn_size = 0;

@@ -904,6 +904,8 @@ enum dockline_phase {
     DOCKLINE_PHASE_RESPONSE_BODY = 6,
     /** The connection was a tunnel. */
     DOCKLINE_PHASE_TUNNEL = 7,
+    /** The header of the PROXY protocol was being read. */
+    DOCKLINE_PHASE_PROXY_HEADER = 8,
 };
 
 /**
@@ -930,6 +932,10 @@ enum dockline_cause {
     DOCKLINE_CAUSE_TLS_STREAM = 5,
     /** CONNECT is not enabled. */
     DOCKLINE_CAUSE_METHOD_NOT_OFFERED = 10,
+    /** The connection does not begin with a header of the PROXY protocol. */
+    DOCKLINE_CAUSE_PROXY_HEADER_MALFORMED = 15,
+    /** The client is none of the proxies that may connect to a listener with the PROXY protocol. */
+    DOCKLINE_CAUSE_UNTRUSTED_PEER = 16,
     /** The response switches protocols although the request did not offer that protocol. */
     DOCKLINE_CAUSE_UNREQUESTED_SWITCH = 20,
     /** More interim responses (1xx) than are allowed. */
@@ -978,6 +984,8 @@ enum dockline_cause {
     DOCKLINE_CAUSE_CONNECT_TIMEOUT = 59,
     /** The TLS handshake was not complete within its time limit. */
     DOCKLINE_CAUSE_HANDSHAKE_TIMEOUT = 60,
+    /** The header of the PROXY protocol was not complete in time. */
+    DOCKLINE_CAUSE_PROXY_HEADER_TIMEOUT = 61,
     /** The peer refused the handshake with an alert. */
     DOCKLINE_CAUSE_TLS_ALERT = 70,
     /** What was received is not TLS. */
@@ -1362,7 +1370,8 @@ typedef struct dockline_conn_options {
     uint32_t flags;
     /**
      * The clients that are trusted proxies, separated by commas: addresses, networks such as
-     * 10.0.0.0/8, and "unix" for clients without an IP address. Absent with DOCKLINE_CONN_TRUSTED.
+     * 10.0.0.0/8, and "unix" for clients without an IP address; or "all". Absent with
+     * DOCKLINE_CONN_TRUSTED, which is the same as "all".
      */
     dockline_str trusted;
 } dockline_conn_options;
@@ -2031,6 +2040,12 @@ typedef struct dockline_listener_options {
     int32_t service;
     /** 0 */
     uint32_t reserved;
+    /**
+     * The proxies in front of it, as in dockline_conn_options.trusted: each connection has to be
+     * one of theirs, and begin with a header of the PROXY protocol, version 1 or 2; the client
+     * that it names is the peer. Absent: no header is read.
+     */
+    dockline_str proxy_protocol;
 } dockline_listener_options;
 
 /** Two connected stream sockets to be joined, with what was read from them before. */

@@ -104,7 +104,9 @@ impl Observer for Telemetry {
                 self.metrics.connect_failure(failure.cause);
                 self.health.report_upstream(&upstream.name, Err(error));
             }
-            Event::HandshakeFailed { failure, .. } => self.metrics.failure(failure),
+            Event::ProxyHeaderFailed { failure, .. } | Event::HandshakeFailed { failure, .. } => {
+                self.metrics.failure(failure);
+            }
             Event::ForwardFailed { client, upstream, failure } => {
                 self.metrics.failure(failure);
                 if let Some(access) = &self.access {
@@ -128,6 +130,7 @@ fn now() -> SystemTime {
 enum Kind {
     Accept,
     Full,
+    ProxyHeader,
     Handshake,
     Connect,
     Forward,
@@ -150,6 +153,11 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
         Event::AcceptFailed { paused: true, .. } => (Kind::Accept, Level::Warn),
         Event::AcceptFailed { paused: false, .. } => (Kind::Accept, Level::Error),
         Event::Full { .. } => (Kind::Full, Level::Warn),
+        // Health checks of load balancers often connect and leave.
+        Event::ProxyHeaderFailed { failure, .. } if failure.cause == Cause::ClosedEarly => {
+            (Kind::ProxyHeader, Level::Debug)
+        }
+        Event::ProxyHeaderFailed { .. } => (Kind::ProxyHeader, Level::Info),
         Event::HandshakeFailed { .. } => (Kind::Handshake, Level::Info),
         Event::ConnectFailed { .. } => (Kind::Connect, Level::Warn),
         Event::ForwardFailed { .. } => (Kind::Forward, Level::Info),
@@ -243,6 +251,11 @@ impl fmt::Display for Message<'_> {
             }
             Event::Full { connections } => {
                 write!(f, "the limit of {connections} connections is reached; new ones wait until others end")
+            }
+            Event::ProxyHeaderFailed { client, failure } => {
+                let (listener, peer) = (&client.listener, client.peer);
+                write!(f, "listener {listener}: connection from {peer} closed: {}", failure.cause)?;
+                write_cause(failure.cause, f)
             }
             Event::HandshakeFailed { client, failure, reason } => {
                 let listener = &client.listener;

@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::slab::Token;
 use super::stream::Stream;
 #[cfg(feature = "tls")]
-use super::tls::{ClientTls, Handshake};
+use super::tls::{ClientTls, Handshake, ServerTls};
 use crate::drive::{Filled, Lane, Transport, Worker};
 use crate::relay::Readiness;
 
@@ -152,6 +152,15 @@ impl Endpoint {
                 Ok(false)
             }
         }
+    }
+
+    /// Starts TLS as the server of a client.
+    pub(super) fn into_tls_server(self, tls: &ServerTls) -> io::Result<Self> {
+        let stream = match self.stream {
+            Stream::Plain(socket) => Stream::Tls(Box::new(tls.accept(socket)?)),
+            stream @ Stream::Tls(_) => stream,
+        };
+        Ok(Self { stream, ..self })
     }
 
     /// Starts TLS as the client of an upstream with the name `host`.

@@ -36,7 +36,7 @@ mod workers;
 pub use counters::Stats;
 pub use engine::{Engine, EngineOptions, EngineState};
 pub use handle::{Handle, Pair};
-pub use observe::{ClientInfo, Event, Exchange, Observer, OpenTunnel, PeerAddr, Tunnel};
+pub use observe::{ClientInfo, Event, Exchange, Observer, OpenTunnel, PeerAddr, Proxied, Tunnel};
 pub use service::{
     Address, Listener, ListenerHandle, ListenerSettings, Route, RouteRequest, Router, Service, Upstream,
 };

@@ -46,7 +46,7 @@ impl fmt::Display for PeerAddr {
 /// The client of a connection.
 #[derive(Clone, Debug)]
 pub struct ClientInfo {
-    /// Its address.
+    /// Its address. The PROXY protocol may have named it ([`proxied`](Self::proxied)).
     pub peer: PeerAddr,
     /// The name of the listener.
     pub listener: Arc<str>,
@@ -58,13 +58,25 @@ pub struct ClientInfo {
     /// If the peer is a trusted proxy, the address of its client, as the present request states it
     /// ([`ProxyConn::forwarded_for`](crate::proxy::ProxyConn::forwarded_for)).
     pub forwarded_for: Option<IpAddr>,
+    /// The proxy that has named the client by the PROXY protocol.
+    pub proxied: Option<Box<Proxied>>,
+}
+
+/// The connection of a proxy that has named its client by the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// The address of the proxy.
+    pub by: PeerAddr,
+    /// What the client has connected to.
+    pub destination: SocketAddr,
 }
 
 impl ClientInfo {
     /// Makes what is known of a client without TLS as soon as it has connected.
     #[must_use]
     pub fn new(peer: PeerAddr, listener: impl Into<Arc<str>>) -> Self {
-        Self { peer, listener: listener.into(), tls: false, identity: None, forwarded_for: None }
+        let listener = listener.into();
+        Self { peer, listener, tls: false, identity: None, forwarded_for: None, proxied: None }
     }
 }
 
@@ -152,6 +164,13 @@ pub enum Event<'a> {
     Full {
         /// How many connections that are.
         connections: usize,
+    },
+    /// A connection to a listener with the PROXY protocol did not begin with a header, or may not.
+    ProxyHeaderFailed {
+        /// The client: the proxy, or who takes itself for one.
+        client: &'a ClientInfo,
+        /// Why it failed.
+        failure: Failure,
     },
     /// A client's TLS handshake failed.
     HandshakeFailed {

@@ -11,7 +11,7 @@ use super::observe::ClientInfo;
 use super::tls::{ClientTls, ServerTls};
 use crate::h1::RequestHead;
 use crate::limits::Limits;
-use crate::proxy::{ConnConfig, ProxyProtocol, Reply};
+use crate::proxy::{ConnConfig, ProxyProtocol, Reply, TrustedPeers};
 use crate::untrusted::Untrusted;
 
 /// Where an upstream listens.
@@ -166,6 +166,10 @@ pub struct ListenerSettings {
     pub name: Arc<str>,
     /// What it serves.
     pub service: Service,
+    /// The proxies in front of it. Each connection has to be one of theirs, and begin with a header
+    /// of the PROXY protocol, before TLS and within [`Limits::head_time`]; the client that it names
+    /// is [`ClientInfo::peer`]. Default `None`: no header is read.
+    pub proxy_protocol: Option<TrustedPeers>,
     /// The TLS configuration for its clients; `None`: no TLS.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<ServerTls>>,
@@ -180,10 +184,17 @@ impl ListenerSettings {
         Self {
             name: name.into(),
             service,
+            proxy_protocol: None,
             #[cfg(feature = "tls")]
             tls: None,
             conn: Arc::new(ConnConfig::default()),
         }
+    }
+
+    /// Returns whether a connection begins with bytes of the client: those of HTTP and TLS, and the
+    /// header of a proxy. A server behind a forwarding listener may speak first.
+    pub(super) fn client_speaks_first(&self) -> bool {
+        matches!(self.service, Service::Http(_)) || self.proxy_protocol.is_some()
     }
 
     /// Returns the limits of its connections.

@@ -21,6 +21,8 @@ use super::resolve::Resolver;
 use super::slab::{Slab, Token};
 use super::stream::Stream;
 use super::timers::Timers;
+#[cfg(feature = "tls")]
+use super::tls::ServerTls;
 use crate::drive::Worker;
 use crate::error::Side;
 use crate::relay::Readiness;
@@ -111,6 +113,17 @@ impl Shared {
     pub(super) fn unlink(&mut self, endpoint: Endpoint) -> Stream {
         self.links.remove(endpoint.link);
         endpoint.stream
+    }
+
+    /// Starts TLS as the server of a client that is linked.
+    #[cfg(feature = "tls")]
+    pub(super) fn start_tls(&mut self, client: Endpoint, tls: &ServerTls) -> io::Result<Endpoint> {
+        let link = client.link;
+        let started = client.into_tls_server(tls);
+        if started.is_err() {
+            self.links.remove(link);
+        }
+        started
     }
 
     /// Closes a connection.

@@ -78,6 +78,8 @@ impl FailedSide {
 /// What was going on when something failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
+    /// The header of the PROXY protocol was being read.
+    ProxyHeader,
     /// The TLS handshake of a client.
     Handshake,
     /// The request head was being read.
@@ -97,7 +99,8 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::ProxyHeader,
         Self::Handshake,
         Self::RequestHead,
         Self::RequestBody,
@@ -111,6 +114,7 @@ impl Phase {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::ProxyHeader => "proxy-header",
             Self::Handshake => "handshake",
             Self::RequestHead => "request-head",
             Self::RequestBody => "request-body",
@@ -132,6 +136,7 @@ impl Phase {
             Self::ResponseHead => 5,
             Self::ResponseBody => 6,
             Self::Tunnel => 7,
+            Self::ProxyHeader => 8,
         }
     }
 }
@@ -249,6 +254,12 @@ reasons! {
         MethodNotOffered = 10, "method-not-offered", CLIENT,
             "CONNECT is not enabled",
             "Nothing, unless the client is meant to use CONNECT: then allow it.";
+        ProxyHeader = 15, "proxy-header-malformed", CLIENT,
+            "the connection does not begin with a header of the PROXY protocol (version 1 or 2, at most 4096 bytes)",
+            "Let the load balancer send the header, or switch `proxy_protocol` of the listener off.";
+        UntrustedPeer = 16, "untrusted-peer", CLIENT,
+            "the client is none of the proxies that may connect to a listener with the PROXY protocol",
+            "Nothing, if it is a stranger; add the load balancer to `proxy_protocol` of the listener.";
         UnrequestedSwitch = 20, "unrequested-switch", DAEMON,
             "the response switches protocols although the request did not offer that protocol",
             "Check that the upstream is a Docker daemon, and that no other proxy in between removes `Upgrade`.";
@@ -325,6 +336,9 @@ reasons! {
         Handshake = 60, "handshake-timeout", PEER,
             "the TLS handshake was not complete within `handshake_time`",
             "Client: nothing, if it is a scanner. Daemon: check that the address is a TLS port.";
+        ProxyHeader = 61, "proxy-header-timeout", CLIENT,
+            "the header of the PROXY protocol was not complete within `head_time`",
+            "Let the load balancer send the header, or switch `proxy_protocol` of the listener off.";
     }
 }
 

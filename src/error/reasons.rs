@@ -126,6 +126,7 @@ const fn limit_keys(error: LimitError) -> &'static [&'static str] {
 
 const fn phase_text(phase: Phase) -> &'static str {
     match phase {
+        Phase::ProxyHeader => "the header of the PROXY protocol was being read",
         Phase::Handshake => "the TLS handshake of a client",
         Phase::RequestHead => "the request head was being read",
         Phase::RequestBody => "the request body was being read, or passed on",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::boundary::Kind;
 use super::observe::{HostObserver, dockline_exchange_callback, dockline_tunnel_callback};
-use super::options::{conn_options_from_c, dockline_conn_options};
+use super::options::{conn_options_from_c, dockline_conn_options, peers_from_text};
 use super::relay_types::{DOCKLINE_RELAY_KEEP_SOCKET_OPTIONS, DOCKLINE_RELAY_NO_SPLICE};
 use super::route::{HostRouter, dockline_route_callback};
 use super::status::Failure;
@@ -92,6 +92,10 @@ pub struct dockline_listener_options {
     pub service: i32,
     /// 0
     pub reserved: u32,
+    /// The proxies in front of it, as in dockline_conn_options.trusted: each connection has to be
+    /// one of theirs, and begin with a header of the PROXY protocol, version 1 or 2; the client
+    /// that it names is the peer. Absent: no header is read.
+    pub proxy_protocol: dockline_str,
 }
 
 // SAFETY: integers, pointers and an optional function pointer; all zero is valid.
@@ -288,6 +292,8 @@ pub(super) unsafe fn settings_from_c(
     let name = unsafe { options.name.utf8() }?;
     // SAFETY: as above.
     let conn = unsafe { conn_options_from_c(options.conn, options.conn_size) }?;
+    // SAFETY: as above.
+    let proxies = unsafe { options.proxy_protocol.utf8() }?;
     if options.reserved != 0 || (options.route.is_some() && !options.upstream.is_null()) {
         return Err(Failure::Value);
     }
@@ -304,5 +310,6 @@ pub(super) unsafe fn settings_from_c(
     };
     let mut settings = ListenerSettings::new(name.unwrap_or_default(), service);
     settings.conn = Arc::new(conn);
+    settings.proxy_protocol = proxies.map(peers_from_text).transpose()?;
     Ok(settings)
 }

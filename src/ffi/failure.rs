@@ -22,6 +22,8 @@ pub const DOCKLINE_PHASE_RESPONSE_HEAD: dockline_phase = 5;
 pub const DOCKLINE_PHASE_RESPONSE_BODY: dockline_phase = 6;
 /// The connection was a tunnel.
 pub const DOCKLINE_PHASE_TUNNEL: dockline_phase = 7;
+/// The header of the PROXY protocol was being read.
+pub const DOCKLINE_PHASE_PROXY_HEADER: dockline_phase = 8;
 
 /// Why something failed. docs/REASONS.md says what an operator can do about each. A later library
 /// may have more.
@@ -41,6 +43,10 @@ pub const DOCKLINE_CAUSE_TLS_TRUNCATED: dockline_cause = 4;
 pub const DOCKLINE_CAUSE_TLS_STREAM: dockline_cause = 5;
 /// CONNECT is not enabled.
 pub const DOCKLINE_CAUSE_METHOD_NOT_OFFERED: dockline_cause = 10;
+/// The connection does not begin with a header of the PROXY protocol.
+pub const DOCKLINE_CAUSE_PROXY_HEADER_MALFORMED: dockline_cause = 15;
+/// The client is none of the proxies that may connect to a listener with the PROXY protocol.
+pub const DOCKLINE_CAUSE_UNTRUSTED_PEER: dockline_cause = 16;
 /// The response switches protocols although the request did not offer that protocol.
 pub const DOCKLINE_CAUSE_UNREQUESTED_SWITCH: dockline_cause = 20;
 /// More interim responses (1xx) than are allowed.
@@ -85,6 +91,8 @@ pub const DOCKLINE_CAUSE_RESOLVE_TIMEOUT: dockline_cause = 58;
 pub const DOCKLINE_CAUSE_CONNECT_TIMEOUT: dockline_cause = 59;
 /// The TLS handshake was not complete within its time limit.
 pub const DOCKLINE_CAUSE_HANDSHAKE_TIMEOUT: dockline_cause = 60;
+/// The header of the PROXY protocol was not complete in time.
+pub const DOCKLINE_CAUSE_PROXY_HEADER_TIMEOUT: dockline_cause = 61;
 /// The peer refused the handshake with an alert.
 pub const DOCKLINE_CAUSE_TLS_ALERT: dockline_cause = 70;
 /// What was received is not TLS.
@@ -274,6 +282,7 @@ pub extern "C" fn dockline_phase_name(phase: i32) -> *const c_char {
         DOCKLINE_PHASE_RESPONSE_HEAD => c"response-head",
         DOCKLINE_PHASE_RESPONSE_BODY => c"response-body",
         DOCKLINE_PHASE_TUNNEL => c"tunnel",
+        DOCKLINE_PHASE_PROXY_HEADER => c"proxy-header",
         _ => c"unknown",
     };
     name.as_ptr()
@@ -294,6 +303,8 @@ pub extern "C" fn dockline_cause_name(cause: i32) -> *const c_char {
         DOCKLINE_CAUSE_TLS_TRUNCATED => c"tls-truncated",
         DOCKLINE_CAUSE_TLS_STREAM => c"tls-stream",
         DOCKLINE_CAUSE_METHOD_NOT_OFFERED => c"method-not-offered",
+        DOCKLINE_CAUSE_PROXY_HEADER_MALFORMED => c"proxy-header-malformed",
+        DOCKLINE_CAUSE_UNTRUSTED_PEER => c"untrusted-peer",
         DOCKLINE_CAUSE_UNREQUESTED_SWITCH => c"unrequested-switch",
         DOCKLINE_CAUSE_TOO_MANY_INTERIM => c"too-many-interim",
         DOCKLINE_CAUSE_TRUNCATED => c"truncated",
@@ -315,6 +326,7 @@ pub extern "C" fn dockline_cause_name(cause: i32) -> *const c_char {
         DOCKLINE_CAUSE_RESOLVE_TIMEOUT => c"resolve-timeout",
         DOCKLINE_CAUSE_CONNECT_TIMEOUT => c"connect-timeout",
         DOCKLINE_CAUSE_HANDSHAKE_TIMEOUT => c"handshake-timeout",
+        DOCKLINE_CAUSE_PROXY_HEADER_TIMEOUT => c"proxy-header-timeout",
         DOCKLINE_CAUSE_TLS_ALERT => c"tls-alert",
         DOCKLINE_CAUSE_TLS_MALFORMED => c"tls-malformed",
         DOCKLINE_CAUSE_TLS_INCOMPATIBLE => c"tls-incompatible",

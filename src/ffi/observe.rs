@@ -76,6 +76,9 @@ impl Observer for HostObserver {
                 DOCKLINE_LOG_WARN,
                 format!("{connections} connections, the maximum: new ones wait until some are closed"),
             ),
+            Event::ProxyHeaderFailed { client, failure } => {
+                (DOCKLINE_LOG_INFO, format!("client {}: {failure}", client.peer))
+            }
             Event::HandshakeFailed { client, reason, .. } => {
                 (DOCKLINE_LOG_INFO, format!("client {}: TLS handshake: {reason}", client.peer))
             }

@@ -85,7 +85,8 @@ pub struct dockline_conn_options {
     /// DOCKLINE_CONN_*, except DOCKLINE_CONN_HELD_MAX
     pub flags: u32,
     /// The clients that are trusted proxies, separated by commas: addresses, networks such as
-    /// 10.0.0.0/8, and "unix" for clients without an IP address. Absent with DOCKLINE_CONN_TRUSTED.
+    /// 10.0.0.0/8, and "unix" for clients without an IP address; or "all". Absent with
+    /// DOCKLINE_CONN_TRUSTED, which is the same as "all".
     pub trusted: dockline_str,
 }
 
@@ -147,6 +148,9 @@ pub(super) unsafe fn conn_options_from_c(
 
 /// Reads a list of trusted peers. An empty one has none.
 pub(super) fn peers_from_text(list: &str) -> Result<TrustedPeers, Failure> {
+    if list == "all" {
+        return Ok(TrustedPeers::All);
+    }
     let members = list.split(',').map(str::trim).filter(|_| !list.is_empty());
     let all = members.map(|peer| peer.parse().map_err(|_| Failure::Value)).collect::<Result<_, _>>()?;
     Ok(TrustedPeers::Listed(all))

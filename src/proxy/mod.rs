@@ -11,6 +11,6 @@ mod trusted;
 
 pub use config::{ConnConfig, Forwarding};
 pub use conn::{ExchangeEnd, ProxyConn};
-pub use proxy_protocol::ProxyProtocol;
+pub use proxy_protocol::{InvalidProxyHeader, ProxyHeader, ProxyProtocol};
 pub use reply::Reply;
 pub use trusted::{InvalidNetwork, Network, TrustedPeer, TrustedPeers};

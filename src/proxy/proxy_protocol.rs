@@ -1,6 +1,10 @@
 #![forbid(unsafe_code)]
-//! The PROXY protocol: a header before the first byte that names the client to an upstream (the
-//! specification is HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+//! The PROXY protocol: a header before the first byte of a connection, in which a proxy names its
+//! client (the specification is HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+
+mod reader;
+
+pub use reader::{InvalidProxyHeader, ProxyHeader};
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -57,45 +61,4 @@ fn octets(ip: IpAddr) -> [u8; 16] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Option<SocketAddr> {
-        Some(text.parse().unwrap())
-    }
-
-    #[test]
-    fn version_1() {
-        for (client, local, wanted) in [
-            (at("192.0.2.1:4000"), at("198.51.100.7:80"), "PROXY TCP4 192.0.2.1 198.51.100.7 4000 80\r\n"),
-            (
-                at("[2001:db8::1]:4000"),
-                at("[2001:db8::2]:80"),
-                "PROXY TCP6 2001:db8::1 2001:db8::2 4000 80\r\n",
-            ),
-            (
-                at("[::ffff:192.0.2.1]:1"),
-                at("[::ffff:192.0.2.2]:2"),
-                "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
-            ),
-            (at("192.0.2.1:4000"), at("[2001:db8::2]:80"), "PROXY UNKNOWN\r\n"),
-            (None, at("192.0.2.1:80"), "PROXY UNKNOWN\r\n"),
-            (at("192.0.2.1:80"), None, "PROXY UNKNOWN\r\n"),
-        ] {
-            assert_eq!(ProxyProtocol::V1.header(client, local), wanted.as_bytes());
-        }
-        let longest = at("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
-        assert!(ProxyProtocol::V1.header(longest, longest).len() <= 107);
-    }
-
-    #[test]
-    fn version_2() {
-        let v4 = ProxyProtocol::V2.header(at("192.0.2.1:258"), at("198.51.100.7:80"));
-        assert_eq!(v4[..12], *SIGNATURE);
-        assert_eq!(v4[12..], [0x21, 0x11, 0, 12, 192, 0, 2, 1, 198, 51, 100, 7, 1, 2, 0, 80]);
-        let v6 = ProxyProtocol::V2.header(at("[2001:db8::1]:258"), at("[2001:db8::2]:80"));
-        assert_eq!(v6[12..16], [0x21, 0x21, 0, 36]);
-        assert_eq!((v6.len(), v6[16], v6[31], v6[47], &v6[48..]), (52, 0x20, 1, 2, &[1, 2, 0, 80][..]));
-        assert_eq!(ProxyProtocol::V2.header(None, None)[12..], [0x20, 0, 0, 0]);
-    }
-}
+mod tests;

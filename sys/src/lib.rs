@@ -43,7 +43,7 @@ pub use process::max_open_files;
 pub use rights::{recv_descriptor, send_descriptor};
 pub use sigpipe::{SigpipeBlocked, sigpipe_is_ignored};
 pub use stream::{
-    has_failed, is_hang_up, is_starved, poll_write, recv, send, send_vectored, shutdown_write, unsent,
+    has_failed, is_hang_up, is_starved, peek, poll_write, recv, send, send_vectored, shutdown_write, unsent,
 };
 
 use std::io;

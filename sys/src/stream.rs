@@ -20,6 +20,19 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
     })
 }
 
+/// Returns what [`recv`] would, and leaves it in the socket.
+///
+/// # Errors
+/// Those of recv(2).
+pub fn peek(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    check_len(|| {
+        // SAFETY: the kernel writes at most `buf.len()` bytes to `buf`, which is borrowed for the
+        // call.
+        unsafe { libc::recv(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) }
+    })
+}
+
 /// Sends without blocking and without raising SIGPIPE.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod forward;
 mod limits;
 mod listener_loops;
 mod pool;
+mod proxied;
 mod reasons;
 mod support;
 mod tunnels;

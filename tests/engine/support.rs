@@ -16,7 +16,7 @@ use dockline::engine::{
     Tunnel, Upstream, Workers,
 };
 use dockline::limits::Limits;
-use dockline::proxy::ConnConfig;
+use dockline::proxy::{ConnConfig, Forwarding, TrustedPeers};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long a test waits for what happens at once unless something is broken.
@@ -37,6 +37,10 @@ pub(crate) struct Setup {
     pub(crate) threads: usize,
     /// Where it listens; a port of loopback by default.
     pub(crate) listener: TcpListener,
+    /// The proxies in front of it.
+    pub(crate) proxy_protocol: Option<TrustedPeers>,
+    /// Whether requests have `X-Forwarded-For`.
+    pub(crate) x_forwarded: bool,
 }
 
 impl Setup {
@@ -54,10 +58,11 @@ impl Setup {
         Self::serving(Service::Forward(Arc::new(Upstream::new("daemon", addresses))))
     }
 
-    fn serving(service: Service) -> Self {
+    pub(crate) fn serving(service: Service) -> Self {
         let (limits, options) = (Limits::default(), EngineOptions::default());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        Self { service, limits, options, threads: 1, listener }
+        let (threads, proxy_protocol, x_forwarded) = (1, None, false);
+        Self { service, limits, options, threads, listener, proxy_protocol, x_forwarded }
     }
 
     pub(crate) fn start(self) -> TestEngine {
@@ -67,7 +72,9 @@ impl Setup {
         let workers = Workers::start(threads, &self.options, &observer).unwrap();
         let at = self.listener.local_addr().unwrap();
         let mut settings = ListenerSettings::new("test", self.service);
-        settings.conn = Arc::new(ConnConfig { limits: self.limits, ..ConnConfig::default() });
+        let forwarding = Forwarding { x_forwarded: self.x_forwarded, ..Forwarding::default() };
+        settings.conn = Arc::new(ConnConfig { limits: self.limits, forwarding, ..ConnConfig::default() });
+        settings.proxy_protocol = self.proxy_protocol;
         workers.listen(Listener::new(self.listener.into(), settings));
         TestEngine { workers, at, seen }
     }
@@ -166,6 +173,12 @@ impl Bed {
     pub(crate) fn with(limits: Limits) -> Self {
         let (listener, at) = listen();
         Self { engine: Setup { limits, ..Setup::http(vec![tcp(at)]) }.start(), listener }
+    }
+
+    /// Starts what a setup makes of the daemon's address.
+    pub(crate) fn start(setup: impl FnOnce(SocketAddr) -> Setup) -> Self {
+        let (listener, at) = listen();
+        Self { engine: setup(at).start(), listener }
     }
 
     /// Joins each client with a connection to the daemon.

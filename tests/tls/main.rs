@@ -6,6 +6,7 @@
 mod half_close;
 mod peers;
 mod pki;
+mod proxied;
 mod reasons;
 mod relay;
 mod sessions;

@@ -14,6 +14,8 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     let _ = write!(out, "{{\"ts\":\"{time}\",\"client\":\"{}\"", record.client.peer);
     let forwarded_for = record.client.forwarded_for.map(|address| address.to_string());
     text(out, "forwarded_for", forwarded_for.as_deref());
+    let proxied_by = record.client.proxied.as_ref().map(|proxied| proxied.by.to_string());
+    text(out, "proxied_by", proxied_by.as_deref());
     text(out, "listener", Some(&record.client.listener));
     text(out, "user", record.client.identity.as_deref());
     bytes(out, "method", record.method);

@@ -10,7 +10,7 @@ use std::process::{self, Command};
 use std::sync::atomic::Ordering;
 use std::time::{Instant, UNIX_EPOCH};
 
-use dockline::engine::{PeerAddr, Upstream};
+use dockline::engine::{PeerAddr, Proxied, Upstream};
 use dockline::error::{Cause, ParseError, PeerError, Phase, TlsFailure, TlsReason};
 use dockline::proxy::ExchangeEnd;
 use dockline::relay::{CloseReason, DirectionStats, RelayStats};
@@ -165,14 +165,14 @@ fn text_lines() {
 #[test]
 fn json_lines() {
     let expected = [
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":"GET","path":"/v1.41/containers/json?all=1","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":null,"method":null,"path":null,"status":null,"upstream":null,"reused":false,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":null,"end":"complete","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","status":101,"upstream":"docker","reused":true,"kind":"upgrade","bytes_up":0,"bytes_down":0,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","upstream":"docker","kind":"upgrade","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":"client","close":"eof","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":null,"close":"drain","failure":{"side":"proxy","phase":"tunnel","cause":"drained","offset":null,"errno":null,"alert":null}}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":502,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"bad-response","failure":{"side":"daemon","phase":"response-head","cause":"bare-lf","offset":17,"errno":null,"alert":null}}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"client-aborted","failure":{"side":"client","phase":"response-body","cause":"reset","offset":null,"errno":104,"alert":null}}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":0,"bytes_down":0,"dur_ms":0.000,"first_closer":null,"close":null,"failure":{"side":"daemon","phase":"connect","cause":"tls-unknown-issuer","offset":null,"errno":null,"alert":48}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/v1.41/containers/json?all=1","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":null,"method":null,"path":null,"status":null,"upstream":null,"reused":false,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":null,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","status":101,"upstream":"docker","reused":true,"kind":"upgrade","bytes_up":0,"bytes_down":0,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","upstream":"docker","kind":"upgrade","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":"client","close":"eof","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":null,"close":"drain","failure":{"side":"proxy","phase":"tunnel","cause":"drained","offset":null,"errno":null,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":502,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"bad-response","failure":{"side":"daemon","phase":"response-head","cause":"bare-lf","offset":17,"errno":null,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"client-aborted","failure":{"side":"client","phase":"response-body","cause":"reset","offset":null,"errno":104,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":0,"bytes_down":0,"dur_ms":0.000,"first_closer":null,"close":null,"failure":{"side":"daemon","phase":"connect","cause":"tls-unknown-issuer","offset":null,"errno":null,"alert":48}}"#,
     ];
     assert_eq!(lines_of(LogFormat::Json, "samples", log_samples), expected);
 }
@@ -243,7 +243,7 @@ fn hop_log_injection_json() {
             assert_eq!(object[key].as_str(), Some(&*expected), "{key}");
         }
         assert_eq!(object["status"], 200);
-        assert_eq!(object.as_object().unwrap().len(), 17);
+        assert_eq!(object.as_object().unwrap().len(), 18);
     }
 }
 
@@ -396,12 +396,18 @@ fn a_directory_is_no_log() {
 }
 
 #[test]
-fn the_client_of_a_trusted_proxy_is_in_the_line() {
-    let client = ClientInfo { forwarded_for: Some("2001:db8::9".parse().unwrap()), ..client(None) };
+fn proxies_in_front_are_in_the_line() {
+    let by = PeerAddr::Ip("10.0.0.1:5000".parse().unwrap());
+    let proxied = Proxied { by, destination: "198.51.100.1:443".parse().unwrap() };
+    let forwarded_for = Some("2001:db8::9".parse().unwrap());
+    let client = ClientInfo { forwarded_for, proxied: Some(Box::new(proxied)), ..client(None) };
     for (format, words) in [
         (LogFormat::Text, "192.0.2.7:51514 - - ["),
-        (LogFormat::Text, " listener=main forwarded_for=2001:db8::9 upstream=-"),
-        (LogFormat::Json, r#""client":"192.0.2.7:51514","forwarded_for":"2001:db8::9","listener":"main""#),
+        (LogFormat::Text, " listener=main forwarded_for=2001:db8::9 proxied_by=10.0.0.1:5000 upstream=-"),
+        (
+            LogFormat::Json,
+            r#""client":"192.0.2.7:51514","forwarded_for":"2001:db8::9","proxied_by":"10.0.0.1:5000","listener":"main""#,
+        ),
     ] {
         let lines = lines_of(format, "forwarded", |log| log.exchange(&exchange(&client, None, b"/"), now()));
         assert!(lines[0].contains(words), "{lines:?}");

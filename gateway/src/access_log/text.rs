@@ -28,6 +28,9 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     if let Some(address) = record.client.forwarded_for {
         let _ = write!(out, " forwarded_for={address}");
     }
+    if let Some(proxied) = &record.client.proxied {
+        let _ = write!(out, " proxied_by={}", proxied.by);
+    }
     out.extend_from_slice(b" upstream=");
     value(out, record.upstream);
     let (kind, up, down) = (record.kind, record.bytes_up, record.bytes_down);

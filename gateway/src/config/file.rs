@@ -36,6 +36,8 @@ pub(super) struct ListenTable {
     #[serde(default)]
     pub(super) trusted: Trusted,
     #[serde(default)]
+    pub(super) proxy_protocol: Option<Trusted>,
+    #[serde(default)]
     pub(super) allow_hosts: Vec<Text<AllowedHost>>,
     #[serde(default)]
     pub(super) allow_origins: Vec<Text<AllowedOrigin>>,

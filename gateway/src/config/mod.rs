@@ -23,7 +23,7 @@ use log::LevelFilter;
 use self::file::{File, ListenTable, UpstreamTable};
 use self::source::Source;
 pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamTlsFiles};
-use self::values::{AccessTarget, Name, Text};
+use self::values::{AccessTarget, Name, Text, Trusted};
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
 use crate::cli::Settings;
@@ -90,6 +90,8 @@ pub(crate) struct ListenerConfig {
     pub(crate) upstream: usize,
     /// Those of its clients that are proxies, whose forwarding fields are trusted.
     pub(crate) trusted: TrustedPeers,
+    /// The load balancers that name their clients by the PROXY protocol.
+    pub(crate) proxy_protocol: Option<TrustedPeers>,
     /// The hosts and origins that it accepts over TCP without client certificates.
     pub(crate) allowed: Allowed,
     /// Whether it was not configured: then its directory is created, and the log says how to use
@@ -253,6 +255,7 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
                 },
                 upstream: 0,
                 trusted: TrustedPeers::default(),
+                proxy_protocol: None,
                 allowed: Allowed::default(),
                 is_default,
                 origin: format!("{origin} {address}"),
@@ -312,12 +315,16 @@ fn read_listeners(
             }
             None => 0,
         };
+        // `false` is the default, and an empty list would let nobody in.
+        let proxies = table.proxy_protocol.map(|Trusted(peers)| peers);
+        let proxy_protocol = proxies.filter(|peers| *peers != TrustedPeers::default());
         Ok(ListenerConfig {
             name: table.name.map_or_else(|| address.to_string(), |name| name.0),
             address,
             tls,
             upstream,
             trusted: table.trusted.0,
+            proxy_protocol,
             allowed: Allowed {
                 hosts: texts(table.allow_hosts).collect(),
                 origins: texts(table.allow_origins).collect(),

@@ -232,3 +232,18 @@ fn trusted_proxies_are_all_or_those_of_a_list() {
         assert!(problem.contains(words), "{value}: {problem}");
     }
 }
+
+#[test]
+fn the_proxy_protocol_is_for_all_or_for_a_list() {
+    let proxies = |value: &str| {
+        let file = format!("[[listen]]\naddress = \"tcp://127.0.0.1:1\"\n{value}\n");
+        config("", &file).map(|config| config.listeners[0].proxy_protocol.clone())
+    };
+    for off in ["", "proxy_protocol = false", "proxy_protocol = []"] {
+        assert_eq!(proxies(off), Ok(None), "{off}");
+    }
+    assert_eq!(proxies("proxy_protocol = true"), Ok(Some(TrustedPeers::All)));
+    let listed = TrustedPeers::Listed(vec![TrustedPeer::Unix]);
+    assert_eq!(proxies("proxy_protocol = [\"unix\"]"), Ok(Some(listed)));
+    assert!(proxies("proxy_protocol = \"v2\"").unwrap_err().contains("true, false, or a list"));
+}

@@ -62,6 +62,7 @@ impl Plan {
                 let mut settings = ListenerSettings::new(wanted.name.as_str(), Service::Http(router));
                 settings.tls = tls.map_err(|error| describe(error, &wanted.tls).at(&wanted.origin))?;
                 settings.conn = Arc::new(conn);
+                settings.proxy_protocol.clone_from(&wanted.proxy_protocol);
                 Ok(settings)
             })
             .collect::<Result<_, Problem>>()?;

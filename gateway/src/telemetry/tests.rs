@@ -42,6 +42,8 @@ fn events_in_words() {
     let connect = Failure::new(Side::Upstream, Phase::Connect, Cause::ConnectFailed { errno: Some(111) });
     let tls = TlsFailure { reason: TlsReason::UnknownIssuer, alert: Some(48) };
     let unknown_issuer = Failure::new(Side::Downstream, Phase::Handshake, Cause::Tls(tls));
+    let stranger = Failure::new(Side::Downstream, Phase::ProxyHeader, Cause::UntrustedPeer);
+    let probe = Failure { cause: Cause::ClosedEarly, ..stranger };
     let full = io::Error::from_raw_os_error(24);
     let not_a_socket = io::Error::from_raw_os_error(88);
     let cases = [
@@ -60,6 +62,18 @@ fn events_in_words() {
             Event::Full { connections: 320 },
             Level::Warn,
             "the limit of 320 connections is reached; new ones wait until others end",
+        ),
+        (
+            Event::ProxyHeaderFailed { client: &client, failure: stranger },
+            Level::Info,
+            "listener main: connection from 192.0.2.7:51514 closed: the client is none of the proxies that may connect to a \
+             listener with the PROXY protocol; cause=untrusted-peer",
+        ),
+        (
+            Event::ProxyHeaderFailed { client: &client, failure: probe },
+            Level::Debug,
+            "listener main: connection from \
+             192.0.2.7:51514 closed: the connection was closed before the message was complete; cause=closed-early",
         ),
         (
             Event::HandshakeFailed {

@@ -2,15 +2,13 @@
 //! Begins the session of an accepted connection, or of an adopted pair.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::engine::handle::{Accepted, Pair};
 use crate::engine::observe::{ClientInfo, PeerAddr};
-use crate::engine::service::{ListenerSettings, Service, Upstream};
-#[cfg(feature = "tls")]
-use crate::engine::session::HandshakeSession;
-use crate::engine::session::{Early, Kind, Origin, Sessions, TunnelSession};
+use crate::engine::service::{ListenerSettings, Upstream};
+use crate::engine::session::{Early, Kind, Origin, ProxiedSession, Sessions, TunnelSession};
 use crate::engine::shared::{Owner, Shared};
 use crate::engine::slab::Token;
 use crate::engine::stream::Stream;
@@ -38,20 +36,19 @@ fn open(accepted: Accepted, token: Token, shared: &mut Shared) -> io::Result<Kin
     let is_tcp = matches!(peer, PeerAddr::Ip(_));
     // A connection that was accepted together with its request (TCP_DEFER_ACCEPT) is read at once.
     // The poller reports the others.
-    let deferred = is_tcp && matches!(settings.service, Service::Http(_));
+    let deferred = is_tcp && settings.client_speaks_first();
     let ready = Readiness { read: deferred, write: true, hup: false };
     let info = ClientInfo { tls: is_tls(&settings), ..ClientInfo::new(peer, Arc::clone(&settings.name)) };
     let hops = hops_left(socket.as_fd(), &info.peer);
-    let stream = stream(socket, &settings)?;
-    let mut client = shared.link_as(stream, Owner::session(token, Side::Downstream), is_tcp, ready)?;
+    let owner = Owner::session(token, Side::Downstream);
+    let mut client = shared.link_as(Stream::Plain(socket), owner, is_tcp, ready)?;
     client.hops = hops;
     let info = Box::new(info);
-    #[cfg(feature = "tls")]
-    if !matches!(client.stream, Stream::Plain(_)) {
-        let session = HandshakeSession::new(client, info, settings, token, shared.now);
-        return Ok(Kind::Handshake(Box::new(session)));
+    if settings.proxy_protocol.is_some() {
+        let session = ProxiedSession::new(client, info, settings, token, shared.now);
+        return Ok(Kind::Proxied(Box::new(session)));
     }
-    Ok(Kind::serving(client, info, settings, token, shared))
+    Kind::secured(client, info, settings, token, shared)
 }
 
 /// Returns the hops for the connection to an upstream: as a router does, one less than the client's
@@ -99,18 +96,4 @@ fn is_tls(settings: &ListenerSettings) -> bool {
 #[cfg(not(feature = "tls"))]
 fn is_tls(_: &ListenerSettings) -> bool {
     false
-}
-
-#[cfg(feature = "tls")]
-fn stream(socket: OwnedFd, settings: &ListenerSettings) -> io::Result<Stream> {
-    match &settings.tls {
-        Some(tls) => Ok(Stream::Tls(Box::new(tls.accept(socket)?))),
-        None => Ok(Stream::Plain(socket)),
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-#[expect(clippy::unnecessary_wraps, reason = "with TLS it can fail")]
-fn stream(socket: OwnedFd, _: &ListenerSettings) -> io::Result<Stream> {
-    Ok(Stream::Plain(socket))
 }

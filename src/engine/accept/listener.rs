@@ -11,7 +11,7 @@ use mio::unix::SourceFd;
 use crate::engine::handle::Accepted;
 use crate::engine::local_listeners::Registered;
 use crate::engine::observe::{Event, PeerAddr};
-use crate::engine::service::{Listener, ListenerHandle, Service};
+use crate::engine::service::{Listener, ListenerHandle};
 use crate::engine::shared::Shared;
 use crate::sys;
 
@@ -64,9 +64,8 @@ impl ActiveListener {
             let _ = sys::set_nodelay(socket.as_fd());
             let _ = sys::set_keepalive(socket.as_fd());
             let _ = sys::save_syn(socket.as_fd());
-            if matches!(handle.settings().service, Service::Http(_)) {
-                // Clients of HTTP and of TLS speak first: the kernel reports a connection once they
-                // have.
+            if handle.settings().client_speaks_first() {
+                // The kernel reports a connection once it has.
                 let _ = sys::set_defer_accept(socket.as_fd());
             }
             Socket::Tcp(mio::net::TcpListener::from_std(socket.into()))

@@ -99,7 +99,8 @@ impl ForwardSession {
             PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
         };
         let target = connect.into_upstream();
-        let local = || sys::local_address(client.as_fd()).ok().flatten();
+        let proxied = info.proxied.as_ref().map(|proxied| proxied.destination);
+        let local = || proxied.or_else(|| sys::local_address(client.as_fd()).ok().flatten());
         let header = target.proxy_protocol.map(|version| version.header(address, local()));
         let early = Early { downstream: header.as_deref().unwrap_or_default(), ..Early::default() };
         let origin = Origin::new(info, target, None, b"", b"", shared);

@@ -9,19 +9,22 @@ mod forward;
 #[cfg(feature = "tls")]
 mod handshake;
 mod http;
+mod proxied;
 mod table;
 mod tunnel;
 
-#[cfg(feature = "tls")]
-pub(super) use handshake::HandshakeSession;
+pub(super) use proxied::ProxiedSession;
 pub(super) use table::Sessions;
 pub(super) use tunnel::{Early, Origin, TunnelSession};
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use closing::ClosingSession;
 use forward::ForwardSession;
+#[cfg(feature = "tls")]
+use handshake::HandshakeSession;
 use http::HttpSession;
 
 use super::endpoint::Endpoint;
@@ -36,6 +39,7 @@ use crate::relay::Readiness;
 /// What a session is at present. Boxed, so that the table of sessions is small and moving a session
 /// costs two words.
 pub(super) enum Kind {
+    Proxied(Box<ProxiedSession>),
     #[cfg(feature = "tls")]
     Handshake(Box<HandshakeSession>),
     Http(Box<HttpSession>),
@@ -58,6 +62,24 @@ enum Next {
 }
 
 impl Kind {
+    /// Returns what serves a client that speaks TLS first, if the listener does.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "with TLS it can fail"))]
+    pub(super) fn secured(
+        client: Endpoint,
+        info: Box<ClientInfo>,
+        settings: Arc<ListenerSettings>,
+        token: Token,
+        shared: &mut Shared,
+    ) -> io::Result<Self> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &settings.tls {
+            let client = shared.start_tls(client, tls)?;
+            let session = HandshakeSession::new(client, info, settings, token, shared.now);
+            return Ok(Self::Handshake(Box::new(session)));
+        }
+        Ok(Self::serving(client, info, settings, token, shared))
+    }
+
     /// Returns what serves a client whose bytes can be read.
     pub(super) fn serving(
         client: Endpoint,
@@ -80,6 +102,7 @@ impl Kind {
     #[inline]
     fn advance(self, shared: &mut Shared) -> Next {
         match self {
+            Self::Proxied(session) => session.advance(shared),
             #[cfg(feature = "tls")]
             Self::Handshake(session) => session.advance(shared),
             Self::Http(session) => session.advance(shared),
@@ -92,6 +115,7 @@ impl Kind {
     /// Notes an event of the poller.
     fn note(&mut self, side: Side, ready: Readiness) {
         match self {
+            Self::Proxied(session) => session.note(ready),
             #[cfg(feature = "tls")]
             Self::Handshake(session) => session.note(ready),
             Self::Http(session) => session.note(side, ready),
@@ -113,6 +137,7 @@ impl Kind {
     /// Returns when the session needs a turn at the latest.
     fn deadline(&self) -> Option<Instant> {
         match self {
+            Self::Proxied(session) => Some(session.deadline()),
             #[cfg(feature = "tls")]
             Self::Handshake(session) => Some(session.deadline()),
             Self::Http(session) => session.deadline(),
@@ -134,6 +159,7 @@ impl Kind {
     /// Ends the session: writes its records and closes its connections.
     fn end(self, shared: &mut Shared) {
         match self {
+            Self::Proxied(session) => session.end(shared),
             #[cfg(feature = "tls")]
             Self::Handshake(session) => session.end(shared),
             Self::Http(session) => session.end(shared),

@@ -137,6 +137,7 @@ fn produced_by(cause: Cause) -> Option<(Script, FailedSide, Phase)> {
             (|bench| unreachable(bench, Cause::OutOfResources { errno: Some(24) }), Proxy, Phase::Connect)
         }
         Cause::Drained | Cause::Killed | Cause::Tls(_) => return None,
+        Cause::ProxyHeader | Cause::UntrustedPeer => return None,
         // The test of malformed messages.
         Cause::Parse(_) => return None,
         Cause::Timeout(timeout) => return timed_out(timeout),
@@ -193,7 +194,7 @@ fn timed_out(timeout: Timeout) -> Option<(Script, FailedSide, Phase)> {
         Timeout::Handshake => {
             (|bench| unreachable(bench, Cause::Timeout(Timeout::Handshake)), Upstream, Phase::Connect)
         }
-        Timeout::TunnelIdle => return None,
+        Timeout::TunnelIdle | Timeout::ProxyHeader => return None,
     })
 }
 
