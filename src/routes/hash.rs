@@ -3,6 +3,13 @@
 //! routes cannot choose which of them have the same hash. Ours, since a snapshot needs the same one
 //! for ever.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// Returns a key that nobody can guess.
+pub(super) fn random_key() -> [u64; 2] {
+    [(); 2].map(|()| RandomState::new().build_hasher().finish())
+}
+
 /// Returns the hash of a text.
 pub(super) fn hash(key: [u64; 2], text: &[u8]) -> u64 {
     let [k0, k1] = key;

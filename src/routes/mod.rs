@@ -24,9 +24,15 @@ mod hash;
 mod host;
 mod lookup;
 mod pattern;
+#[cfg(test)]
+mod samples;
+mod snapshot;
 mod table;
+mod turns;
 
 pub use host::Host;
 pub use lookup::{Lookup, LookupOptions};
 pub use pattern::{HOST_MAX, HostPattern, PATH_MAX, PathPrefix, PatternError, RouteKey};
+pub use snapshot::{FoundRoute, FoundTarget, Snapshot, SnapshotError, SnapshotRoute, SnapshotTarget};
 pub use table::RouteTable;
+pub use turns::Turns;

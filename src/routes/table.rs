@@ -2,10 +2,9 @@
 //! [`RouteTable`]: routes in memory.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use super::hash::hash;
+use super::hash::{hash, random_key};
 use super::lookup::{Lookup, LookupOptions, SortedRoutes, find, host_text, lookup, route_key, route_text};
 use super::pattern::RouteKey;
 
@@ -14,8 +13,8 @@ use super::pattern::RouteKey;
 const FANOUT: usize = 128;
 
 /// Routes by host and path. A table never changes: a change makes another one, which shares what
-/// is the same, so that those who look up are never in the way of those who change. Values are cloned
-/// with their part of the table: an [`Arc`] is a good one.
+/// is the same, so that those who look up are never in the way of those who change. Values are
+/// cloned with their part of the table: an [`Arc`] is a good one.
 #[derive(Debug)]
 pub struct RouteTable<T> {
     options: Arc<LookupOptions>,
@@ -42,12 +41,11 @@ impl<T> RouteTable<T> {
     /// Returns an empty table.
     #[must_use]
     pub fn new(options: LookupOptions) -> Self {
-        let random = || RandomState::new().build_hasher().finish();
         let shard: Shard<T> = Arc::new([]);
         let group: Group<T> = vec![shard; FANOUT].into();
         Self {
             options: Arc::new(options),
-            hash_key: [random(), random()],
+            hash_key: random_key(),
             groups: vec![group; FANOUT].into(),
             len: 0,
         }
