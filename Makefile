@@ -154,6 +154,7 @@ bench: nginx-module gateway
 	$(CARGO) bench --bench gateway
 	$(CARGO) bench --bench parsers
 	$(CARGO) bench --bench docker_proxy
+	$(CARGO) bench --bench routes
 
 bench-ports: gateway $(VENV)/bin/pytest
 	$(VENV)/bin/python tests/e2e/bench_ports.py
