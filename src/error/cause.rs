@@ -294,7 +294,7 @@ reasons! {
             "the proxy is shutting down, and `drain_timeout` has passed",
             "Nothing, or a longer `drain_timeout`.";
         Killed = 41, "killed", PROXY,
-            "the tunnel was ended by the operator or the host program",
+            "the tunnel or the request was ended by the operator or the host program",
             "Nothing.";
     }
 }

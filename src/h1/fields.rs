@@ -53,6 +53,11 @@ impl FieldLine {
         &self.value
     }
 
+    /// Returns the line as one of a head.
+    pub(crate) fn as_field(&self) -> Field<'_> {
+        Field { name: &self.name, value: &self.value }
+    }
+
     /// Returns whether the line has this name, in any case (RFC 9110, section 5.1).
     #[must_use]
     pub fn is(&self, name: &str) -> bool {

@@ -115,8 +115,9 @@ pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Returns whether two names are the same to a reader that ignores case and takes `_` for `-`, as
 /// CGI does.
 #[inline]
-pub(crate) fn is_alias(name: &[u8], other: &str) -> bool {
-    name.len() == other.len() && is_folded_alike(name, other.as_bytes())
+pub(crate) fn is_alias(name: &[u8], other: impl AsRef<[u8]>) -> bool {
+    let other = other.as_ref();
+    name.len() == other.len() && is_folded_alike(name, other)
 }
 
 fn is_folded_alike(name: &[u8], other: &[u8]) -> bool {

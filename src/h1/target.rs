@@ -8,6 +8,7 @@ use std::str;
 
 use bytes::Bytes;
 
+use super::syntax::is_target_byte;
 use crate::error::PeerError;
 
 /// How strictly a `Host` field is checked.
@@ -69,6 +70,15 @@ impl RequestTarget {
     #[must_use]
     pub fn path_and_query(&self) -> &[u8] {
         &self.raw[self.authority.end..]
+    }
+
+    /// Returns whether a reader of requests takes these bytes for an origin-form target.
+    pub(crate) fn is_origin_form(raw: &[u8]) -> bool {
+        let (path, query) = raw.split_at(raw.iter().position(|&byte| byte == b'?').unwrap_or(raw.len()));
+        path.starts_with(b"/")
+            && path.iter().copied().all(is_target_byte)
+            && query.iter().all(|&byte| !byte.is_ascii() || is_target_byte(byte))
+            && str::from_utf8(query).is_ok()
     }
 
     /// Finds the form of a target whose bytes the scanner has accepted.

@@ -31,6 +31,7 @@ fn reply_to_bad_request(failure: &Failure) -> Reply {
 
 fn upstream_message(failure: &Failure) -> (u16, &'static str) {
     match failure.cause {
+        Cause::Killed => (503, "the request was ended by the operator of the proxy"),
         Cause::OutOfResources { .. } => (503, "the proxy is out of connections; try again"),
         Cause::Timeout(_) if failure.phase == Phase::Connect => {
             (504, "the Docker daemon did not accept a connection in time")

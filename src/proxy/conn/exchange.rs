@@ -17,6 +17,7 @@ use crate::h1::{
 use crate::limits::Limits;
 use crate::proxy::config::ConnConfig;
 use crate::proxy::hijack::{Decision, HijackKind, RequestKind, RequestPlan};
+use crate::proxy::rewrite::Rewrite;
 
 /// How far the request has got.
 ///
@@ -125,6 +126,8 @@ struct Record {
 pub(super) struct Exchange {
     pub(super) head: RequestHead,
     pub(super) plan: RequestPlan,
+    /// What the host changes in the request.
+    pub(super) changes: Option<Box<Rewrite>>,
     /// The request body, as its head declares it.
     framing: BodyFraming,
     pub(super) request: RequestHalf,
@@ -208,6 +211,7 @@ impl Exchange {
         Ok(Box::new(Self {
             head,
             plan,
+            changes: None,
             framing,
             request,
             upstream: Upstream::Wanted { gathered: None, again: false },

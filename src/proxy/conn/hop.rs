@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use super::forwarded;
 use crate::error::PeerError;
 use crate::h1::{
-    BodyFraming, BodyWriter, Field, Fields, HeadWriter, RequestHead, ResponseHead, TargetForm, Version,
-    is_alias,
+    BodyFraming, BodyWriter, Field, FieldLine, Fields, HeadWriter, RequestHead, ResponseHead, TargetForm,
+    Version, is_alias,
 };
 use crate::proxy::config::Forwarding;
+use crate::proxy::rewrite::Rewrite;
 
 /// Fields of one hop, and those that are written anew.
 const HOP_BY_HOP: &[&str] = &[
@@ -44,6 +45,19 @@ const REAL_IP: &str = "X-Real-IP";
 /// What a client could claim about itself, or about who it is.
 const CLAIMS: &[&str] = &["Forwarded", REAL_IP];
 const CLAIM_FAMILIES: &[&str] = &["X-Forwarded-", "X-Client-", "X-SSL-"];
+
+/// Fields that this hop decides about besides: those that it writes itself, whether or not it is
+/// configured to.
+const OWN: &[&str] = &[
+    "Host",
+    "Expect",
+    "Via",
+    REAL_IP,
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+];
 
 /// Naming one of these in `Connection` asks a proxy to break the message; without its `Expect`,
 /// client and server wait for each other.
@@ -82,6 +96,7 @@ pub(super) struct RequestRewrite<'a> {
     pub(super) is_trusted: bool,
     /// Replaces `Host`.
     pub(super) host: Option<&'a str>,
+    pub(super) changes: Option<&'a Rewrite>,
     /// How the body is sent.
     pub(super) framing: BodyFraming,
     pub(super) send_upgrade: bool,
@@ -95,13 +110,15 @@ impl RequestRewrite<'_> {
         // RFC 9112, section 3.2.1: an origin gets the path.
         let shortened = (head.target().form() == TargetForm::Absolute)
             .then(|| head.target().clone().into_origin_form(head.method()));
-        let target = shortened.as_ref().unwrap_or(head.target());
+        let target = shortened.as_ref().unwrap_or(head.target()).as_bytes();
+        let target = self.changes.and_then(|changes| changes.target_of(head)).unwrap_or(target);
         let own_host = fields.values("Host").next().or(head.target().authority());
         // HTTP/1.0 may leave it out, HTTP/1.1 not (RFC 9112, section 3.2).
         // The target of a CONNECT is for the upstream, and `Host` has to agree with it.
-        let replaced = self.host.filter(|_| head.target().form() != TargetForm::Authority).map(str::as_bytes);
+        let replaced = self.changes.and_then(Rewrite::host).or(self.host.map(str::as_bytes));
+        let replaced = replaced.filter(|_| head.target().form() != TargetForm::Authority);
         let hop_by_hop = HopByHop::of(fields);
-        let mut written = HeadWriter::request(head.method(), target.as_bytes(), Version::Http11, out)
+        let mut written = HeadWriter::request(head.method(), target, Version::Http11, out)
             .field("Host", replaced.or(own_host).unwrap_or_default())
             .lines(fields.iter().filter(|line| !hop_by_hop.has(line.name()) && self.goes_on(*line)))
             .framing(self.framing);
@@ -111,7 +128,13 @@ impl RequestRewrite<'_> {
         } else if fields.has_token("TE", "trailers") {
             written = written.field("Connection", b"TE").field("TE", b"trailers");
         }
+        written = written.lines(self.set().iter().map(FieldLine::as_field));
         self.write_claims(head, own_host, written).end();
+    }
+
+    /// Returns the fields that the host sets.
+    fn set(&self) -> &[FieldLine] {
+        self.changes.map_or(&[], Rewrite::fields)
     }
 
     /// Returns whether a field that is not hop-by-hop is passed on.
@@ -121,6 +144,7 @@ impl RequestRewrite<'_> {
             && (self.send_expect || !line.is("Expect"))
             && (self.is_trusted || !is_claim(name))
             && (!self.forwarding.x_forwarded || !is_alias(name, REAL_IP))
+            && !self.set().iter().any(|line| is_alias(name, line.name()))
     }
 
     fn write_claims<'o>(
@@ -287,6 +311,12 @@ impl<'f> HopByHop<'f> {
                 fields.members("Connection").any(|option| option.eq_ignore_ascii_case(name))
             })
     }
+}
+
+/// Returns whether this hop decides by itself about the field with this name: nobody else may set
+/// it.
+pub(in crate::proxy) fn is_written_here(name: &[u8]) -> bool {
+    [HOP_BY_HOP, OWN, CLAIMS].into_iter().flatten().any(|known| is_alias(name, known))
 }
 
 fn is_claim(name: &[u8]) -> bool {

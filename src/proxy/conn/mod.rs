@@ -7,7 +7,7 @@
 //! | family | methods |
 //! |---|---|
 //! | what happened | [`feed`](ProxyConn::feed), [`feed_eof`](ProxyConn::feed_eof), [`feed_error`](ProxyConn::feed_error), [`output_sent`](ProxyConn::output_sent), [`output_refused`](ProxyConn::output_refused), [`offered`](ProxyConn::offered), [`passed`](ProxyConn::passed), [`shut_done`](ProxyConn::shut_done), [`handle_timeout`](ProxyConn::handle_timeout) |
-//! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`reply`](ProxyConn::reply), [`drain`](ProxyConn::drain), [`abandon`](ProxyConn::abandon) |
+//! | the owner wants | [`upstream_ready`](ProxyConn::upstream_ready), [`upstream_failed`](ProxyConn::upstream_failed), [`rewrite`](ProxyConn::rewrite), [`reply`](ProxyConn::reply), [`drain`](ProxyConn::drain), [`kill`](ProxyConn::kill), [`abandon`](ProxyConn::abandon) |
 //! | the owner must do | [`poll_event`](ProxyConn::poll_event), [`output`](ProxyConn::output), [`wants`](ProxyConn::wants), [`poll_timeout`](ProxyConn::poll_timeout) |
 //! | queries | [`request`](ProxyConn::request), [`forwarded_for`](ProxyConn::forwarded_for), [`needs_upstream`](ProxyConn::needs_upstream), [`passthrough`](ProxyConn::passthrough), [`in_transit`](ProxyConn::in_transit), [`has_request_to_send`](ProxyConn::has_request_to_send) |
 //!
@@ -53,10 +53,12 @@ use self::hop::Persistence;
 use super::config::ConnConfig;
 use super::hijack::HijackKind;
 use super::reply::{Reply, reason_phrase};
+use super::rewrite::Rewrite;
 use crate::error::{Cause, Failure, Phase, Side};
 use crate::h1::{BodyFraming, BodyWriter, HeadWriter, RequestHead, RequestHeadReader, Version};
 
 pub use self::hop::Client;
+pub(super) use self::hop::is_written_here;
 pub use self::outcome::{EndKind, ExchangeEnd, ExchangeSummary, NoReuse, Reuse};
 
 /// Bytes that may wait for a slow receiver, or for an upstream, before their source is no longer
@@ -328,6 +330,14 @@ impl ProxyConn {
         });
     }
 
+    /// Changes how the present request is sent, each time that it is. Ignored when no upstream is
+    /// needed.
+    pub fn rewrite(&mut self, rewrite: impl Into<Box<Rewrite>>) {
+        if let Some(exchange) = self.stage.exchange_mut().filter(|exchange| exchange.needs_upstream()) {
+            exchange.changes = Some(rewrite.into());
+        }
+    }
+
     /// There is a connection for the request. `host` replaces its `Host`. Ignored when none is
     /// needed (any more).
     pub fn upstream_ready(&mut self, host: Option<&str>, reused: bool, now: Instant) {
@@ -372,15 +382,28 @@ impl ProxyConn {
         });
     }
 
+    /// Ends the present request, if there is one: with a 503 if the client has nothing of a
+    /// response yet, else by cutting that. The cause is [`Cause::Killed`].
+    pub fn kill(&mut self, now: Instant) {
+        self.enter(now, |conn| {
+            conn.forget_upstream();
+            conn.upstream_fails(Cause::Killed, now);
+        });
+    }
+
+    /// Takes back what the owner may not have been asked yet.
+    fn forget_upstream(&mut self) {
+        if self.needs_upstream() {
+            self.events.retain(|event| !matches!(event, ConnEvent::NeedUpstream { .. }));
+        }
+    }
+
     /// Ends everything now.
     pub fn abandon(&mut self, end: ExchangeEnd, now: Instant) {
         if matches!(self.stage, Stage::Closed | Stage::Tunnel) {
             return;
         }
-        if self.needs_upstream() {
-            // The owner may not have been asked yet.
-            self.events.retain(|event| !matches!(event, ConnEvent::NeedUpstream { .. }));
-        }
+        self.forget_upstream();
         self.release_upstream(Some(NoReuse::Abandoned));
         let reset = match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Exchange(exchange) => {

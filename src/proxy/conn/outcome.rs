@@ -42,7 +42,7 @@ pub enum EndKind {
     UpstreamTimeout,
     /// The upstream's response was cut; the client saw that.
     Truncated,
-    /// [`ExchangeEnd::Stopped`].
+    /// [`ExchangeEnd::Stopped`], or [`Cause::Killed`].
     Stopped,
 }
 
@@ -82,6 +82,7 @@ impl ExchangeEnd {
             Self::Failed(failure) => failure,
         };
         match (side, cause, phase) {
+            (_, Cause::Killed, _) => EndKind::Stopped,
             (FailedSide::Downstream, Cause::Timeout(_), _) => EndKind::ClientTimeout,
             (FailedSide::Downstream, Cause::Parse(_) | Cause::MethodNotOffered, _) => EndKind::BadRequest,
             (FailedSide::Downstream, ..) => EndKind::ClientAborted,

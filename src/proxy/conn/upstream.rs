@@ -23,6 +23,7 @@ impl ProxyConn {
             client: self.client,
             is_trusted: self.is_trusted,
             host,
+            changes: exchange.changes.as_deref(),
             framing,
             send_upgrade: exchange.plan.send_upgrade,
             send_expect: exchange.sends_expect(),
@@ -147,8 +148,9 @@ impl ProxyConn {
     fn cut(&mut self, end: ExchangeEnd, now: Instant) {
         self.release_upstream(Some(NoReuse::Abandoned));
         let Some(exchange) = self.stage.exchange() else { return };
-        // Only where the end of the connection is the end of the body does a clean close lie.
-        let reset = exchange.ending.until_close;
+        // Only where the end of the connection is the end of the body, or of a tunnel, does a clean
+        // close lie.
+        let reset = exchange.ending.until_close || exchange.tunnel().is_some();
         let stage = std::mem::replace(&mut self.stage, Stage::Cutting { since: now, reset });
         if let Stage::Exchange(exchange) = stage {
             self.events.push_back(ConnEvent::ExchangeEnded(exchange.into_summary(Some(end), now)));
