@@ -115,16 +115,6 @@ impl Connect {
         self
     }
 
-    /// Returns the upstream that is connected to.
-    pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.upstream
-    }
-
-    /// Returns the upstream, once the connection was made.
-    pub(super) fn into_upstream(self) -> Arc<Upstream> {
-        self.upstream
-    }
-
     /// Returns when [`Connect::advance`] has to be called at the latest.
     pub(super) fn deadline(&self) -> Instant {
         match &self.stage {

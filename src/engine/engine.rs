@@ -276,8 +276,10 @@ impl Engine {
                 }
                 Command::Pair(pair) => accept::adopt(*pair, &mut self.sessions, &mut self.shared),
                 Command::Resolved(resolved) => self.sessions.resolved(resolved),
+                Command::Decided(decided) => self.sessions.decided(*decided),
                 Command::Drain(limit) => self.drain(limit),
                 Command::Tunnels(reply) => reply(self.sessions.open_tunnels(&self.shared)),
+                Command::Kill(kill, reply) => reply(self.sessions.kill(&kill, &mut self.shared)),
                 Command::Stop => stops = true,
             }
         }

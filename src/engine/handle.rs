@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::{Counters, Stats};
+use super::decider::Decided;
 use super::inbox::Inbox;
-use super::observe::{OpenTunnel, PeerAddr};
+use super::observe::{ClientInfo, OpenTunnel, PeerAddr};
 use super::resolve::Resolved;
-use super::service::{Listener, ListenerHandle, ListenerSettings};
+use super::service::{Listener, ListenerHandle, ListenerSettings, Upstream};
 use crate::sys::EventFd;
 
 /// An accepted client connection, on its way to the engine that serves it.
@@ -38,6 +39,39 @@ pub struct Pair {
     pub name: Arc<str>,
 }
 
+/// What [`Handle::kill`] ends.
+#[derive(Clone, Debug)]
+pub enum Kill {
+    /// The tunnel with this [`id`](OpenTunnel::id).
+    Tunnel(u64),
+    /// All that goes to this upstream.
+    Upstream(Arc<Upstream>),
+    /// All that goes by the route with this name.
+    Route(Arc<str>),
+    /// All of the clients with this [identity](ClientInfo::identity).
+    Identity(Arc<str>),
+    /// All that came through the listener with this name.
+    Listener(Arc<str>),
+}
+
+impl Kill {
+    /// Returns whether a request or tunnel is meant by what it has in common with others.
+    pub(super) fn means(
+        &self,
+        client: &ClientInfo,
+        upstream: Option<&Arc<Upstream>>,
+        route: Option<&str>,
+    ) -> bool {
+        match self {
+            Self::Tunnel(_) => false,
+            Self::Upstream(meant) => upstream.is_some_and(|upstream| Arc::ptr_eq(upstream, meant)),
+            Self::Route(meant) => route == Some(meant),
+            Self::Identity(meant) => client.identity.as_deref() == Some(meant),
+            Self::Listener(meant) => client.listener == *meant,
+        }
+    }
+}
+
 /// What other threads ask of an engine.
 pub(super) enum Command {
     Listen(Listener),
@@ -45,8 +79,10 @@ pub(super) enum Command {
     Accepted(Accepted),
     Pair(Box<Pair>),
     Resolved(Resolved),
+    Decided(Box<Decided>),
     Drain(Option<Duration>),
     Tunnels(Box<dyn FnOnce(Vec<OpenTunnel>) + Send>),
+    Kill(Kill, Box<dyn FnOnce(usize) + Send>),
     Stop,
 }
 
@@ -103,6 +139,19 @@ impl Handle {
     /// and must not block; it is dropped without a call if the engine is done.
     pub fn tunnels(&self, reply: impl FnOnce(Vec<OpenTunnel>) + Send + 'static) {
         self.send(Command::Tunnels(Box::new(reply)));
+    }
+
+    /// Ends tunnels, and requests in flight, in the next turn of the loop. `reply` is called with
+    /// how many there were, as that of [`Handle::tunnels`] is.
+    ///
+    /// Both ends of a tunnel are reset. The client of a request gets a 503 if it has nothing of a
+    /// response yet; otherwise the response is cut, so that it does not look whole. Either way the
+    /// upstream's connection is closed and the record has [`Cause::Killed`]. Connections of clients
+    /// that are between requests stay open.
+    ///
+    /// [`Cause::Killed`]: crate::error::Cause::Killed
+    pub fn kill(&self, kill: Kill, reply: impl FnOnce(usize) + Send + 'static) {
+        self.send(Command::Kill(kill, Box::new(reply)));
     }
 
     /// Makes a waiting [`Engine::poll`](super::Engine::poll) return.

@@ -13,16 +13,19 @@ mod accept;
 mod causes;
 mod connect;
 mod counters;
+mod decider;
 mod drain;
 mod endpoint;
 #[expect(clippy::module_inception, reason = "the type that the module is named after")]
 mod engine;
 mod handle;
+mod in_flight;
 mod inbox;
 mod local_listeners;
 mod observe;
 mod pool;
 mod resolve;
+mod route;
 mod service;
 mod session;
 mod shared;
@@ -34,10 +37,11 @@ pub mod tls;
 mod workers;
 
 pub use counters::Stats;
+pub use decider::Decider;
 pub use engine::{Engine, EngineOptions, EngineState};
-pub use handle::{Handle, Pair};
+pub use handle::{Handle, Kill, Pair};
+pub use in_flight::InFlight;
 pub use observe::{ClientInfo, Event, Exchange, Observer, OpenTunnel, PeerAddr, Proxied, Tunnel};
-pub use service::{
-    Address, Listener, ListenerHandle, ListenerSettings, Route, RouteRequest, Router, Service, Upstream,
-};
+pub use route::{Destination, Route, RouteRequest, Router};
+pub use service::{Address, Listener, ListenerHandle, ListenerSettings, Service, Upstream};
 pub use workers::Workers;

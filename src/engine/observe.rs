@@ -93,10 +93,14 @@ pub struct Exchange<'a> {
     pub status: Option<u16>,
     /// Where the request went.
     pub upstream: Option<&'a Upstream>,
+    /// The name of the route that it took there.
+    pub route: Option<&'a str>,
     /// Whether it used an idle connection of the pool.
     pub reused: bool,
     /// How it became a tunnel.
     pub tunnel: Option<HijackKind>,
+    /// The [`id`](OpenTunnel::id) of that tunnel.
+    pub tunnel_id: Option<u64>,
     /// How it ended.
     pub end: ExchangeEnd,
     /// Body bytes from the client.
@@ -112,6 +116,8 @@ pub struct Exchange<'a> {
 /// The record of a tunnel that ended.
 #[derive(Debug)]
 pub struct Tunnel<'a> {
+    /// Its [`id`](OpenTunnel::id).
+    pub id: u64,
     /// The client that opened it.
     pub client: &'a ClientInfo,
     /// The method of the request that opened it; empty for
@@ -121,6 +127,8 @@ pub struct Tunnel<'a> {
     pub target: &'a [u8],
     /// Where it led.
     pub upstream: &'a Upstream,
+    /// The name of the route that it took there.
+    pub route: Option<&'a str>,
     /// How it was opened; `None` for [`Service::Forward`](super::Service::Forward).
     pub kind: Option<HijackKind>,
     /// Bytes, first closer, reason.
@@ -134,12 +142,19 @@ pub struct Tunnel<'a> {
 /// A tunnel that is open ([`Handle::tunnels`](super::Handle::tunnels)).
 #[derive(Clone, Debug)]
 pub struct OpenTunnel {
+    /// Its number, which no other tunnel of this process has or had.
+    pub id: u64,
     /// The address of the client that opened it.
     pub peer: PeerAddr,
+    /// The [identity](ClientInfo::identity) of the client. Mark it as [`Untrusted`] before it is
+    /// shown.
+    pub identity: Option<Arc<str>>,
     /// The name of the listener; empty for an adopted pair.
     pub listener: Arc<str>,
     /// Where it leads.
     pub upstream: Arc<Upstream>,
+    /// The name of the route that it took there.
+    pub route: Option<Arc<str>>,
     /// Bytes and times so far.
     pub stats: RelayStats,
     /// How long it has been open.

@@ -1,17 +1,17 @@
 #![forbid(unsafe_code)]
-//! What is served where: listeners, the service behind each, and the upstreams that requests go to.
+//! What is served where: listeners, the service behind each, and upstreams.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::observe::ClientInfo;
+use super::in_flight::{InFlight, Tally};
+use super::route::Router;
 #[cfg(feature = "tls")]
 use super::tls::{ClientTls, ServerTls};
-use crate::h1::RequestHead;
 use crate::limits::Limits;
-use crate::proxy::{ConnConfig, ProxyProtocol, Reply, TrustedPeers};
+use crate::proxy::{ConnConfig, ProxyProtocol, TrustedPeers};
 use crate::untrusted::Untrusted;
 
 /// Where an upstream listens.
@@ -65,6 +65,7 @@ pub struct Upstream {
     /// [`Service::Forward`] and TCP. Requires CAP_NET_RAW, and routes that bring packets of the
     /// upstream for that address back to this process.
     pub transparent: bool,
+    pub(super) tally: Tally,
 }
 
 impl Upstream {
@@ -79,56 +80,14 @@ impl Upstream {
             host: None,
             proxy_protocol: None,
             transparent: false,
+            tally: Tally::default(),
         }
     }
-}
 
-/// What becomes of a request.
-#[derive(Debug)]
-pub enum Route {
-    /// It is sent to this upstream.
-    Upstream(Arc<Upstream>),
-    /// The engine replies itself.
-    Reply(Reply),
-}
-
-/// A request that a [`Router`] decides about.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteRequest<'a> {
-    client: &'a ClientInfo,
-    head: &'a RequestHead,
-}
-
-impl<'a> RouteRequest<'a> {
-    /// Makes a request that did not come through an engine, to ask a router about it.
+    /// Returns how many requests and tunnels are in flight to it now, over all engines.
     #[must_use]
-    pub fn new(client: &'a ClientInfo, head: &'a RequestHead) -> Self {
-        Self { client, head }
-    }
-
-    /// Returns the client that sent it.
-    #[must_use]
-    pub fn client(&self) -> &'a ClientInfo {
-        self.client
-    }
-
-    /// Returns its head.
-    #[must_use]
-    pub fn head(&self) -> &'a RequestHead {
-        self.head
-    }
-}
-
-/// Decides what becomes of each request.
-pub trait Router: Send + Sync + 'static {
-    /// Decides about one request. Called once per request, on the thread of the loop, before a byte
-    /// of it is sent. Must not block.
-    fn route(&self, request: &RouteRequest<'_>) -> Route;
-}
-
-impl Router for Arc<Upstream> {
-    fn route(&self, _: &RouteRequest<'_>) -> Route {
-        Route::Upstream(Self::clone(self))
+    pub fn in_flight(&self) -> InFlight {
+        self.tally.get()
     }
 }
 

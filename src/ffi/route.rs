@@ -35,7 +35,7 @@ unsafe impl Sync for HostRouter {}
 
 /// Behind `dockline_route`.
 struct RouteHandle<'a> {
-    request: RouteRequest<'a>,
+    request: &'a RouteRequest<'a>,
     fields: Vec<dockline_field>,
     decision: Option<Route>,
 }
@@ -47,7 +47,7 @@ impl Kind for RouteHandle<'_> {
 
 impl Router for HostRouter {
     fn route(&self, request: &RouteRequest<'_>) -> Route {
-        let handle = Guarded::new(RouteHandle { request: *request, fields: Vec::new(), decision: None }, ());
+        let handle = Guarded::new(RouteHandle { request, fields: Vec::new(), decision: None }, ());
         // SAFETY: the host gave the function and its argument together; the handle lives for the
         // call.
         unsafe { (self.route)(self.user, (&raw const handle).cast_mut().cast()) };

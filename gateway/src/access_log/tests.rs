@@ -57,7 +57,9 @@ fn exchange<'a>(client: &'a ClientInfo, upstream: Option<&'a Upstream>, target: 
         status: Some(200),
         upstream,
         reused: true,
+        route: None,
         tunnel: None,
+        tunnel_id: None,
         end: ExchangeEnd::Complete,
         bytes_up: 0,
         bytes_down: 1234,
@@ -113,10 +115,12 @@ fn log_samples(log: &AccessLog) {
         close_reason: Some(CloseReason::Eof),
     };
     let tunnel = Tunnel {
+        id: 7,
         client: &named,
         method: b"POST",
         target: b"/exec/1/start",
         upstream: &upstream,
+        route: None,
         kind: Some(HijackKind::Upgrade),
         failure: None,
         stats,

@@ -53,7 +53,9 @@ fn exchange(client: &ClientInfo, status: Option<u16>, millis: u64) -> Exchange<'
         status,
         upstream: None,
         reused: false,
+        route: None,
         tunnel: None,
+        tunnel_id: None,
         end: ExchangeEnd::Complete,
         bytes_up: 0,
         bytes_down: 0,
@@ -146,10 +148,12 @@ fn tunnels_are_counted_by_kind_and_reason() {
         close_reason: Some(CloseReason::Eof),
     };
     let tunnel = |kind, close_reason| Tunnel {
+        id: 7,
         client: &client,
         method: b"POST",
         target: b"/",
         upstream: &upstream,
+        route: None,
         kind,
         stats: RelayStats { close_reason, ..stats },
         failure: None,

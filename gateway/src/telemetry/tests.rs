@@ -26,7 +26,9 @@ fn exchange<'a>(client: &'a ClientInfo, upstream: &'a Upstream, status: Option<u
         status,
         upstream: Some(upstream),
         reused: true,
+        route: None,
         tunnel: None,
+        tunnel_id: None,
         end: ExchangeEnd::Complete,
         bytes_up: 0,
         bytes_down: 1234,
@@ -149,10 +151,12 @@ fn failed_exchanges_and_tunnels_in_words() {
     }
     let failure = Failure::new(Side::Upstream, Phase::Tunnel, reset);
     let tunnel = Tunnel {
+        id: 7,
         client: &client,
         method: b"",
         target: b"",
         upstream: &upstream,
+        route: None,
         kind: None,
         failure: Some(failure),
         stats: RelayStats {

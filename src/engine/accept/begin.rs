@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::engine::handle::{Accepted, Pair};
+use crate::engine::in_flight::Flight;
 use crate::engine::observe::{ClientInfo, PeerAddr};
 use crate::engine::service::{ListenerSettings, Upstream};
-use crate::engine::session::{Early, Kind, Origin, ProxiedSession, Sessions, TunnelSession};
+use crate::engine::session::{Early, Kind, Origin, ProxiedSession, Sessions, TunnelSession, next_tunnel_id};
 use crate::engine::shared::{Owner, Shared};
 use crate::engine::slab::Token;
 use crate::engine::stream::Stream;
@@ -82,8 +83,8 @@ fn join(pair: Pair, token: Token, shared: &mut Shared) -> io::Result<Kind> {
         }
     };
     let info = ClientInfo::new(PeerAddr::Unknown, "");
-    let target = Arc::new(Upstream::new(name, Vec::new()));
-    let origin = Origin::new(Box::new(info), target, None, b"", b"", shared);
+    let flight = Flight::tunnel(Arc::new(Upstream::new(name, Vec::new())));
+    let origin = Origin::new(next_tunnel_id(), Box::new(info), flight);
     let early = Early { downstream: &downstream_early, upstream: &upstream_early };
     Ok(Kind::Tunnel(Box::new(TunnelSession::new(downstream, upstream, &early, None, origin, shared))))
 }

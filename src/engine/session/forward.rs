@@ -7,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::tunnel::{Early, Origin, TunnelSession};
+use super::tunnel::{Early, Origin, TunnelSession, next_tunnel_id};
 use super::{Kind, Next};
 use crate::engine::causes;
 use crate::engine::connect::{Connect, Progress};
 use crate::engine::endpoint::Endpoint;
+use crate::engine::handle::Kill;
+use crate::engine::in_flight::Flight;
 use crate::engine::observe::{ClientInfo, Event, PeerAddr};
 use crate::engine::resolve::Resolved;
 use crate::engine::service::{ListenerSettings, Upstream};
@@ -27,6 +29,9 @@ pub(in crate::engine) struct ForwardSession {
     info: Box<ClientInfo>,
     settings: Arc<ListenerSettings>,
     connect: Connect,
+    flight: Flight,
+    /// Whether the operator has ended it.
+    killed: bool,
 }
 
 impl ForwardSession {
@@ -42,7 +47,8 @@ impl ForwardSession {
         if let (true, PeerAddr::Ip(client)) = (upstream.transparent, &info.peer) {
             connect = connect.on_behalf_of(*client);
         }
-        Self { client, info, settings, connect }
+        let flight = Flight::tunnel(Arc::clone(upstream));
+        Self { client, info, settings, connect, flight, killed: false }
     }
 
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
@@ -60,7 +66,16 @@ impl ForwardSession {
         self.connect.deadline()
     }
 
+    /// Ends the session in its next turn, if it is one of those. Returns whether it is.
+    pub(super) fn kill(&mut self, kill: &Kill) -> bool {
+        self.killed |= kill.means(&self.info, Some(self.flight.upstream()), None);
+        self.killed
+    }
+
     pub(super) fn advance(mut self: Box<Self>, shared: &mut Shared) -> Next {
+        if self.killed {
+            return self.failed(Side::Downstream, Cause::Killed, shared);
+        }
         let progress = catch_unwind(AssertUnwindSafe(|| {
             if self.has_lost_client() { None } else { Some(self.connect.advance(shared)) }
         }));
@@ -81,7 +96,7 @@ impl ForwardSession {
 
     fn failed(self, side: Side, cause: Cause, shared: &mut Shared) -> Next {
         let failure = Failure::new(side, Phase::Connect, cause);
-        let upstream = self.connect.upstream();
+        let upstream = self.flight.upstream();
         shared.report(&Event::ForwardFailed { client: &self.info, upstream, failure });
         self.end(shared);
         Next::End
@@ -93,17 +108,16 @@ impl ForwardSession {
 
     /// Returns the tunnel between the client and its upstream.
     fn join(self, upstream: Endpoint, shared: &mut Shared) -> Box<TunnelSession> {
-        let Self { client, info, settings, connect } = self;
+        let Self { client, info, settings, flight, .. } = self;
         let address = match info.peer {
             PeerAddr::Ip(address) => Some(address),
             PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
         };
-        let target = connect.into_upstream();
         let proxied = info.proxied.as_ref().map(|proxied| proxied.destination);
         let local = || proxied.or_else(|| sys::local_address(client.as_fd()).ok().flatten());
-        let header = target.proxy_protocol.map(|version| version.header(address, local()));
+        let header = flight.upstream().proxy_protocol.map(|version| version.header(address, local()));
         let early = Early { downstream: header.as_deref().unwrap_or_default(), ..Early::default() };
-        let origin = Origin::new(info, target, None, b"", b"", shared);
+        let origin = Origin::new(next_tunnel_id(), info, flight);
         let idle = settings.limits().tunnel_idle;
         Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
     }

@@ -7,31 +7,38 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::vec;
 
 use transfer::Lanes;
 
 use super::closing::ClosingSession;
-use super::tunnel::{Early, Origin, TunnelSession};
+use super::tunnel::{Early, Origin, TunnelSession, next_tunnel_id};
 use super::{Kind, Next};
 use crate::drive::Transport;
 use crate::engine::causes;
 use crate::engine::connect::{Connect, Progress};
+use crate::engine::decider::{Decided, Decision, Deferral};
 use crate::engine::endpoint::Endpoint;
+use crate::engine::handle::Kill;
+use crate::engine::in_flight::Flight;
 use crate::engine::observe::{ClientInfo, Exchange, PeerAddr};
 use crate::engine::resolve::Resolved;
-use crate::engine::service::{ListenerSettings, Route, RouteRequest, Router, Upstream};
+use crate::engine::route::{Destination, Route, RouteRequest, Router};
+use crate::engine::service::{ListenerSettings, Upstream};
 use crate::engine::shared::{Owner, Shared};
 use crate::engine::slab::Token;
 use crate::error::Side;
 use crate::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
 use crate::proxy::hijack::HijackKind;
-use crate::proxy::{ExchangeEnd, ProxyConn};
+use crate::proxy::{ExchangeEnd, ProxyConn, Reply};
 use crate::relay::Readiness;
 use crate::sys;
 
 /// Bytes read in one turn, so that a fast peer lets others have theirs.
 const BUDGET: usize = 1024 * 1024;
+/// How long a request waits for a decision at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 /// What a read costs of the budget at least.
 const READ_CHARGE: usize = 32 * 1024;
 
@@ -45,7 +52,10 @@ pub(in crate::engine) struct HttpSession {
     settings: Arc<ListenerSettings>,
     token: Token,
     /// Where the present request goes.
-    target: Option<Arc<Upstream>>,
+    target: Option<Target>,
+    /// Whether that may be on an idle connection.
+    may_reuse: bool,
+    /// Whether it is.
     reused: bool,
     /// Whether the client has half-closed or failed since the last turn.
     hung_up: bool,
@@ -55,8 +65,47 @@ pub(in crate::engine) struct HttpSession {
 /// The upstream connection of an HTTP session.
 enum UpstreamLink {
     None,
+    /// Where it leads is decided later.
+    Undecided(Box<Undecided>),
     Connecting(Box<Connect>),
     Open(Box<Endpoint>),
+}
+
+/// A request that waits for a decision.
+struct Undecided {
+    /// `None`: nobody has asked for a decider.
+    deferral: Option<Deferral>,
+    /// When the router was first asked.
+    since: Instant,
+    until: Instant,
+    otherwise: Reply,
+    decision: Option<Decision>,
+}
+
+/// Where a request goes.
+struct Target {
+    flight: Flight,
+    /// The upstreams that are left to be tried.
+    others: vec::IntoIter<Arc<Upstream>>,
+    route: Option<Arc<str>>,
+}
+
+impl Target {
+    fn new(upstream: Arc<Upstream>, mut others: Vec<Arc<Upstream>>, route: Option<Arc<str>>) -> Self {
+        others.truncate(Destination::OTHERS);
+        Self { flight: Flight::request(upstream), others: others.into_iter(), route }
+    }
+
+    fn upstream(&self) -> &Arc<Upstream> {
+        self.flight.upstream()
+    }
+
+    /// Goes on to the next upstream. Returns whether there was one.
+    fn advance(&mut self) -> bool {
+        let Some(next) = self.others.next() else { return false };
+        self.flight = Flight::request(next);
+        true
+    }
 }
 
 /// What became of the session when [`ProxyConn`] is done with it.
@@ -75,9 +124,10 @@ enum Turn {
 /// The upstream's side of a tunnel to be.
 struct Switch {
     kind: HijackKind,
+    id: u64,
     upstream: Endpoint,
-    target: Arc<Upstream>,
-    summary: Option<Box<ExchangeSummary>>,
+    target: Target,
+    summary: Box<ExchangeSummary>,
 }
 
 impl HttpSession {
@@ -104,6 +154,7 @@ impl HttpSession {
             settings,
             token,
             target: None,
+            may_reuse: false,
             reused: false,
             hung_up: false,
             lanes: Lanes::new(),
@@ -120,16 +171,17 @@ impl HttpSession {
             }
             (Side::Upstream, UpstreamLink::Connecting(connect)) => connect.note(ready),
             (Side::Upstream, UpstreamLink::Open(endpoint)) => endpoint.note(ready),
-            (Side::Upstream, UpstreamLink::None) => {}
+            (Side::Upstream, UpstreamLink::None | UpstreamLink::Undecided(_)) => {}
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let connect = match &self.upstream {
+        let upstream = match &self.upstream {
+            UpstreamLink::Undecided(undecided) => Some(undecided.until),
             UpstreamLink::Connecting(connect) => Some(connect.deadline()),
             UpstreamLink::None | UpstreamLink::Open(_) => None,
         };
-        [self.conn.poll_timeout(), connect].into_iter().flatten().min()
+        [self.conn.poll_timeout(), upstream].into_iter().flatten().min()
     }
 
     pub(super) fn drain(&mut self, shared: &Shared) {
@@ -141,6 +193,28 @@ impl HttpSession {
     pub(super) fn resolved(&mut self, resolved: Resolved) {
         if let UpstreamLink::Connecting(connect) = &mut self.upstream {
             connect.resolved(resolved);
+        }
+    }
+
+    /// Ends the request in flight, if it is one of those. Returns whether it is.
+    pub(super) fn kill(&mut self, kill: &Kill, shared: &mut Shared) -> bool {
+        let target = self.target.as_ref();
+        let (upstream, route) = (target.map(Target::upstream), target.and_then(|to| to.route.as_deref()));
+        let is_meant = self.conn.request().is_some() && kill.means(&self.info, upstream, route);
+        if is_meant {
+            self.conn.kill(shared.now);
+            if !matches!(self.upstream, UpstreamLink::Open(_)) {
+                self.drop_upstream(shared);
+            }
+        }
+        is_meant
+    }
+
+    pub(super) fn decided(&mut self, decided: Decided) {
+        if let UpstreamLink::Undecided(undecided) = &mut self.upstream
+            && undecided.deferral.as_ref().is_some_and(|deferral| deferral.is_of(&decided))
+        {
+            undecided.decision.get_or_insert(decided.decision);
         }
     }
 
@@ -166,9 +240,19 @@ impl HttpSession {
     /// Performs what the machine wants, until it has to wait or the budget is spent.
     fn perform(&mut self, shared: &mut Shared) -> Turn {
         self.conn.handle_timeout(shared.now);
-        if let UpstreamLink::Connecting(connect) = &mut self.upstream {
-            let progress = connect.advance(shared);
-            self.connected(progress, shared);
+        match &mut self.upstream {
+            UpstreamLink::Connecting(connect) => {
+                let progress = connect.advance(shared);
+                self.connected(progress, shared);
+            }
+            UpstreamLink::Undecided(undecided) => {
+                if !self.conn.needs_upstream() {
+                    self.upstream = UpstreamLink::None;
+                } else if undecided.decision.is_some() || undecided.until <= shared.now {
+                    self.decide(shared);
+                }
+            }
+            UpstreamLink::None | UpstreamLink::Open(_) => {}
         }
         let mut budget = BUDGET;
         loop {
@@ -212,13 +296,12 @@ impl HttpSession {
     /// Returns the tunnel that the session becomes.
     fn switch(self, switch: Switch, shared: &mut Shared) -> Box<TunnelSession> {
         let Self { conn, client, info, settings, .. } = self;
-        let Switch { kind, upstream, target, summary } = switch;
+        let Switch { kind, id, upstream, target, summary } = switch;
         let parts = conn.into_tunnel();
         let early = Early { downstream: &parts.to_upstream, upstream: &parts.to_downstream };
-        let request = summary.as_ref().and_then(|summary| summary.request.as_ref());
-        let (method, path) =
-            request.map_or((&b""[..], &b""[..]), |head| (head.method(), head.target().as_bytes()));
-        let origin = Origin::new(info, target, Some(kind), method, path, shared);
+        let Target { flight, route, .. } = target;
+        let origin = Origin::new(id, info, flight.into_tunnel());
+        let origin = origin.opened_by(kind, route, summary.request.as_ref(), shared);
         let idle = settings.limits().tunnel_idle;
         Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
     }
@@ -265,8 +348,9 @@ impl HttpSession {
                 ConnEvent::NeedUpstream { may_reuse, again } => self.find_upstream(may_reuse, again, shared),
                 ConnEvent::ReleaseUpstream(reuse) => self.release_upstream(reuse, shared),
                 ConnEvent::ExchangeEnded(summary) => {
-                    self.record(&summary, shared);
-                    if summary.tunnel.is_none() {
+                    let tunnel = summary.tunnel.map(|_| next_tunnel_id());
+                    self.record(&summary, tunnel, shared);
+                    if tunnel.is_none() {
                         // One that was released is gone; one that is still connected to is of no
                         // use to another request.
                         self.drop_upstream(shared);
@@ -275,7 +359,7 @@ impl HttpSession {
                         self.reused = false;
                         self.info.forwarded_for = None;
                     }
-                    last = Some(summary);
+                    last = tunnel.zip(Some(summary));
                 }
                 ConnEvent::Tunnel(kind) => outcome = Some(self.switched(kind, last.take())),
                 ConnEvent::Closed { reset } => outcome = Some(Outcome::Closed { reset }),
@@ -284,21 +368,21 @@ impl HttpSession {
         outcome
     }
 
-    fn switched(&mut self, kind: HijackKind, summary: Option<Box<ExchangeSummary>>) -> Outcome {
-        match (mem::replace(&mut self.upstream, UpstreamLink::None), self.target.take()) {
-            (UpstreamLink::Open(upstream), Some(target)) => {
-                Outcome::Switched(Box::new(Switch { kind, upstream: *upstream, target, summary }))
+    fn switched(&mut self, kind: HijackKind, exchange: Option<(u64, Box<ExchangeSummary>)>) -> Outcome {
+        match (mem::replace(&mut self.upstream, UpstreamLink::None), self.target.take(), exchange) {
+            (UpstreamLink::Open(upstream), Some(target), Some((id, summary))) => {
+                Outcome::Switched(Box::new(Switch { kind, id, upstream: *upstream, target, summary }))
             }
             // A daemon that has switched has a connection. Without one the client must not see a
             // clean end.
-            (link, _) => {
+            (link, _, _) => {
                 self.upstream = link;
                 Outcome::Closed { reset: true }
             }
         }
     }
 
-    fn record(&mut self, summary: &ExchangeSummary, shared: &Shared) {
+    fn record(&mut self, summary: &ExchangeSummary, tunnel_id: Option<u64>, shared: &Shared) {
         let counters = shared.counters();
         counters.requests.add(summary.request.is_some().into());
         counters.own_replies.add(summary.own_reply.into());
@@ -307,9 +391,11 @@ impl HttpSession {
             method: summary.request.as_ref().map_or(b"", |head| head.method()),
             target: summary.request.as_ref().map_or(b"", |head| head.target().as_bytes()),
             status: summary.status,
-            upstream: self.target.as_deref(),
+            upstream: self.target.as_ref().map(|target| &**target.upstream()),
             reused: self.reused,
+            route: self.target.as_ref().and_then(|target| target.route.as_deref()),
             tunnel: summary.tunnel,
+            tunnel_id,
             end: summary.end,
             bytes_up: summary.bytes_up,
             bytes_down: summary.bytes_down,
@@ -319,21 +405,71 @@ impl HttpSession {
     }
 
     fn find_upstream(&mut self, may_reuse: bool, again: bool, shared: &mut Shared) {
-        if !again {
-            let Some(request) = self.conn.request() else { return };
-            self.info.forwarded_for = self.conn.forwarded_for();
-            match self.router.route(&RouteRequest::new(&self.info, request)) {
-                Route::Upstream(upstream) => self.target = Some(upstream),
-                Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
+        self.may_reuse = may_reuse;
+        if again {
+            self.connect(shared);
+        } else {
+            self.route(shared.now, shared);
+        }
+    }
+
+    /// Asks the router, which was first asked at `since`.
+    fn route(&mut self, since: Instant, shared: &mut Shared) {
+        self.info.forwarded_for = self.conn.forwarded_for();
+        let Some(head) = self.conn.request() else { return };
+        let waited = shared.now.saturating_duration_since(since);
+        let request = RouteRequest::of_session(&self.info, head, waited, &shared.handle, self.token);
+        let route = self.router.route(&request);
+        let deferral = request.into_deferral();
+        self.follow(route, deferral, since, shared);
+    }
+
+    /// Does what was decided about a request.
+    fn follow(&mut self, route: Route, deferral: Option<Deferral>, since: Instant, shared: &mut Shared) {
+        match route {
+            Route::Upstream(upstream) => self.target = Some(Target::new(upstream, Vec::new(), None)),
+            Route::To(Destination { upstream, others, route, rewrite }) => {
+                if let Some(rewrite) = rewrite {
+                    self.conn.rewrite(rewrite);
+                }
+                self.target = Some(Target::new(upstream, others, route));
+            }
+            Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
+            Route::Later { time, otherwise } => {
+                let until = shared.now + time.min(LONGEST_WAIT);
+                let undecided = Undecided { deferral, since, until, otherwise, decision: None };
+                self.upstream = UpstreamLink::Undecided(Box::new(undecided));
+                return;
             }
         }
-        let Some(target) = self.target.clone() else { return };
-        if may_reuse && let Some(endpoint) = shared.pool.take(&target) {
+        self.connect(shared);
+    }
+
+    /// Ends the wait for a decision, which has come or comes too late.
+    fn decide(&mut self, shared: &mut Shared) {
+        let UpstreamLink::Undecided(undecided) = mem::replace(&mut self.upstream, UpstreamLink::None) else {
+            return;
+        };
+        let Undecided { since, otherwise, decision, .. } = *undecided;
+        match decision {
+            Some(Decision::Route(route)) => self.follow(route, None, since, shared),
+            Some(Decision::Again) => self.route(since, shared),
+            None => self.conn.reply(&otherwise, shared.now),
+        }
+    }
+
+    /// Gets a connection to the present target: an idle one, or a new one.
+    fn connect(&mut self, shared: &mut Shared) {
+        let Some(upstream) = self.target.as_ref().map(Target::upstream) else { return };
+        if self.may_reuse
+            && let Some(endpoint) = shared.pool.take(upstream)
+        {
             shared.count_idle();
             shared.counters().reuses.add(1);
             return self.open(endpoint, true, shared);
         }
-        let mut connect = Connect::new(target, self.token, self.settings.limits(), self.client.hops, shared);
+        let (upstream, limits) = (Arc::clone(upstream), self.settings.limits());
+        let mut connect = Connect::new(upstream, self.token, limits, self.client.hops, shared);
         let progress = connect.advance(shared);
         self.upstream = UpstreamLink::Connecting(Box::new(connect));
         self.connected(progress, shared);
@@ -345,7 +481,11 @@ impl HttpSession {
             Progress::Done(endpoint) => self.open(endpoint, false, shared),
             Progress::Failed(cause) => {
                 self.upstream = UpstreamLink::None;
-                self.conn.upstream_failed(cause, shared.now);
+                if self.conn.needs_upstream() && self.target.as_mut().is_some_and(Target::advance) {
+                    self.connect(shared);
+                } else {
+                    self.conn.upstream_failed(cause, shared.now);
+                }
             }
         }
     }
@@ -354,7 +494,7 @@ impl HttpSession {
         shared.give(&endpoint, Owner::session(self.token, Side::Upstream));
         self.upstream = UpstreamLink::Open(Box::new(endpoint));
         self.reused = reused;
-        let host = self.target.as_ref().and_then(|target| target.host.clone());
+        let host = self.target.as_ref().and_then(|target| target.upstream().host.clone());
         self.conn.upstream_ready(host.as_deref(), reused, shared.now);
     }
 
@@ -370,7 +510,7 @@ impl HttpSession {
         // No other request can go to an upstream that was made for this one.
         let is_known = |target| Arc::strong_count(target) > 1;
         let may_keep = reuse == Reuse::Keep && idle && !shared.drain.is_draining() && limits.pool_size > 0;
-        match &self.target {
+        match self.target.as_ref().map(Target::upstream) {
             Some(target) if may_keep && is_known(target) => {
                 shared.give(&endpoint, Owner::POOL);
                 let surplus =
@@ -387,7 +527,7 @@ impl HttpSession {
     fn drop_upstream(&mut self, shared: &mut Shared) {
         self.lanes = Lanes::new();
         match mem::replace(&mut self.upstream, UpstreamLink::None) {
-            UpstreamLink::None => {}
+            UpstreamLink::None | UpstreamLink::Undecided(_) => {}
             UpstreamLink::Connecting(connect) => connect.cancel(shared),
             UpstreamLink::Open(endpoint) => shared.close(*endpoint),
         }

@@ -15,7 +15,7 @@ mod tunnel;
 
 pub(super) use proxied::ProxiedSession;
 pub(super) use table::Sessions;
-pub(super) use tunnel::{Early, Origin, TunnelSession};
+pub(super) use tunnel::{Early, Origin, TunnelSession, next_tunnel_id};
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,9 @@ use forward::ForwardSession;
 use handshake::HandshakeSession;
 use http::HttpSession;
 
+use super::decider::Decided;
 use super::endpoint::Endpoint;
+use super::handle::Kill;
 use super::observe::ClientInfo;
 use super::resolve::Resolved;
 use super::service::{ListenerSettings, Service};
@@ -134,6 +136,13 @@ impl Kind {
         }
     }
 
+    /// Takes a decision about the request that waits for it.
+    fn decided(&mut self, decided: Decided) {
+        if let Self::Http(session) = self {
+            session.decided(decided);
+        }
+    }
+
     /// Returns when the session needs a turn at the latest.
     fn deadline(&self) -> Option<Instant> {
         match self {
@@ -153,6 +162,17 @@ impl Kind {
             Self::Http(session) => session.drain(shared),
             Self::Tunnel(session) => session.drain(shared),
             _ => {}
+        }
+    }
+
+    /// Makes the next turn end what is meant: the tunnel, or the request in flight. Returns whether
+    /// there is any.
+    fn kill(&mut self, kill: &Kill, shared: &mut Shared) -> bool {
+        match self {
+            Self::Http(session) => session.kill(kill, shared),
+            Self::Forward(session) => session.kill(kill),
+            Self::Tunnel(session) => session.kill(kill),
+            _ => false,
         }
     }
 

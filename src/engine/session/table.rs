@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::{Kind, Next};
+use crate::engine::decider::Decided;
+use crate::engine::handle::Kill;
 use crate::engine::observe::{Event, OpenTunnel};
 use crate::engine::resolve::Resolved;
 use crate::engine::shared::Shared;
@@ -128,6 +130,15 @@ impl Sessions {
         }
     }
 
+    /// Passes a decision on to the session that waits for it.
+    pub(in crate::engine) fn decided(&mut self, decided: Decided) {
+        let token = decided.session;
+        if let Some(session) = self.slab.get_mut(token) {
+            session.kind.decided(decided);
+            self.queues.push(session, token);
+        }
+    }
+
     /// Notes that the timer of a session has expired.
     pub(in crate::engine) fn timer_expired(&mut self, number: u32) {
         if let Some((token, session)) = self.slab.at(number) {
@@ -142,6 +153,18 @@ impl Sessions {
             session.kind.drain(shared);
             self.queues.push(session, token);
         }
+    }
+
+    /// Ends tunnels and requests. Returns how many.
+    pub(in crate::engine) fn kill(&mut self, kill: &Kill, shared: &mut Shared) -> usize {
+        let mut count = 0;
+        for (token, session) in self.slab.iter_mut() {
+            if session.kind.kill(kill, shared) {
+                count += 1;
+                self.queues.push(session, token);
+            }
+        }
+        count
     }
 
     /// Gives all sessions a turn.

@@ -3,18 +3,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Kind, Next};
 use crate::drive::{Ready, Relay, State};
 use crate::engine::causes;
 use crate::engine::endpoint::Endpoint;
+use crate::engine::handle::Kill;
+use crate::engine::in_flight::Flight;
 use crate::engine::observe::{ClientInfo, Event, OpenTunnel, Tunnel};
-use crate::engine::service::Upstream;
 use crate::engine::shared::Shared;
 use crate::engine::slab::Token;
 use crate::engine::stream::Stream;
 use crate::error::Side;
+use crate::h1::RequestHead;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
 
@@ -42,26 +45,43 @@ pub(in crate::engine) struct TunnelSession {
 
 /// Where a tunnel comes from.
 pub(in crate::engine) struct Origin {
+    id: u64,
     client: Box<ClientInfo>,
-    upstream: Arc<Upstream>,
+    flight: Flight,
     kind: Option<HijackKind>,
+    route: Option<Arc<str>>,
     /// Method and target, with a space between.
     request: Option<Box<[u8]>>,
 }
 
 impl Origin {
-    pub(in crate::engine) fn new(
-        client: Box<ClientInfo>,
-        upstream: Arc<Upstream>,
-        kind: Option<HijackKind>,
-        method: &[u8],
-        target: &[u8],
+    /// Makes the origin of a tunnel that no request has opened.
+    pub(in crate::engine) fn new(id: u64, client: Box<ClientInfo>, flight: Flight) -> Self {
+        Self { id, client, flight, kind: None, route: None, request: None }
+    }
+
+    /// Adds how a request has opened the tunnel, and the request if the record is to contain it.
+    #[must_use]
+    pub(super) fn opened_by(
+        self,
+        kind: HijackKind,
+        route: Option<Arc<str>>,
+        request: Option<&RequestHead>,
         shared: &Shared,
     ) -> Self {
-        let keep = !method.is_empty() && shared.observer.wants_requests_of_tunnels();
-        let target = &target[..target.len().min(TARGET_BYTES)];
-        Self { client, upstream, kind, request: keep.then(|| [method, b" ", target].concat().into()) }
+        let wanted = request.filter(|_| shared.observer.wants_requests_of_tunnels());
+        let request = wanted.map(|head| {
+            let target = head.target().as_bytes();
+            [head.method(), b" ", &target[..target.len().min(TARGET_BYTES)]].concat().into()
+        });
+        Self { kind: Some(kind), route, request, ..self }
     }
+}
+
+/// Returns the number of a new tunnel, unique within the process, whatever engine it belongs to.
+pub(in crate::engine) fn next_tunnel_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Bytes to be delivered before those of the two connections.
@@ -159,13 +179,30 @@ impl TunnelSession {
     }
 
     pub(super) fn describe(&self, now: Instant) -> OpenTunnel {
+        let Origin { id, client, flight, route, .. } = &self.origin;
         OpenTunnel {
-            peer: self.origin.client.peer,
-            listener: Arc::clone(&self.origin.client.listener),
-            upstream: Arc::clone(&self.origin.upstream),
+            id: *id,
+            peer: client.peer,
+            identity: client.identity.clone(),
+            listener: Arc::clone(&client.listener),
+            upstream: Arc::clone(flight.upstream()),
+            route: route.clone(),
             stats: self.relay.stats(),
             age: now.saturating_duration_since(self.opened),
         }
+    }
+
+    /// Ends the tunnel in its next turn, if it is one of those. Returns whether it is.
+    pub(super) fn kill(&mut self, kill: &Kill) -> bool {
+        let Origin { id, client, flight, route, .. } = &self.origin;
+        let is_meant = match kill {
+            Kill::Tunnel(tunnel) => tunnel == id,
+            kill => kill.means(client, Some(flight.upstream()), route.as_deref()),
+        };
+        if is_meant {
+            self.relay.kill();
+        }
+        is_meant
     }
 
     pub(super) fn drain(&mut self, shared: &Shared) {
@@ -190,10 +227,12 @@ impl TunnelSession {
         let space = request.iter().position(|&byte| byte == b' ').unwrap_or(request.len());
         let (method, target) = (&request[..space], request.get(space + 1..).unwrap_or_default());
         shared.observer.tunnel(&Tunnel {
+            id: self.origin.id,
             client: &self.origin.client,
             method,
             target,
-            upstream: &self.origin.upstream,
+            upstream: self.origin.flight.upstream(),
+            route: self.origin.route.as_deref(),
             kind: self.origin.kind,
             failure: causes::of_tunnel(&stats, |side| self.relay.error_of(side)),
             stats,
