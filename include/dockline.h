@@ -959,6 +959,8 @@ enum dockline_cause {
     DOCKLINE_CAUSE_DRAINED = 40,
     /** The tunnel was ended by the operator or the host program. */
     DOCKLINE_CAUSE_KILLED = 41,
+    /** A defect of the proxy, or of the program that it is a part of, ended the connection. */
+    DOCKLINE_CAUSE_PANICKED = 42,
     /** The request head was not complete within head_ms. */
     DOCKLINE_CAUSE_REQUEST_HEAD_TIMEOUT = 50,
     /** The client sent nothing of the request body for body_ms. */
@@ -1176,7 +1178,7 @@ enum dockline_exchange_end {
     DOCKLINE_END_UPSTREAM_TIMEOUT = 8,
     /** The upstream's response was cut short, and the client could see that. */
     DOCKLINE_END_TRUNCATED = 9,
-    /** The host ended it. */
+    /** The host ended it, or the proxy itself failed. */
     DOCKLINE_END_STOPPED = 10,
 };
 

@@ -23,7 +23,8 @@ impl Failure {
     #[must_use]
     pub const fn new(side: Side, phase: Phase, cause: Cause) -> Self {
         let side = match (side, cause) {
-            (_, Cause::OutOfResources { .. } | Cause::OwnListener | Cause::Drained | Cause::Killed)
+            (_, Cause::OutOfResources { .. } | Cause::OwnListener | Cause::Drained)
+            | (_, Cause::Killed | Cause::Panicked)
             | (_, Cause::Timeout(Timeout::TunnelIdle)) => FailedSide::Proxy,
             (Side::Downstream, _) => FailedSide::Downstream,
             (Side::Upstream, _) => FailedSide::Upstream,
@@ -296,6 +297,9 @@ reasons! {
         Killed = 41, "killed", PROXY,
             "the tunnel or the request was ended by the operator or the host program",
             "Nothing.";
+        Panicked = 42, "panicked", PROXY,
+            "a defect of the proxy, or of the program that it is a part of, ended the connection",
+            "Report it, with the message that the panic left on the standard error.";
     }
 }
 

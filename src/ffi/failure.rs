@@ -68,6 +68,8 @@ pub const DOCKLINE_CAUSE_OUT_OF_RESOURCES: dockline_cause = 34;
 pub const DOCKLINE_CAUSE_DRAINED: dockline_cause = 40;
 /// The tunnel was ended by the operator or the host program.
 pub const DOCKLINE_CAUSE_KILLED: dockline_cause = 41;
+/// A defect of the proxy, or of the program that it is a part of, ended the connection.
+pub const DOCKLINE_CAUSE_PANICKED: dockline_cause = 42;
 /// The request head was not complete within head_ms.
 pub const DOCKLINE_CAUSE_REQUEST_HEAD_TIMEOUT: dockline_cause = 50;
 /// The client sent nothing of the request body for body_ms.
@@ -315,6 +317,7 @@ pub extern "C" fn dockline_cause_name(cause: i32) -> *const c_char {
         DOCKLINE_CAUSE_OUT_OF_RESOURCES => c"out-of-resources",
         DOCKLINE_CAUSE_DRAINED => c"drained",
         DOCKLINE_CAUSE_KILLED => c"killed",
+        DOCKLINE_CAUSE_PANICKED => c"panicked",
         DOCKLINE_CAUSE_REQUEST_HEAD_TIMEOUT => c"request-head-timeout",
         DOCKLINE_CAUSE_REQUEST_BODY_TIMEOUT => c"request-body-timeout",
         DOCKLINE_CAUSE_RESPONSE_DELIVERY_TIMEOUT => c"response-delivery-timeout",

@@ -34,7 +34,7 @@ pub const DOCKLINE_END_BAD_RESPONSE: dockline_exchange_end = 7;
 pub const DOCKLINE_END_UPSTREAM_TIMEOUT: dockline_exchange_end = 8;
 /// The upstream's response was cut short, and the client could see that.
 pub const DOCKLINE_END_TRUNCATED: dockline_exchange_end = 9;
-/// The host ended it.
+/// The host ended it, or the proxy itself failed.
 pub const DOCKLINE_END_STOPPED: dockline_exchange_end = 10;
 
 /// Exchange flag: it used a kept upstream connection. Set by the engine; a host that connects

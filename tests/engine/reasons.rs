@@ -12,8 +12,8 @@ use super::support::{
     read_until, refusing_address, send, tcp,
 };
 use dockline::engine::{
-    Address, EngineOptions, Event, Exchange, Listener, ListenerSettings, Observer, Service, Tunnel, Upstream,
-    Workers,
+    Address, EngineOptions, Event, Exchange, Listener, ListenerSettings, Observer, Route, RouteRequest,
+    Router, Service, Tunnel, Upstream, Workers,
 };
 use dockline::error::Failure;
 use dockline::limits::Limits;
@@ -64,11 +64,15 @@ impl Gate {
     }
 
     fn on(socket: TcpListener, addresses: Vec<Address>, limits: Limits, forwards: bool) -> Self {
+        let upstream = Arc::new(Upstream::new("daemon", addresses));
+        let service = if forwards { Service::Forward(upstream) } else { Service::to(upstream) };
+        Self::serving(service, socket, limits)
+    }
+
+    fn serving(service: Service, socket: TcpListener, limits: Limits) -> Self {
         let (sender, reasons) = sync_channel(1000);
         let observer: Arc<dyn Observer> = Arc::new(Reasons(Mutex::new(sender)));
         let workers = Workers::start(NonZeroUsize::MIN, &EngineOptions::default(), &observer).unwrap();
-        let upstream = Arc::new(Upstream::new("daemon", addresses));
-        let service = if forwards { Service::Forward(upstream) } else { Service::to(upstream) };
         let at = socket.local_addr().unwrap();
         let mut settings = ListenerSettings::new("test", service);
         settings.conn = Arc::new(ConnConfig { limits, ..ConnConfig::default() });
@@ -119,6 +123,26 @@ fn an_upstream_that_cannot_be_reached() {
     send(&mut client, GET);
     assert!(read_head(&mut client).starts_with("HTTP/1.1 502 "));
     gate.tells(&["exchange daemon connect no-address"]);
+    gate.close();
+}
+
+/// Panics at each request.
+struct Panics;
+
+impl Router for Panics {
+    fn route(&self, _: &RouteRequest<'_>) -> Route {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn an_exchange_that_a_panic_ends() {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let gate = Gate::serving(Service::Http(Arc::new(Panics)), socket, Limits::default());
+    let mut client = gate.connect();
+    send(&mut client, GET);
+    assert_eq!(read_rest(&mut client).0, "");
+    gate.tells(&["exchange proxy connect panicked"]);
     gate.close();
 }
 

@@ -28,7 +28,7 @@ use crate::engine::route::{Destination, Route, RouteRequest, Router};
 use crate::engine::service::{ListenerSettings, Upstream};
 use crate::engine::shared::{Owner, Shared};
 use crate::engine::slab::Token;
-use crate::error::Side;
+use crate::error::{Cause, Failure, Side};
 use crate::proxy::conn::{Client, ConnEvent, ExchangeSummary, Reuse};
 use crate::proxy::hijack::HijackKind;
 use crate::proxy::{ExchangeEnd, ProxyConn, Reply};
@@ -231,7 +231,8 @@ impl HttpSession {
                 Next::End
             }
             Err(_) => {
-                self.end(shared);
+                let failure = Failure::new(Side::Downstream, self.conn.phase(), Cause::Panicked);
+                self.abandon(ExchangeEnd::Failed(failure), shared);
                 Next::Panicked
             }
         }
@@ -324,8 +325,12 @@ impl HttpSession {
     }
 
     /// Ends the session early.
-    pub(super) fn end(mut self, shared: &mut Shared) {
-        self.conn.abandon(ExchangeEnd::Stopped, shared.now);
+    pub(super) fn end(self, shared: &mut Shared) {
+        self.abandon(ExchangeEnd::Stopped, shared);
+    }
+
+    fn abandon(mut self, end: ExchangeEnd, shared: &mut Shared) {
+        self.conn.abandon(end, shared.now);
         let reset = match self.take_events(shared) {
             // As a tunnel that is ended from outside.
             Some(Outcome::Switched(switch)) => {

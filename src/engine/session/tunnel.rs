@@ -16,7 +16,7 @@ use crate::engine::observe::{ClientInfo, Event, OpenTunnel, Tunnel};
 use crate::engine::shared::Shared;
 use crate::engine::slab::Token;
 use crate::engine::stream::Stream;
-use crate::error::Side;
+use crate::error::{Cause, Failure, Phase, Side};
 use crate::h1::RequestHead;
 use crate::proxy::hijack::HijackKind;
 use crate::relay::{Readiness, RelayConfig};
@@ -143,7 +143,8 @@ impl TunnelSession {
                 Next::End
             }
             Err(_) => {
-                self.end(shared);
+                let failure = Failure::new(Side::Downstream, Phase::Tunnel, Cause::Panicked);
+                self.close(Some(failure), shared);
                 Next::Panicked
             }
         }
@@ -211,7 +212,13 @@ impl TunnelSession {
         }
     }
 
-    pub(super) fn end(mut self: Box<Self>, shared: &mut Shared) {
+    pub(super) fn end(self: Box<Self>, shared: &mut Shared) {
+        self.close(None, shared);
+    }
+
+    /// Closes both connections and writes the record, with a failure of the proxy or else that of
+    /// the relay.
+    fn close(mut self: Box<Self>, failure: Option<Failure>, shared: &mut Shared) {
         shared.counters().tunnels_now.subtract(1);
         for link in self.links {
             shared.links.remove(link);
@@ -234,7 +241,7 @@ impl TunnelSession {
             upstream: self.origin.flight.upstream(),
             route: self.origin.route.as_deref(),
             kind: self.origin.kind,
-            failure: causes::of_tunnel(&stats, |side| self.relay.error_of(side)),
+            failure: failure.or_else(|| causes::of_tunnel(&stats, |side| self.relay.error_of(side))),
             stats,
             duration: shared.now.saturating_duration_since(self.opened),
         });

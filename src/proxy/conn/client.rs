@@ -149,7 +149,7 @@ impl ProxyConn {
 
     /// The client has gone, or is given up.
     pub(super) fn client_lost(&mut self, cause: Cause, now: Instant) {
-        let phase = self.stage.exchange().map_or(Phase::RequestHead, Exchange::client_phase);
+        let phase = self.phase();
         self.abandon(ExchangeEnd::Failed(Failure::new(Side::Downstream, phase, cause)), now);
     }
 

@@ -398,6 +398,12 @@ impl ProxyConn {
         }
     }
 
+    /// Returns what is going on from the client's point of view. Between two exchanges, that is the
+    /// wait for the next request.
+    pub(crate) fn phase(&self) -> Phase {
+        self.stage.exchange().map_or(Phase::RequestHead, Exchange::client_phase)
+    }
+
     /// Ends everything now.
     pub fn abandon(&mut self, end: ExchangeEnd, now: Instant) {
         if matches!(self.stage, Stage::Closed | Stage::Tunnel) {

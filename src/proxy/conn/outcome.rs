@@ -42,7 +42,8 @@ pub enum EndKind {
     UpstreamTimeout,
     /// The upstream's response was cut; the client saw that.
     Truncated,
-    /// [`ExchangeEnd::Stopped`], or [`Cause::Killed`].
+    /// [`ExchangeEnd::Stopped`], [`Cause::Killed`], or the proxy itself failed, while it neither
+    /// connected nor passed a response on, or by a panic.
     Stopped,
 }
 
@@ -86,9 +87,11 @@ impl ExchangeEnd {
             (FailedSide::Downstream, Cause::Timeout(_), _) => EndKind::ClientTimeout,
             (FailedSide::Downstream, Cause::Parse(_) | Cause::MethodNotOffered, _) => EndKind::BadRequest,
             (FailedSide::Downstream, ..) => EndKind::ClientAborted,
+            (FailedSide::Proxy, Cause::Panicked, _) => EndKind::Stopped,
             (_, Cause::Timeout(_), _) => EndKind::UpstreamTimeout,
             (_, _, Phase::Connect) => EndKind::Unreachable,
             (_, _, Phase::ResponseBody) => EndKind::Truncated,
+            (FailedSide::Proxy, ..) => EndKind::Stopped,
             _ => EndKind::BadResponse,
         }
     }

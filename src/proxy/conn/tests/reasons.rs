@@ -3,6 +3,7 @@
 use super::*;
 use crate::error::{FailedSide, Failure, Fault, LimitError, PeerError, Phase};
 use crate::limits::Limits;
+use crate::proxy::conn::EndKind;
 
 /// A request that is not sent twice.
 const POST: &str = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
@@ -51,6 +52,22 @@ fn a_malformed_message_is_recorded_with_its_offset() {
             let said = format!("{} (at byte {at} of the {} ", error.fault, "request");
             assert!(reply.contains(said.trim_end()), "{reply}");
         }
+    }
+}
+
+#[test]
+fn a_failure_of_the_proxy_is_blamed_on_no_daemon() {
+    let full = Cause::OutOfResources { errno: Some(12) };
+    let kind = |phase, cause| ExchangeEnd::Failed(Failure::new(Side::Upstream, phase, cause)).kind();
+    for (phase, expected) in [
+        (Phase::RequestHead, EndKind::Stopped),
+        (Phase::RequestBody, EndKind::Stopped),
+        (Phase::Connect, EndKind::Unreachable),
+        (Phase::ResponseHead, EndKind::Stopped),
+        (Phase::ResponseBody, EndKind::Truncated),
+    ] {
+        assert_eq!(kind(phase, full), expected, "{phase:?}");
+        assert_eq!(kind(phase, Cause::Panicked), EndKind::Stopped, "{phase:?}");
     }
 }
 
@@ -136,7 +153,7 @@ fn produced_by(cause: Cause) -> Option<(Script, FailedSide, Phase)> {
         Cause::OutOfResources { .. } => {
             (|bench| unreachable(bench, Cause::OutOfResources { errno: Some(24) }), Proxy, Phase::Connect)
         }
-        Cause::Drained | Cause::Killed | Cause::Tls(_) => return None,
+        Cause::Drained | Cause::Killed | Cause::Panicked | Cause::Tls(_) => return None,
         Cause::ProxyHeader | Cause::UntrustedPeer => return None,
         // The test of malformed messages.
         Cause::Parse(_) => return None,
