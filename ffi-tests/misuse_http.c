@@ -464,6 +464,13 @@ static void upstreams(void)
         CHECK_EQ(upstream == NULL, sizes[i].in != DOCKLINE_OK);
         dockline_upstream_free(upstream);
     }
+    AT("upstream_new, numbers");
+    options.proxy_protocol = 3;
+    CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_VALUE);
+    options.proxy_protocol = DOCKLINE_PROXY_PROTOCOL_NONE;
+    options.reserved = 1;
+    CHECK_STATUS(dockline_upstream_new(&options, sizeof options, &upstream), DOCKLINE_E_VALUE);
+    options.reserved = 0;
     AT("upstream_new, text");
     upstream = NULL;
     options.host = DOCKLINE_STR("a\r\nb");

@@ -1820,6 +1820,16 @@ dockline_status dockline_conn_record_get(const dockline_conn *conn,
  * requests and receive records.
  */
 
+/** The header of the PROXY protocol that an upstream expects. */
+enum dockline_proxy_protocol {
+    /** None. */
+    DOCKLINE_PROXY_PROTOCOL_NONE = 0,
+    /** A line of text. */
+    DOCKLINE_PROXY_PROTOCOL_V1 = 1,
+    /** Binary. */
+    DOCKLINE_PROXY_PROTOCOL_V2 = 2,
+};
+
 /**
  * A server that receives requests or connections. Any thread may use it, and any number of
  * engines.
@@ -1843,6 +1853,13 @@ typedef struct dockline_upstream_options {
      * it, but refuses some values that its own clients send: set it, to "docker" for instance.
      */
     dockline_str host;
+    /**
+     * enum dockline_proxy_protocol: what each connection begins with, to name the client. Such a
+     * connection serves requests of that client's connection only.
+     */
+    int32_t proxy_protocol;
+    /** 0 */
+    uint32_t reserved;
 } dockline_upstream_options;
 
 /**

@@ -37,6 +37,10 @@ pub(super) struct Connect {
     client: Option<SocketAddr>,
     /// Hops (TTL) of the connection; `None`: the default of the host.
     hops: Option<u8>,
+    /// The header that a connection begins with, before TLS; may be empty.
+    header: Vec<u8>,
+    /// Bytes of it that the present connection has taken.
+    header_sent: usize,
     time: Duration,
     #[cfg(feature = "tls")]
     handshake_time: Duration,
@@ -98,6 +102,8 @@ impl Connect {
             owner,
             client: None,
             hops,
+            header: Vec::new(),
+            header_sent: 0,
             time: limits.connect_time,
             #[cfg(feature = "tls")]
             handshake_time: limits.handshake_time,
@@ -112,6 +118,12 @@ impl Connect {
     /// Connects from the address of the client, where the upstream can be reached from it.
     pub(super) fn on_behalf_of(mut self, client: SocketAddr) -> Self {
         self.client = Some(client);
+        self
+    }
+
+    /// Sends a header of the PROXY protocol before anything else.
+    pub(super) fn with_header(mut self, header: Vec<u8>) -> Self {
+        self.header = header;
         self
     }
 
@@ -278,6 +290,7 @@ impl Connect {
     fn begin(&mut self, fd: OwnedFd, name: String, is_tcp: bool, ready: Readiness, shared: &mut Shared) {
         match shared.link_as(Stream::Plain(fd), Owner::session(self.owner, Side::Upstream), is_tcp, ready) {
             Ok(endpoint) => {
+                self.header_sent = 0;
                 self.stage = Stage::Connecting { endpoint, name };
             }
             Err(error) => self.failed(&name, causes::of_connect(&error), &error, shared),
@@ -285,7 +298,7 @@ impl Connect {
     }
 
     /// Checks whether the connection was made. Returns `None` if the next address is to be tried.
-    fn connected(&mut self, endpoint: Endpoint, name: String, shared: &mut Shared) -> Option<Progress> {
+    fn connected(&mut self, mut endpoint: Endpoint, name: String, shared: &mut Shared) -> Option<Progress> {
         if !endpoint.ready.write {
             if shared.now < self.deadline {
                 self.stage = Stage::Connecting { endpoint, name };
@@ -304,12 +317,32 @@ impl Connect {
             self.failed(&name, causes::of_connect(&error), &error, shared);
             return None;
         }
+        match self.send_header(&mut endpoint, shared) {
+            Ok(()) if self.header_sent < self.header.len() => {
+                self.stage = Stage::Connecting { endpoint, name };
+                return Some(Progress::Pending);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                shared.unlink(endpoint);
+                self.failed(&name, causes::of_connect(&error), &error, shared);
+                return None;
+            }
+        }
         shared.counters().connects.add(1);
         #[cfg(feature = "tls")]
         if let Some(tls) = self.upstream.tls.clone() {
             return self.begin_handshake(&tls, endpoint, name, shared);
         }
         Some(Progress::Done(endpoint))
+    }
+
+    /// Sends what the connection takes of the header: all of it, unless the kernel lacks memory.
+    fn send_header(&mut self, endpoint: &mut Endpoint, shared: &Shared) -> io::Result<()> {
+        if self.header_sent < self.header.len() {
+            self.header_sent += endpoint.write(&self.header[self.header_sent..], shared)?;
+        }
+        Ok(())
     }
 
     #[cfg(feature = "tls")]
@@ -404,6 +437,8 @@ mod tests {
             owner: Token::NOTHING,
             client: None,
             hops: None,
+            header: Vec::new(),
+            header_sent: 0,
             time: Duration::ZERO,
             #[cfg(feature = "tls")]
             handshake_time: Duration::ZERO,

@@ -57,8 +57,8 @@ pub struct Upstream {
     /// Replaces the client's `Host`; `None` sends the client's. A Docker daemon ignores the name,
     /// but refuses some that its own clients send, so a gateway for it sets one.
     pub host: Option<Arc<str>>,
-    /// Sends a PROXY protocol header with the client's address before its first byte; only for
-    /// [`Service::Forward`].
+    /// Begins each connection, before TLS, with a header of the PROXY protocol that names the
+    /// client. Such a connection serves requests of that client's connection only.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Connects from the client's IP address (`IP_TRANSPARENT`), except if that is of another
     /// family, or of the loopback or an IPv6 link while the upstream is elsewhere; only for

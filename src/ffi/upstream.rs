@@ -12,12 +12,22 @@ use super::text::dockline_str;
 use super::types::{CStruct, check_out, struct_from_c};
 use crate::engine::{Address, Upstream};
 use crate::h1::FieldLine;
+use crate::proxy::ProxyProtocol;
 
 /// A server that receives requests or connections. Any thread may use it, and any number of
 /// engines.
 pub struct dockline_upstream {
     _opaque: [u8; 0],
 }
+
+/// The header of the PROXY protocol that an upstream expects.
+pub type dockline_proxy_protocol = i32;
+/// None.
+pub const DOCKLINE_PROXY_PROTOCOL_NONE: dockline_proxy_protocol = 0;
+/// A line of text.
+pub const DOCKLINE_PROXY_PROTOCOL_V1: dockline_proxy_protocol = 1;
+/// Binary.
+pub const DOCKLINE_PROXY_PROTOCOL_V2: dockline_proxy_protocol = 2;
 
 /// Where an upstream is and what it is sent. Text is copied. An engine does not connect to its own
 /// listeners.
@@ -32,6 +42,11 @@ pub struct dockline_upstream_options {
     /// Replaces the Host of requests; absent: the client's is sent. A Docker daemon does not use
     /// it, but refuses some values that its own clients send: set it, to "docker" for instance.
     pub host: dockline_str,
+    /// enum dockline_proxy_protocol: what each connection begins with, to name the client. Such a
+    /// connection serves requests of that client's connection only.
+    pub proxy_protocol: i32,
+    /// 0
+    pub reserved: u32,
 }
 
 // SAFETY: integers and pointers; all zero is valid.
@@ -74,13 +89,20 @@ pub unsafe extern "C" fn dockline_upstream_new(
         // SAFETY: as above.
         let host = unsafe { options.host.utf8() }?;
         let is_value = |host: &str| FieldLine::new("Host", host.to_owned()).is_ok();
-        if !host.is_none_or(is_value) {
+        if !host.is_none_or(is_value) || options.reserved != 0 {
             return Err(Failure::Value);
         }
+        let proxy_protocol = match options.proxy_protocol {
+            DOCKLINE_PROXY_PROTOCOL_NONE => None,
+            DOCKLINE_PROXY_PROTOCOL_V1 => Some(ProxyProtocol::V1),
+            DOCKLINE_PROXY_PROTOCOL_V2 => Some(ProxyProtocol::V2),
+            _ => return Err(Failure::Value),
+        };
         let address = address_from_bytes(address).ok_or(Failure::Value)?;
         let name = name.map_or_else(|| address.to_string(), str::to_owned);
         let mut upstream = Upstream::new(name, vec![address]);
         upstream.host = host.map(Arc::from);
+        upstream.proxy_protocol = proxy_protocol;
         let handle = Guarded::into_c_with(UpstreamHandle, Mutex::new(Arc::new(upstream)));
         // SAFETY: checked, and the caller's promise.
         unsafe { out.write(handle.cast()) };

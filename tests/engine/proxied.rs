@@ -185,3 +185,96 @@ fn a_header_of_the_greatest_length_is_read() {
     assert_eq!(client_of(&bed, client), "192.0.2.7");
     bed.close();
 }
+
+/// HTTP for a daemon that wants to be told the client, and keeps connections for so long.
+fn announcing(pool_time: Duration) -> Bed {
+    Bed::start(|at| {
+        let mut upstream = Upstream::new("daemon", vec![tcp(at)]);
+        upstream.proxy_protocol = Some(ProxyProtocol::V1);
+        let limits = limits(|limits| limits.pool_time = pool_time);
+        Setup { limits, ..Setup::serving(Service::to(upstream)) }
+    })
+}
+
+fn header_of(client: &TcpStream) -> String {
+    let (source, destination) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let ips = format!("{} {}", source.ip(), destination.ip());
+    format!("PROXY TCP4 {ips} {} {}\r\n", source.port(), destination.port())
+}
+
+fn respond(client: &mut TcpStream, daemon: &mut TcpStream) {
+    send(daemon, OK);
+    assert_eq!(read_until(client, "\r\n\r\nOK"), OK);
+}
+
+#[test]
+fn each_connection_of_a_client_to_the_daemon_names_the_client() {
+    let bed = announcing(Duration::from_secs(60));
+    let (mut one, mut two) = (bed.connect(), bed.connect());
+    let mut daemons = [&mut one, &mut two].map(|client| {
+        send(client, GET);
+        let mut daemon = bed.accept();
+        assert_eq!(read_until(&mut daemon, "\r\n"), header_of(client));
+        assert!(read_head(&mut daemon).starts_with("GET /_ping "));
+        respond(client, &mut daemon);
+        daemon
+    });
+    // The next requests of each are on its own connection, without another header.
+    for _ in 0..2 {
+        for (client, daemon) in [&mut one, &mut two].into_iter().zip(&mut daemons).rev() {
+            send(client, GET);
+            assert!(read_head(daemon).starts_with("GET /_ping "));
+            respond(client, daemon);
+        }
+    }
+    let stats = bed.workers.stats();
+    assert_eq!((stats.connects, stats.reuses, stats.pooled_now), (2, 4, 0));
+    // With the client its connection to the daemon ends.
+    drop(one);
+    assert_eq!(daemons[0].read(&mut [0]).unwrap(), 0);
+    // A request that must not be sent twice gets a new one.
+    send(&mut two, "POST /containers/x/start HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut fresh = bed.accept();
+    assert_eq!(read_until(&mut fresh, "\r\n"), header_of(&two));
+    assert!(read_head(&mut fresh).starts_with("POST "));
+    assert_eq!(daemons[1].read(&mut [0]).unwrap(), 0);
+    respond(&mut two, &mut fresh);
+    drop((two, fresh));
+    bed.close();
+}
+
+#[test]
+fn a_connection_that_the_daemon_closes_is_not_kept_for_its_client() {
+    let bed = announcing(Duration::from_secs(60));
+    let mut client = bed.connect();
+    for _ in 0..2 {
+        send(&mut client, GET);
+        let mut daemon = bed.accept();
+        assert_eq!(read_until(&mut daemon, "\r\n"), header_of(&client));
+        read_head(&mut daemon);
+        respond(&mut client, &mut daemon);
+        daemon.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(daemon.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(bed.workers.stats().reuses, 0);
+    drop(client);
+    bed.close();
+}
+
+#[test]
+fn a_connection_is_kept_for_its_client_no_longer_than_pool_time() {
+    let bed = announcing(Duration::from_millis(100));
+    let mut client = bed.connect();
+    send(&mut client, GET);
+    let mut daemon = bed.accept();
+    read_until(&mut daemon, "\r\n");
+    read_head(&mut daemon);
+    respond(&mut client, &mut daemon);
+    assert_eq!(daemon.read(&mut [0]).unwrap(), 0);
+    // The client's own connection lives on.
+    send(&mut client, GET);
+    let mut daemon = bed.accept();
+    assert_eq!(read_until(&mut daemon, "\r\n"), header_of(&client));
+    drop((client, daemon));
+    bed.close();
+}

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dockline::engine::tls::{ServerTls, ServerTlsConfig};
+use dockline::engine::tls::{ClientTls, ClientTlsConfig, ServerTls, ServerTlsConfig};
 use dockline::engine::{
     Address, EngineOptions, Listener, ListenerSettings, Observer, Service, Upstream, Workers,
 };
@@ -78,4 +78,29 @@ fn a_header_comes_before_the_handshake_of_a_client() {
     }
     workers.stop();
     workers.join().unwrap();
+}
+
+#[test]
+fn a_header_comes_before_the_handshake_with_an_upstream() {
+    for forwards in [true, false] {
+        let ((daemons, daemon_at), (socket, at)) = (listen(), listen());
+        let mut upstream = Upstream::new("daemon", vec![tcp(daemon_at)]);
+        upstream.proxy_protocol = Some(ProxyProtocol::V1);
+        upstream.tls = Some(Arc::new(ClientTls::new(&ClientTlsConfig::new(Ca::new().pem())).unwrap()));
+        let upstream = Arc::new(upstream);
+        let service = if forwards { Service::Forward(upstream) } else { Service::to(upstream) };
+        let workers = start(ListenerSettings::new("test", service), socket);
+        let mut client = TcpStream::connect(at).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut daemon = daemons.accept().unwrap().0;
+        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        let port = client.local_addr().unwrap().port();
+        let header = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {port} {}\r\n", at.port());
+        assert_eq!(read_until(&mut daemon, "\r\n"), header);
+        let mut record = [0; 2];
+        daemon.read_exact(&mut record).unwrap();
+        assert_eq!(record, [22, 3], "a handshake record");
+        workers.stop();
+        workers.join().unwrap();
+    }
 }

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::LimitsTable;
-use super::values::{AccessTarget, AdminAddress, Format, Level, Name, Text, Time, Trusted, ViaName};
+use super::values::{
+    AccessTarget, AdminAddress, Format, HeaderVersion, Level, Name, Text, Time, Trusted, ViaName,
+};
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::serve::guard::{AllowedHost, AllowedOrigin};
@@ -62,6 +64,7 @@ pub(super) struct UpstreamTable {
     pub(super) addresses: Vec<Spanned<Text<UpstreamAddress>>>,
     pub(super) tls: Option<Spanned<UpstreamTls>>,
     pub(super) host: Option<String>,
+    pub(super) proxy_protocol: Option<Text<HeaderVersion>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use dockline::engine::Address;
 use dockline::limits::Limits;
-use dockline::proxy::{Forwarding, TrustedPeers};
+use dockline::proxy::{Forwarding, ProxyProtocol, TrustedPeers};
 use dockline::untrusted::Untrusted;
 use log::LevelFilter;
 
@@ -118,6 +118,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) tls: Option<UpstreamTls>,
     /// The `Host` of requests to it.
     pub(crate) host: String,
+    /// The header that names the client to it.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Where it was configured.
     pub(crate) origin: String,
 }
@@ -276,7 +278,8 @@ fn upstream_of(settings: &Settings) -> Result<UpstreamConfig, Problem> {
     let tls =
         settle_upstream_tls(&addresses, given.then_some(tls)).map_err(|problem| problem.at("--upstream"))?;
     let host = host_for(&addresses);
-    Ok(UpstreamConfig { name: "docker".into(), addresses, tls, host, origin: "--upstream".into() })
+    let (name, origin) = ("docker".into(), "--upstream".into());
+    Ok(UpstreamConfig { name, addresses, tls, host, proxy_protocol: None, origin })
 }
 
 fn read_listeners(
@@ -360,7 +363,9 @@ fn read_upstreams(
         let tls = settle_upstream_tls(&addresses, tls)
             .map_err(|problem| source.problem(tls_span, "upstream", problem))?;
         let host = table.host.unwrap_or_else(|| host_for(&addresses));
-        all.push(UpstreamConfig { name, addresses, tls, host, origin: source.place(span.start) });
+        let proxy_protocol = table.proxy_protocol.map(|Text(version)| version.0);
+        let origin = source.place(span.start);
+        all.push(UpstreamConfig { name, addresses, tls, host, proxy_protocol, origin });
     }
     Ok(all)
 }

@@ -247,3 +247,18 @@ fn the_proxy_protocol_is_for_all_or_for_a_list() {
     assert_eq!(proxies("proxy_protocol = [\"unix\"]"), Ok(Some(listed)));
     assert!(proxies("proxy_protocol = \"v2\"").unwrap_err().contains("true, false, or a list"));
 }
+
+#[test]
+fn an_upstream_may_expect_the_proxy_protocol() {
+    let version = |value: &str| {
+        let file = format!("[[upstream]]\nname = \"a\"\naddress = \"tcp://h:5\"\n{value}\n");
+        config("", &file).map(|config| config.upstreams[0].proxy_protocol)
+    };
+    assert_eq!(version(""), Ok(None));
+    assert_eq!(version("proxy_protocol = \"v1\""), Ok(Some(ProxyProtocol::V1)));
+    assert_eq!(version("proxy_protocol = \"v2\""), Ok(Some(ProxyProtocol::V2)));
+    for wrong in ["\"v3\"", "2", "true"] {
+        let problem = version(&format!("proxy_protocol = {wrong}")).unwrap_err();
+        assert!(problem.contains("d.toml:4") && problem.contains("\"v1\""), "{problem}");
+    }
+}

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dockline::proxy::{TrustedPeer, TrustedPeers};
+use dockline::proxy::{ProxyProtocol, TrustedPeer, TrustedPeers};
 use dockline::untrusted::{Untrusted, is_printable};
 use log::LevelFilter;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
@@ -75,6 +75,30 @@ impl<'de, T: FromText> Deserialize<'de> for Text<T> {
 
         deserializer.deserialize_any(Reader(PhantomData))
     }
+}
+
+/// The version of the PROXY protocol that an upstream expects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeaderVersion(pub(super) ProxyProtocol);
+
+impl FromStr for HeaderVersion {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match text {
+            "v1" => Ok(Self(ProxyProtocol::V1)),
+            "v2" => Ok(Self(ProxyProtocol::V2)),
+            _ => Err(Problem::new(format_args!(
+                "`{}` is not a version of the PROXY protocol",
+                Untrusted::new(text)
+            ))
+            .hint("write \"v1\" for the line of text, or \"v2\" for the binary header")),
+        }
+    }
+}
+
+impl FromText for HeaderVersion {
+    const WHAT: &'static str = "\"v1\" or \"v2\"";
 }
 
 /// The trusted proxies among the clients of a listener: all, none, or a list.

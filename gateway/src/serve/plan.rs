@@ -107,13 +107,15 @@ fn is_same(old: &Upstream, new: &Upstream) -> bool {
     // TLS settings cannot be compared.
     old.tls.is_none()
         && new.tls.is_none()
-        && (&old.name, &old.addresses, &old.host) == (&new.name, &new.addresses, &new.host)
+        && (&old.name, &old.addresses, &old.host, old.proxy_protocol)
+            == (&new.name, &new.addresses, &new.host, new.proxy_protocol)
 }
 
 fn upstream(wanted: &UpstreamConfig) -> Result<Upstream, Problem> {
     let addresses: Vec<Address> = wanted.addresses.iter().map(|one| one.address.clone()).collect();
     let mut upstream = Upstream::new(wanted.name.as_str(), addresses);
     upstream.host = Some(wanted.host.as_str().into());
+    upstream.proxy_protocol = wanted.proxy_protocol;
     let tls = wanted.tls.as_ref().map(client_tls).transpose();
     upstream.tls = tls.map_err(|error| Problem::new(error).at(&wanted.origin))?;
     Ok(upstream)

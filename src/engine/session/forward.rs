@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::tunnel::{Early, Origin, TunnelSession, next_tunnel_id};
-use super::{Kind, Next};
+use super::{Kind, Next, proxy_header};
 use crate::engine::causes;
 use crate::engine::connect::{Connect, Progress};
 use crate::engine::endpoint::Endpoint;
@@ -43,7 +43,8 @@ impl ForwardSession {
         token: Token,
         shared: &Shared,
     ) -> Self {
-        let mut connect = Connect::new(Arc::clone(upstream), token, settings.limits(), client.hops, shared);
+        let connect = Connect::new(Arc::clone(upstream), token, settings.limits(), client.hops, shared);
+        let mut connect = connect.with_header(proxy_header(upstream, &info, &client));
         if let (true, PeerAddr::Ip(client)) = (upstream.transparent, &info.peer) {
             connect = connect.on_behalf_of(*client);
         }
@@ -109,17 +110,9 @@ impl ForwardSession {
     /// Returns the tunnel between the client and its upstream.
     fn join(self, upstream: Endpoint, shared: &mut Shared) -> Box<TunnelSession> {
         let Self { client, info, settings, flight, .. } = self;
-        let address = match info.peer {
-            PeerAddr::Ip(address) => Some(address),
-            PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
-        };
-        let proxied = info.proxied.as_ref().map(|proxied| proxied.destination);
-        let local = || proxied.or_else(|| sys::local_address(client.as_fd()).ok().flatten());
-        let header = flight.upstream().proxy_protocol.map(|version| version.header(address, local()));
-        let early = Early { downstream: header.as_deref().unwrap_or_default(), ..Early::default() };
         let origin = Origin::new(next_tunnel_id(), info, flight);
         let idle = settings.limits().tunnel_idle;
-        Box::new(TunnelSession::new(client, upstream, &early, idle, origin, shared))
+        Box::new(TunnelSession::new(client, upstream, &Early::default(), idle, origin, shared))
     }
 
     /// Gives up. The client was not served: a clean end would look as if the upstream had had

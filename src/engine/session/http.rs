@@ -14,7 +14,7 @@ use transfer::Lanes;
 
 use super::closing::ClosingSession;
 use super::tunnel::{Early, Origin, TunnelSession, next_tunnel_id};
-use super::{Kind, Next};
+use super::{Kind, Next, proxy_header};
 use crate::drive::Transport;
 use crate::engine::causes;
 use crate::engine::connect::{Connect, Progress};
@@ -69,6 +69,8 @@ enum UpstreamLink {
     Undecided(Box<Undecided>),
     Connecting(Box<Connect>),
     Open(Box<Endpoint>),
+    /// A connection that named the client when it was made, and is kept for its next request.
+    Idle(Box<Endpoint>, Arc<Upstream>, Instant),
 }
 
 /// A request that waits for a decision.
@@ -170,7 +172,9 @@ impl HttpSession {
                 self.client.note(ready);
             }
             (Side::Upstream, UpstreamLink::Connecting(connect)) => connect.note(ready),
-            (Side::Upstream, UpstreamLink::Open(endpoint)) => endpoint.note(ready),
+            (Side::Upstream, UpstreamLink::Open(endpoint) | UpstreamLink::Idle(endpoint, ..)) => {
+                endpoint.note(ready);
+            }
             (Side::Upstream, UpstreamLink::None | UpstreamLink::Undecided(_)) => {}
         }
     }
@@ -179,6 +183,7 @@ impl HttpSession {
         let upstream = match &self.upstream {
             UpstreamLink::Undecided(undecided) => Some(undecided.until),
             UpstreamLink::Connecting(connect) => Some(connect.deadline()),
+            UpstreamLink::Idle(.., until) => Some(*until),
             UpstreamLink::None | UpstreamLink::Open(_) => None,
         };
         [self.conn.poll_timeout(), upstream].into_iter().flatten().min()
@@ -253,8 +258,9 @@ impl HttpSession {
                     self.decide(shared);
                 }
             }
-            UpstreamLink::None | UpstreamLink::Open(_) => {}
+            UpstreamLink::None | UpstreamLink::Open(_) | UpstreamLink::Idle(..) => {}
         }
+        self.check_idle(shared);
         let mut budget = BUDGET;
         loop {
             if let Some(outcome) = self.take_events(shared) {
@@ -356,9 +362,11 @@ impl HttpSession {
                     let tunnel = summary.tunnel.map(|_| next_tunnel_id());
                     self.record(&summary, tunnel, shared);
                     if tunnel.is_none() {
-                        // One that was released is gone; one that is still connected to is of no
-                        // use to another request.
-                        self.drop_upstream(shared);
+                        // One that was released is gone or idle; one that is still connected to is
+                        // of no use to another request.
+                        if !matches!(self.upstream, UpstreamLink::Idle(..)) {
+                            self.drop_upstream(shared);
+                        }
                         // The next request may be refused before it has a target.
                         self.target = None;
                         self.reused = false;
@@ -442,6 +450,7 @@ impl HttpSession {
             Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
             Route::Later { time, otherwise } => {
                 let until = shared.now + time.min(LONGEST_WAIT);
+                self.drop_upstream(shared);
                 let undecided = Undecided { deferral, since, until, otherwise, decision: None };
                 self.upstream = UpstreamLink::Undecided(Box::new(undecided));
                 return;
@@ -466,6 +475,14 @@ impl HttpSession {
     /// Gets a connection to the present target: an idle one, or a new one.
     fn connect(&mut self, shared: &mut Shared) {
         let Some(upstream) = self.target.as_ref().map(Target::upstream) else { return };
+        match mem::replace(&mut self.upstream, UpstreamLink::None) {
+            UpstreamLink::Idle(endpoint, idle, _) if self.may_reuse && Arc::ptr_eq(&idle, upstream) => {
+                shared.counters().reuses.add(1);
+                return self.open(*endpoint, true, shared);
+            }
+            UpstreamLink::Idle(endpoint, ..) => shared.close(*endpoint),
+            other => self.upstream = other,
+        }
         if self.may_reuse
             && let Some(endpoint) = shared.pool.take(upstream)
         {
@@ -474,7 +491,9 @@ impl HttpSession {
             return self.open(endpoint, true, shared);
         }
         let (upstream, limits) = (Arc::clone(upstream), self.settings.limits());
-        let mut connect = Connect::new(upstream, self.token, limits, self.client.hops, shared);
+        let header = proxy_header(&upstream, &self.info, &self.client);
+        let connect = Connect::new(upstream, self.token, limits, self.client.hops, shared);
+        let mut connect = connect.with_header(header);
         let progress = connect.advance(shared);
         self.upstream = UpstreamLink::Connecting(Box::new(connect));
         self.connected(progress, shared);
@@ -516,6 +535,11 @@ impl HttpSession {
         let is_known = |target| Arc::strong_count(target) > 1;
         let may_keep = reuse == Reuse::Keep && idle && !shared.drain.is_draining() && limits.pool_size > 0;
         match self.target.as_ref().map(Target::upstream) {
+            // It names this client.
+            Some(target) if may_keep && target.proxy_protocol.is_some() => {
+                let until = shared.now + limits.pool_time;
+                self.upstream = UpstreamLink::Idle(endpoint, Arc::clone(target), until);
+            }
             Some(target) if may_keep && is_known(target) => {
                 shared.give(&endpoint, Owner::POOL);
                 let surplus =
@@ -529,12 +553,22 @@ impl HttpSession {
         }
     }
 
+    /// Closes the idle connection if it is of no further use: it has ended, or was kept long
+    /// enough.
+    fn check_idle(&mut self, shared: &mut Shared) {
+        if let UpstreamLink::Idle(endpoint, _, until) = &mut self.upstream
+            && (*until <= shared.now || !endpoint.is_silent())
+        {
+            self.drop_upstream(shared);
+        }
+    }
+
     fn drop_upstream(&mut self, shared: &mut Shared) {
         self.lanes = Lanes::new();
         match mem::replace(&mut self.upstream, UpstreamLink::None) {
             UpstreamLink::None | UpstreamLink::Undecided(_) => {}
             UpstreamLink::Connecting(connect) => connect.cancel(shared),
-            UpstreamLink::Open(endpoint) => shared.close(*endpoint),
+            UpstreamLink::Open(endpoint) | UpstreamLink::Idle(endpoint, ..) => shared.close(*endpoint),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) use table::Sessions;
 pub(super) use tunnel::{Early, Origin, TunnelSession, next_tunnel_id};
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,13 +31,29 @@ use http::HttpSession;
 use super::decider::Decided;
 use super::endpoint::Endpoint;
 use super::handle::Kill;
-use super::observe::ClientInfo;
+use super::observe::{ClientInfo, PeerAddr};
 use super::resolve::Resolved;
-use super::service::{ListenerSettings, Service};
+use super::service::{ListenerSettings, Service, Upstream};
 use super::shared::Shared;
 use super::slab::Token;
 use crate::error::Side;
 use crate::relay::Readiness;
+use crate::sys;
+
+/// Returns the header of the PROXY protocol for a connection to an upstream on behalf of a client;
+/// empty if the upstream expects none.
+fn proxy_header(upstream: &Upstream, info: &ClientInfo, client: &Endpoint) -> Vec<u8> {
+    let Some(version) = upstream.proxy_protocol else { return Vec::new() };
+    let source = match info.peer {
+        PeerAddr::Ip(address) => Some(address),
+        PeerAddr::Unix { .. } | PeerAddr::Unknown => None,
+    };
+    let destination = match &info.proxied {
+        Some(proxied) => Some(proxied.destination),
+        None => sys::local_address(client.as_fd()).ok().flatten(),
+    };
+    version.header(source, destination)
+}
 
 /// What a session is at present. Boxed, so that the table of sessions is small and moving a session
 /// costs two words.

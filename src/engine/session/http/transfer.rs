@@ -174,8 +174,6 @@ fn endpoint<'a>(
     match (side, upstream) {
         (Side::Downstream, _) => Some(client),
         (Side::Upstream, UpstreamLink::Open(endpoint)) => Some(endpoint),
-        (Side::Upstream, UpstreamLink::None | UpstreamLink::Undecided(_) | UpstreamLink::Connecting(_)) => {
-            None
-        }
+        (Side::Upstream, _) => None,
     }
 }
