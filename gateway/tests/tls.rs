@@ -42,23 +42,25 @@ impl Authority {
 }
 
 fn client_of(server: &Gateway, dir: &TempDir, tls: &TempDir) -> Gateway {
+    client_with(server, dir, tls, &[])
+}
+
+fn client_with(server: &Gateway, dir: &TempDir, tls: &TempDir, more: &[&str]) -> Gateway {
     let address = format!("tls://{}", server.tcp());
     let files = [tls.name("ca.pem"), tls.name("cert.pem"), tls.name("key.pem")];
-    Gateway::start(
-        dir,
-        &[
-            "--listen",
-            "127.0.0.1:0",
-            "--upstream",
-            &address,
-            "--upstream-tls-ca",
-            &files[0],
-            "--upstream-tls-cert",
-            &files[1],
-            "--upstream-tls-key",
-            &files[2],
-        ],
-    )
+    let arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--upstream",
+        &address,
+        "--upstream-tls-ca",
+        &files[0],
+        "--upstream-tls-cert",
+        &files[1],
+        "--upstream-tls-key",
+        &files[2],
+    ];
+    Gateway::start(dir, &[&arguments, more].concat())
 }
 
 #[test]
@@ -135,4 +137,45 @@ fn a_directory_without_an_authority_is_refused() {
     let output = run(&["check", "--listen", "tls://127.0.0.1:1", "--tls-cert", &cert, "--tls-key", &key]);
     let said = stderr(&output);
     assert!(output.status.success() && said.contains("WITHOUT A CLIENT CERTIFICATE"), "{said}");
+}
+
+/// A reload that changes nothing about an upstream keeps its idle connections. Another certificate
+/// is another upstream.
+#[test]
+fn a_reload_keeps_connections_by_tls_unless_a_file_has_changed() {
+    let (dir, server_tls, client_tls, client_dir) =
+        (TempDir::new(), TempDir::new(), TempDir::new(), TempDir::new());
+    daemon(&dir.path("one"), "one");
+    let authority = Authority::new("one");
+    authority.issue(&server_tls, ExtendedKeyUsagePurpose::ServerAuth);
+    authority.issue(&client_tls, ExtendedKeyUsagePurpose::ClientAuth);
+    let tls = server_tls.name("");
+    let server = Gateway::start(
+        &dir,
+        &["--listen", "tls://127.0.0.1:0", "--tls-dir", &tls, "--upstream", &dir.unix("one")],
+    );
+    let log = client_dir.name("access.log");
+    let client = client_with(&server, &client_dir, &client_tls, &["--threads", "1", "--access-log", &log]);
+    let reuses = |path: &str| {
+        assert!(client.get(path).contains("one got"));
+        let mut line = String::new();
+        until("its line", || {
+            let lines = fs::read_to_string(&log).unwrap();
+            line = lines.lines().find(|line| line.contains(path)).unwrap_or_default().to_owned();
+            !line.is_empty()
+        });
+        line.contains("reused=true")
+    };
+    let reload = || {
+        client.signal(Signal::HUP);
+        client.wait_log("reloaded");
+    };
+    assert!(!reuses("/first"));
+    reload();
+    assert!(reuses("/same"));
+    authority.issue(&client_tls, ExtendedKeyUsagePurpose::ClientAuth);
+    reload();
+    assert!(!reuses("/renewed"));
+    reload();
+    assert!(reuses("/same-again"));
 }

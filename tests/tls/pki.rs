@@ -58,7 +58,11 @@ impl Ca {
     }
 
     pub(crate) fn pem(&self) -> Pem {
-        Pem::new("ca.pem", self.issuer.pem())
+        Pem::new("ca.pem", self.text())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.issuer.pem()
     }
 
     pub(crate) fn der(&self) -> CertificateDer<'static> {

@@ -226,3 +226,35 @@ fn a_server_is_verified_by_name_or_address() {
     assert_eq!(connect(&ca, None, "::1").unwrap_err().kind(), ErrorKind::InvalidData);
     assert_eq!(connect(&Ca::new(), None, "daemon.test").unwrap_err().kind(), ErrorKind::InvalidData);
 }
+
+#[test]
+fn client_configurations_are_compared_by_content() {
+    let ca = Ca::new();
+    let (one, two) = (ca.leaf(Usage::Client, -1..30), ca.leaf(Usage::Client, -1..30));
+    let tls = |config: &ClientTlsConfig| ClientTls::new(config).unwrap();
+    let base = ClientTlsConfig {
+        credentials: Some(one.credentials.clone()),
+        server_name: Some("daemon.test".into()),
+        ..ClientTlsConfig::new(ca.pem())
+    };
+    let first = tls(&base);
+    assert_eq!(first, first);
+    assert_eq!(first, tls(&base));
+    let authority = ca.text();
+    let renamed = ClientTlsConfig { ca: Pem::new("another name", authority.clone()), ..base.clone() };
+    assert_eq!(first, tls(&renamed));
+    for (what, other) in [
+        ("another authority", ClientTlsConfig { ca: Ca::new().pem(), ..base.clone() }),
+        ("one more line", ClientTlsConfig { ca: Pem::new("ca.pem", authority + "\n"), ..base.clone() }),
+        ("another certificate", ClientTlsConfig { credentials: Some(two.credentials), ..base.clone() }),
+        ("no certificate", ClientTlsConfig { credentials: None, ..base.clone() }),
+        ("another name", ClientTlsConfig { server_name: Some("daemon2.test".into()), ..base.clone() }),
+        ("no name", ClientTlsConfig { server_name: None, ..base.clone() }),
+    ] {
+        let other_tls = tls(&other);
+        assert_ne!(first, other_tls, "{what}");
+        // A reload counts.
+        other_tls.reload(&base).unwrap();
+        assert_eq!(first, other_tls, "{what}");
+    }
+}

@@ -104,11 +104,9 @@ pub(crate) fn open_to_all(address: &impl fmt::Display, is_public: bool, tls: &Op
 }
 
 fn is_same(old: &Upstream, new: &Upstream) -> bool {
-    // TLS settings cannot be compared.
-    old.tls.is_none()
-        && new.tls.is_none()
-        && (&old.name, &old.addresses, &old.host, old.proxy_protocol)
-            == (&new.name, &new.addresses, &new.host, new.proxy_protocol)
+    let Upstream { name, addresses, tls, host, proxy_protocol, transparent, .. } = old;
+    (name, addresses, tls, host) == (&new.name, &new.addresses, &new.tls, &new.host)
+        && (*proxy_protocol, *transparent) == (new.proxy_protocol, new.transparent)
 }
 
 fn upstream(wanted: &UpstreamConfig) -> Result<Upstream, Problem> {

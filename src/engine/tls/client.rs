@@ -43,6 +43,9 @@ impl ClientTlsConfig {
 
 /// TLS with an upstream. Sessions are resumed under the same configuration with the same server
 /// name only.
+///
+/// Two are equal if their present configurations have the same content: authorities, credentials
+/// and name, whatever their [`Pem`]s are called.
 #[derive(Debug)]
 pub struct ClientTls {
     generation: RwLock<Arc<Generation>>,
@@ -52,7 +55,19 @@ pub struct ClientTls {
 struct Generation {
     config: Arc<ClientConfig>,
     name: Option<ServerName<'static>>,
+    /// SHA-256 of what it was made from.
+    digest: [u8; 32],
 }
+
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        // One after the other: it may be the same lock.
+        let digest = self.generation().digest;
+        digest == other.generation().digest
+    }
+}
+
+impl Eq for ClientTls {}
 
 impl ClientTls {
     /// Loads and checks everything.
@@ -80,7 +95,7 @@ impl ClientTls {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if there is no valid name for the server.
     pub fn connect(&self, socket: OwnedFd, host: &str) -> io::Result<TlsStream> {
-        let generation = Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner));
+        let generation = self.generation();
         let name = match &generation.name {
             Some(name) => name.clone(),
             None => server_name(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
@@ -88,14 +103,35 @@ impl ClientTls {
         let tls = ClientConnection::new(Arc::clone(&generation.config), name).map_err(io::Error::other)?;
         Ok(TlsStream::new(socket, tls.into(), None))
     }
+
+    fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&self.generation.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Generation {
     fn new(config: &ClientTlsConfig) -> Result<Self, TlsError> {
         let name = config.server_name.as_deref().map(server_name).transpose()?;
         let client = client_config(config, config.ca.roots()?, &provider())?;
-        Ok(Self { config: Arc::new(client), name })
+        Ok(Self { config: Arc::new(client), name, digest: digest(config) })
     }
+}
+
+/// Digests the content of a configuration, so that no private key has to be kept for comparisons.
+fn digest(config: &ClientTlsConfig) -> [u8; 32] {
+    let ClientTlsConfig { ca, credentials, server_name } = config;
+    let credentials = credentials.as_ref().map(|own| [own.chain.text(), own.key.text()]);
+    let parts = [Some(ca.text()), credentials.map(|[chain, _]| chain), credentials.map(|[_, key]| key)];
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts.into_iter().chain([server_name.as_deref().map(str::as_bytes)]) {
+        // By their lengths, no two lists of parts are the same bytes.
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        context.update(&length.to_be_bytes());
+        context.update(part.unwrap_or_default());
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
 fn client_config(

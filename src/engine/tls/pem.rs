@@ -43,6 +43,10 @@ impl Pem {
         }
     }
 
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     pub(super) fn error(&self, kind: TlsErrorKind) -> TlsError {
         TlsError::new(&self.name, kind)
     }
