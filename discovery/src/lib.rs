@@ -20,9 +20,17 @@ mod outbox;
 mod record;
 pub mod registry;
 mod update;
+pub mod watch;
+
+use std::time::Instant;
 
 pub use outbox::Outbox;
 pub use record::{
     Drain, Lifecycle, Node, NodeName, Origin, Record, RecordId, RecordState, Service, Target, Text,
 };
 pub use update::{Change, Source, Unrouted, Update};
+
+#[expect(clippy::disallowed_methods, reason = "the threads that wait have to know for how long")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -37,8 +37,8 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects to the first address of a name that accepts, and takes the TLS handshake. Looking up
-    /// a name takes as long as the system's resolver does.
+    /// Connects to the first address of a name that accepts, and takes the TLS handshake. A name is
+    /// looked up for as long as the system's resolver takes.
     pub(crate) fn open(
         address: &Address,
         tls: Option<&ClientTls>,

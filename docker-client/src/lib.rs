@@ -93,7 +93,7 @@ impl Docker {
         let _ = self.shared.closed.signal();
     }
 
-    /// Returns the object at a target, which is that of the API's documentation without the version.
+    /// Returns the object at a target, which is that of the API's documentation without a version.
     ///
     /// # Errors
     /// See [`DockerError`].

@@ -1,0 +1,94 @@
+#![forbid(unsafe_code)]
+//! [`Hint`]: what an event of the daemon says about which containers have changed.
+
+use std::sync::Arc;
+
+use dockline::untrusted::Untrusted;
+use dockline_docker_client::{EventFilter, is_name};
+use serde::Deserialize;
+
+/// The id of a container.
+pub(super) type Id = Arc<str>;
+
+/// The longest id that is taken; those of Docker have 64 bytes.
+const ID_MAX: usize = 128;
+
+/// The events that can change what a container announces, or whether it can be reached.
+pub(super) const EVENTS: EventFilter<'_> = EventFilter {
+    types: &["container", "network", "daemon"],
+    actions: &[
+        "create",
+        "start",
+        "restart",
+        "unpause",
+        "pause",
+        "die",
+        "stop",
+        "oom",
+        "destroy",
+        "rename",
+        "update",
+        "health_status",
+        "connect",
+        "disconnect",
+        "reload",
+    ],
+};
+
+/// What may have changed. That it has, and how, only inspecting it tells: events are lost on a busy
+/// daemon, repeated, and late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// This container.
+    Container(Id),
+    /// Any of them.
+    Any,
+}
+
+/// Reads an event. Returns what may have changed, if anything of interest, and when it happened, in
+/// nanoseconds since 1970.
+pub(super) fn read(event: &[u8]) -> Option<(Option<Hint>, Option<u64>)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Event {
+        #[serde(default)]
+        r#type: Untrusted<String>,
+        #[serde(default)]
+        action: Untrusted<String>,
+        #[serde(default)]
+        actor: Actor,
+        #[serde(rename = "timeNano", default)]
+        time: Option<u64>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Actor {
+        #[serde(rename = "ID", default)]
+        id: Untrusted<String>,
+        #[serde(rename = "Attributes", default)]
+        attributes: Option<Attributes>,
+    }
+    /// All labels of the container are here as well.
+    #[derive(Deserialize)]
+    struct Attributes {
+        container: Option<Untrusted<String>>,
+    }
+    let Event { r#type, action, actor, time } = serde_json::from_slice(event).ok()?;
+    let container = |text: &Untrusted<String>| id(text.raw()).map(Hint::Container);
+    // Those of health checks are `health_status: healthy` and the like.
+    let action = action.raw().split(':').next().unwrap_or_default();
+    let hint = match (r#type.raw().as_str(), action) {
+        _ if !EVENTS.actions.contains(&action) => None,
+        ("container", _) => container(&actor.id),
+        ("network", "connect" | "disconnect") => {
+            actor.attributes.and_then(|attributes| container(&attributes.container?))
+        }
+        ("network", "destroy") | ("daemon", "reload") => Some(Hint::Any),
+        _ => None,
+    };
+    Some((hint, time))
+}
+
+/// Returns a text as an id, if it can be one.
+pub(super) fn id(text: &str) -> Option<Id> {
+    (is_name(text) && text.len() <= ID_MAX).then(|| text.into())
+}

@@ -1,0 +1,70 @@
+#![forbid(unsafe_code)]
+//! [`Listed`]: a container in the list, as far as it tells whether to inspect it.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+
+use dockline::untrusted::Untrusted;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::event::{Id, id};
+use crate::record::Text;
+
+/// The target of the list.
+pub(super) const TARGET: &str = "/containers/json?all=1";
+
+/// A container in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) id: Id,
+    /// Its name, for people.
+    pub(super) title: Text,
+    /// Equal if nothing has changed that the list shows: names, state, health, labels, networks.
+    pub(super) fingerprint: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry<'a> {
+    id: Untrusted<String>,
+    #[serde(default)]
+    names: Option<Vec<Untrusted<String>>>,
+    #[serde(default)]
+    state: Option<Untrusted<String>>,
+    #[serde(default)]
+    status: Option<Untrusted<String>>,
+    #[serde(borrow, default)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    network_settings: Option<&'a RawValue>,
+}
+
+/// Reads the list. The keys are those of one watcher: its fingerprints are compared with each other
+/// only, and containers choose what goes into them.
+pub(super) fn read(list: &[u8], keys: &RandomState) -> Result<Vec<Listed>, serde_json::Error> {
+    let entries: Vec<Entry<'_>> = serde_json::from_slice(list)?;
+    Ok(entries.into_iter().filter_map(|entry| entry.listed(keys)).collect())
+}
+
+impl Entry<'_> {
+    fn listed(self, keys: &RandomState) -> Option<Listed> {
+        let id = id(self.id.raw())?;
+        let mut names = self.names.unwrap_or_default();
+        names.sort_unstable();
+        let title = names.first().map_or(&*id, |name| name.raw().trim_start_matches('/')).into();
+        let mut hasher = keys.build_hasher();
+        names.hash(&mut hasher);
+        self.state.hash(&mut hasher);
+        self.status.as_ref().map(|status| condition(status.raw())).hash(&mut hasher);
+        // The endpoints have other ids after each start.
+        self.labels.map(RawValue::get).hash(&mut hasher);
+        self.network_settings.map(RawValue::get).hash(&mut hasher);
+        Some(Listed { id, title, fingerprint: hasher.finish() })
+    }
+}
+
+/// Returns what does not change by itself in a status such as `Up 3 minutes (healthy)`.
+fn condition(status: &str) -> &str {
+    let end = status.strip_suffix(')').and_then(|status| status.rsplit_once('('));
+    end.map_or("", |(_, condition)| condition)
+}
