@@ -33,7 +33,8 @@ use crate::address::AddressPolicy;
 use crate::record::{Node, NodeName, Record, RecordId, Text};
 use crate::update::{Change, Source, Unrouted, Update};
 
-/// How far a source is trusted. If several announce a node, the first in this order speaks for it.
+/// How far a source is trusted. If several announce a node, the first in this order speaks for it:
+/// its records count, and those of the others do not. (The operator's own routes count always.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trust {
     /// It is the operator's own file: its targets may have any address, also by name, and it has
@@ -123,12 +124,35 @@ pub struct SourceStatus<'d> {
     pub records: usize,
 }
 
+/// Who speaks for the nodes. The operator's own routes are apart: they hide no containers of a node
+/// that has the same name.
+#[derive(Debug, Default)]
+struct Speakers {
+    fixed: HashMap<NodeName, Arc<Speaker>>,
+    others: HashMap<NodeName, Arc<Speaker>>,
+}
+
+impl Speakers {
+    fn of(&self, trust: Trust) -> &HashMap<NodeName, Arc<Speaker>> {
+        if trust == Trust::Operator { &self.fixed } else { &self.others }
+    }
+
+    fn of_mut(&mut self, trust: Trust) -> &mut HashMap<NodeName, Arc<Speaker>> {
+        if trust == Trust::Operator { &mut self.fixed } else { &mut self.others }
+    }
+
+    /// Returns a source of that trust, if it speaks for a node.
+    fn get(&self, trust: Trust, source: &Source, node: &NodeName) -> Option<&Arc<Speaker>> {
+        self.of(trust).get(node).filter(|speaker| speaker.source == *source)
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Directory {
     options: DirectoryOptions,
     sources: HashMap<Source, SourceState>,
-    speakers: HashMap<NodeName, Arc<Speaker>>,
+    speakers: Speakers,
     index: Index,
     usage: Usage,
     refused: u64,
@@ -154,8 +178,9 @@ impl Directory {
             Change::Stale(reason) => {
                 let state = self.source(&source);
                 state.stale = Some(reason);
+                let trust = state.trust;
                 for node in state.nodes.keys().cloned().collect::<Vec<_>>() {
-                    self.choose_speaker(&node);
+                    self.choose_speaker(trust, &node);
                 }
             }
             Change::Gone => {
@@ -170,17 +195,18 @@ impl Directory {
         self.index.take_changes(self.options.limits.known)
     }
 
-    /// Takes other options; a lower limit applies to what comes. Returns the keys of the routes
+    /// Takes other options; a lower limit applies to what comes, and so do addresses to the gateways
+    /// of nodes. Returns the keys of the routes
     /// whose state has changed, each once, in no order.
     pub fn set_options(&mut self, options: DirectoryOptions) -> Vec<RouteKey> {
         let is_trust_changed = self.options.trusted_nodes != options.trusted_nodes;
         self.options = options;
         let mut nodes = BTreeSet::new();
         for (name, state) in &mut self.sources {
-            state.trust = self.options.trust(name);
+            let old_trust = std::mem::replace(&mut state.trust, self.options.trust(name));
             for (node, node_state) in &mut state.nodes {
                 nodes.insert(node.clone());
-                let speaker = self.speakers.get(node).filter(|speaker| speaker.source == *name);
+                let speaker = self.speakers.get(old_trust, name, node);
                 let judged = node_state.owners.values_mut().flat_map(|owned| &mut owned.records);
                 let judge = Judge { node, trust: state.trust, options: &self.options };
                 for judged in judged {
@@ -200,7 +226,8 @@ impl Directory {
             }
         }
         for node in nodes {
-            self.choose_speaker(&node);
+            self.choose_speaker(Trust::Operator, &node);
+            self.choose_speaker(Trust::Remote, &node);
         }
         let changed = self.index.take_changes(self.options.limits.known);
         if is_trust_changed { self.index.iter().map(|(key, _)| key.clone()).collect() } else { changed }
@@ -222,7 +249,7 @@ impl Directory {
     /// Returns what has no route, or lacks one, and why, in no order. (Losers of a route are in the
     /// [state](RouteState) of that.)
     pub fn unrouted(&self) -> impl Iterator<Item = Unrouted> {
-        self.speakers.iter().flat_map(|(name, speaker)| {
+        self.speakers.fixed.iter().chain(&self.speakers.others).flat_map(|(name, speaker)| {
             let node = self.sources.get(&speaker.source).and_then(|state| state.nodes.get(name));
             let gateway = node.and_then(|node| node.gateway.refusal.as_ref()).map(|refusal| Unrouted {
                 owner: RecordId { node: name.clone(), owner: Text::default(), index: 0 },
@@ -331,23 +358,25 @@ impl Directory {
 
     fn announce_node(&mut self, source: &Source, node: &Node) {
         let Some(state) = self.sources.get_mut(source) else { return };
-        let gateway = Gateway::new(node, state.trust, &self.options);
+        let trust = state.trust;
+        let gateway = Gateway::new(node, trust, &self.options);
         state.nodes.entry(node.name.clone()).or_insert_with(NodeState::default).gateway = gateway;
-        self.choose_speaker(&node.name);
+        self.choose_speaker(trust, &node.name);
     }
 
     fn remove_node(&mut self, source: &Source, name: &NodeName) {
-        let state = self.sources.get_mut(source);
-        let Some(node) = state.and_then(|state| state.nodes.remove(name)) else { return };
+        let Some(state) = self.sources.get_mut(source) else { return };
+        let trust = state.trust;
+        let Some(node) = state.nodes.remove(name) else { return };
         for owned in node.owners.values() {
             self.usage.subtract(owned);
         }
-        if let Some(speaker) = self.speakers.get(name).filter(|speaker| speaker.source == *source).cloned() {
+        if let Some(speaker) = self.speakers.get(trust, source, name).cloned() {
             for record in node.owners.values().flat_map(Owned::admitted) {
                 self.index.remove(&Claim::new(record.clone(), speaker.clone()));
             }
-            self.speakers.remove(name);
-            self.choose_speaker(name);
+            self.speakers.of_mut(trust).remove(name);
+            self.choose_speaker(trust, name);
         }
     }
 
@@ -371,7 +400,7 @@ impl Directory {
         let (new, refused) = judge.admit(&owner, announced, &old, &room);
         self.refused += refused;
 
-        if let Some(speaker) = self.speakers.get(name).filter(|speaker| speaker.source == *source) {
+        if let Some(speaker) = self.speakers.get(trust, source, name) {
             for record in old.admitted().filter(|record| !new.has_admitted(record)) {
                 self.index.remove(&Claim::new(record.clone(), speaker.clone()));
             }
@@ -387,11 +416,14 @@ impl Directory {
         }
     }
 
-    /// Chooses which source speaks for a node, and takes the claims of that.
-    fn choose_speaker(&mut self, name: &NodeName) {
+    /// Chooses which source speaks for a node, of the operator's own or of the others, and takes the
+    /// claims of that.
+    fn choose_speaker(&mut self, trust: Trust, name: &NodeName) {
+        let is_fixed = trust == Trust::Operator;
         let announcing = self
             .sources
             .iter()
+            .filter(|(_, state)| (state.trust == Trust::Operator) == is_fixed)
             .filter_map(|(source, state)| state.nodes.get(name).map(|node| (source, state, node)));
         let rank = |(source, state, _): &(&Source, &SourceState, &NodeState)| {
             (state.trust, state.stale.is_some(), Source::clone(source))
@@ -402,21 +434,20 @@ impl Directory {
             trust: state.trust,
             is_stale: state.stale.is_some(),
         });
-        let old = self.speakers.get(name).cloned();
-        if old.as_deref() == new.as_ref() {
+        let speakers = self.speakers.of_mut(trust);
+        if speakers.get(name).map(Arc::as_ref) == new.as_ref() {
             return;
         }
-        if let Some(speaker) = old {
+        if let Some(speaker) = speakers.remove(name) {
             for record in admitted(&self.sources, &speaker) {
                 self.index.remove(&Claim::new(record.clone(), speaker.clone()));
             }
-            self.speakers.remove(name);
         }
         if let Some(speaker) = new.map(Arc::new) {
             for record in admitted(&self.sources, &speaker) {
                 self.index.add(Claim::new(record.clone(), speaker.clone()));
             }
-            self.speakers.insert(name.clone(), speaker);
+            speakers.insert(name.clone(), speaker);
         }
     }
 }

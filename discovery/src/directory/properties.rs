@@ -137,12 +137,14 @@ impl Naive {
     fn routes(&self) -> BTreeMap<RouteKey, NaiveRoute> {
         let options = options();
         let mut claims = Vec::new();
-        for node in NODES.map(|name| name.parse::<NodeName>().unwrap()) {
-            let announcing = self.0.iter().filter(|(_, source)| source.nodes.contains_key(&node));
+        let nodes = NODES.map(|name| name.parse::<NodeName>().unwrap());
+        for (node, is_fixed) in nodes.into_iter().flat_map(|node| [(node.clone(), true), (node, false)]) {
+            let announcing = self.0.iter().filter(|(name, source)| {
+                source.nodes.contains_key(&node) && (options.trust(name) == Trust::Operator) == is_fixed
+            });
             let closest =
                 announcing.min_by_key(|(name, source)| (options.trust(name), source.is_stale, *name));
-            let Some((name, source)) = closest else { continue };
-            let is_fixed = options.trust(name) == Trust::Operator;
+            let Some((_, source)) = closest else { continue };
             let records = source.records.values().filter(|record| record.id.node == node);
             claims.extend(
                 records.map(|record| (is_fixed, record.clone(), source.nodes[&node], source.is_stale)),

@@ -320,6 +320,22 @@ fn the_closest_source_speaks_for_a_node() {
 }
 
 #[test]
+fn fixed_routes_hide_no_containers_of_a_node_with_the_same_name() {
+    let mut directory = directory();
+    directory.apply(sync("docker", &[node("one")], vec![record("one", "a", "web")]));
+    assert_eq!(
+        directory.apply(sync("file", &[node("one")], vec![record("one", "static", "static")])).len(),
+        1
+    );
+    assert_eq!(
+        (serving(&directory, "web"), serving(&directory, "static")),
+        (vec!["a".into()], vec!["static".into()])
+    );
+    directory.apply(Update { source: "file".into(), change: Change::Gone });
+    assert_eq!((serving(&directory, "web"), serving(&directory, "static")), (vec!["a".into()], Vec::new()));
+}
+
+#[test]
 fn of_two_equally_close_sources_one_that_can_be_reached_speaks_for_a_node() {
     let mut directory = directory();
     let all = || vec![record("one", "a", "web")];
@@ -494,7 +510,11 @@ fn reasons_come_and_go_with_their_owner() {
     assert_eq!(directory.apply(Update { source: "docker".into(), change }), []);
     assert_eq!(reasons(&directory), ["one web: name a port"]);
     // Only who speaks for the node is heard.
-    directory.apply(sync("file", &[node("one")], Vec::new()));
+    let mut closer = options();
+    closer.trust.insert("redis".into(), Trust::Daemon);
+    closer.trust.insert("docker".into(), Trust::Remote);
+    directory.set_options(closer);
+    directory.apply(sync("redis", &[node("one")], Vec::new()));
     assert_eq!(reasons(&directory), [""; 0]);
 }
 
