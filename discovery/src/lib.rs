@@ -14,11 +14,13 @@
 //! stay.
 
 pub mod address;
+pub mod container;
 pub mod directory;
 pub mod join;
 mod outbox;
 mod record;
 pub mod registry;
+mod suggest;
 mod update;
 pub mod watch;
 

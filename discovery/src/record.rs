@@ -55,6 +55,13 @@ impl fmt::Display for Text {
     }
 }
 
+/// Returns the start of a text, so that what is said of it fits in a [`Text`] too.
+pub(crate) fn excerpt(text: &str) -> &str {
+    const MAX: usize = 64;
+    let end = (0..=MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or_default()]
+}
+
 /// The name of a machine with containers: 1 to 253 letters, digits, dots, hyphens, underscores and
 /// colons.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Trust, TrustedNodes};
-use crate::record::{Node, Record, Text};
+use crate::record::{Node, Record, Text, excerpt};
 use crate::update::Source;
 
 /// Who speaks for a node: one of the sources that announce it.
@@ -137,7 +137,7 @@ fn why_lost(claim: &Claim, owner: &Claim) -> Text {
     if owner.is_fixed() {
         return format!("`{key}` is a fixed route of the configuration: choose another name").into();
     }
-    let title = shortened(other.title.raw());
+    let title = excerpt(other.title.raw());
     let is_replica = record.service.is_some() && record.service == other.service;
     if is_replica {
         let (node, other_node) = (&record.id.node, &other.id.node);
@@ -151,11 +151,4 @@ fn why_lost(claim: &Claim, owner: &Claim) -> Text {
         other.id.node
     )
     .into()
-}
-
-/// Returns the start of a text, so that what is said of it fits in a [`Text`].
-fn shortened(text: &str) -> &str {
-    const MAX: usize = 64;
-    let end = (0..=MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-    &text[..end.unwrap_or_default()]
 }

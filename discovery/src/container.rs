@@ -1,0 +1,277 @@
+#![forbid(unsafe_code)]
+//! [`ContainerReader`]: from what a daemon says of a container to records and reasons. Pure.
+
+mod inspect;
+mod labels;
+mod network;
+mod rule;
+mod traefik;
+mod virtual_host;
+mod wanted;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+
+use dockline::routes::RouteKey;
+
+use self::inspect::Inspect;
+use self::network::Ask;
+pub use self::network::{Host, Place};
+use self::wanted::{Request, Wanted};
+use crate::record::{
+    Lifecycle, NodeName, Origin, Record, RecordId, RecordState, Service, Target, Text, excerpt,
+};
+use crate::update::Unrouted;
+
+/// Records of a container at most: hosts times paths.
+const RECORDS_MAX: u16 = 256;
+
+/// How containers ask for routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelOptions {
+    /// What labels begin with: `dockline`.
+    pub prefix: String,
+    /// Whether each container has a route that does not say `dockline.enable=false`.
+    pub exposed_by_default: bool,
+    /// Whether the variables of nginx-proxy are read.
+    pub virtual_host: bool,
+    /// Whether simple labels of Traefik are read.
+    pub traefik: bool,
+}
+
+impl Default for LabelOptions {
+    fn default() -> Self {
+        Self { prefix: "dockline".into(), exposed_by_default: false, virtual_host: false, traefik: false }
+    }
+}
+
+/// What was read of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// The container; the index is 0.
+    pub owner: RecordId,
+    /// Its records. They are live if the container runs, is not paused and is not unhealthy.
+    pub records: Vec<Record>,
+    /// What is wrong with what it asks for, and what to do next.
+    pub unrouted: Option<Unrouted>,
+    /// Whether nobody knows yet that its live records accept connections: it has no health check.
+    pub probe: bool,
+}
+
+/// The error for what is not the JSON of a container.
+#[derive(Debug)]
+pub struct ReadError(serde_json::Error);
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the daemon says of a container what is not understood")
+    }
+}
+
+impl Error for ReadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// See the [module](self).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerReader {
+    /// The node of the daemon.
+    pub node: NodeName,
+    /// How containers ask for routes.
+    pub options: LabelOptions,
+    /// What decides how they are reached.
+    pub host: Host,
+}
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Stopped,
+    /// It is being started again, and has no address.
+    Restarting,
+    /// It has an address, and serves nobody.
+    Down(&'static str),
+    Healthy,
+    /// It has no health check.
+    Running,
+}
+
+impl Condition {
+    fn of(inspect: &Inspect) -> Self {
+        let state = &inspect.state;
+        let health = state.health.as_ref().map(|health| health.status.as_str());
+        match health {
+            _ if state.restarting => Self::Restarting,
+            _ if !state.running => Self::Stopped,
+            _ if state.paused => Self::Down("paused"),
+            Some("starting") => Self::Down("starting"),
+            Some("unhealthy") => Self::Down("unhealthy"),
+            Some("healthy") => Self::Healthy,
+            _ => Self::Running,
+        }
+    }
+
+    fn state(self) -> RecordState {
+        match self {
+            Self::Stopped => RecordState::Down("stopped".into()),
+            Self::Restarting => RecordState::Down("restarting".into()),
+            Self::Down(reason) => RecordState::Down(reason.into()),
+            Self::Healthy | Self::Running => RecordState::Live,
+        }
+    }
+}
+
+impl ContainerReader {
+    /// Returns what `GET /containers/{id}/json` says.
+    ///
+    /// # Errors
+    /// If it is not the JSON of a container. What was known of it stays true.
+    pub fn read(&self, json: &[u8]) -> Result<Read, ReadError> {
+        let inspect: Inspect = serde_json::from_slice(json).map_err(ReadError)?;
+        let (node, host) = self.place(&inspect);
+        let owner = RecordId { node, owner: inspect.id.as_str().into(), index: 0 };
+        let condition = Condition::of(&inspect);
+        let Request { routes, service, lifecycle, mut problems, .. } = self.request(&inspect);
+        if condition == Condition::Stopped && !lifecycle.on_demand {
+            return Ok(Read { owner, records: Vec::new(), unrouted: None, probe: false });
+        }
+
+        let owner = Owner {
+            id: owner,
+            title: inspect.name.trim_start_matches('/').into(),
+            started: inspect::nanoseconds(&inspect.state.started_at).unwrap_or_default(),
+            // Who cannot tell when it was created is the last to own a route.
+            created: inspect::nanoseconds(&inspect.created).unwrap_or(u64::MAX),
+            service,
+            state: condition.state(),
+            lifecycle,
+        };
+        let mut records = Vec::new();
+        for route in routes {
+            match self.target(&inspect, condition, &route, host.as_ref()) {
+                Ok(target) => owner.add(&mut records, route, &target, &mut problems),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let Owner { id: owner, title, .. } = owner;
+        let reason = summary(&problems);
+        let unrouted = reason.map(|reason| Unrouted { owner: owner.clone(), title, reason });
+        let probe = condition == Condition::Running && !records.is_empty();
+        Ok(Read { owner, records, unrouted, probe })
+    }
+
+    /// Returns where a container is. A manager of classic Swarm has those of other machines too.
+    fn place(&self, inspect: &Inspect) -> (NodeName, Cow<'_, Host>) {
+        let unknown = || (self.node.clone(), Cow::Borrowed(&self.host));
+        let Some(node) = &inspect.node else { return unknown() };
+        let (Ok(name), Ok(address)) = (node.name.parse(), node.ip.parse::<IpAddr>()) else {
+            return unknown();
+        };
+        let is_here = self.host.own_addresses.contains(&address);
+        let place = if is_here { Place::Host } else { Place::Elsewhere };
+        (name, Cow::Owned(Host { place, address: Some(address), ..self.host.clone() }))
+    }
+
+    /// Returns what a container asks for: by our labels, else by those of others, else by default.
+    fn request(&self, inspect: &Inspect) -> Request {
+        let LabelOptions { prefix, exposed_by_default, virtual_host, traefik } = &self.options;
+        let Some(own) = labels::read(inspect, prefix, false) else { return Request::default() };
+        let mut request = own;
+        for (is_on, read) in
+            [(*virtual_host, virtual_host::read as fn(&Inspect) -> Request), (*traefik, traefik::read)]
+        {
+            if is_on && request.is_empty() {
+                let Request { routes, problems, .. } = read(inspect);
+                request = Request { routes, problems, ..request };
+            }
+        }
+        if *exposed_by_default && request.is_empty() {
+            return labels::read(inspect, prefix, true).unwrap_or_default();
+        }
+        if request.has_settings && request.is_empty() {
+            let problem = format!("its labels name no route: set `{prefix}.name` or `{prefix}.host`");
+            request.problems.push(problem);
+        }
+        request
+    }
+
+    fn target(
+        &self,
+        inspect: &Inspect,
+        condition: Condition,
+        route: &Wanted,
+        host: &Host,
+    ) -> Result<Option<Target>, String> {
+        if matches!(condition, Condition::Stopped | Condition::Restarting) {
+            return Ok(None);
+        }
+        let prefix = self.options.prefix.as_str();
+        let ask = Ask { inspect, prefix, port: route.port, network: route.network.as_deref() };
+        let address = Origin::Ip(ask.address(host)?);
+        Ok(Some(Target { address, tls: route.tls, proxy_protocol: route.proxy_protocol }))
+    }
+}
+
+/// What the records of a container have in common.
+struct Owner {
+    id: RecordId,
+    title: Text,
+    started: u64,
+    created: u64,
+    service: Option<Service>,
+    state: RecordState,
+    lifecycle: Lifecycle,
+}
+
+impl Owner {
+    /// Adds the records of a route.
+    fn add(
+        &self,
+        records: &mut Vec<Record>,
+        route: Wanted,
+        target: &Option<Target>,
+        problems: &mut Vec<String>,
+    ) {
+        for host in route.hosts {
+            let key = RouteKey { host, path: route.path.clone() };
+            if records.iter().any(|other| other.key == key) {
+                problems.push(format!("it asks for `{}` twice", excerpt(&key.to_string())));
+                continue;
+            }
+            let Some(index) = u16::try_from(records.len()).ok().filter(|index| *index < RECORDS_MAX) else {
+                problems.push(format!("it asks for more than {RECORDS_MAX} routes"));
+                return;
+            };
+            records.push(Record {
+                id: RecordId { index, ..self.id.clone() },
+                title: self.title.clone(),
+                started: self.started,
+                created: self.created,
+                key,
+                strip: route.strip,
+                service: self.service.clone(),
+                target: target.clone(),
+                state: self.state.clone(),
+                weight: route.weight,
+                drain: route.drain,
+                lifecycle: self.lifecycle,
+            });
+        }
+    }
+}
+
+/// Returns the first of the problems, and how many there are besides.
+fn summary(problems: &[String]) -> Option<Text> {
+    match problems {
+        [] => None,
+        [only] => Some(only.as_str().into()),
+        [first, rest @ ..] => Some(format!("{first} (and {} more)", rest.len()).into()),
+    }
+}
