@@ -4,6 +4,7 @@
 
 mod classic;
 mod deployments;
+mod document;
 mod faults;
 mod server;
 mod structured;

@@ -77,6 +77,8 @@ fn a_machine_that_is_gone_takes_its_records_with_it() {
     drop(one);
     reader.sees(&["two/db=172.17.0.3:80"]);
     assert!(start.elapsed() >= LEASE / 3, "not before its lease has ended");
+    let names = || redis.ask::<Vec<String>>("ZRANGE {dockline}:nodes 0 -1");
+    wait_for("its name to be removed", || (names() == ["two"]).then_some(()));
     drop(two);
     reader.sees(&[]);
     wait_for("an empty store", || redis.keys().is_empty().then_some(()));
@@ -195,6 +197,30 @@ fn garbage_in_redis_harms_nothing_but_itself() {
     one.starts("api", "172.17.0.4:80");
     reader.sees(&["one/api=172.17.0.4:80", "one/db=172.17.0.3:80", "one/web=172.17.0.2:80"]);
     assert_eq!((reader.losses.len(), reader.stale), (0, None));
+}
+
+#[test]
+fn a_store_that_has_gone_back_in_time_is_written_again() {
+    let redis = Server::start(&[]);
+    let one = Machine::new("one", config(redis.address()));
+    one.has(&[("web", "172.17.0.2:80")]);
+    wait_for("the node", || (redis.keys().len() == 2).then_some(()));
+    let mut connection = redis.connect();
+    let key = "{dockline}:node:one";
+    let old: Vec<u8> = redis::cmd("DUMP").arg(key).query(&mut connection).unwrap();
+    one.starts("db", "172.17.0.3:80");
+    let has_db = || redis.ask::<bool>("HEXISTS {dockline}:node:one db/0").then_some(());
+    wait_for("the change", has_db);
+    let restore = |old: &[u8]| {
+        redis::cmd("RESTORE").arg(key).arg(0).arg(old).arg("REPLACE").exec(&mut redis.connect()).unwrap();
+    };
+    restore(&old);
+    wait_for("the next refresh", has_db);
+    // A change does not build on it either.
+    restore(&old);
+    one.starts("api", "172.17.0.4:80");
+    wait_for("the change", || redis.ask::<bool>("HEXISTS {dockline}:node:one api/0").then_some(()));
+    assert!(has_db().is_some());
 }
 
 #[test]

@@ -68,8 +68,13 @@ impl Machine {
 
     /// All its containers, with their addresses.
     pub(crate) fn has(&self, containers: &[(&str, &str)]) {
+        self.has_on(node(self.name), containers);
+    }
+
+    /// As [`Machine::has`], of a machine with this gateway.
+    pub(crate) fn has_on(&self, node: Node, containers: &[(&str, &str)]) {
         let records = containers.iter().map(|(owner, target)| record(self.name, owner, target)).collect();
-        self.apply(Change::Sync { nodes: vec![node(self.name)], records, unrouted: vec![] });
+        self.apply(Change::Sync { nodes: vec![node], records, unrouted: vec![] });
     }
 
     pub(crate) fn starts(&self, owner: &str, target: &str) {
