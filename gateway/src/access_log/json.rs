@@ -24,6 +24,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
         number(out, "status", status);
     }
     text(out, "upstream", record.upstream);
+    text(out, "route", record.route);
     if let Outcome::Request { reused, .. } = record.outcome {
         number(out, "reused", Some(reused));
     }

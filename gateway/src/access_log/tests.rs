@@ -89,6 +89,8 @@ fn log_samples(log: &AccessLog) {
     let upstream = Upstream::new("docker", Vec::new());
     let (anonymous, named) = (client(None), client(Some("alice")));
     log.exchange(&exchange(&named, Some(&upstream), b"/v1.41/containers/json?all=1"), now());
+    let routed = Exchange { route: Some("app.example"), ..exchange(&named, Some(&upstream), b"/") };
+    log.exchange(&routed, now());
     let unread = Exchange {
         method: b"",
         target: b"",
@@ -120,7 +122,7 @@ fn log_samples(log: &AccessLog) {
         method: b"POST",
         target: b"/exec/1/start",
         upstream: &upstream,
-        route: None,
+        route: Some("app.example"),
         kind: Some(HijackKind::Upgrade),
         failure: None,
         stats,
@@ -129,7 +131,8 @@ fn log_samples(log: &AccessLog) {
     log.tunnel(&tunnel, now());
     let stats = RelayStats { first_closer: None, close_reason: Some(CloseReason::Drain), ..tunnel.stats };
     let drained = Failure::new(Side::Upstream, Phase::Tunnel, Cause::Drained);
-    let drained = Tunnel { method: b"", target: b"", kind: None, stats, failure: Some(drained), ..tunnel };
+    let drained =
+        Tunnel { method: b"", target: b"", route: None, kind: None, stats, failure: Some(drained), ..tunnel };
     log.tunnel(&drained, now());
     log_failures(log, &named, &upstream);
 }
@@ -155,9 +158,10 @@ fn log_failures(log: &AccessLog, client: &ClientInfo, upstream: &Upstream) {
 fn text_lines() {
     let expected = [
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "GET /v1.41/containers/json?all=1" 200 listener=main upstream=docker kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=9.001 reused=true end=complete"#,
+        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "GET /" 200 listener=main upstream=docker route=app.example kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=9.001 reused=true end=complete"#,
         r#"192.0.2.7:51514 - - [2026-11-21T07:32:56.042Z] "- -" - listener=main upstream=- kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=- reused=false end=complete"#,
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "POST /exec/1/start" 101 listener=main upstream=docker kind=upgrade bytes_up=0 bytes_down=0 dur_ms=12.345 ttfb_ms=9.001 reused=true end=complete"#,
-        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "POST /exec/1/start" - listener=main upstream=docker kind=upgrade bytes_up=10 bytes_down=3000 dur_ms=61000.000 first_closer=client close=eof"#,
+        r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "POST /exec/1/start" - listener=main upstream=docker route=app.example kind=upgrade bytes_up=10 bytes_down=3000 dur_ms=61000.000 first_closer=client close=eof"#,
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "- -" - listener=main upstream=docker kind=forward bytes_up=10 bytes_down=3000 dur_ms=61000.000 first_closer=- close=drain side=proxy phase=tunnel cause=drained"#,
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "GET /info" 502 listener=main upstream=docker kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=9.001 reused=true end=bad-response side=daemon phase=response-head cause=bare-lf offset=17"#,
         r#"192.0.2.7:51514 - alice [2026-11-21T07:32:56.042Z] "GET /info" 200 listener=main upstream=docker kind=http bytes_up=0 bytes_down=1234 dur_ms=12.345 ttfb_ms=9.001 reused=true end=client-aborted side=client phase=response-body cause=reset errno=104"#,
@@ -169,14 +173,15 @@ fn text_lines() {
 #[test]
 fn json_lines() {
     let expected = [
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/v1.41/containers/json?all=1","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":null,"method":null,"path":null,"status":null,"upstream":null,"reused":false,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":null,"end":"complete","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","status":101,"upstream":"docker","reused":true,"kind":"upgrade","bytes_up":0,"bytes_down":0,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","upstream":"docker","kind":"upgrade","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":"client","close":"eof","failure":null}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":null,"close":"drain","failure":{"side":"proxy","phase":"tunnel","cause":"drained","offset":null,"errno":null,"alert":null}}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":502,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"bad-response","failure":{"side":"daemon","phase":"response-head","cause":"bare-lf","offset":17,"errno":null,"alert":null}}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":200,"upstream":"docker","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"client-aborted","failure":{"side":"client","phase":"response-body","cause":"reset","offset":null,"errno":104,"alert":null}}"#,
-        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","kind":"forward","bytes_up":0,"bytes_down":0,"dur_ms":0.000,"first_closer":null,"close":null,"failure":{"side":"daemon","phase":"connect","cause":"tls-unknown-issuer","offset":null,"errno":null,"alert":48}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/v1.41/containers/json?all=1","status":200,"upstream":"docker","route":null,"reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/","status":200,"upstream":"docker","route":"app.example","reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":null,"method":null,"path":null,"status":null,"upstream":null,"route":null,"reused":false,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":null,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","status":101,"upstream":"docker","route":null,"reused":true,"kind":"upgrade","bytes_up":0,"bytes_down":0,"dur_ms":12.345,"ttfb_ms":9.001,"end":"complete","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"POST","path":"/exec/1/start","upstream":"docker","route":"app.example","kind":"upgrade","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":"client","close":"eof","failure":null}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","route":null,"kind":"forward","bytes_up":10,"bytes_down":3000,"dur_ms":61000.000,"first_closer":null,"close":"drain","failure":{"side":"proxy","phase":"tunnel","cause":"drained","offset":null,"errno":null,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":502,"upstream":"docker","route":null,"reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"bad-response","failure":{"side":"daemon","phase":"response-head","cause":"bare-lf","offset":17,"errno":null,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":"GET","path":"/info","status":200,"upstream":"docker","route":null,"reused":true,"kind":"http","bytes_up":0,"bytes_down":1234,"dur_ms":12.345,"ttfb_ms":9.001,"end":"client-aborted","failure":{"side":"client","phase":"response-body","cause":"reset","offset":null,"errno":104,"alert":null}}"#,
+        r#"{"ts":"2026-11-21T07:32:56.042Z","client":"192.0.2.7:51514","forwarded_for":null,"proxied_by":null,"listener":"main","user":"alice","method":null,"path":null,"upstream":"docker","route":null,"kind":"forward","bytes_up":0,"bytes_down":0,"dur_ms":0.000,"first_closer":null,"close":null,"failure":{"side":"daemon","phase":"connect","cause":"tls-unknown-issuer","offset":null,"errno":null,"alert":48}}"#,
     ];
     assert_eq!(lines_of(LogFormat::Json, "samples", log_samples), expected);
 }
@@ -205,7 +210,8 @@ fn log_hostile(log: &AccessLog) {
         let text = String::from_utf8_lossy(&value).into_owned();
         let client = ClientInfo { listener: Arc::from(&*text), ..client(Some(&text)) };
         let upstream = Upstream::new(&*text, Vec::new());
-        log.exchange(&Exchange { method: &value, ..exchange(&client, Some(&upstream), &value) }, now());
+        let exchange = exchange(&client, Some(&upstream), &value);
+        log.exchange(&Exchange { method: &value, route: Some(&text), ..exchange }, now());
     }
 }
 
@@ -217,7 +223,7 @@ fn hop_log_injection_text() {
         assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line}");
         assert_eq!(line.bytes().filter(|&byte| byte == b'"').count(), 2, "{line}");
         let words: Vec<_> = line.split(' ').collect();
-        assert_eq!(words.len(), 16, "{line}");
+        assert_eq!(words.len(), 17, "{line}");
         assert_eq!(unescape(&words[5][..words[5].len() - 1]), value);
         assert_eq!(unescape(&words[4][1..]), value);
         assert_eq!(words[6], "200");
@@ -243,11 +249,11 @@ fn hop_log_injection_json() {
         assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line}");
         let object: serde_json::Value = serde_json::from_str(line).unwrap();
         let expected = String::from_utf8_lossy(&value);
-        for key in ["user", "listener", "method", "path", "upstream"] {
+        for key in ["user", "listener", "method", "path", "upstream", "route"] {
             assert_eq!(object[key].as_str(), Some(&*expected), "{key}");
         }
         assert_eq!(object["status"], 200);
-        assert_eq!(object.as_object().unwrap().len(), 18);
+        assert_eq!(object.as_object().unwrap().len(), 19);
     }
 }
 
@@ -311,7 +317,7 @@ fn flt_log_enospc() {
     let dropped = log.dropped();
     log_samples(&log);
     drop(log);
-    assert_eq!(dropped.load(Ordering::Relaxed), 8);
+    assert_eq!(dropped.load(Ordering::Relaxed), 9);
 }
 
 fn fifo(dir: &TempDir) -> PathBuf {
@@ -396,7 +402,7 @@ fn a_directory_is_no_log() {
     assert!(log.reopen().is_err());
     log_samples(&log);
     drop(log);
-    assert_eq!(lines(&renamed).len(), 8);
+    assert_eq!(lines(&renamed).len(), 9);
 }
 
 #[test]

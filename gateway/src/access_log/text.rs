@@ -33,6 +33,10 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     out.extend_from_slice(b" upstream=");
     value(out, record.upstream);
+    if let Some(route) = record.route {
+        out.extend_from_slice(b" route=");
+        value(out, Some(route));
+    }
     let (kind, up, down) = (record.kind, record.bytes_up, record.bytes_down);
     let _ = write!(out, " kind={kind} bytes_up={up} bytes_down={down} dur_ms={}", Millis(record.duration));
     match &record.outcome {
