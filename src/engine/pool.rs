@@ -9,6 +9,9 @@ use super::endpoint::Endpoint;
 use super::service::Upstream;
 use super::slab::Token;
 
+/// How long a connection may stay after its upstream was dropped.
+const DROPPED: Duration = Duration::from_secs(2);
+
 /// Idle connections by upstream. The one used last is reused first: it is the one most likely to be
 /// still good.
 #[derive(Default)]
@@ -19,7 +22,7 @@ pub(super) struct Pool {
     next_check: Option<Instant>,
 }
 
-/// The connections of one upstream; closed after the upstream is dropped.
+/// The connections of one upstream; closed soon after the upstream is dropped ([`DROPPED`]).
 struct Shelf {
     upstream: Weak<Upstream>,
     idle: Vec<Idle>,
@@ -88,8 +91,8 @@ impl Pool {
             self.remove_expired(now)
         });
         if self.next_check.is_none() && self.len > 0 {
-            self.next_check =
-                self.shelves.values().flat_map(|shelf| &shelf.idle).map(|idle| idle.until).min();
+            let first = self.shelves.values().flat_map(|shelf| &shelf.idle).map(|idle| idle.until).min();
+            self.next_check = first.map(|first| first.min(now + DROPPED));
         }
         expired
     }

@@ -44,14 +44,14 @@ fn the_next_address_is_tried_when_a_name_does_not_exist() {
 }
 
 /// A Unix listener with room for one connection, and that connection.
-struct FullBacklog {
-    path: PathBuf,
+pub(super) struct FullBacklog {
+    pub(super) path: PathBuf,
     listener: UnixListener,
     first: Socket,
 }
 
 impl FullBacklog {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("dockline-{name}-{}.sock", std::process::id()));
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         let at = SockAddr::unix(&path).unwrap();

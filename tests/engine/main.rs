@@ -15,5 +15,6 @@ mod listener_loops;
 mod pool;
 mod proxied;
 mod reasons;
+mod routing;
 mod support;
 mod tunnels;

@@ -87,8 +87,8 @@ pub(crate) struct TestEngine {
     seen: Receiver<String>,
 }
 
-/// Sends what it sees as lines: `exchange END STATUS UPSTREAM`, `tunnel REASON UP DOWN`, or an
-/// event as it is.
+/// Sends what it sees as lines: `exchange END STATUS UPSTREAM`, `tunnel REASON UP DOWN`, both with
+/// `by ROUTE TARGET` behind it if there is a route, or an event as it is.
 struct Recorder(Mutex<SyncSender<String>>);
 
 impl Recorder {
@@ -97,15 +97,21 @@ impl Recorder {
     }
 }
 
+fn way(route: Option<&str>, target: &[u8]) -> String {
+    route.map_or_else(String::new, |route| format!(" by {route} {}", String::from_utf8_lossy(target)))
+}
+
 impl Observer for Recorder {
     fn exchange(&self, exchange: &Exchange<'_>) {
         let upstream = exchange.upstream.map_or("-", |upstream| &upstream.name);
-        self.record(format!("exchange {} {:?} {upstream}", exchange.end.name(), exchange.status));
+        let way = way(exchange.route, exchange.target);
+        self.record(format!("exchange {} {:?} {upstream}{way}", exchange.end.name(), exchange.status));
     }
 
     fn tunnel(&self, tunnel: &Tunnel<'_>) {
         let (stats, reason) = (&tunnel.stats, tunnel.stats.close_reason.map(|reason| reason.name()));
-        self.record(format!("tunnel {} {} {}", reason.unwrap(), stats.up.delivered, stats.down.delivered));
+        let (up, down, way) = (stats.up.delivered, stats.down.delivered, way(tunnel.route, tunnel.target));
+        self.record(format!("tunnel {} {up} {down}{way}", reason.unwrap()));
     }
 
     fn event(&self, event: &Event<'_>) {
