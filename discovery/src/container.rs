@@ -15,7 +15,7 @@ mod tests;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use dockline::routes::RouteKey;
 
@@ -23,9 +23,7 @@ use self::inspect::Inspect;
 use self::network::Ask;
 pub use self::network::{Host, Place};
 use self::wanted::{Request, Wanted};
-use crate::record::{
-    Lifecycle, NodeName, Origin, Record, RecordId, RecordState, Service, Target, Text, excerpt,
-};
+use crate::record::{Lifecycle, Node, Origin, Record, RecordId, RecordState, Service, Target, Text, excerpt};
 use crate::update::Unrouted;
 
 /// Records of a container at most: hosts times paths.
@@ -53,13 +51,14 @@ impl Default for LabelOptions {
 /// What was read of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read {
-    /// The container; the index is 0.
-    pub owner: RecordId,
-    /// Its records. They are live if the container runs, is not paused and is not unhealthy.
+    /// The node that it is on.
+    pub node: Node,
+    /// Its records.
     pub records: Vec<Record>,
     /// What is wrong with what it asks for, and what to do next.
     pub unrouted: Option<Unrouted>,
-    /// Whether nobody knows yet that its live records accept connections: it has no health check.
+    /// Whether its records become live when their port accepts a connection, which nobody knows yet:
+    /// it runs, and has no health check.
     pub probe: bool,
 }
 
@@ -82,8 +81,9 @@ impl Error for ReadError {
 /// See the [module](self).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContainerReader {
-    /// The node of the daemon.
-    pub node: NodeName,
+    /// The machine of the daemon. The port of its gateway is that of the other machines too, if the
+    /// daemon is a manager of classic Swarm.
+    pub node: Node,
     /// How containers ask for routes.
     pub options: LabelOptions,
     /// What decides how they are reached.
@@ -123,7 +123,8 @@ impl Condition {
             Self::Stopped => RecordState::Down("stopped".into()),
             Self::Restarting => RecordState::Down("restarting".into()),
             Self::Down(reason) => RecordState::Down(reason.into()),
-            Self::Healthy | Self::Running => RecordState::Live,
+            Self::Running => RecordState::Down("its port does not accept connections yet".into()),
+            Self::Healthy => RecordState::Live,
         }
     }
 }
@@ -136,15 +137,14 @@ impl ContainerReader {
     pub fn read(&self, json: &[u8]) -> Result<Read, ReadError> {
         let inspect: Inspect = serde_json::from_slice(json).map_err(ReadError)?;
         let (node, host) = self.place(&inspect);
-        let owner = RecordId { node, owner: inspect.id.as_str().into(), index: 0 };
         let condition = Condition::of(&inspect);
         let Request { routes, service, lifecycle, mut problems, .. } = self.request(&inspect);
         if condition == Condition::Stopped && !lifecycle.on_demand {
-            return Ok(Read { owner, records: Vec::new(), unrouted: None, probe: false });
+            return Ok(Read { node, records: Vec::new(), unrouted: None, probe: false });
         }
 
         let owner = Owner {
-            id: owner,
+            id: RecordId { node: node.name.clone(), owner: inspect.id.as_str().into(), index: 0 },
             title: inspect.name.trim_start_matches('/').into(),
             started: inspect::nanoseconds(&inspect.state.started_at).unwrap_or_default(),
             // Who cannot tell when it was created is the last to own a route.
@@ -155,28 +155,30 @@ impl ContainerReader {
         };
         let mut records = Vec::new();
         for route in routes {
-            match self.target(&inspect, condition, &route, host.as_ref()) {
+            match self.target(&inspect, condition, &route, &node, host.as_ref()) {
                 Ok(target) => owner.add(&mut records, route, &target, &mut problems),
                 Err(problem) => problems.push(problem),
             }
         }
-        let Owner { id: owner, title, .. } = owner;
-        let reason = summary(&problems);
-        let unrouted = reason.map(|reason| Unrouted { owner: owner.clone(), title, reason });
+        let unrouted = summary(&problems).map(|reason| Unrouted {
+            owner: owner.id.clone(),
+            title: owner.title.clone(),
+            reason,
+        });
         let probe = condition == Condition::Running && !records.is_empty();
-        Ok(Read { owner, records, unrouted, probe })
+        Ok(Read { node, records, unrouted, probe })
     }
 
     /// Returns where a container is. A manager of classic Swarm has those of other machines too.
-    fn place(&self, inspect: &Inspect) -> (NodeName, Cow<'_, Host>) {
-        let unknown = || (self.node.clone(), Cow::Borrowed(&self.host));
-        let Some(node) = &inspect.node else { return unknown() };
-        let (Ok(name), Ok(address)) = (node.name.parse(), node.ip.parse::<IpAddr>()) else {
-            return unknown();
-        };
+    fn place(&self, inspect: &Inspect) -> (Node, Cow<'_, Host>) {
+        let named =
+            inspect.node.as_ref().and_then(|node| Some((node.name.parse().ok()?, node.ip.parse().ok()?)));
+        let Some((name, address)) = named else { return (self.node.clone(), Cow::Borrowed(&self.host)) };
+        let gateway = self.node.gateway.map(|gateway| SocketAddr::new(address, gateway.port()));
         let is_here = self.host.own_addresses.contains(&address);
         let place = if is_here { Place::Host } else { Place::Elsewhere };
-        (name, Cow::Owned(Host { place, address: Some(address), ..self.host.clone() }))
+        let host = Host { place, address: Some(address), ..self.host.clone() };
+        (Node { name, gateway }, Cow::Owned(host))
     }
 
     /// Returns what a container asks for: by our labels, else by those of others, else by default.
@@ -207,13 +209,20 @@ impl ContainerReader {
         inspect: &Inspect,
         condition: Condition,
         route: &Wanted,
+        node: &Node,
         host: &Host,
     ) -> Result<Option<Target>, String> {
         if matches!(condition, Condition::Stopped | Condition::Restarting) {
             return Ok(None);
         }
         let prefix = self.options.prefix.as_str();
-        let ask = Ask { inspect, prefix, port: route.port, network: route.network.as_deref() };
+        let ask = Ask {
+            inspect,
+            prefix,
+            port: route.port,
+            network: route.network.as_deref(),
+            has_gateway: node.gateway.is_some(),
+        };
         let address = Origin::Ip(ask.address(host)?);
         Ok(Some(Target { address, tls: route.tls, proxy_protocol: route.proxy_protocol }))
     }

@@ -33,7 +33,7 @@ const HOSTILE: [&str; 12] = [
 fn reader() -> ContainerReader {
     let own_addresses = ["127.0.0.1", "::1", "192.0.2.1", "172.17.0.1"].map(|ip| ip.parse().unwrap()).into();
     ContainerReader {
-        node: "one".parse().unwrap(),
+        node: Node { name: "one".parse().unwrap(), gateway: None },
         options: LabelOptions { virtual_host: true, traefik: true, ..LabelOptions::default() },
         host: Host { own_addresses, address: Some("192.0.2.1".parse().unwrap()), ..Host::default() },
     }
@@ -78,7 +78,9 @@ fn web(labels: Value) -> Value {
 /// Gives the directory what a daemon says of a container.
 fn add(directory: &mut Directory, container: &Value) -> Vec<RouteKey> {
     let read = reader().read(container.to_string().as_bytes()).unwrap();
-    let change = Change::Owner { owner: read.owner, records: read.records, unrouted: read.unrouted };
+    let id = container["Id"].as_str().unwrap();
+    let owner = RecordId { node: read.node.name, owner: id.into(), index: 0 };
+    let change = Change::Owner { owner, records: read.records, unrouted: read.unrouted };
     directory.apply(Update { source: "docker".into(), change })
 }
 

@@ -11,7 +11,7 @@ use crate::record::{Drain, Service, Text, excerpt};
 use crate::suggest;
 
 /// The variable that names a container.
-pub(super) const VARIABLE: &str = "DPROXY_FORWARD_NAME";
+const VARIABLE: &str = "DPROXY_FORWARD_NAME";
 
 /// What a label of a route may be called behind the prefix.
 const ROUTE_KEYS: [&str; 10] =
@@ -22,7 +22,7 @@ const OWN_KEYS: [&str; 4] = ["name", "host", "path", "strip"];
 /// What else a label of a container may be called.
 const CONTAINER_KEYS: [&str; 4] = ["enable", "service", "start", "stop-after"];
 
-/// The labels of a container that have our prefix, without it; checked for their size.
+/// The labels of a container that have our prefix, without it.
 struct Labels<'i> {
     prefix: &'i str,
     /// Those of the container.
@@ -39,21 +39,18 @@ impl<'i> Labels<'i> {
             let Some(key) = full.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
             };
-            let (keys, route, name) = match key.strip_prefix("routes.").map(|rest| rest.split_once('.')) {
-                Some(Some((route, name))) => (&ROUTE_KEYS[..], Some(route), name),
-                _ => (&ROUTE_KEYS[..], None, key),
+            let (route, name) = match key.strip_prefix("routes.").and_then(|rest| rest.split_once('.')) {
+                Some((route, name)) => (Some(route), name),
+                None => (None, key),
             };
-            let is_known = keys.contains(&name) || (route.is_none() && CONTAINER_KEYS.contains(&name));
-            if !is_known {
-                labels.problems.push(unknown(prefix, route, name, full));
-            } else if value.len() > VALUE_MAX {
-                labels.problems.push(format!("`{full}` is longer than {VALUE_MAX} bytes: shorten it"));
-            } else {
+            if ROUTE_KEYS.contains(&name) || (route.is_none() && CONTAINER_KEYS.contains(&name)) {
                 let place = match route {
                     Some(route) => labels.routes.entry(route).or_default(),
                     None => &mut labels.own,
                 };
-                place.insert(name, value.trim());
+                place.insert(name, value);
+            } else {
+                labels.problems.push(unknown(prefix, route, name, full));
             }
         }
         labels
@@ -73,12 +70,13 @@ impl<'i> Labels<'i> {
             (Some(route), Some(value), _) => (format!("routes.{}.", excerpt(route)), *value),
             (_, _, value) => (String::new(), *value?),
         };
-        read(value)
-            .map_err(|error| {
-                let (prefix, value) = (self.prefix, excerpt(value));
-                self.problems.push(format!("`{prefix}.{within}{key}={value}`: {error}"));
-            })
-            .ok()
+        let value = value.trim();
+        let read = if value.len() > VALUE_MAX { wanted::too_long() } else { read(value) };
+        read.map_err(|error| {
+            let (prefix, value) = (self.prefix, excerpt(value));
+            self.problems.push(format!("`{prefix}.{within}{key}={value}`: {error}"));
+        })
+        .ok()
     }
 
     /// Returns the hosts that labels name; `None` if they name none.
@@ -94,8 +92,8 @@ impl<'i> Labels<'i> {
         is_named.then(|| name.into_iter().chain(hosts.into_iter().flatten()).collect())
     }
 
-    /// Returns a route; `None` if any label of it is wrong.
-    fn route(&mut self, route: Option<&str>, hosts: Vec<HostPattern>, problems: usize) -> Option<Wanted> {
+    /// Returns a route; `None` if any label of it is wrong: there are more problems than before.
+    fn route(&mut self, route: Option<&str>, hosts: Vec<HostPattern>, before: usize) -> Option<Wanted> {
         let drain = |text: &str| match text {
             "never" => Ok(Drain::Never),
             text => wanted::duration(text).map(Drain::After).map_err(|error| format!("{error}, or `never`")),
@@ -111,12 +109,12 @@ impl<'i> Labels<'i> {
             proxy_protocol: self.get(route, "proxy-protocol", version),
             drain: self.get(route, "drain", drain).unwrap_or_default(),
         };
-        (self.problems.len() == problems).then_some(wanted)
+        (self.problems.len() == before).then_some(wanted)
     }
 
     /// Returns all routes that the labels and the variable ask for.
     fn all_routes(&mut self, inspect: &Inspect, is_asked: bool) -> Vec<Wanted> {
-        let problems = self.problems.len();
+        let before = self.problems.len();
         let named = self.hosts(None).or_else(|| {
             let name = inspect.env(VARIABLE)?;
             let read = wanted::name(name);
@@ -131,17 +129,17 @@ impl<'i> Labels<'i> {
         });
         let mut routes = Vec::new();
         if is_named || ids.is_empty() {
-            routes.extend(self.route(None, hosts.clone(), problems));
+            routes.extend(self.route(None, hosts.clone(), before));
         }
         for id in ids {
-            let problems = self.problems.len();
+            let before = self.problems.len();
             let own = self.hosts(Some(id)).unwrap_or_else(|| hosts.clone());
-            if own.is_empty() && self.problems.len() == problems {
+            if own.is_empty() && self.problems.len() == before {
                 let (prefix, id) = (self.prefix, excerpt(id));
                 self.problems
                     .push(format!("`{prefix}.routes.{id}` has no host: set `{prefix}.routes.{id}.host`"));
             }
-            routes.extend(self.route(Some(id), own, problems));
+            routes.extend(self.route(Some(id), own, before));
         }
         routes
     }

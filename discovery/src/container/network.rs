@@ -4,11 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use dockline::proxy::Network;
+
 use super::inspect::{Endpoint, Inspect, Interface};
 use super::wanted::Port;
-use crate::address::Network;
 use crate::record::excerpt;
 use crate::suggest;
+
+/// Characters of an id that people use.
+const SHORT_ID: usize = 12;
 
 /// Where the gateway is, as seen from the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +39,6 @@ pub struct Host {
     pub address: Option<IpAddr>,
     /// Networks that the gateway reaches besides: by routes of the operator's.
     pub routed: Vec<Network>,
-    /// Whether the machine of the daemon has a gateway of its own, that reaches its containers.
-    pub has_gateway: bool,
     /// The drivers of the daemon's networks, by name, as far as known: for better reasons.
     pub drivers: BTreeMap<String, String>,
 }
@@ -47,6 +49,8 @@ pub(super) struct Ask<'a> {
     pub(super) prefix: &'a str,
     pub(super) port: Port,
     pub(super) network: Option<&'a str>,
+    /// Whether the machine of the container has a gateway, by which others reach its bridges.
+    pub(super) has_gateway: bool,
 }
 
 impl Ask<'_> {
@@ -61,7 +65,7 @@ impl Ask<'_> {
         }
         let port = self.port()?;
         if let Some(other) = mode.strip_prefix("container:") {
-            let other = excerpt(other);
+            let other: String = other.chars().take(SHORT_ID).collect();
             return Err(format!("it uses the network of the container {other}: set the labels on that one"));
         }
         // The network of swarm's published ports: no gateway is in it.
@@ -77,7 +81,7 @@ impl Ask<'_> {
         let mut reached: Vec<_> = endpoints
             .iter()
             .filter_map(|(name, endpoint)| Some((*name, *endpoint, endpoint.interface()?)))
-            .filter(|(name, endpoint, interface)| host.reaches(name, endpoint, interface))
+            .filter(|(name, endpoint, interface)| self.reaches(host, name, endpoint, interface))
             .collect();
         reached.sort_by_key(|(name, endpoint, _)| (-endpoint.priority, *name));
         match reached.first() {
@@ -186,6 +190,28 @@ impl Ask<'_> {
         }
     }
 
+    /// Returns whether an address of the container is reached.
+    fn reaches(&self, host: &Host, name: &str, endpoint: &Endpoint, interface: &Interface) -> bool {
+        if host.routed.iter().any(|network| network.contains(interface.ip)) {
+            return true;
+        }
+        let is_bridge = host.drivers.get(name).is_none_or(|driver| driver == "bridge");
+        match &host.place {
+            Place::Container(networks) => networks.contains(name) || networks.contains(&endpoint.network),
+            Place::Elsewhere => self.has_gateway && is_bridge,
+            Place::Host => {
+                let is_own = |ip: IpAddr| host.own_addresses.iter().any(|own| own.to_canonical() == ip);
+                // A bridge without a way out has no gateway, and an address of the host all the
+                // same.
+                let is_within = || {
+                    let network = Network::new(interface.ip, interface.bits);
+                    network.is_some_and(|network| host.own_addresses.iter().any(|own| network.contains(*own)))
+                };
+                is_bridge && interface.gateway.map_or_else(is_within, is_own)
+            }
+        }
+    }
+
     /// Returns why it is in no network that is reached.
     fn unreached(&self, host: &Host, endpoints: &[(&str, &Endpoint)]) -> String {
         let title = self.title();
@@ -222,30 +248,6 @@ impl Ask<'_> {
             }
             (Place::Elsewhere, _) => {
                 "it is on another machine: publish the port, or run a gateway there".into()
-            }
-        }
-    }
-}
-
-impl Host {
-    /// Returns whether an address of a container is reached.
-    fn reaches(&self, name: &str, endpoint: &Endpoint, interface: &Interface) -> bool {
-        if self.has_gateway || self.routed.iter().any(|network| network.contains(interface.ip)) {
-            return true;
-        }
-        match &self.place {
-            Place::Container(networks) => networks.contains(name) || networks.contains(&endpoint.network),
-            Place::Elsewhere => false,
-            Place::Host => {
-                let is_bridge = self.drivers.get(name).is_none_or(|driver| driver == "bridge");
-                let is_own = |ip: IpAddr| self.own_addresses.iter().any(|own| own.to_canonical() == ip);
-                // A bridge without a way out has no gateway, and an address of the host all the
-                // same.
-                let is_within = || {
-                    let network = Network::new(interface.ip, interface.bits);
-                    network.is_some_and(|network| self.own_addresses.iter().any(|own| network.contains(*own)))
-                };
-                is_bridge && interface.gateway.map_or_else(is_within, is_own)
             }
         }
     }

@@ -9,6 +9,7 @@ use super::*;
 use crate::record::Drain;
 
 mod network;
+mod properties;
 
 /// A container named `web` that runs on Docker's default bridge, with these labels.
 fn container(labels: &[(&str, &str)]) -> Value {
@@ -43,7 +44,7 @@ fn with_env(container: Value, env: &[&str]) -> Value {
 /// A reader on the machine of the daemon, whose bridge is 172.17.0.1.
 fn reader() -> ContainerReader {
     ContainerReader {
-        node: "one".parse().unwrap(),
+        node: Node { name: "one".parse().unwrap(), gateway: None },
         options: LabelOptions::default(),
         host: Host {
             own_addresses: ["127.0.0.1", "192.0.2.1", "172.17.0.1"].map(|ip| ip.parse().unwrap()).into(),
@@ -94,8 +95,8 @@ fn a_name_is_routed_to_the_only_exposed_port() {
     assert_eq!(record.title.raw(), "web");
     assert_eq!((record.created, record.started), (1_704_067_200_000_000_000, 1_704_067_201_000_000_000));
     assert_eq!((record.weight, record.strip, record.drain), (1, false, Drain::Never));
-    assert_eq!((&record.state, &record.service), (&RecordState::Live, &None));
-    assert_eq!(read.owner, record.id);
+    assert_eq!(record.service, None);
+    assert_eq!(read.node, reader().node);
 }
 
 #[test]
@@ -385,11 +386,12 @@ fn replicas_are_told_by_the_labels_of_compose_and_swarm() {
 }
 
 #[test]
-fn a_container_is_live_when_it_runs_and_is_healthy() {
+fn a_container_is_live_when_it_is_healthy_or_else_when_its_port_accepts() {
     let down = |reason: &str| RecordState::Down(reason.into());
+    let closed = "its port does not accept connections yet";
     for (state, wanted, probe) in [
-        (json!({"Running": true}), RecordState::Live, true),
-        (json!({"Running": true, "Health": {"Status": "none"}}), RecordState::Live, true),
+        (json!({"Running": true}), down(closed), true),
+        (json!({"Running": true, "Health": {"Status": "none"}}), down(closed), true),
         (json!({"Running": true, "Health": {"Status": "healthy"}}), RecordState::Live, false),
         (json!({"Running": true, "Health": {"Status": "starting"}}), down("starting"), false),
         (json!({"Running": true, "Health": {"Status": "unhealthy"}}), down("unhealthy"), false),
@@ -438,10 +440,19 @@ fn the_number_of_routes_is_limited() {
 fn the_length_of_a_label_is_limited() {
     for (length, is_read) in [(4095, true), (4096, true), (4097, false)] {
         let hosts = format!("{:,<length$}", "a.example");
+        assert_eq!(hosts.len(), length);
         let found = of(&[("dockline.host", &hosts)]);
         assert_eq!(found == "a.example -> 172.17.0.2:8080", is_read, "{found}");
     }
     assert!(reason(&[("dockline.name", &"a".repeat(10 << 20))]).contains("longer than 4096 bytes"));
+    // The route is not made without it.
+    let path = format!("/{}", "a".repeat(4096));
+    assert!(reason(&[("dockline.name", "web"), ("dockline.path", &path)]).contains("longer than 4096 bytes"));
+    let mut reader = reader();
+    reader.options.virtual_host = true;
+    let hosts = format!("VIRTUAL_HOST={}", "a,".repeat(2049));
+    let read = read_by(&reader, &with_env(container(&[]), &[&hosts]));
+    assert!(shown(&read).contains("longer than 4096 bytes"));
 }
 
 #[test]
@@ -516,7 +527,17 @@ fn simple_labels_of_traefik_are_read_if_the_operator_says_so() {
     let of = |labels: &[(&str, &str)]| shown(&read_by(&reader, &container(labels)));
     assert_eq!(of(&simple), "a.example/p -> https://172.17.0.2:81");
     assert_eq!(of(&[&simple[1..], &[("traefik.enable", "false")]].concat()), "");
+    assert_eq!(of(&[&simple[1..], &[("traefik.enable", "F")]].concat()), "");
     assert_eq!(of(&simple[1..2]), "a.example/p -> 172.17.0.2:8080");
+    for (length, is_read) in [(4095, true), (4096, true), (4097, false)] {
+        let rule = format!("Host({:>1$}`a.example`)", "", length - "Host(`a.example`)".len());
+        assert_eq!(rule.len(), length);
+        let found = of(&[(simple[1].0, &rule)]);
+        assert_eq!(found.contains("its rule is longer than 4096 bytes"), !is_read, "{found}");
+    }
+    // Whatever protects it, and however long that is.
+    let long = "a".repeat(5000);
+    assert!(!of(&[&simple[..], &[("traefik.http.routers.web.middlewares", &*long)]].concat()).contains("->"));
     assert_eq!(of(&[&simple[..], &[("dockline.name", "web")]].concat()), "web -> 172.17.0.2:8080");
 }
 

@@ -10,6 +10,9 @@ use super::rule;
 use super::wanted::{self, Port, Request, VALUE_MAX, Wanted};
 use crate::record::excerpt;
 
+/// How Traefik's labels say no, in any case.
+const FALSE: [&str; 3] = ["false", "f", "0"];
+
 #[derive(Default)]
 struct Labels<'i> {
     routers: BTreeMap<String, Router<'i>>,
@@ -40,14 +43,11 @@ pub(super) fn read(inspect: &Inspect) -> Request {
         // Traefik does not distinguish the case of keys.
         let key = full.to_ascii_lowercase();
         let Some(key) = key.strip_prefix("traefik.") else { continue };
-        if key == "enable" {
-            if value.trim() == "false" {
-                return Request::default();
-            }
-        } else if value.len() > VALUE_MAX {
-            labels.problems.push(format!("`{}` is longer than {VALUE_MAX} bytes", excerpt(full)));
-        } else {
-            labels.take(full, key, value.trim());
+        let value = value.trim();
+        if key != "enable" {
+            labels.take(full, key, value);
+        } else if FALSE.contains(&&*value.to_ascii_lowercase()) {
+            return Request::default();
         }
     }
     labels.into_request()
@@ -105,6 +105,9 @@ impl<'i> Labels<'i> {
             return Err("its middlewares are not read, so it is not routed: use labels of dockline".into());
         }
         let rule = router.rule.ok_or("it has no rule")?;
+        if rule.len() > VALUE_MAX {
+            return Err(format!("its rule is longer than {VALUE_MAX} bytes"));
+        }
         let services =
             || self.services.keys().map(|name| excerpt(name)).take(3).collect::<Vec<_>>().join(", ");
         let service = match (router.service, self.services.len()) {

@@ -22,8 +22,7 @@ pub(super) fn read(inspect: &Inspect) -> Request {
         problems.push(format!("`{name}={value}`: {error}"));
     };
     let mut route = Wanted { port: Port::ExposedOr(80), ..Wanted::default() };
-    let too_long = || Err(format!("it is longer than {VALUE_MAX} bytes"));
-    let hosts = if hosts.len() > VALUE_MAX { too_long() } else { wanted::hosts(hosts) };
+    let hosts = if hosts.len() > VALUE_MAX { wanted::too_long() } else { wanted::hosts(hosts) };
     match hosts {
         Ok(hosts) => route.hosts = hosts,
         Err(error) => wrong("VIRTUAL_HOST", error),

@@ -71,6 +71,11 @@ impl Request {
     }
 }
 
+/// Returns the error for a value of more than [`VALUE_MAX`] bytes.
+pub(super) fn too_long<T>() -> Result<T, String> {
+    Err(format!("it is longer than {VALUE_MAX} bytes"))
+}
+
 /// Returns the host of a name.
 pub(super) fn name(text: &str) -> Result<HostPattern, String> {
     if text.contains('.') {

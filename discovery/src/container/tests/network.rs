@@ -190,10 +190,10 @@ fn a_container_without_a_network_says_so() {
 
 #[test]
 fn the_labels_belong_on_the_container_whose_network_is_used() {
-    let joined = with(within(json!({})), "/HostConfig/NetworkMode", json!("container:0123456789"));
+    let joined = with(within(json!({})), "/HostConfig/NetworkMode", json!("container:0123456789abcdef"));
     assert_eq!(
         route(&reader(), &joined),
-        "(it uses the network of the container 0123456789: set the labels on that one)"
+        "(it uses the network of the container 0123456789ab: set the labels on that one)"
     );
 }
 
@@ -232,8 +232,14 @@ fn a_gateway_elsewhere_reaches_routed_networks_and_what_the_gateway_of_the_node_
     routed.host.routed.push("172.17.0.0/16".parse().unwrap());
     assert_eq!(route(&routed, &named()), "web -> 172.17.0.2:8080");
     let mut two_hops = elsewhere();
-    two_hops.host.has_gateway = true;
+    two_hops.node.gateway = Some("192.0.2.7:80".parse().unwrap());
     assert_eq!(route(&two_hops, &named()), "web -> 172.17.0.2:8080");
+    two_hops.host.drivers.insert("bridge".into(), "overlay".into());
+    assert!(!route(&two_hops, &named()).contains("->"));
+    // It says nothing of what this machine reaches.
+    let mut local = reader();
+    local.node.gateway = Some("192.0.2.1:80".parse().unwrap());
+    assert!(!route(&local, &within(json!({"far": endpoint("10.9.0.2", "10.9.0.1")}))).contains("->"));
 }
 
 #[test]
@@ -241,18 +247,23 @@ fn a_manager_of_classic_swarm_says_on_which_node_a_container_is() {
     let node =
         |name: &str, ip: &str| with(named(), "/Node", json!({"Name": name, "IP": ip, "Addr": "x:2375"}));
     let there = read(&node("worker-1", "192.0.2.7"));
-    assert_eq!(there.owner.node.as_str(), "worker-1");
+    assert_eq!(there.node.name.as_str(), "worker-1");
     assert_eq!(shown(&there), "(it is on another machine: publish the port, or run a gateway there)");
     let here = read(&node("worker-2", "192.0.2.1"));
-    assert_eq!((here.owner.node.as_str(), &*shown(&here)), ("worker-2", "web -> 172.17.0.2:8080"));
+    assert_eq!((here.node.name.as_str(), &*shown(&here)), ("worker-2", "web -> 172.17.0.2:8080"));
     let published = with_port(
         node("worker-1", "192.0.2.7"),
         "8080/tcp",
         json!([{"HostIp": "0.0.0.0", "HostPort": "80"}]),
     );
     assert_eq!(shown(&read(&published)), "web -> 192.0.2.7:80");
+    let mut two_hops = reader();
+    two_hops.node.gateway = Some("192.0.2.1:8000".parse().unwrap());
+    let there = read_by(&two_hops, &node("worker-1", "192.0.2.7"));
+    assert_eq!(there.node.gateway, Some("192.0.2.7:8000".parse().unwrap()));
+    assert_eq!(shown(&there), "web -> 172.17.0.2:8080");
     for bad in [node("a b", "192.0.2.7"), node("worker-1", "here"), node("", "")] {
-        assert_eq!(read(&bad).owner.node.as_str(), "one");
+        assert_eq!(read(&bad).node.name.as_str(), "one");
     }
 }
 
