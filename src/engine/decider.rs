@@ -78,8 +78,8 @@ impl Decider {
         self.tell(Decision::Again);
     }
 
-    /// Returns whether the request still waits. If not, its client has gone, its time is up, or
-    /// another decider was first; or the router has not returned yet.
+    /// Returns whether the request still waits. If not, its client has gone, its time is up,
+    /// another decider was first, or the router has decided otherwise.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.0.as_ref().is_some_and(|asked| asked.deferral.strong_count() > 0)

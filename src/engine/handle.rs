@@ -203,3 +203,39 @@ impl fmt::Debug for Handle {
         f.debug_struct("Handle").field("stats", &self.stats()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_means_what_has_its_name_or_its_upstream() {
+        let upstream = |name: &str| Arc::new(Upstream::new(name, Vec::new()));
+        let (own, namesake) = (upstream("docker"), upstream("docker"));
+        let client = |identity: Option<&str>| ClientInfo {
+            tls: true,
+            identity: identity.map(Arc::from),
+            ..ClientInfo::new(PeerAddr::Unknown, "lan")
+        };
+        let means = |kill: Kill| kill.means(&client(Some("alice")), Some(&own), Some("app"));
+        for kill in [
+            Kill::Upstream(Arc::clone(&own)),
+            Kill::Route("app".into()),
+            Kill::Identity("alice".into()),
+            Kill::Listener("lan".into()),
+        ] {
+            assert!(means(kill.clone()), "{kill:?}");
+            let is_known = !matches!(kill, Kill::Listener(_));
+            assert!(!(is_known && kill.means(&client(None), None, None)), "{kill:?}");
+        }
+        for kill in [
+            Kill::Tunnel(1),
+            Kill::Upstream(namesake),
+            Kill::Route("ap".into()),
+            Kill::Identity("ALICE".into()),
+            Kill::Listener("".into()),
+        ] {
+            assert!(!means(kill.clone()), "{kill:?}");
+        }
+    }
+}

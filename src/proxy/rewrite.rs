@@ -103,3 +103,6 @@ impl fmt::Display for RewriteError {
 }
 
 impl Error for RewriteError {}
+
+#[cfg(test)]
+mod tests;

@@ -329,7 +329,7 @@ fn a_decider_counts_from_when_it_was_made() {
 fn nobody_waits_for_a_request_that_came_through_no_engine() {
     let mut reader = RequestHeadReader::new(&Limits::default(), HostPolicy::Opaque);
     let (head, _) = reader.read(GET.as_bytes()).unwrap().unwrap();
-    let client = ClientInfo { peer: PeerAddr::Unknown, listener: "x".into(), tls: false, identity: None };
+    let client = ClientInfo::new(PeerAddr::Unknown, "x");
     let decider = RouteRequest::new(&client, &head).defer();
     assert!(!decider.is_waiting());
     decider.decide(teapot());

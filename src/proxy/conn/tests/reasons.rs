@@ -153,7 +153,17 @@ fn produced_by(cause: Cause) -> Option<(Script, FailedSide, Phase)> {
         Cause::OutOfResources { .. } => {
             (|bench| unreachable(bench, Cause::OutOfResources { errno: Some(24) }), Proxy, Phase::Connect)
         }
-        Cause::Drained | Cause::Killed | Cause::Panicked | Cause::Tls(_) => return None,
+        Cause::Killed => (
+            |bench| {
+                bench.client(GET);
+                bench.conn.kill(bench.now);
+                bench.turn();
+                Cause::Killed
+            },
+            Proxy,
+            Phase::ResponseHead,
+        ),
+        Cause::Drained | Cause::Panicked | Cause::Tls(_) => return None,
         Cause::ProxyHeader | Cause::UntrustedPeer => return None,
         // The test of malformed messages.
         Cause::Parse(_) => return None,
