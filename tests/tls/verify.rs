@@ -15,14 +15,31 @@ use super::pki::{self, Ca, Usage};
 #[test]
 fn sni_chooses_the_certificate() {
     let ca = Ca::new();
-    let names = [&["a.test"][..], &["b.test", "*.b.test"], &["c.test"]];
+    let names = [
+        &["a.test"][..],
+        &["b.test", "*.B.test", "*.c.test"],
+        &["C.test", "x.c.test", "a.test"],
+        &["*.c.test", "127.0.0.1"],
+    ];
     let certificates: Vec<_> = names.iter().map(|names| ca.server(names)).collect();
     let all = certificates.iter().map(|leaf| leaf.credentials.clone()).collect();
     let config = ServerTlsConfig { certificates: all, ..ServerTlsConfig::new(ca.server(&["x"]).credentials) };
     let server = ServerTls::new(&config).unwrap();
-    for (name, expected) in
-        [("a.test", 0), ("b.test", 1), ("x.b.test", 1), ("C.test", 2), ("d.test", 0), ("127.0.0.1", 0)]
-    {
+    for (name, expected) in [
+        ("a.test", 0),
+        ("b.test", 1),
+        ("x.b.test", 1),
+        ("X.B.test", 1),
+        ("C.test", 2),
+        // The name itself comes before a wildcard.
+        ("x.c.test", 2),
+        ("y.c.test", 1),
+        // A wildcard is for one label.
+        ("x.y.b.test", 0),
+        ("test", 0),
+        ("d.test", 0),
+        ("127.0.0.1", 0),
+    ] {
         // The client accepts a certificate for any name, to see which one it gets.
         let (_, client) = shake(&server, &config_trusting_any_name(&ca), name);
         assert_eq!(client.leaf(), certificates[expected].der, "{name}");

@@ -109,6 +109,14 @@ impl Credentials {
         Ok(Self { chain: Pem::read(chain)?, key: Pem::read(key)? })
     }
 
+    /// Checks that they can be used, as [`ServerTls::new`](super::ServerTls::new) does.
+    ///
+    /// # Errors
+    /// If something is missing or broken, or does not fit together; the error names it.
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.load(&super::provider()).map(drop)
+    }
+
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
         let chain = self.chain.certificates()?;
         let key = provider

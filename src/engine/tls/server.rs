@@ -1,17 +1,16 @@
 #![forbid(unsafe_code)]
 //! [`ServerTls`]: the TLS configuration of a listener.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::client::verify_server_name;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, ServerConnection,
-    WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConnection, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -28,9 +27,11 @@ pub type Identify = Arc<dyn Fn(&[u8]) -> Option<Arc<str>> + Send + Sync>;
 /// The configuration of a [`ServerTls`].
 #[derive(Clone)]
 pub struct ServerTlsConfig {
-    /// The server's certificates. The first one whose subject alternative names cover the name that
-    /// the client asks for (SNI) is used; the first of all if none does, or if the client sends no
-    /// name.
+    /// The server's certificates. The one that has the name that the client asks for (SNI) among
+    /// its subject alternative names is used, or else one that has a wildcard for it (`*` for the
+    /// first label), of several the first. If there is none, or if the client sends no name, it is
+    /// the first of all: a client of an unknown name gets a certificate that it refuses, rather
+    /// than an alert that says nothing of the reason.
     pub certificates: Vec<Credentials>,
     /// The authorities of client certificates. If given, a client without a certificate that one of
     /// them has issued for client authentication is refused.
@@ -187,31 +188,49 @@ fn verifier(config: &ServerTlsConfig) -> Result<Option<Arc<dyn ClientCertVerifie
 #[derive(Debug)]
 struct BySni {
     default: Arc<CertifiedKey>,
-    others: Vec<Arc<CertifiedKey>>,
+    /// By whole name, in lower case.
+    names: HashMap<String, Arc<CertifiedKey>>,
+    /// By what is behind `*.`.
+    wildcards: HashMap<String, Arc<CertifiedKey>>,
 }
 
 impl BySni {
     fn new(all: &[Credentials], provider: &rustls::crypto::CryptoProvider) -> Result<Self, TlsError> {
-        let mut loaded = all.iter().map(|one| one.load(provider)).collect::<Result<Vec<_>, _>>()?.into_iter();
-        let default =
-            loaded.next().ok_or_else(|| TlsError::new("certificates", TlsErrorKind::NoCertificate))?;
-        Ok(Self { default, others: loaded.collect() })
+        let (mut default, mut names, mut wildcards) = (None, HashMap::new(), HashMap::new());
+        for credentials in all {
+            let loaded = credentials.load(provider)?;
+            for name in dns_names(&loaded) {
+                let (names, name) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut wildcards, parent.to_owned()),
+                    None => (&mut names, name),
+                };
+                names.entry(name).or_insert_with(|| Arc::clone(&loaded));
+            }
+            default.get_or_insert(loaded);
+        }
+        let default = default.ok_or_else(|| TlsError::new("certificates", TlsErrorKind::NoCertificate))?;
+        Ok(Self { default, names, wildcards })
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let name = name.to_ascii_lowercase();
+        let by_wildcard = || self.wildcards.get(name.split_once('.')?.1);
+        self.names.get(&name).or_else(by_wildcard)
     }
 }
 
 impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let chosen = name.filter(|_| !self.others.is_empty()).and_then(|name| {
-            [&self.default].into_iter().chain(&self.others).find(|candidate| covers(candidate, &name))
-        });
-        Some(Arc::clone(chosen.unwrap_or(&self.default)))
+        let found = hello.server_name().and_then(|name| self.find(name));
+        Some(Arc::clone(found.unwrap_or(&self.default)))
     }
 }
 
-fn covers(candidate: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let leaf = candidate.end_entity_cert().and_then(ParsedCertificate::try_from);
-    leaf.is_ok_and(|leaf| verify_server_name(&leaf, name).is_ok())
+/// Returns the DNS names of a certificate, in lower case.
+fn dns_names(certificate: &CertifiedKey) -> Vec<String> {
+    let leaf = certificate.cert.first().and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok());
+    let names = leaf.iter().flat_map(|leaf| leaf.valid_dns_names());
+    names.map(str::to_ascii_lowercase).collect()
 }
 
 fn fingerprint(leaf: &[u8]) -> Arc<str> {
