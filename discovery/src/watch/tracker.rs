@@ -353,11 +353,12 @@ impl Tracker {
         container.failures = 0;
         let old = container.read.take();
         let before = old.as_ref().map_or(&[][..], |old| &old.records[..]);
-        // A record that is as it was before its port was found to accept stays live.
+        // An address that has accepted since the container was started need not do so again, whatever
+        // else has changed, such as its name.
         for record in read.records.iter_mut().filter(|record| read.probe && to_probe(record).is_some()) {
-            let live = Record { state: RecordState::Live, ..record.clone() };
-            if before.contains(&live) {
-                *record = live;
+            let is_same = |old: &Record| old.started == record.started && old.target == record.target;
+            if before.iter().any(|old| old.state == RecordState::Live && is_same(old)) {
+                record.state = RecordState::Live;
             }
         }
         let addresses: Vec<SocketAddr> =

@@ -371,7 +371,20 @@ fn a_record_is_live_when_its_port_accepts_and_stays_so() {
     bench.on(event("a"));
     bench.wait();
     assert_eq!(bench.inspected("a", probed("a", 2)), []);
-    // After a restart it has to accept again.
+    // With another name it is another record, and still live.
+    bench.on(event("a"));
+    bench.wait();
+    let mut renamed = probed("a", 2);
+    renamed.records[0].title = "b".into();
+    assert!(is_live(&bench.inspected("a", renamed)));
+    // At another address it has to accept again.
+    bench.on(event("a"));
+    bench.wait();
+    let mut moved = probed("a", 2);
+    moved.records[0].target.as_mut().unwrap().address = Origin::Ip("192.0.2.2:80".parse().unwrap());
+    let actions = bench.inspected("a", moved);
+    assert!(matches!(actions[0], Action::Probe(..)) && !is_live(&actions[1..]));
+    // So it has after a restart.
     let second = probing(&mut bench, 3);
     assert_eq!(accepts(&mut bench, ticket), []);
     assert!(is_live(&accepts(&mut bench, second)));
