@@ -20,8 +20,10 @@ pub mod join;
 mod outbox;
 mod record;
 pub mod registry;
+pub mod snapshot_file;
 mod suggest;
 mod update;
+mod view;
 pub mod watch;
 
 use std::time::Instant;
@@ -31,6 +33,7 @@ pub use record::{
     Drain, Lifecycle, Node, NodeName, Origin, Record, RecordId, RecordState, Service, Target, Text,
 };
 pub use update::{Change, Source, Unrouted, Update};
+pub use view::{Readers, View};
 
 #[expect(clippy::disallowed_methods, reason = "the threads that wait have to know for how long")]
 fn now() -> Instant {

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use dockline_discovery::registry::redis::{ClassicView, Layout, Publisher, PublisherConfig, TlsFiles, View};
+use dockline_discovery::registry::redis::{Layout, Publisher, PublisherConfig, TlsFiles};
+use dockline_discovery::{Readers, View};
 
 use crate::server::{Server, wait_for};
 use crate::support::{LEASE, Machine, Reader, classic, config};
@@ -107,7 +108,7 @@ fn a_program_that_is_started_again_knows_its_own_keys() {
 fn of_two_machines_with_a_name_the_second_one_waits() {
     let redis = Server::start(&[]);
     let machine = |name: &'static str| {
-        let classic = ClassicView { node: name.parse().unwrap(), view: View::Node(None) };
+        let classic = View { node: name.parse().unwrap(), readers: Readers::Node(None) };
         Machine::new(
             name,
             PublisherConfig { structured: false, classic: Some(classic), ..config(redis.address()) },

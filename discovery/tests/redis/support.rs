@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use dockline::routes::{HostPattern, PathPrefix, RouteKey};
 use dockline_discovery::registry::redis::{
-    Address, ClassicView, Layout, Publisher, PublisherConfig, Subscriber, SubscriberConfig, TlsFiles, View,
+    Address, Layout, Publisher, PublisherConfig, Subscriber, SubscriberConfig, TlsFiles,
 };
 use dockline_discovery::{
-    Change, Drain, Lifecycle, Node, Origin, Record, RecordId, RecordState, Target, Update,
+    Change, Drain, Lifecycle, Node, Origin, Readers, Record, RecordId, RecordState, Target, Update, View,
 };
 
 use crate::server::PATIENCE;
@@ -47,7 +47,7 @@ pub(crate) fn config(address: Address) -> PublisherConfig {
 }
 
 pub(crate) fn classic(address: Address, node: &str) -> PublisherConfig {
-    let classic = ClassicView { node: node.parse().unwrap(), view: View::Node(None) };
+    let classic = View { node: node.parse().unwrap(), readers: Readers::Node(None) };
     PublisherConfig { structured: false, classic: Some(classic), ..config(address) }
 }
 

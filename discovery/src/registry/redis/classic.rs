@@ -11,8 +11,8 @@ use dockline::routes::{HostPattern, PathPrefix, RouteKey};
 use redis::{ConnectionLike, RedisResult, Script};
 
 use super::structured::{TOTAL_MAX, millis};
-use crate::address::Network;
 use crate::record::{Drain, Lifecycle, Node, NodeName, Origin, Record, RecordId, RecordState, Target, Text};
+use crate::view::View;
 
 /// Names that are asked for in one command.
 const BATCH: usize = 1000;
@@ -20,37 +20,17 @@ const BATCH: usize = 1000;
 /// Bytes of an address at most: those of an IPv6 address with a scope, and a port.
 const VALUE_MAX: usize = 64;
 
-/// For whom names are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClassicView {
-    /// The node of the publisher.
-    pub node: NodeName,
-    /// Where its readers are.
-    pub view: View,
-}
-
-/// Where the readers of the names are, and so which containers they reach directly.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum View {
-    /// On the node of the publisher: they reach its own containers, if they are in this network, and
-    /// others by the gateway of their node.
-    Node(Option<Network>),
-    /// On other machines: they reach every container by the gateway of its node.
-    Elsewhere,
-}
-
 /// Returns the names and addresses for these readers. A name that several records have goes to that
 /// of the earliest container, as everywhere; paths and TLS cannot be expressed and are left out.
 pub(super) fn names<'a>(
-    view: &ClassicView,
+    view: &View,
     records: impl Iterator<Item = (&'a Node, &'a Record)>,
 ) -> BTreeMap<Box<str>, String> {
     let mut owners: BTreeMap<Box<str>, (&Record, SocketAddr)> = BTreeMap::new();
     for (node, record) in records {
         let HostPattern::Name(name) = &record.key.host else { continue };
-        let Some(address) = address(view, node, record).filter(|_| record.key.path.is_root()) else {
-            continue;
-        };
+        let is_served = record.key.path.is_root() && record.live_target().is_some();
+        let Some(address) = view.address(record, node.gateway).filter(|_| is_served) else { continue };
         let is_earlier =
             |(other, _): &(&Record, _)| (record.created, &record.id) < (other.created, &other.id);
         if owners.get(name).is_none_or(is_earlier) {
@@ -58,20 +38,6 @@ pub(super) fn names<'a>(
         }
     }
     owners.into_iter().map(|(name, (_, address))| (name, address.to_string())).collect()
-}
-
-fn address(view: &ClassicView, node: &Node, record: &Record) -> Option<SocketAddr> {
-    let target = record.live_target()?;
-    let Target { address: Origin::Ip(address), tls: false, proxy_protocol: None } = target else {
-        return None;
-    };
-    let is_direct = match &view.view {
-        View::Node(network) => {
-            node.name == view.node && network.is_none_or(|network| network.contains(address.ip()))
-        }
-        View::Elsewhere => false,
-    };
-    if is_direct { Some(*address) } else { node.gateway }
 }
 
 /// What the names are to be, and what is known to be written. Pure.

@@ -26,7 +26,6 @@ mod structured;
 mod subscriber;
 
 pub use address::{Address, AddressError, TlsFiles};
-pub use classic::{ClassicView, View};
 pub use publisher::{Publisher, PublisherConfig};
 pub use structured::{NODES_MAX, RECORD_MAX, RECORDS_MAX, TOTAL_MAX};
 pub use subscriber::{Layout, Subscriber, SubscriberConfig};

@@ -14,7 +14,7 @@ use log::{info, warn};
 use redis::{Connection, ErrorKind, RedisResult};
 
 use super::address::{Address, TlsFiles};
-use super::classic::{ClassicView, Names, names};
+use super::classic::{Names, names};
 use super::connection::Connector;
 use super::outgoing::{Batch, Outgoing, value_of};
 use super::structured::{
@@ -23,6 +23,7 @@ use super::structured::{
 use super::{BACKOFF, next_backoff, now};
 use crate::record::{Node, NodeName};
 use crate::update::Update;
+use crate::view::View;
 
 /// How often a name is tried that something else has written.
 const HELD_RETRY: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ pub struct PublisherConfig {
     /// Whether in the structured layout.
     pub structured: bool,
     /// For whom in the classic layout; `None`: not in that.
-    pub classic: Option<ClassicView>,
+    pub classic: Option<View>,
     /// How long the records stay without a sign of life: at least a second. They are refreshed three
     /// times in this time.
     pub lease: Duration,
@@ -130,7 +131,7 @@ struct Worker {
     shared: Arc<Shared>,
     connection: Option<Connection>,
     claims: BTreeMap<NodeName, Claim>,
-    names: Option<(ClassicView, Names)>,
+    names: Option<(View, Names)>,
     /// The wait before the next attempt, while Redis cannot be reached.
     trouble: Option<Duration>,
 }

@@ -1,11 +1,12 @@
 use super::*;
+use crate::Readers;
 use crate::registry::redis::samples::{node, record};
 
-fn view(view: View) -> ClassicView {
-    ClassicView { node: "one".parse().unwrap(), view }
+fn view(readers: Readers) -> View {
+    View { node: "one".parse().unwrap(), readers }
 }
 
-fn named(view: &ClassicView, records: &[(Node, Record)]) -> Vec<(String, String)> {
+fn named(view: &View, records: &[(Node, Record)]) -> Vec<(String, String)> {
     let names = names(view, records.iter().map(|(node, record)| (node, record)));
     names.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }
@@ -14,8 +15,8 @@ fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-fn network(text: &str) -> View {
-    View::Node(Some(text.parse().unwrap()))
+fn network(text: &str) -> Readers {
+    Readers::Node(Some(text.parse().unwrap()))
 }
 
 #[test]
@@ -28,11 +29,11 @@ fn own_containers_are_reached_directly_and_others_by_their_gateway() {
         (lonely, record("three", "lost", "172.17.0.2:80")),
     ];
     let on_node = [pair("db", "192.0.2.2:8080"), pair("web", "172.17.0.2:80")];
-    assert_eq!(named(&view(View::Node(None)), &records), on_node);
+    assert_eq!(named(&view(Readers::Node(None)), &records), on_node);
     assert_eq!(named(&view(network("172.17.0.0/16")), &records), on_node);
     let by_gateway = [pair("db", "192.0.2.2:8080"), pair("web", "192.0.2.1:80")];
     assert_eq!(named(&view(network("172.18.0.0/16")), &records), by_gateway);
-    assert_eq!(named(&view(View::Elsewhere), &records), by_gateway);
+    assert_eq!(named(&view(Readers::Elsewhere), &records), by_gateway);
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn what_a_name_and_an_address_cannot_express_is_left_out() {
     let change = |change: &dyn Fn(&mut Record)| {
         let mut record = web();
         change(&mut record);
-        named(&view(View::Node(None)), &[(node("one"), record)])
+        named(&view(Readers::Node(None)), &[(node("one"), record)])
     };
     assert_eq!(change(&|_| {}).len(), 1);
     assert!(change(&|record| record.key.path = "/api".parse().unwrap()).is_empty());
@@ -58,7 +59,7 @@ fn the_earliest_container_has_the_name() {
     let early = Record { key: late.key.clone(), ..record("one", "b", "172.17.0.3:80") };
     for records in [[late.clone(), early.clone()], [early, late]] {
         let records = records.map(|record| (node("one"), record));
-        assert_eq!(named(&view(View::Node(None)), &records), [pair("a", "172.17.0.3:80")]);
+        assert_eq!(named(&view(Readers::Node(None)), &records), [pair("a", "172.17.0.3:80")]);
     }
 }
 
