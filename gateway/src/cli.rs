@@ -290,6 +290,7 @@ impl Settings {
             key: self.tls_key.clone(),
             client_ca: self.tls_client_ca.clone(),
             crl: self.tls_crl.clone(),
+            certificates: None,
         }
     }
 

@@ -80,13 +80,14 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn check(settings: &Settings) -> ExitCode {
-    let config = match Config::load(settings).and_then(|config| Plan::new(&config, &[]).map(|_| config)) {
-        Ok(config) => config,
-        Err(problem) => {
-            fail(problem);
-            return ExitCode::from(CHECK_FAILED);
-        }
-    };
+    let (plan, config) =
+        match Config::load(settings).and_then(|config| Ok((Plan::new(&config, &[])?, config))) {
+            Ok(both) => both,
+            Err(problem) => {
+                fail(problem);
+                return ExitCode::from(CHECK_FAILED);
+            }
+        };
     let mut summary = match &config.file {
         Some(path) => format!("{}: ok\n", Untrusted::path(path)),
         None => "ok (no configuration file)\n".to_owned(),
@@ -96,7 +97,7 @@ fn check(settings: &Settings) -> ExitCode {
         let addresses: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
         summary += &format!("{} -> {} ({})\n", listener.address, upstream.name, addresses.join(", "));
     }
-    for warning in plan::warnings(&config) {
+    for warning in plan::warnings(&config).into_iter().chain(plan.warnings()) {
         tell(format_args!("warning: {warning}"));
     }
     print(summary)

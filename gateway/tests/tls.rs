@@ -27,6 +27,13 @@ impl Authority {
         Self(Issuer::new(params, key), pem)
     }
 
+    /// Issues a certificate for a name. Returns it and its key.
+    fn server(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
     /// Writes `cert.pem`, `key.pem` and `ca.pem`, the names of Docker's documentation.
     fn issue(&self, dir: &TempDir, purpose: ExtendedKeyUsagePurpose) {
         let mut params =
@@ -178,4 +185,72 @@ fn a_reload_keeps_connections_by_tls_unless_a_file_has_changed() {
     assert!(!reuses("/renewed"));
     reload();
     assert!(reuses("/same-again"));
+}
+
+/// A directory of certificates, for which a gateway asks as the client of another.
+struct Names {
+    dir: TempDir,
+    server: Gateway,
+}
+
+impl Names {
+    /// Replaces a file, as tools do that renew certificates.
+    fn write(dir: &TempDir, name: &str, text: &str) {
+        let new = dir.write(".new", text);
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(new, dir.path(name)).unwrap();
+    }
+
+    /// Returns what a client gets that trusts an authority and asks for a name.
+    fn get(&self, authority: &Authority, name: &str) -> String {
+        let dir = TempDir::new();
+        let (address, ca) = (format!("tls://{}", self.server.tcp()), dir.write("ca.pem", &authority.1));
+        let tls = ["--upstream-tls-ca", &ca, "--upstream-tls-name", name];
+        let listen = ["--listen", "127.0.0.1:0", "--upstream", &address];
+        Gateway::start(&dir, &[listen, tls].concat()).get("/")
+    }
+}
+
+#[test]
+fn each_name_has_its_certificate_and_the_directory_is_watched() {
+    let (dir, certs) = (TempDir::new(), TempDir::new());
+    daemon(&dir.path("one"), "one");
+    let authorities = ["a", "b", "renewed"].map(Authority::new);
+    let [a, b, renewed] = &authorities;
+    for (authority, name) in [(a, "a.test"), (b, "b.test")] {
+        let (cert, key) = authority.server(name);
+        Names::write(&certs, &format!("{name}.crt"), &cert);
+        Names::write(&certs, &format!("{name}.key"), &key);
+    }
+    let file = format!(
+        "[[listen]]\naddress = \"tls://127.0.0.1:0\"\ntls = {{ certificates = \"{}\" }}\n\
+         [[upstream]]\nname = \"one\"\naddress = \"{}\"\n",
+        certs.name(""),
+        dir.unix("one")
+    );
+    let server = Gateway::start(&dir, &["--config", &dir.write("dockline.toml", &file)]);
+    let names = Names { dir: certs, server };
+    for (authority, name, wanted) in [(a, "a.test", "200"), (b, "b.test", "200"), (a, "b.test", "502")] {
+        let answer = names.get(authority, name);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {wanted} ")), "{name}: {answer}");
+    }
+
+    // A broken one is not used, a new one is.
+    Names::write(&names.dir, "a.test.crt", "rubbish");
+    names.server.wait_log("a.test.crt: no certificate");
+    let (cert, key) = renewed.server("a.test");
+    Names::write(&names.dir, "a.test.key", &key);
+    Names::write(&names.dir, "a.test.crt", &cert);
+    names.server.wait_log("its certificates have changed; there are 2");
+    assert!(names.get(renewed, "a.test").starts_with("HTTP/1.1 200 "));
+    assert!(names.get(b, "b.test").starts_with("HTTP/1.1 200 "));
+
+    // So it is after a reload.
+    names.server.signal(Signal::HUP);
+    names.server.wait_log("reloaded");
+    let (cert, key) = renewed.server("c.test");
+    Names::write(&names.dir, "c.test.key", &key);
+    Names::write(&names.dir, "c.test.crt", &cert);
+    names.server.wait_log("its certificates have changed; there are 3");
+    assert!(names.get(renewed, "c.test").starts_with("HTTP/1.1 200 "));
 }

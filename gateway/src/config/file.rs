@@ -53,6 +53,7 @@ pub(super) struct ListenTls {
     pub(super) key: Option<AbsolutePath>,
     pub(super) client_ca: Option<AbsolutePath>,
     pub(super) crl: Option<AbsolutePath>,
+    pub(super) certificates: Option<AbsolutePath>,
 }
 
 #[derive(Debug, Deserialize)]

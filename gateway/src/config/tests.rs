@@ -136,7 +136,8 @@ fn tls_needs_its_files_and_its_scheme() {
     let said = config("--listen tls://a --tls-cert c --tls-key k --tls-crl l", "").unwrap_err();
     assert!(said.contains("--tls-client-ca"), "{said}");
     let tls = config("--listen tls://a --tls-dir /none", "").unwrap().listeners[0].tls.clone().unwrap();
-    assert_eq!(*tls.cert, *Path::new("/none/cert.pem"));
+    let (cert, _) = tls.own.unwrap();
+    assert_eq!(*cert, *Path::new("/none/cert.pem"));
     assert_eq!(tls.client_ca.as_deref(), Some(Path::new("/none/ca.pem")));
 
     assert!(config("--upstream tls://a", "").unwrap_err().contains("(ca)"));
@@ -160,8 +161,8 @@ fn a_relative_path_of_the_file_begins_where_the_program_was_started() {
     let here = std::env::current_dir().unwrap();
     let there = |name: &str| AbsolutePath::new(here.join("there").join(name)).unwrap();
     let listener = ListenerTls {
-        cert: there("cert.pem"),
-        key: there("k"),
+        own: Some((there("cert.pem"), there("k"))),
+        certificates: None,
         client_ca: Some(there("a")),
         crl: Some(there("r")),
     };
@@ -198,7 +199,16 @@ fn the_guide_names_every_key() {
         let (_, list) = text.lines().next().unwrap().split_once("expected ").unwrap();
         list.split('`').skip(1).step_by(2)
     });
-    let tls = ["tls.dir", "tls.cert", "tls.key", "tls.client_ca", "tls.crl", "tls.ca", "tls.name"];
+    let tls = [
+        "tls.dir",
+        "tls.cert",
+        "tls.key",
+        "tls.client_ca",
+        "tls.crl",
+        "tls.certificates",
+        "tls.ca",
+        "tls.name",
+    ];
     for key in limits.chain(keys).chain(tls) {
         let named =
             key == "tls" || [format!("`{key}`"), format!("[{key}]")].iter().any(|it| GUIDE.contains(it));
@@ -260,5 +270,24 @@ fn an_upstream_may_expect_the_proxy_protocol() {
     for wrong in ["\"v3\"", "2", "true"] {
         let problem = version(&format!("proxy_protocol = {wrong}")).unwrap_err();
         assert!(problem.contains("d.toml:4") && problem.contains("\"v1\""), "{problem}");
+    }
+}
+
+#[test]
+fn a_directory_of_certificates_needs_no_certificate_beside_it() {
+    let tls = |keys: &str| {
+        let file =
+            format!("[[listen]]\naddress = \"tls://a\"\ntls = {{ certificates = \"/certs\"{keys} }}\n");
+        config("", &file).map(|config| config.listeners[0].tls.clone().unwrap())
+    };
+    let alone = tls("").unwrap();
+    assert_eq!((alone.certificates.as_deref(), alone.own), (Some(Path::new("/certs")), None));
+    assert_eq!(alone.client_ca, None);
+    let both = tls(", cert = \"/c\", key = \"/k\"").unwrap();
+    assert!(both.own.is_some() && both.certificates.is_some());
+    for (keys, words) in
+        [(", cert = \"/c\"", "the private key is missing"), (", key = \"/k\"", "the certificate is missing")]
+    {
+        assert!(tls(keys).unwrap_err().contains(words), "{keys}");
     }
 }

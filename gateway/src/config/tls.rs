@@ -13,13 +13,16 @@ pub(crate) struct ListenerTlsFiles {
     pub(crate) key: Option<AbsolutePath>,
     pub(crate) client_ca: Option<AbsolutePath>,
     pub(crate) crl: Option<AbsolutePath>,
+    pub(crate) certificates: Option<AbsolutePath>,
 }
 
 /// The files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerTls {
-    pub(crate) cert: AbsolutePath,
-    pub(crate) key: AbsolutePath,
+    /// The certificate and its key; `None` only with `certificates`.
+    pub(crate) own: Option<(AbsolutePath, AbsolutePath)>,
+    /// A directory with a certificate for each name that clients ask for.
+    pub(crate) certificates: Option<AbsolutePath>,
     /// The authority of client certificates; `None`: clients need none.
     pub(crate) client_ca: Option<AbsolutePath>,
     pub(crate) crl: Option<AbsolutePath>,
@@ -47,8 +50,8 @@ impl MissingFile {
 
 impl From<file::ListenTls> for ListenerTlsFiles {
     fn from(table: file::ListenTls) -> Self {
-        let file::ListenTls { dir, cert, key, client_ca, crl } = table;
-        Self { dir, cert, key, client_ca, crl }
+        let file::ListenTls { dir, cert, key, client_ca, crl, certificates } = table;
+        Self { dir, cert, key, client_ca, crl, certificates }
     }
 }
 
@@ -63,17 +66,17 @@ impl ListenerTlsFiles {
             Some(if first.exists() { first } else { dir.join(names[1]) })
         };
         let missing = |missing, why| MissingFile { missing, why };
+        let cert = self.cert.clone().or_else(|| pick(["server.pem", "cert.pem"]));
+        let key = self.key.clone().or_else(|| pick(["server-key.pem", "key.pem"]));
+        let own = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) if self.certificates.is_some() => None,
+            (None, _) => return Err(missing("cert", "the certificate is missing")),
+            (Some(_), None) => return Err(missing("key", "the private key is missing")),
+        };
         Ok(ListenerTls {
-            cert: self
-                .cert
-                .clone()
-                .or_else(|| pick(["server.pem", "cert.pem"]))
-                .ok_or_else(|| missing("cert", "the certificate is missing"))?,
-            key: self
-                .key
-                .clone()
-                .or_else(|| pick(["server-key.pem", "key.pem"]))
-                .ok_or_else(|| missing("key", "the private key is missing"))?,
+            own,
+            certificates: self.certificates,
             client_ca: match (self.client_ca, self.dir) {
                 (None, None) if self.crl.is_some() => {
                     return Err(missing("client_ca", "a revocation list needs an authority"));

@@ -3,6 +3,7 @@
 //! thread, which waits for signals.
 
 pub(crate) mod bind;
+mod certificates;
 pub(crate) mod guard;
 mod identity;
 mod listeners;
@@ -21,6 +22,7 @@ use dockline::engine::{EngineOptions, Handle, Observer, Upstream, Workers};
 use log::{error, info, warn};
 use rustix::process::Signal;
 
+use self::certificates::CertificateWatcher;
 use self::guard::Guard;
 use self::listeners::Listeners;
 use self::plan::Plan;
@@ -100,6 +102,7 @@ struct Server {
     program: Program,
     upstreams: Vec<Arc<Upstream>>,
     listeners: Listeners,
+    certificates: CertificateWatcher,
     inherited: Inherited,
     handles: Vec<Handle>,
     telemetry: Arc<Telemetry>,
@@ -128,7 +131,9 @@ impl Server {
         let mut inherited = Inherited::new(handed)?;
         let notify = Notify::from_env().map_err(Problem::wrap("NOTIFY_SOCKET"))?;
         raise_descriptor_limit();
-        let Plan { upstreams, listeners: planned } = Plan::new(&config, &[])?;
+        let plan = Plan::new(&config, &[])?;
+        let warnings = plan.warnings();
+        let Plan { upstreams, listeners: planned, certificates } = plan;
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
         let access = match config.access_log.clone() {
             (Some(target), format) => {
@@ -164,6 +169,7 @@ impl Server {
         let handles = workers.handles().to_vec();
         metrics.watch(handles.clone());
         listeners.serve(opened.into_iter().chain(admin), &handles);
+        let certificates = CertificateWatcher::start(certificates)?;
         let ended = sender.clone();
         spawn("join", move || drop(ended.send(Wake::Ended(workers.join()))))?;
 
@@ -173,6 +179,7 @@ impl Server {
             program,
             upstreams,
             listeners,
+            certificates,
             inherited,
             handles,
             telemetry,
@@ -190,7 +197,7 @@ impl Server {
         server.health.set_ready(true);
         // First, because a script may wait for the address in the first line.
         server.listeners.describe(&server.config);
-        plan::warnings(&server.config).iter().for_each(|warning| warn!("{warning}"));
+        plan::warnings(&server.config).iter().chain(&warnings).for_each(|warning| warn!("{warning}"));
         info!("ready");
         server.notify.ready(&server.status());
         if let Some(predecessor) = predecessor {
@@ -294,13 +301,15 @@ impl Server {
         // one.
         let mut inherited =
             self.inherited.try_clone().map_err(Problem::wrap("no descriptors for inherited sockets"))?;
+        let warnings = plan.warnings();
         let opened = self.listeners.open(&config, plan.listeners, &mut inherited)?;
+        self.certificates = CertificateWatcher::start(plan.certificates)?;
         self.inherited = inherited;
         self.listeners.serve(opened, &self.handles);
         self.upstreams = plan.upstreams;
         self.health.set_upstreams(self.upstreams.clone());
         log::set_max_level(config.log.level);
-        plan::warnings(&config).iter().for_each(|warning| warn!("{warning}"));
+        plan::warnings(&config).iter().chain(&warnings).for_each(|warning| warn!("{warning}"));
         let fixed = |config: &Config| {
             (config.threads, config.access_log.clone(), config.admin.clone(), config.log.format)
         };

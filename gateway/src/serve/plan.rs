@@ -12,6 +12,7 @@ use dockline::engine::{Address, ListenerSettings, Router, Service, Upstream};
 use dockline::proxy::{ConnConfig, Forwarding};
 use dockline::untrusted::Untrusted;
 
+use super::certificates::WatchedTls;
 use super::guard::Guard;
 use super::identity;
 use crate::address::ListenAddress;
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     /// As in [`Config::listeners`].
     pub(crate) listeners: Vec<ListenerSettings>,
+    /// The directories of certificates to look after.
+    pub(crate) certificates: Vec<WatchedTls>,
 }
 
 impl Plan {
@@ -41,6 +44,7 @@ impl Plan {
                 Ok(kept.unwrap_or_else(|| Arc::new(made)))
             })
             .collect::<Result<Vec<_>, Problem>>()?;
+        let mut certificates = Vec::new();
         let listeners = config
             .listeners
             .iter()
@@ -53,20 +57,25 @@ impl Plan {
                     keep_alive_hint: true,
                     ..ConnConfig::default()
                 };
-                let tls = wanted.tls.as_ref().map(server_tls).transpose();
+                let tls = wanted.tls.as_ref().map(|files| server_tls(files, &mut certificates)).transpose();
                 let router: Arc<dyn Router> = if wanted.needs_no_certificate() {
                     Guard::new(upstream, wanted.allowed.clone())
                 } else {
                     Arc::new(upstream)
                 };
                 let mut settings = ListenerSettings::new(wanted.name.as_str(), Service::Http(router));
-                settings.tls = tls.map_err(|error| describe(error, &wanted.tls).at(&wanted.origin))?;
+                settings.tls = tls.map_err(|problem| describe(problem, &wanted.tls).at(&wanted.origin))?;
                 settings.conn = Arc::new(conn);
                 settings.proxy_protocol.clone_from(&wanted.proxy_protocol);
                 Ok(settings)
             })
             .collect::<Result<_, Problem>>()?;
-        Ok(Self { upstreams, listeners })
+        Ok(Self { upstreams, listeners, certificates })
+    }
+
+    /// Returns warnings about certificates that cannot be used, beside those that can.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.certificates.iter().flat_map(|watched| &watched.problems).map(ToString::to_string).collect()
     }
 }
 
@@ -120,8 +129,7 @@ fn upstream(wanted: &UpstreamConfig) -> Result<Upstream, Problem> {
 }
 
 /// Adds a hint if a directory has no authority: without one, everybody would be let in.
-fn describe(error: TlsError, files: &Option<ListenerTls>) -> Problem {
-    let problem = Problem::new(error);
+fn describe(problem: Problem, files: &Option<ListenerTls>) -> Problem {
     let authority = files.as_ref().and_then(|files| files.client_ca.as_ref());
     match authority.filter(|path| path.ends_with("ca.pem") && !path.exists()) {
         Some(_) => problem.hint(
@@ -132,13 +140,31 @@ fn describe(error: TlsError, files: &Option<ListenerTls>) -> Problem {
     }
 }
 
-fn server_tls(files: &ListenerTls) -> Result<Arc<ServerTls>, TlsError> {
-    check_key_file(&files.key)?;
-    let mut config = ServerTlsConfig::new(Credentials::read(&files.cert, &files.key)?);
+fn server_tls(files: &ListenerTls, watched: &mut Vec<WatchedTls>) -> Result<Arc<ServerTls>, Problem> {
+    let config = server_config(files).map_err(Problem::new)?;
+    match &files.certificates {
+        Some(dir) => {
+            let made = WatchedTls::new(config, dir.clone())?;
+            let tls = made.tls();
+            watched.push(made);
+            Ok(tls)
+        }
+        None => ServerTls::new(&config).map(Arc::new).map_err(Problem::new),
+    }
+}
+
+/// Reads the files that are named one by one.
+fn server_config(files: &ListenerTls) -> Result<ServerTlsConfig, TlsError> {
+    let mut certificates = Vec::new();
+    if let Some((cert, key)) = &files.own {
+        check_key_file(key)?;
+        certificates.push(Credentials::read(cert, key)?);
+    }
+    let mut config = ServerTlsConfig::with(certificates);
     config.client_ca = files.client_ca.as_ref().map(Pem::read).transpose()?;
     config.identify = Arc::new(identity::of_certificate);
     config.crls = files.crl.iter().map(Pem::read).collect::<Result<_, _>>()?;
-    ServerTls::new(&config).map(Arc::new)
+    Ok(config)
 }
 
 fn client_tls(wanted: &UpstreamTls) -> Result<Arc<ClientTls>, TlsError> {

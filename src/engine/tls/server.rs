@@ -51,8 +51,14 @@ impl ServerTlsConfig {
     /// Makes a configuration with one certificate, in which clients need none.
     #[must_use]
     pub fn new(default: Credentials) -> Self {
+        Self::with(vec![default])
+    }
+
+    /// Makes a configuration with several certificates, in which clients need none.
+    #[must_use]
+    pub fn with(certificates: Vec<Credentials>) -> Self {
         Self {
-            certificates: vec![default],
+            certificates,
             client_ca: None,
             crls: Vec::new(),
             http_only: true,
