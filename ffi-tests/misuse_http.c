@@ -242,7 +242,7 @@ static void making_connections(void)
     CHECK(conn == NULL);
     memset(&options, 0xff, sizeof options); /* every bound as large as can be */
     options.held_bytes = DOCKLINE_CONN_HELD_MAX;
-    options.via = options.base = absent;
+    options.via = options.base = options.trusted = absent;
     options.flags = 0x1f;
     CHECK_STATUS(dockline_conn_new(&options, sizeof options, NULL, 0, UINT64_MAX, &conn), DOCKLINE_OK);
     CHECK_STATUS(dockline_conn_feed(conn, DOCKLINE_SIDE_DOWNSTREAM, text, TEXT_LEN, 0), DOCKLINE_OK);
