@@ -11,7 +11,7 @@
 //!
 //! A source sends [`Update`]s: what it knows of the [`Record`]s of its own, one by one or all at
 //! once. Nothing is ever flushed: a source that cannot be reached is stale, and its last records
-//! stay.
+//! stay. The source for a Docker daemon is [`watch`].
 
 pub mod address;
 pub mod container;

@@ -311,8 +311,8 @@ impl Stream {
 /// Describes the error of an operation in a line, with what caused it.
 fn reason(operation: &str, error: &DockerError) -> Text {
     let mut text = match error {
-        DockerError::Refused { .. } => format!("{operation}: {error}"),
-        _ => error.to_string(),
+        DockerError::Unreachable { .. } => error.to_string(),
+        _ => format!("{operation}: {error}"),
     };
     let mut cause = error.source();
     while let Some(error) = cause {

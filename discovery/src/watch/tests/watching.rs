@@ -167,6 +167,13 @@ fn a_connection_that_was_cut_is_made_again_and_what_was_missed_is_seen() {
     for round in 0..3 {
         daemon.put("a", "a", round % 2 == 1);
         daemon.cut();
+        view.until("stale", |view| view.stale.is_some());
+        let why = view.stale.clone().unwrap();
+        assert!(
+            why.starts_with("GET /events: the connection to the Docker daemon at unix://@dockline"),
+            "{why}"
+        );
+        assert!(why.ends_with(" is lost: the response was cut"), "{why}");
         view.until("the next sync", |view| view.syncs == round + 2);
         assert_eq!(view.names(), if round % 2 == 1 { &["a", "b"][..] } else { &["b"] });
         assert_eq!(view.stale, None);
