@@ -38,8 +38,10 @@ use self::exchange::{Body, Patience, Request};
 const SILENCE: Duration = Duration::from_secs(10);
 /// Time for the whole response to a GET.
 const RESPONSE_TIME: Duration = Duration::from_secs(60);
-/// Limit for a response; a list of ten thousand containers is smaller.
-const RESPONSE_MAX: usize = 64 * 1024 * 1024;
+/// Limit for a response, unless the caller has one; a list of ten thousand containers is smaller.
+pub const RESPONSE_MAX: usize = 64 * 1024 * 1024;
+/// Limit for the body of a response whose status is not a success.
+const REFUSAL_MAX: usize = 64 * 1024;
 /// Connections that are kept for further requests.
 const IDLE_MAX: usize = 8;
 
@@ -98,17 +100,17 @@ impl Docker {
     /// # Errors
     /// See [`DockerError`].
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, DockerError> {
-        let bytes = self.get_bytes(target)?;
+        let bytes = self.get_bytes(target, RESPONSE_MAX)?;
         serde_json::from_slice(&bytes).map_err(|error| self.invalid(error))
     }
 
-    /// As [`Docker::get`], without reading the object.
+    /// As [`Docker::get`], without reading the object, which has at most `max` bytes.
     ///
     /// # Errors
     /// See [`DockerError`].
-    pub fn get_bytes(&self, target: &str) -> Result<Vec<u8>, DockerError> {
+    pub fn get_bytes(&self, target: &str, max: usize) -> Result<Vec<u8>, DockerError> {
         let patience = Patience::new(SILENCE, RESPONSE_TIME);
-        self.call(&Request { method: "GET", target }, patience)
+        self.call(&Request { method: "GET", target }, patience, max)
     }
 
     /// Makes a POST request without a body, such as to start a container, and waits for its
@@ -117,7 +119,7 @@ impl Docker {
     /// # Errors
     /// See [`DockerError`]. The daemon may have done it even if its response did not come.
     pub fn post(&self, target: &str, time: Duration) -> Result<(), DockerError> {
-        self.call(&Request { method: "POST", target }, Patience::new(time, time)).map(drop)
+        self.call(&Request { method: "POST", target }, Patience::new(time, time), RESPONSE_MAX).map(drop)
     }
 
     /// Subscribes to events, on a connection of its own. With `since`, nanoseconds since 1970, it
@@ -136,13 +138,13 @@ impl Docker {
         Ok(Events::new(self.clone(), body))
     }
 
-    fn call(&self, request: &Request<'_>, patience: Patience) -> Result<Vec<u8>, DockerError> {
+    fn call(&self, request: &Request<'_>, patience: Patience, max: usize) -> Result<Vec<u8>, DockerError> {
         let (head, mut body) = self.exchange(request, patience)?;
         let status = head.status();
         if !status.is_success() && status.as_u16() != 304 {
             return Err(self.refused(status.as_u16(), body, patience));
         }
-        let bytes = body.read_all(RESPONSE_MAX, patience).map_err(|error| self.failed(error))?;
+        let bytes = body.read_all(max, patience).map_err(|error| self.failed(error))?;
         self.keep(body);
         Ok(bytes)
     }
@@ -195,7 +197,7 @@ impl Docker {
     }
 
     fn refused(&self, status: u16, mut body: Body, patience: Patience) -> DockerError {
-        match body.read_all(RESPONSE_MAX, patience) {
+        match body.read_all(REFUSAL_MAX, patience) {
             Ok(bytes) => {
                 self.keep(body);
                 DockerError::refused(status, &bytes)

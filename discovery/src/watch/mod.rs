@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use dockline_docker_client::{Docker, DockerError, Received};
+use dockline_docker_client::{Docker, DockerError, RESPONSE_MAX, Received};
 
 use self::event::{EVENTS, Id};
 use self::ready::Prober;
@@ -39,6 +39,8 @@ use crate::update::{Change, Source, Unrouted, Update};
 
 /// Messages that wait for the watcher.
 const QUEUE: usize = 1024;
+/// Limit for what the daemon says of one container, most of which that has chosen.
+const INSPECT_MAX: usize = 1024 * 1024;
 /// How long a thread for requests stays without one.
 const IDLE: Duration = Duration::from_secs(10);
 /// Interval at which a reader of events without one looks whether it is still needed.
@@ -240,12 +242,12 @@ impl Requests {
                 source: Box::new(error),
             })
         };
-        let listed = self.docker.get_bytes(list::TARGET).and_then(read);
+        let listed = self.docker.get_bytes(list::TARGET, RESPONSE_MAX).and_then(read);
         listed.map_err(|error| reason("GET /containers/json", &error))
     }
 
     fn inspect(&self, id: &Id) -> Answer {
-        match self.docker.get_bytes(&format!("/containers/{id}/json")) {
+        match self.docker.get_bytes(&format!("/containers/{id}/json"), INSPECT_MAX) {
             // Containers choose what is read here, and a bug must not keep others from being read.
             Ok(bytes) => match catch_unwind(AssertUnwindSafe(|| self.reader.read(&bytes))) {
                 Ok(read) => Answer::Read(read),

@@ -122,16 +122,25 @@ fn a_daemon_that_is_not_there_is_unreachable() {
         [Address::Tcp { host: "127.0.0.1".into(), port }, Address::Unix("/nowhere/docker.sock".into())]
     {
         let docker = Docker::new(address).unwrap();
-        assert!(matches!(docker.get_bytes("/x"), Err(DockerError::Unreachable { .. })));
+        assert!(matches!(docker.get_bytes("/x", 1), Err(DockerError::Unreachable { .. })));
     }
 }
 
 #[test]
 fn a_response_is_read_up_to_its_limit() {
-    let docker = |length: usize| daemon(vec![vec![ok(&"x".repeat(length))]]).0;
-    assert_eq!(docker(RESPONSE_MAX).get_bytes("/x").unwrap().len(), RESPONSE_MAX);
-    let error = docker(RESPONSE_MAX + 1).get_bytes("/x").unwrap_err();
+    let docker = |body: String| daemon(vec![vec![ok(&body)]]).0;
+    assert_eq!(docker("x".repeat(7)).get_bytes("/x", 7).unwrap().len(), 7);
+    let error = docker("x".repeat(8)).get_bytes("/x", 7).unwrap_err();
     assert!(matches!(error, DockerError::Invalid { .. }), "{error}");
+    let number = |length: usize| docker(format!("{}1", " ".repeat(length - 1))).get::<u8>("/x");
+    assert_eq!(number(RESPONSE_MAX).unwrap(), 1);
+    assert!(matches!(number(RESPONSE_MAX + 1), Err(DockerError::Invalid { .. })));
+    let refused = |length: usize| {
+        let body = "x".repeat(length);
+        response_to(&format!("HTTP/1.1 500 No\r\nContent-Length: {length}\r\n\r\n{body}")).unwrap_err()
+    };
+    assert!(matches!(refused(64 * 1024), DockerError::Refused { status: 500, .. }));
+    assert!(matches!(refused(64 * 1024 + 1), DockerError::Invalid { .. }));
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Container {
         )
     }
 
-    fn inspect(&self, id: &str) -> String {
+    pub(super) fn inspect(&self, id: &str) -> String {
         let Self { name, running, started, address } = self;
         let address = address.map_or("null".to_owned(), |address| format!("\"{address}\""));
         format!(
