@@ -16,6 +16,7 @@ struct Free {
     void operator()(dockline_conn *conn) const noexcept { dockline_conn_free(conn); }
     void operator()(dockline_engine *engine) const noexcept { dockline_engine_free(engine); }
     void operator()(dockline_upstream *upstream) const noexcept { dockline_upstream_free(upstream); }
+    void operator()(dockline_routes *routes) const noexcept { dockline_routes_free(routes); }
 };
 using Worker = std::unique_ptr<dockline_worker, Free>;
 using Relay = std::unique_ptr<dockline_relay, Free>;
@@ -184,6 +185,21 @@ void an_engine()
     CHECK(std::string_view(answer, sizeof answer) == "HTTP/1.1 204");
 }
 
+void routes_that_are_missing()
+{
+    dockline_routes_options options{};
+    options.path = DOCKLINE_STR("/nonexistent/routes");
+    dockline_routes *made = nullptr;
+    REQUIRE_OK(dockline_routes_new(&options, sizeof options, &made));
+    std::unique_ptr<dockline_routes, Free> routes(made);
+    std::int32_t change = -1;
+    REQUIRE_OK(dockline_routes_check(routes.get(), 0, &change));
+    CHECK_EQ(change, DOCKLINE_ROUTES_FAILED);
+    dockline_routes_target target{};
+    REQUIRE_OK(dockline_routes_lookup(routes.get(), DOCKLINE_STR("web"), DOCKLINE_STR("/"), &target, sizeof target));
+    CHECK_EQ(target.result, DOCKLINE_ROUTES_NOT_LOADED);
+}
+
 } // namespace
 
 int main()
@@ -193,6 +209,7 @@ int main()
     a_decision();
     an_exchange();
     an_engine();
+    routes_that_are_missing();
     CHECK_EQ(open_descriptors(), descriptors);
     return check_summary("cplusplus");
 }

@@ -11,6 +11,7 @@ extern int client_fd, daemon_fd;
 extern dockline_worker *worker;
 extern dockline_engine *engine;
 extern dockline_conn *conn;
+extern dockline_routes *routes;
 extern dockline_conn_event event;
 extern dockline_request request;
 extern uint32_t interest;

@@ -76,7 +76,7 @@ static void put(void *roomy, const void *value, size_t len, int tail_byte)
 static int is_for_http(const char *name)
 {
     static const char *const prefixes[] = {"cause_",        "conn_",  "engine_", "exchange_", "phase_",
-                                           "request_field", "route_", "upstream_"};
+                                           "request_field", "route_", "routes_", "upstream_"};
     for (size_t i = 0; i < LENGTH(prefixes); i++) {
         if (strncmp(name + strlen("dockline_"), prefixes[i], strlen(prefixes[i])) == 0)
             return 1;

@@ -20,6 +20,8 @@ union out {
     dockline_exchange_record record;
     dockline_engine_stats stats;
     dockline_client client;
+    dockline_routes_state routes_state;
+    dockline_routes_target routes_target;
     void *pointer;
     const uint8_t *bytes_pointer;
     dockline_str text;
@@ -113,6 +115,17 @@ static void every_engine_call_answers(dockline_engine *engine, dockline_status e
     CHECK(untouched());
 }
 
+static void every_routes_call_answers(dockline_routes *routes, dockline_status expected)
+{
+    reset();
+    CHECK_GIVES(CALL(dockline_routes_check, routes, 0, &out.state), expected);
+    CHECK_GIVES(CALL(dockline_routes_state_view, routes, &out.routes_state, sizeof out.routes_state), expected);
+    CHECK_GIVES(CALL(dockline_routes_lookup, routes, absent, absent, &out.routes_target, sizeof out.routes_target),
+                expected);
+    CHECK_GIVES(CALL(dockline_test_panic, (void *)routes), expected);
+    CHECK(untouched());
+}
+
 static void every_other_call_answers(void *handle, dockline_status expected)
 {
     const dockline_reply reply = good_reply();
@@ -137,19 +150,23 @@ static void what_is_no_handle(void)
     AT("NULL");
     every_conn_call_answers(NULL, DOCKLINE_E_NULL);
     every_engine_call_answers(NULL, DOCKLINE_E_NULL);
+    every_routes_call_answers(NULL, DOCKLINE_E_NULL);
     every_other_call_answers(NULL, DOCKLINE_E_NULL);
     CALL(dockline_conn_free, NULL);
     CALL(dockline_engine_free, NULL);
     CALL(dockline_upstream_free, NULL);
+    CALL(dockline_routes_free, NULL);
     for (int byte = 0; byte < 256; byte += 255) {
         AT("memory, %d", byte);
         memset(&memory, byte, sizeof memory);
         every_conn_call_answers((void *)&memory, DOCKLINE_E_HANDLE);
         every_engine_call_answers((void *)&memory, DOCKLINE_E_HANDLE);
+        every_routes_call_answers((void *)&memory, DOCKLINE_E_HANDLE);
         every_other_call_answers(&memory, DOCKLINE_E_HANDLE);
         dockline_conn_free((void *)&memory);
         dockline_engine_free((void *)&memory);
         dockline_upstream_free((void *)&memory);
+        dockline_routes_free((void *)&memory);
         CHECK(is_filled_with(&memory, byte, sizeof memory));
     }
     for (int shift = 0; shift < 8; shift++) {
@@ -157,6 +174,7 @@ static void what_is_no_handle(void)
         every_other_call_answers((uint8_t *)conn + shift, DOCKLINE_E_HANDLE);
         dockline_upstream_free((void *)((uint8_t *)conn + shift));
         dockline_engine_free((void *)((uint8_t *)conn + shift));
+        dockline_routes_free((void *)((uint8_t *)conn + shift));
         dockline_conn_free((void *)((uint8_t *)engine + shift));
         if (shift > 0) {
             every_conn_call_answers((void *)((uint8_t *)conn + shift), DOCKLINE_E_HANDLE);
@@ -613,17 +631,91 @@ static void engines(void)
     dockline_upstream_free(upstream);
 }
 
+static dockline_routes *routes_open(void)
+{
+    dockline_routes_options options;
+    dockline_routes *routes = NULL;
+    memset(&options, 0, sizeof options);
+    options.path = DOCKLINE_STR("/nonexistent");
+    REQUIRE_OK(CALL(dockline_routes_new, &options, sizeof options, &routes));
+    return routes;
+}
+
+static void routes(void)
+{
+    dockline_routes_options options;
+    union {
+        dockline_routes_options options;
+        uint8_t bytes[sizeof(dockline_routes_options) + ROOM];
+    } roomy;
+    dockline_routes *handle = NULL;
+    memset(&options, 0, sizeof options);
+    AT("routes_new");
+    CHECK_STATUS(dockline_routes_new(&options, sizeof options, NULL), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_routes_new(NULL, sizeof options, &handle), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_routes_new(NULL, 0, &handle), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_routes_new(&options, 0, &handle), DOCKLINE_E_SIZE);
+    CHECK_STATUS(dockline_routes_new(&options, sizeof options, &handle), DOCKLINE_E_VALUE);
+    options.path = dangling;
+    CHECK_STATUS(dockline_routes_new(&options, sizeof options, &handle), DOCKLINE_E_NULL);
+    options.path = too_long;
+    CHECK_STATUS(dockline_routes_new(&options, sizeof options, &handle), DOCKLINE_E_VALUE);
+    options.path = DOCKLINE_STR("/a\0b");
+    CHECK_STATUS(dockline_routes_new(&options, sizeof options, &handle), DOCKLINE_E_VALUE);
+    CHECK(handle == NULL);
+    options.path = DOCKLINE_STR("/a");
+    options.check_ms = UINT64_MAX;
+    for (size_t i = 0; i < LENGTH(sizes); i++) {
+        AT("routes_new, size: %s", sizes[i].name);
+        put(&roomy, &options, sizeof options, sizes[i].tail_byte);
+        handle = NULL;
+        CHECK_GIVES(dockline_routes_new(&roomy.options, size_of(&sizes[i], sizeof options), &handle), sizes[i].in);
+        CHECK_EQ(handle == NULL, sizes[i].in != DOCKLINE_OK);
+        dockline_routes_free(handle);
+    }
+    handle = routes_open();
+    AT("routes");
+    reset();
+    CHECK_STATUS(dockline_routes_check(handle, 0, NULL), DOCKLINE_E_NULL);
+    CHECK_STATUS(dockline_routes_check(handle, 0, (int32_t *)(void *)(out.bytes + 1)), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_routes_state_view(handle, NULL, sizeof out.routes_state), DOCKLINE_E_NULL);
+#define LOOK_UP(host, path) dockline_routes_lookup(handle, host, path, &out.routes_target, sizeof out.routes_target)
+    CHECK_STATUS(LOOK_UP(dangling, absent), DOCKLINE_E_NULL);
+    CHECK_STATUS(LOOK_UP(absent, dangling), DOCKLINE_E_NULL);
+    CHECK_STATUS(LOOK_UP(too_long, absent), DOCKLINE_E_VALUE);
+    CHECK_STATUS(LOOK_UP(absent, too_long), DOCKLINE_E_VALUE);
+    CHECK_STATUS(dockline_routes_lookup(handle, absent, absent, NULL, sizeof out.routes_target), DOCKLINE_E_NULL);
+    CHECK(untouched());
+    for (size_t i = 0; i < LENGTH(sizes); i++) {
+        AT("routes, size: %s", sizes[i].name);
+        reset();
+        CHECK_GIVES(dockline_routes_state_view(handle, &out.routes_state, size_of(&sizes[i], sizeof out.routes_state)),
+                    sizes[i].out);
+        CHECK_EQ(untouched(), sizes[i].out != DOCKLINE_OK);
+        reset();
+        CHECK_GIVES(dockline_routes_lookup(handle, absent, absent, &out.routes_target,
+                                           size_of(&sizes[i], sizeof out.routes_target)),
+                    sizes[i].out);
+        CHECK_EQ(untouched(), sizes[i].out != DOCKLINE_OK);
+    }
+    dockline_routes_free(handle);
+}
+
 static void panics_poison(void)
 {
     dockline_conn *conn = conn_open();
+    dockline_routes *handle = routes_open();
     dockline_engine *engine = NULL;
     REQUIRE_OK(dockline_engine_new(NULL, 0, &engine));
     AT("panic");
-    fprintf(stderr, "(two panics are asked for:)\n");
+    fprintf(stderr, "(three panics are asked for:)\n");
     CHECK_STATUS(dockline_test_panic((void *)conn), DOCKLINE_E_PANIC);
     CHECK_STATUS(dockline_test_panic((void *)engine), DOCKLINE_E_PANIC);
+    CHECK_STATUS(dockline_test_panic((void *)handle), DOCKLINE_E_PANIC);
     every_conn_call_answers(conn, DOCKLINE_E_POISONED);
     every_engine_call_answers(engine, DOCKLINE_E_POISONED);
+    every_routes_call_answers(handle, DOCKLINE_E_POISONED);
+    dockline_routes_free(handle);
     dockline_conn_free(conn);
     dockline_engine_free(engine);
 }
@@ -667,6 +759,7 @@ int main(int argc, char **argv)
     fields_of_requests();
     upstreams();
     engines();
+    routes();
     panics_poison();
     a_tunnel_was_taken();
     AT("names");

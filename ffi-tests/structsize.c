@@ -252,6 +252,21 @@ static void layouts_are_frozen(void)
         FIELD(dockline_engine_stats, connect_failures, 88),
         FIELD(dockline_engine_stats, accept_pauses, 96),
         FIELD(dockline_engine_stats, panics, 104),
+        SIZE(dockline_routes_options, 24),
+        FIELD(dockline_routes_options, path, 0),
+        FIELD(dockline_routes_options, check_ms, 16),
+        SIZE(dockline_routes_state, 40),
+        FIELD(dockline_routes_state, problem, 0),
+        FIELD(dockline_routes_state, generation, 16),
+        FIELD(dockline_routes_state, count, 24),
+        FIELD(dockline_routes_state, loaded, 32),
+        FIELD(dockline_routes_state, reserved, 36),
+        SIZE(dockline_routes_target, 48),
+        FIELD(dockline_routes_target, result, 0),
+        FIELD(dockline_routes_target, reserved, 4),
+        FIELD(dockline_routes_target, upstream, 8),
+        FIELD(dockline_routes_target, name, 24),
+        FIELD(dockline_routes_target, prefix_len, 40),
     };
     if (sizeof(void *) != 8)
         return; /* the numbers above are those of 64-bit machines */

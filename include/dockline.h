@@ -2277,6 +2277,151 @@ dockline_status dockline_engine_stats_get(const dockline_engine *engine,
  */
 void dockline_engine_free(dockline_engine *engine);
 
+/* ---- Routes ----
+ *
+ * Where requests go by host and path, looked up in a file that another process replaces when
+ * containers come and go (docs/ROUTES.md).
+ */
+
+/** What a look at the file has found. */
+enum dockline_routes_change {
+    /** Nothing new, or it was not looked at, since that was done just before. */
+    DOCKLINE_ROUTES_UNCHANGED = 0,
+    /** Other routes, which hold from now on. */
+    DOCKLINE_ROUTES_READ = 1,
+    /**
+     * The file cannot be read: dockline_routes_state_view says why. Returned once for each file, so
+     * that it can be logged as it is. The routes are as before.
+     */
+    DOCKLINE_ROUTES_FAILED = 2,
+};
+
+/** What was found for a request. */
+enum dockline_routes_result {
+    /** A target, whose turn it is. */
+    DOCKLINE_ROUTES_FOUND = 0,
+    /** No route: reply with 404. */
+    DOCKLINE_ROUTES_UNKNOWN = 1,
+    /** A route without a live target: reply with 503. */
+    DOCKLINE_ROUTES_NO_TARGET = 2,
+    /** The file could not be read yet: reply with 503. */
+    DOCKLINE_ROUTES_NOT_LOADED = 3,
+};
+
+/**
+ * Routes by host and path, from the file that `dockline discover` replaces when they change. Make
+ * one for each process that looks routes up, after fork(2).
+ */
+typedef struct dockline_routes dockline_routes;
+
+/** Which file, and how often it is looked at. Text is copied. */
+typedef struct dockline_routes_options {
+    /** The path of the file. Required. The file need not exist yet. */
+    dockline_str path;
+    /** The file is looked at once in so many milliseconds at most. 0: 500. */
+    uint64_t check_ms;
+} dockline_routes_options;
+
+/** Where the routes come from. */
+typedef struct dockline_routes_state {
+    /** Why the file cannot be read now, a line in English; absent if it can. */
+    dockline_str problem;
+    /** The number that the writer of the file has given to its routes. */
+    uint64_t generation;
+    /** How many routes there are. */
+    uint64_t count;
+    /** 1: the file could be read, now or before. 0: there are no routes. */
+    int32_t loaded;
+    /** Zero. */
+    uint32_t reserved;
+} dockline_routes_state;
+
+/** Where a request goes. Text is borrowed until the next dockline_routes_check or _free. */
+typedef struct dockline_routes_target {
+    /** enum dockline_routes_result */
+    int32_t result;
+    /** Zero. */
+    uint32_t reserved;
+    /** The address of the target: "192.0.2.7:8080", "[2001:db8::7]:8080". Absent without one. */
+    dockline_str upstream;
+    /**
+     * What the route is called, printable ASCII: its hosts, and its prefix unless that is "/".
+     * Absent if the request has none.
+     */
+    dockline_str name;
+    /** Bytes of the path that the route's prefix matches; 0 if it serves all paths. */
+    uint64_t prefix_len;
+} dockline_routes_target;
+
+/**
+ * Makes routes, of which there are none before the first dockline_routes_check.
+ *
+ * @param options      copied
+ * @param options_size sizeof(dockline_routes_options)
+ * @param out          set on success; free it with dockline_routes_free
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE; _E_VALUE for a path that is empty or contains NUL
+ * @since 0.1
+ */
+dockline_status dockline_routes_new(const dockline_routes_options *options,
+                                    size_t options_size,
+                                    dockline_routes **out);
+
+/**
+ * Looks at the file, unless that was done just before, and reads it if it is another one than
+ * then. To be called before each lookup: it makes one system call in check_ms while nothing
+ * changes. What is read is a copy, so the file may be replaced at any time.
+ *
+ * @param routes     not in use by another call
+ * @param now_ms     the time
+ * @param out_change set on success: enum dockline_routes_change
+ * @return DOCKLINE_OK, also if the file cannot be read; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE,
+ *         _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_routes_check(dockline_routes *routes,
+                                      uint64_t now_ms,
+                                      int32_t *out_change);
+
+/**
+ * Returns where the routes come from.
+ *
+ * @param routes   not in use by another call
+ * @param out      set on success; its text is borrowed until the next dockline_routes_check or
+ *                 _free
+ * @param out_size sizeof(dockline_routes_state)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_routes_state_view(dockline_routes *routes,
+                                           dockline_routes_state *out,
+                                           size_t out_size);
+
+/**
+ * Returns where a request goes. The live targets of a route take turns by their weights. Neither a
+ * system call nor an allocation is made.
+ *
+ * @param routes   not in use by another call
+ * @param host     the value of Host, as the client sent it; absent if there is none
+ * @param path     the path, with or without a query
+ * @param out      set on success
+ * @param out_size sizeof(dockline_routes_target)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_routes_lookup(dockline_routes *routes,
+                                       dockline_str host,
+                                       dockline_str path,
+                                       dockline_routes_target *out,
+                                       size_t out_size);
+
+/**
+ * Frees routes.
+ *
+ * @param routes may be NULL
+ * @since 0.1
+ */
+void dockline_routes_free(dockline_routes *routes);
+
 #ifdef __cplusplus
 }
 #endif

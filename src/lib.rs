@@ -18,6 +18,7 @@
 //! | [`routes`] | which host and path lead where | – |
 //! | [`engine`] | a loop that owns its sockets: HTTP, TLS, tunnels | mio, feature `engine`; rustls, feature `tls` |
 //! | [`untrusted`] | text from outside that is shown without harm | – |
+//! | `routes_file` | routes in a file that another process replaces | feature `ffi` |
 //! | `ffi` | the C ABI | feature `ffi` |
 //!
 //! The words for the two connections are nginx's: [`Side::Downstream`](error::Side) is the
@@ -84,6 +85,8 @@ pub mod drive;
 pub mod engine;
 #[cfg(feature = "ffi")]
 pub mod ffi;
+#[cfg(feature = "ffi")]
+pub mod routes_file;
 
 #[cfg(feature = "drive")]
 use dockline_sys as sys;

@@ -21,6 +21,7 @@ mod record;
 mod relay;
 mod relay_types;
 mod route;
+mod routes;
 mod status;
 #[cfg(feature = "_test-hooks")]
 mod test_hooks;
@@ -45,6 +46,7 @@ pub use record::*;
 pub use relay::*;
 pub use relay_types::*;
 pub use route::*;
+pub use routes::*;
 pub use status::*;
 #[cfg(feature = "_test-hooks")]
 pub use test_hooks::*;

@@ -6,6 +6,7 @@ use super::boundary::{Guarded, Kind};
 use super::conn_types::ConnHandle;
 use super::engine_types::EngineHandle;
 use super::relay_types::RelayHandle;
+use super::routes::RoutesHandle;
 use super::status::{DOCKLINE_E_HANDLE, dockline_status};
 
 /// Panics inside the boundary, so that ffi-tests can see what comes of it.
@@ -19,7 +20,7 @@ pub unsafe extern "C" fn dockline_test_panic(handle: *mut c_void) -> dockline_st
         // SAFETY: the caller's promise.
         unsafe { Guarded::<T>::enter(handle.cast_const().cast(), |_| panic!("asked for by a test")) }
     }
-    for enter in [enter::<RelayHandle>, enter::<ConnHandle>, enter::<EngineHandle>] {
+    for enter in [enter::<RelayHandle>, enter::<ConnHandle>, enter::<EngineHandle>, enter::<RoutesHandle>] {
         // SAFETY: the caller's promise.
         let status = unsafe { enter(handle) };
         if status != DOCKLINE_E_HANDLE {
