@@ -140,6 +140,8 @@ pub(super) struct Tracker {
     last_list: Option<Instant>,
     containers: BTreeMap<Id, Container>,
     /// The containers that are [`Asked::At`], in order.
+    /// Whether any container may have changed since the present list was asked for.
+    outdated: bool,
     due: BTreeSet<(Instant, Id)>,
     inspecting: usize,
     tickets: u64,
@@ -166,6 +168,7 @@ impl Tracker {
             last_list: None,
             containers: BTreeMap::new(),
             due: BTreeSet::new(),
+            outdated: false,
             inspecting: 0,
             tickets: 0,
             announced: false,
@@ -223,6 +226,8 @@ impl Tracker {
                     Some(Hint::Any) => {
                         let soonest = self.last_list.map_or(now, |last| now.max(last + RESYNC_MIN));
                         self.list_at = self.list_at.min(soonest);
+                    // The list that is on its way may be older.
+                    Some(Hint::Any) if self.listing => self.outdated = true,
                     }
                     None => {}
                 }
@@ -296,7 +301,7 @@ impl Tracker {
     fn listed(&mut self, list: Vec<Listed>, now: Instant) {
         self.listing = false;
         self.last_list = Some(now);
-        self.list_at = now + RESYNC;
+        self.list_at = now + if std::mem::take(&mut self.outdated) { RESYNC_MIN } else { RESYNC };
         let mut unseen: BTreeSet<Id> = self.containers.keys().cloned().collect();
         for Listed { id, title, fingerprint } in list {
             unseen.remove(&id);

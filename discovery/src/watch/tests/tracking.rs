@@ -200,6 +200,8 @@ fn hints_about_any_container_bring_the_next_list_forward_once_a_second() {
     assert_eq!(bench.wait(), (Duration::from_secs(1), vec![Action::List]));
     assert_eq!(bench.on(any()), []);
     assert_eq!(bench.on(list(&[("a", 1)])), []);
+    assert_eq!(bench.wait(), (Duration::from_secs(1), vec![Action::List]));
+    assert_eq!(bench.on(list(&[("a", 1)])), []);
     bench.sleep(Duration::from_secs(30));
     assert_eq!(bench.on(any()), [Action::List]);
 }
