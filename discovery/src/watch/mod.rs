@@ -63,11 +63,14 @@ pub struct Read {
 /// Reads what a container announces.
 pub trait Reader: Send + Sync {
     /// Reads the response to `GET /containers/{id}/json`. It may be called by several threads.
-    fn read(&self, inspect: &[u8]) -> Read;
+    ///
+    /// # Errors
+    /// If it is none, why not. The container is unrouted then, and inspected again after a while.
+    fn read(&self, inspect: &[u8]) -> Result<Read, Text>;
 }
 
-impl<F: Fn(&[u8]) -> Read + Send + Sync> Reader for F {
-    fn read(&self, inspect: &[u8]) -> Read {
+impl<F: Fn(&[u8]) -> Result<Read, Text> + Send + Sync> Reader for F {
+    fn read(&self, inspect: &[u8]) -> Result<Read, Text> {
         self(inspect)
     }
 }
@@ -250,7 +253,8 @@ impl Requests {
         match self.docker.get_bytes(&format!("/containers/{id}/json"), INSPECT_MAX) {
             // Containers choose what is read here, and a bug must not keep others from being read.
             Ok(bytes) => match catch_unwind(AssertUnwindSafe(|| self.reader.read(&bytes))) {
-                Ok(read) => Answer::Read(read),
+                Ok(Ok(read)) => Answer::Read(read),
+                Ok(Err(why)) => Answer::Failed(why),
                 Err(_) => {
                     Answer::Failed("what the daemon says of it cannot be read: a bug of dockline".into())
                 }

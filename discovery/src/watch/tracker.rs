@@ -35,9 +35,12 @@ const RESYNC_MIN: Duration = Duration::from_secs(1);
 /// Time for the inspections after the first list; a container that takes longer does not keep the
 /// others waiting.
 const SYNC_TIME: Duration = Duration::from_secs(5);
-/// First and longest pause before the daemon is connected to again, and before a container is
-/// inspected again that could not be.
-const PAUSE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// First pause before what has failed is tried again; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause before the daemon is connected to again.
+const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest pause before a container is inspected again that could not be.
+const INSPECT_PAUSE_MAX: Duration = RESYNC;
 /// A connection that has lasted as long was a good one: the next one is made at once.
 const STEADY: Duration = Duration::from_secs(10);
 /// Containers at most; a list of the longest accepted response has fewer.
@@ -137,11 +140,11 @@ pub(super) struct Tracker {
     /// When to list again.
     list_at: Instant,
     listing: bool,
+    /// Whether any container may have changed since the present list was asked for.
+    outdated: bool,
     last_list: Option<Instant>,
     containers: BTreeMap<Id, Container>,
     /// The containers that are [`Asked::At`], in order.
-    /// Whether any container may have changed since the present list was asked for.
-    outdated: bool,
     due: BTreeSet<(Instant, Id)>,
     inspecting: usize,
     tickets: u64,
@@ -165,10 +168,10 @@ impl Tracker {
             last_event: None,
             list_at: now,
             listing: false,
+            outdated: false,
             last_list: None,
             containers: BTreeMap::new(),
             due: BTreeSet::new(),
-            outdated: false,
             inspecting: 0,
             tickets: 0,
             announced: false,
@@ -223,11 +226,11 @@ impl Tracker {
                 self.last_event = time.or(self.last_event);
                 match hint {
                     Some(Hint::Container(id)) => self.ask(&id, now + DEBOUNCE),
+                    // The list that is on its way may be older.
+                    Some(Hint::Any) if self.listing => self.outdated = true,
                     Some(Hint::Any) => {
                         let soonest = self.last_list.map_or(now, |last| now.max(last + RESYNC_MIN));
                         self.list_at = self.list_at.min(soonest);
-                    // The list that is on its way may be older.
-                    Some(Hint::Any) if self.listing => self.outdated = true,
                     }
                     None => {}
                 }
@@ -404,7 +407,7 @@ impl Tracker {
             let unrouted = Some(Unrouted { owner, title: container.title.clone(), reason });
             self.learn(id, Read { node: self.node.clone(), records: Vec::new(), unrouted, probe: false });
         }
-        self.ask(id, now + pause(failures));
+        self.ask(id, now + pause(failures, INSPECT_PAUSE_MAX));
         if let Some(container) = self.containers.get_mut(id) {
             container.failures = failures.saturating_add(1);
         }
@@ -418,7 +421,7 @@ impl Tracker {
             Duration::ZERO
         } else {
             self.failures = self.failures.saturating_add(1);
-            pause(self.failures - 1)
+            pause(self.failures - 1, CONNECT_PAUSE_MAX)
         };
         self.phase = Phase::Pausing { until: now + wait };
         self.opened = None;
@@ -474,7 +477,6 @@ fn to_probe(record: &Record) -> Option<SocketAddr> {
 }
 
 /// Returns the pause after that many failures before the present one.
-fn pause(failures: u32) -> Duration {
-    let [first, longest] = PAUSE;
-    first.saturating_mul(1 << failures.min(16)).min(longest)
+fn pause(failures: u32, longest: Duration) -> Duration {
+    PAUSE.saturating_mul(1 << failures.min(16)).min(longest)
 }

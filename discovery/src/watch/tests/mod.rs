@@ -47,7 +47,7 @@ fn record(id: &str, name: &str, started: u64, address: Option<SocketAddr>, state
 }
 
 /// Reads what the daemon of these tests says of a container: each has a record of its name.
-fn reader(inspect: &[u8]) -> Read {
+fn reader(inspect: &[u8]) -> Result<Read, Text> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Inspect {
@@ -57,7 +57,8 @@ fn reader(inspect: &[u8]) -> Read {
         started: u64,
         address: Option<SocketAddr>,
     }
-    let Inspect { id, name, running, started, address } = serde_json::from_slice(inspect).unwrap();
+    let Inspect { id, name, running, started, address } =
+        serde_json::from_slice(inspect).map_err(|error| error.to_string())?;
     let name = name.raw().trim_start_matches('/');
     assert_ne!(name, "panic", "a bug in the reader");
     let state = match (running, address) {
@@ -66,10 +67,10 @@ fn reader(inspect: &[u8]) -> Read {
         (false, _) => RecordState::Down("not running".into()),
     };
     let address = address.filter(|_| running);
-    Read {
+    Ok(Read {
         node: node(),
         records: vec![record(&id, name, started, address, state)],
         unrouted: None,
         probe: running,
-    }
+    })
 }

@@ -220,23 +220,27 @@ fn garbage_among_events_does_no_harm() {
 
 #[test]
 fn a_container_that_cannot_be_read_says_why_and_the_others_are_read() {
-    let daemon = Daemon::start(&["a", "broken", "huge", "long"]);
+    let daemon = Daemon::start(&["a", "broken", "huge", "long", "odd"]);
     let mut longest = daemon.lock().containers["long"].inspect("long");
     longest.push_str(&" ".repeat(1024 * 1024 - longest.len()));
     daemon.put("p", "panic", true);
     daemon.lock().instead.insert("/long/json", ok(&longest));
     daemon.lock().instead.insert("/huge/json", ok(&format!("{longest} ")));
     daemon.lock().instead.insert("/broken/json", status(500));
+    daemon.lock().instead.insert("/odd/json", ok("[]"));
     let mut view = View::synced(&daemon);
     assert_eq!(view.names(), ["a", "long"]);
-    for (id, why) in
-        [("huge", "longer than 1048576 bytes"), ("broken", "status 500"), ("p", "a bug of dockline")]
-    {
+    for (id, why) in [
+        ("huge", "longer than 1048576 bytes"),
+        ("broken", "status 500"),
+        ("odd", "invalid length 0"),
+        ("p", "a bug of dockline"),
+    ] {
         assert!(view.unrouted[id].contains(why), "{}", view.unrouted[id]);
     }
     daemon.put("p", "p", true);
     daemon.lock().instead.clear();
-    view.until_names(&["a", "broken", "huge", "long", "p"]);
+    view.until_names(&["a", "broken", "huge", "long", "odd", "p"]);
 }
 
 #[test]
