@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::decider::{Asked, Decider, Deferral};
 use super::handle::Handle;
@@ -35,11 +35,20 @@ impl Router for Arc<Upstream> {
 pub struct RouteRequest<'a> {
     client: &'a ClientInfo,
     head: &'a RequestHead,
-    waited: Duration,
     /// Who waits for a decision that comes later.
-    session: Option<(&'a Handle, Token)>,
+    asking: Option<Asking<'a>>,
     /// Made when it is asked for.
     deferral: OnceCell<Deferral>,
+}
+
+/// A session that asks its router.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking<'a> {
+    pub(super) handle: &'a Handle,
+    pub(super) session: Token,
+    /// When it first asked about this request.
+    pub(super) since: Instant,
+    pub(super) now: Instant,
 }
 
 impl<'a> RouteRequest<'a> {
@@ -47,17 +56,11 @@ impl<'a> RouteRequest<'a> {
     /// for its [`Decider`].
     #[must_use]
     pub fn new(client: &'a ClientInfo, head: &'a RequestHead) -> Self {
-        Self { client, head, waited: Duration::ZERO, session: None, deferral: OnceCell::new() }
+        Self { client, head, asking: None, deferral: OnceCell::new() }
     }
 
-    pub(super) fn of_session(
-        client: &'a ClientInfo,
-        head: &'a RequestHead,
-        waited: Duration,
-        handle: &'a Handle,
-        session: Token,
-    ) -> Self {
-        Self { waited, session: Some((handle, session)), ..Self::new(client, head) }
+    pub(super) fn of_session(client: &'a ClientInfo, head: &'a RequestHead, asking: Asking<'a>) -> Self {
+        Self { client, head, asking: Some(asking), deferral: OnceCell::new() }
     }
 
     /// Returns the client that sent it.
@@ -75,7 +78,7 @@ impl<'a> RouteRequest<'a> {
     /// Returns how long it has waited for decisions: zero unless [`Decider::again`] was called.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        self.waited
+        self.asking.map_or(Duration::ZERO, |asking| asking.now.saturating_duration_since(asking.since))
     }
 
     /// Returns what decides about it later, from any thread. It counts if the router returns
@@ -83,9 +86,9 @@ impl<'a> RouteRequest<'a> {
     /// decides.
     #[must_use]
     pub fn defer(&self) -> Decider {
-        let asked = self.session.map(|(handle, session)| {
+        let asked = self.asking.map(|asking| {
             let deferral = self.deferral.get_or_init(Deferral::default);
-            Asked::new(handle.clone(), session, deferral)
+            Asked::new(asking.handle.clone(), asking.session, deferral)
         });
         Decider::new(asked)
     }

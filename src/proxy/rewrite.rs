@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::conn::is_written_here;
-use crate::h1::{Authority, FieldLine, RequestHead, RequestTarget, TargetForm};
+use crate::h1::{Authority, FieldLine, RequestHead, RequestTarget, TargetForm, is_alias};
 
 /// Changes to the head of a request on its way to the upstream. The record of the exchange has the
 /// request as it was received, and what is decided by it is decided by that, such as which Docker
@@ -73,6 +73,11 @@ impl Rewrite {
 
     pub(super) fn host(&self) -> Option<&[u8]> {
         self.host.as_deref()
+    }
+
+    /// Returns whether it sets a field in place of those with this name.
+    pub(super) fn sets(&self, name: &[u8]) -> bool {
+        self.fields.iter().any(|line| is_alias(name, line.name()))
     }
 
     pub(super) fn fields(&self) -> &[FieldLine] {

@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::vec;
 
 use transfer::Lanes;
 
@@ -24,7 +23,7 @@ use crate::engine::handle::Kill;
 use crate::engine::in_flight::Flight;
 use crate::engine::observe::{ClientInfo, Exchange, PeerAddr};
 use crate::engine::resolve::Resolved;
-use crate::engine::route::{Destination, Route, RouteRequest, Router};
+use crate::engine::route::{Asking, Destination, Route, RouteRequest, Router};
 use crate::engine::service::{ListenerSettings, Upstream};
 use crate::engine::shared::{Owner, Shared};
 use crate::engine::slab::Token;
@@ -87,15 +86,14 @@ struct Undecided {
 /// Where a request goes.
 struct Target {
     flight: Flight,
-    /// The upstreams that are left to be tried.
-    others: vec::IntoIter<Arc<Upstream>>,
+    /// The upstreams that are left to be tried, the last one first.
+    others: Vec<Arc<Upstream>>,
     route: Option<Arc<str>>,
 }
 
 impl Target {
-    fn new(upstream: Arc<Upstream>, mut others: Vec<Arc<Upstream>>, route: Option<Arc<str>>) -> Self {
-        others.truncate(Destination::OTHERS);
-        Self { flight: Flight::request(upstream), others: others.into_iter(), route }
+    fn new(upstream: Arc<Upstream>) -> Self {
+        Self { flight: Flight::request(upstream), others: Vec::new(), route: None }
     }
 
     fn upstream(&self) -> &Arc<Upstream> {
@@ -104,7 +102,7 @@ impl Target {
 
     /// Goes on to the next upstream. Returns whether there was one.
     fn advance(&mut self) -> bool {
-        let Some(next) = self.others.next() else { return false };
+        let Some(next) = self.others.pop() else { return false };
         self.flight = Flight::request(next);
         true
     }
@@ -430,22 +428,32 @@ impl HttpSession {
     fn route(&mut self, since: Instant, shared: &mut Shared) {
         self.info.forwarded_for = self.conn.forwarded_for();
         let Some(head) = self.conn.request() else { return };
-        let waited = shared.now.saturating_duration_since(since);
-        let request = RouteRequest::of_session(&self.info, head, waited, &shared.handle, self.token);
-        let route = self.router.route(&request);
-        let deferral = request.into_deferral();
-        self.follow(route, deferral, since, shared);
+        let asking = Asking { handle: &shared.handle, session: self.token, since, now: shared.now };
+        let request = RouteRequest::of_session(&self.info, head, asking);
+        match self.router.route(&request) {
+            // Most requests go this way, and pay for no other.
+            Route::Upstream(upstream) => {
+                self.target = Some(Target::new(upstream));
+                self.connect(shared);
+            }
+            route => {
+                let deferral = request.into_deferral();
+                self.follow(route, deferral, since, shared);
+            }
+        }
     }
 
     /// Does what was decided about a request.
     fn follow(&mut self, route: Route, deferral: Option<Deferral>, since: Instant, shared: &mut Shared) {
         match route {
-            Route::Upstream(upstream) => self.target = Some(Target::new(upstream, Vec::new(), None)),
-            Route::To(Destination { upstream, others, route, rewrite }) => {
+            Route::Upstream(upstream) => self.target = Some(Target::new(upstream)),
+            Route::To(Destination { upstream, mut others, route, rewrite }) => {
                 if let Some(rewrite) = rewrite {
                     self.conn.rewrite(rewrite);
                 }
-                self.target = Some(Target::new(upstream, others, route));
+                others.truncate(Destination::OTHERS);
+                others.reverse();
+                self.target = Some(Target { others, route, ..Target::new(upstream) });
             }
             Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
             Route::Later { time, otherwise } => {

@@ -128,13 +128,10 @@ impl RequestRewrite<'_> {
         } else if fields.has_token("TE", "trailers") {
             written = written.field("Connection", b"TE").field("TE", b"trailers");
         }
-        written = written.lines(self.set().iter().map(FieldLine::as_field));
+        if let Some(changes) = self.changes {
+            written = written.lines(changes.fields().iter().map(FieldLine::as_field));
+        }
         self.write_claims(head, own_host, written).end();
-    }
-
-    /// Returns the fields that the host sets.
-    fn set(&self) -> &[FieldLine] {
-        self.changes.map_or(&[], Rewrite::fields)
     }
 
     /// Returns whether a field that is not hop-by-hop is passed on.
@@ -144,7 +141,7 @@ impl RequestRewrite<'_> {
             && (self.send_expect || !line.is("Expect"))
             && (self.is_trusted || !is_claim(name))
             && (!self.forwarding.x_forwarded || !is_alias(name, REAL_IP))
-            && !self.set().iter().any(|line| is_alias(name, line.name()))
+            && self.changes.is_none_or(|changes| !changes.sets(name))
     }
 
     fn write_claims<'o>(
