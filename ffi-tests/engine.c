@@ -4,7 +4,8 @@
 
 struct host {
     dockline_engine *engine;
-    dockline_upstream *upstream;
+    dockline_upstream *upstream, *dead;
+    uint64_t tunnel; /* the number of the last one */
     char records[1024]; /* what the callbacks received */
     char log[1024];
     char listener[64], address[64];
@@ -40,6 +41,12 @@ static void on_exchange(void *user, const dockline_client *client, size_t client
              record->status, dockline_exchange_end_name(record->end), (int)record->upstream.len,
              record->upstream.data, record->flags & DOCKLINE_EXCHANGE_REUSED ? " again" : "");
     append(host->records, sizeof host->records, text);
+    if (record->route.data != NULL) {
+        snprintf(text, sizeof text, "by %.*s", (int)record->route.len, record->route.data);
+        append(host->records, sizeof host->records, text);
+    }
+    CHECK_EQ(record->tunnel_id != 0, record->tunnel != 0);
+    host->tunnel = record->tunnel_id;
     if (record->failure.side != DOCKLINE_SIDE_NONE) {
         snprintf(text, sizeof text, "failed: %d %s %s %d", record->failure.side,
                  dockline_phase_name(record->failure.phase), dockline_cause_name(record->failure.cause),
@@ -55,6 +62,8 @@ static void on_tunnel(void *user, const dockline_client *client, size_t client_s
     char text[256];
     REQUIRE(record_size >= sizeof *record);
     note_client(host, client, client_size);
+    if (record->tunnel != 0)
+        CHECK_EQ(record->id, host->tunnel);
     snprintf(text, sizeof text, "tunnel %.*s %d %.*s up %ju down %ju %s", (int)record->target.len,
              record->target.data, record->tunnel, (int)record->upstream.len, record->upstream.data,
              (uintmax_t)record->bytes_up, (uintmax_t)record->bytes_down,
@@ -114,6 +123,40 @@ static void on_route(void *user, dockline_route *route)
     reply.body_len = 8;
     REQUIRE_OK(dockline_route_reply(route, &reply, sizeof reply));
     memset(body, 0xDD, sizeof body);
+}
+
+/* Sends the request to an upstream that cannot be reached, and then to another one, with another head. */
+static void on_detour(void *user, dockline_route *route)
+{
+    struct host *host = user;
+    const dockline_str not_utf8 = {"\xff", 1};
+    dockline_field field = {DOCKLINE_STR("X-Forwarded-Prefix"), DOCKLINE_STR("/shop")};
+    dockline_rewrite rewrite = DOCKLINE_INIT;
+    CHECK_EQ(dockline_route_add_upstream(route, host->upstream), DOCKLINE_E_STATE);
+    CHECK_EQ(dockline_route_name(route, DOCKLINE_STR("app")), DOCKLINE_E_STATE);
+    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_STATE);
+    REQUIRE_OK(dockline_route_upstream(route, host->dead));
+    CHECK_EQ(dockline_route_add_upstream(route, NULL), DOCKLINE_E_NULL);
+    for (int others = 0; others < 7; others++)
+        REQUIRE_OK(dockline_route_add_upstream(route, others < 6 ? host->dead : host->upstream));
+    CHECK_EQ(dockline_route_add_upstream(route, host->upstream), DOCKLINE_E_STATE);
+    CHECK_EQ(dockline_route_name(route, not_utf8), DOCKLINE_E_VALUE);
+    REQUIRE_OK(dockline_route_name(route, DOCKLINE_STR("app")));
+    CHECK_EQ(dockline_route_rewrite(route, NULL, sizeof rewrite), DOCKLINE_E_NULL);
+    CHECK_EQ(dockline_route_rewrite(route, &rewrite, 1), DOCKLINE_E_SIZE);
+    rewrite.target = DOCKLINE_STR("list");
+    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_VALUE);
+    rewrite.target = DOCKLINE_STR("/list");
+    rewrite.host = DOCKLINE_STR("a b");
+    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_VALUE);
+    rewrite.host = DOCKLINE_STR("shop:80");
+    rewrite.field_count = 1;
+    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_NULL);
+    rewrite.fields = &field;
+    field.name = DOCKLINE_STR("content_length");
+    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_VALUE);
+    field.name = DOCKLINE_STR("X-Forwarded-Prefix");
+    REQUIRE_OK(dockline_route_rewrite(route, &rewrite, sizeof rewrite));
 }
 
 static void host_open(struct host *host, const char *address, const char *spare)
@@ -260,6 +303,51 @@ static void http_in_a_loop_of_the_host(const char *upstream, const char *spare)
     CHECK_EQ(dockline_engine_close_listener(host.engine, listener), DOCKLINE_E_VALUE);
     turn(&host, -1);
     CHECK_EQ(dial_tcp(port), -1);
+    host_close(&host);
+}
+
+static void a_route_with_other_upstreams_and_another_head(void)
+{
+    static const char head[] = "POST /list HTTP/1.1\r\nHost: shop:80\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+                               "X-Forwarded-Prefix: /shop\r\n\r\n";
+    struct host host;
+    dockline_upstream_options dead = DOCKLINE_INIT;
+    dockline_listener_options options = DOCKLINE_INIT;
+    uint16_t port, origin_port;
+    char address[64];
+    AT("a detour");
+    int origin = listen_tcp(&origin_port);
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", origin_port);
+    host_open(&host, address, NULL);
+    dead.address = DOCKLINE_STR("unix:///nowhere/at/all");
+    REQUIRE_OK(dockline_upstream_new(&dead, sizeof dead, &host.dead));
+    options.service = DOCKLINE_SERVICE_HTTP;
+    options.route = on_detour;
+    options.route_user = &host;
+    REQUIRE_OK(dockline_engine_adopt_listener(host.engine, listen_tcp(&port), &options, sizeof options, NULL));
+    int client = dial_tcp(port);
+    say(client, UPGRADE);
+    while (!turn(&host, origin))
+        continue;
+    int daemon = accept4(origin, NULL, NULL, SOCK_CLOEXEC);
+    REQUIRE(daemon >= 0);
+    expect_bytes(&host, daemon, head);
+    say(daemon, UPGRADED);
+    expect_bytes(&host, client, UPGRADED);
+    REQUIRE_OK(dockline_engine_kill_tunnel(host.engine, host.tunnel + 1));
+    REQUIRE_OK(dockline_engine_kill_tunnel(host.engine, 0));
+    turn(&host, -1);
+    CHECK_EQ(stats_of(&host).tunnels_now, 1);
+    REQUIRE_OK(dockline_engine_kill_tunnel(host.engine, host.tunnel));
+    while (stats_of(&host).clients_now != 0)
+        turn(&host, -1);
+    CHECK(recv(client, address, 1, 0) == -1 && errno == ECONNRESET);
+    CHECK_STR(host.records, "/exec/x/start 101 complete daemon, by app, "
+                            "tunnel /exec/x/start 2 daemon up 0 down 0 killed");
+    close(client);
+    close(daemon);
+    close(origin);
+    dockline_upstream_free(host.dead);
     host_close(&host);
 }
 
@@ -442,6 +530,7 @@ int main(void)
     daemon_start(&daemon);
     http_in_a_loop_of_the_host(daemon.address, NULL);
     http_in_a_loop_of_the_host("unix:///nowhere/at/all", daemon.address);
+    a_route_with_other_upstreams_and_another_head();
     bytes_are_forwarded(daemon.address);
     pairs_are_adopted();
     stopped_from_another_thread(daemon.address, 0);

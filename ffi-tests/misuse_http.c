@@ -110,6 +110,7 @@ static void every_engine_call_answers(dockline_engine *engine, dockline_status e
     CHECK_GIVES(CALL(dockline_engine_wake, engine), expected);
     CHECK_GIVES(CALL(dockline_engine_stop, engine, 0), expected);
     CHECK_GIVES(CALL(dockline_engine_kill, engine), expected);
+    CHECK_GIVES(CALL(dockline_engine_kill_tunnel, engine, 1), expected);
     CHECK_GIVES(CALL(dockline_engine_stats_get, engine, &out.stats, sizeof out.stats), expected);
     CHECK_GIVES(CALL(dockline_test_panic, (void *)engine), expected);
     CHECK(untouched());
@@ -129,11 +130,15 @@ static void every_routes_call_answers(dockline_routes *routes, dockline_status e
 static void every_other_call_answers(void *handle, dockline_status expected)
 {
     const dockline_reply reply = good_reply();
+    const dockline_rewrite rewrite = DOCKLINE_INIT;
     reset();
     CHECK_GIVES(CALL(dockline_upstream_add_address, handle, DOCKLINE_STR("unix:///a")), expected);
     CHECK_GIVES(CALL(dockline_route_client, handle, &out.client, sizeof out.client), expected);
     CHECK_GIVES(CALL(dockline_route_request, handle, &out.request, sizeof out.request), expected);
     CHECK_GIVES(CALL(dockline_route_upstream, handle, NULL), expected);
+    CHECK_GIVES(CALL(dockline_route_add_upstream, handle, NULL), expected);
+    CHECK_GIVES(CALL(dockline_route_name, handle, DOCKLINE_STR("app")), expected);
+    CHECK_GIVES(CALL(dockline_route_rewrite, handle, &rewrite, sizeof rewrite), expected);
     CHECK_GIVES(CALL(dockline_route_reply, handle, &reply, sizeof reply), expected);
     CHECK(untouched());
 }

@@ -1221,8 +1221,18 @@ typedef struct dockline_exchange_record {
     int32_t tunnel;
     /** DOCKLINE_EXCHANGE_* */
     uint32_t flags;
-    /** Why it failed, for all ends except DOCKLINE_END_COMPLETE, _REPLIED and _STOPPED. */
+    /**
+     * Why it failed, for all ends except DOCKLINE_END_COMPLETE, _REPLIED, and _STOPPED where
+     * everything was stopped.
+     */
     dockline_failure failure;
+    /** The name of the engine's route that the request took; absent if it has none. */
+    dockline_str route;
+    /**
+     * The number of the engine's tunnel that it became, for dockline_engine_kill_tunnel; 0 if it
+     * did not.
+     */
+    uint64_t tunnel_id;
 } dockline_exchange_record;
 
 /** One tunnel that ended. */
@@ -1253,6 +1263,10 @@ typedef struct dockline_tunnel_record {
     uint32_t reserved;
     /** Why it failed, for all close reasons except DOCKLINE_CLOSE_EOF and _LINGER. */
     dockline_failure failure;
+    /** The name of the route that led to the upstream; absent if it has none. */
+    dockline_str route;
+    /** Its number, which no other tunnel of this process has. */
+    uint64_t id;
 } dockline_tunnel_record;
 
 /**
@@ -1902,6 +1916,21 @@ void dockline_upstream_free(dockline_upstream *upstream);
  */
 typedef struct dockline_route dockline_route;
 
+/** Changes to the head of a request. Everything is copied. */
+typedef struct dockline_rewrite {
+    /** Replaces the target: a path, which may have a query; absent: as the client has sent it. */
+    dockline_str target;
+    /** Replaces the Host, that of the upstream too; absent: as without it. */
+    dockline_str host;
+    /**
+     * Fields that replace those of the same name. Those that frame the message or concern one
+     * hop, Host, Expect, Via, Forwarded, X-Real-IP, X-Forwarded-For, -Proto and -Host are refused.
+     */
+    const dockline_field *fields;
+    /** How many there are. */
+    size_t field_count;
+} dockline_rewrite;
+
 /**
  * Decides about a request by dockline_route_upstream or dockline_route_reply before it returns. It
  * must not block, unwind or longjmp.
@@ -1945,6 +1974,45 @@ dockline_status dockline_route_request(const dockline_route *route,
  */
 dockline_status dockline_route_upstream(dockline_route *route,
                                         const dockline_upstream *upstream);
+
+/**
+ * Adds an upstream that is tried if a connection to those before it cannot be made and nothing of
+ * the request was sent. Only after dockline_route_upstream, and seven times at most.
+ *
+ * @param route    within its callback
+ * @param upstream may be freed afterwards
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE without an
+ *         upstream or with too many
+ * @since 0.1
+ */
+dockline_status dockline_route_add_upstream(dockline_route *route,
+                                            const dockline_upstream *upstream);
+
+/**
+ * Names the route, for the records and logs. Only after dockline_route_upstream.
+ *
+ * @param route within its callback
+ * @param name  in UTF-8, copied; absent: none
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE
+ *         without an upstream
+ * @since 0.1
+ */
+dockline_status dockline_route_name(dockline_route *route, dockline_str name);
+
+/**
+ * Changes the head that the upstream receives; the record has the one that was received. Only
+ * after dockline_route_upstream; a second call replaces the first.
+ *
+ * @param route        within its callback
+ * @param rewrite      copied
+ * @param rewrite_size sizeof(dockline_rewrite)
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED;
+ *         _E_STATE without an upstream
+ * @since 0.1
+ */
+dockline_status dockline_route_rewrite(dockline_route *route,
+                                       const dockline_rewrite *rewrite,
+                                       size_t rewrite_size);
 
 /**
  * Replies to the request. The last decision counts.
@@ -2253,6 +2321,16 @@ dockline_status dockline_engine_stop(const dockline_engine *engine, uint64_t dra
  * @since 0.1
  */
 dockline_status dockline_engine_kill(const dockline_engine *engine);
+
+/**
+ * Ends a tunnel at the next turn, by resets on both sides. Its record has DOCKLINE_CLOSE_KILLED.
+ *
+ * @param engine    any thread may call this
+ * @param tunnel_id of the record of the exchange that opened it; another number does nothing
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_kill_tunnel(const dockline_engine *engine, uint64_t tunnel_id);
 
 /**
  * Returns the counters.

@@ -15,7 +15,7 @@ use super::relay_types::DOCKLINE_NO_DEADLINE;
 use super::status::{Failure, dockline_status};
 use super::types::{bytes_from_c, check_out, struct_from_c, struct_out};
 use crate::drive::PREFILL_LIMIT;
-use crate::engine::{Engine, EngineState, Listener, Pair};
+use crate::engine::{Engine, EngineState, Kill, Listener, Pair};
 use crate::sys;
 
 /// Makes an engine. It owns three descriptors from the start.
@@ -352,6 +352,28 @@ pub unsafe extern "C" fn dockline_engine_kill(engine: *const dockline_engine) ->
     let call = |shared: &EngineShared| {
         shared.stopped.store(true, Ordering::Relaxed);
         shared.handle.stop();
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `engine`.
+    unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
+}
+
+/// Ends a tunnel at the next turn, by resets on both sides. Its record has DOCKLINE_CLOSE_KILLED.
+///
+/// @param engine    any thread may call this
+/// @param tunnel_id of the record of the exchange that opened it; another number does nothing
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `engine` is NULL or a live engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_engine_kill_tunnel(
+    engine: *const dockline_engine,
+    tunnel_id: u64,
+) -> dockline_status {
+    let call = |shared: &EngineShared| {
+        shared.handle.kill(Kill::Tunnel(tunnel_id), |_| {});
         Ok(())
     };
     // SAFETY: the caller's promise about `engine`.

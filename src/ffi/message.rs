@@ -159,13 +159,9 @@ pub(super) unsafe fn reply_from_c(reply: *const dockline_reply, size: usize) -> 
     if !(200..600).contains(&status) || reply.reserved != 0 || (has_no_body && !body.is_empty()) {
         return Err(Failure::Value);
     }
-    let line = |name: &[u8], value: &[u8]| {
-        FieldLine::new(Bytes::copy_from_slice(name), Bytes::copy_from_slice(value))
-            .map_err(|_| Failure::Value)
-    };
     let mut out = match content_type {
         Some(text) => {
-            line(b"Content-Type", text)?;
+            FieldLine::new("Content-Type", Bytes::copy_from_slice(text)).map_err(|_| Failure::Value)?;
             Reply::new(status, Bytes::copy_from_slice(text), Bytes::copy_from_slice(body))
         }
         None if has_no_body => Reply::new(status, Bytes::new(), Bytes::new()),
@@ -173,14 +169,23 @@ pub(super) unsafe fn reply_from_c(reply: *const dockline_reply, size: usize) -> 
     };
     for field in fields {
         // SAFETY: the caller's promise.
-        let name = unsafe { field.name.bytes() }?;
-        // SAFETY: the caller's promise.
-        let value = unsafe { field.value.bytes() }?;
-        let line = line(name, value)?;
+        let line = unsafe { field_from_c(field) }?;
         if OWN_FIELDS.iter().any(|own| line.is(own)) {
             return Err(Failure::Value);
         }
         out = out.with_field(line);
     }
     Ok(out)
+}
+
+/// Copies a field line.
+///
+/// # Safety
+/// Its text is readable.
+pub(super) unsafe fn field_from_c(field: &dockline_field) -> Result<FieldLine, Failure> {
+    // SAFETY: the caller's promise.
+    let name = unsafe { field.name.bytes() }?;
+    // SAFETY: the caller's promise.
+    let value = unsafe { field.value.bytes() }?;
+    FieldLine::new(Bytes::copy_from_slice(name), Bytes::copy_from_slice(value)).map_err(|_| Failure::Value)
 }

@@ -70,8 +70,14 @@ pub struct dockline_exchange_record {
     pub tunnel: i32,
     /// DOCKLINE_EXCHANGE_*
     pub flags: u32,
-    /// Why it failed, for all ends except DOCKLINE_END_COMPLETE, _REPLIED and _STOPPED.
+    /// Why it failed, for all ends except DOCKLINE_END_COMPLETE, _REPLIED, and _STOPPED where
+    /// everything was stopped.
     pub failure: dockline_failure,
+    /// The name of the engine's route that the request took; absent if it has none.
+    pub route: dockline_str,
+    /// The number of the engine's tunnel that it became, for dockline_engine_kill_tunnel; 0 if it
+    /// did not.
+    pub tunnel_id: u64,
 }
 
 // SAFETY: integers and text; all zero is valid.
@@ -109,6 +115,10 @@ pub struct dockline_tunnel_record {
     pub reserved: u32,
     /// Why it failed, for all close reasons except DOCKLINE_CLOSE_EOF and _LINGER.
     pub failure: dockline_failure,
+    /// The name of the route that led to the upstream; absent if it has none.
+    pub route: dockline_str,
+    /// Its number, which no other tunnel of this process has.
+    pub id: u64,
 }
 
 // SAFETY: integers and text; all zero is valid.
@@ -178,7 +188,13 @@ pub(super) fn summary_to_c(summary: &ExchangeSummary) -> dockline_exchange_recor
         tunnel: tunnel_to_c(summary.tunnel),
         flags: 0,
         failure: failure_to_c(summary.end.failure()),
+        route: dockline_str::ABSENT,
+        tunnel_id: 0,
     }
+}
+
+fn route_to_c(route: Option<&str>) -> dockline_str {
+    route.map_or(dockline_str::ABSENT, |route| dockline_str::new(route.as_bytes()))
 }
 
 /// Converts an exchange of an engine.
@@ -197,6 +213,8 @@ pub(super) fn exchange_to_c(exchange: &Exchange<'_>) -> dockline_exchange_record
         tunnel: tunnel_to_c(exchange.tunnel),
         flags: if exchange.reused { DOCKLINE_EXCHANGE_REUSED } else { 0 },
         failure: failure_to_c(exchange.end.failure()),
+        route: route_to_c(exchange.route),
+        tunnel_id: exchange.tunnel_id.unwrap_or(0),
     }
 }
 
@@ -216,5 +234,7 @@ pub(super) fn tunnel_record_to_c(tunnel: &Tunnel<'_>) -> dockline_tunnel_record 
         close_reason: close_reason_to_c(tunnel.stats.close_reason),
         reserved: 0,
         failure: failure_to_c(tunnel.failure),
+        route: route_to_c(tunnel.route),
+        id: tunnel.id,
     }
 }
