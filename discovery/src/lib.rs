@@ -21,7 +21,7 @@ mod outbox;
 mod record;
 pub mod registry;
 pub mod snapshot_file;
-mod suggest;
+pub mod suggest;
 mod update;
 mod view;
 pub mod watch;

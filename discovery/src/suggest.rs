@@ -1,11 +1,14 @@
 #![forbid(unsafe_code)]
-//! "Did you mean …?"
+//! "Did you mean …?", for words that people write: labels, options, names.
+
+use dockline::untrusted::Untrusted;
 
 /// Characters of a word at most; a longer one is not mistyped, and takes long to compare.
 const WORD_MAX: usize = 64;
 
 /// Returns the candidate that is nearest to a mistyped word, if one is near enough.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().take(WORD_MAX + 1).count();
     let bound = (length / 3).clamp(1, 4);
     let is_comparable = |candidate: &str| {
@@ -19,6 +22,14 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(distance, _)| *distance <= bound)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// Returns `; did you mean `x`?` to be appended to a message, or nothing.
+#[must_use]
+pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates)
+        .map(|found| format!("; did you mean `{}`?", Untrusted::new(found)))
+        .unwrap_or_default()
 }
 
 /// Returns the number of insertions, deletions, replacements and swaps of neighbours that turn one
@@ -54,6 +65,8 @@ mod tests {
         assert_eq!(nearest("Keep-Alive", keys), Some("keep_alive"));
         assert_eq!(nearest("request", keys), Some("requests"));
         assert_eq!(nearest("colour", keys), None);
+        assert_eq!(hint("requsts", keys), "; did you mean `requests`?");
+        assert_eq!(hint("colour", keys), "");
     }
 
     #[test]

@@ -18,7 +18,6 @@ mod publish;
 mod selftest;
 mod series;
 mod serve;
-mod suggest;
 mod telemetry;
 mod top;
 mod unix_socket;
@@ -28,6 +27,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use dockline::untrusted::Untrusted;
+use dockline_discovery::suggest;
 
 use self::absolute_path::AbsolutePath;
 use self::address::ListenAddress;
