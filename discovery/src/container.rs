@@ -25,6 +25,7 @@ pub use self::network::{Host, Place};
 use self::wanted::{Request, Wanted};
 use crate::record::{Lifecycle, Node, Origin, Record, RecordId, RecordState, Service, Target, Text, excerpt};
 use crate::update::Unrouted;
+use crate::watch::Read;
 
 /// Records of a container at most: hosts times paths.
 const RECORDS_MAX: u16 = 256;
@@ -46,20 +47,6 @@ impl Default for LabelOptions {
     fn default() -> Self {
         Self { prefix: "dockline".into(), exposed_by_default: false, virtual_host: false, traefik: false }
     }
-}
-
-/// What was read of a container.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Read {
-    /// The node that it is on.
-    pub node: Node,
-    /// Its records.
-    pub records: Vec<Record>,
-    /// What is wrong with what it asks for, and what to do next.
-    pub unrouted: Option<Unrouted>,
-    /// Whether its records become live when their port accepts a connection, which nobody knows yet:
-    /// it runs, and has no health check.
-    pub probe: bool,
 }
 
 /// The error for what is not the JSON of a container.
