@@ -59,7 +59,11 @@ impl AddressPolicy {
 }
 
 /// Returns whether an address can be that of a container on some machine.
-fn check_reach(ip: IpAddr) -> Result<(), AddressError> {
+///
+/// # Errors
+/// If it never is, wherever one connects from.
+pub(crate) fn check_reach(ip: IpAddr) -> Result<(), AddressError> {
+    let ip = ip.to_canonical();
     let is_unspecified = match ip {
         // All of 0.0.0.0/8 is "this network" (RFC 1122, section 3.2.1.3).
         IpAddr::V4(ip) => ip.octets()[0] == 0,

@@ -23,6 +23,7 @@ use self::inspect::Inspect;
 use self::network::Ask;
 pub use self::network::{Host, Place};
 use self::wanted::{Request, Wanted};
+use crate::address::check_reach;
 use crate::record::{Lifecycle, Node, Origin, Record, RecordId, RecordState, Service, Target, Text, excerpt};
 use crate::update::Unrouted;
 use crate::watch::Read;
@@ -210,7 +211,10 @@ impl ContainerReader {
             network: route.network.as_deref(),
             has_gateway: node.gateway.is_some(),
         };
-        let address = Origin::Ip(ask.address(host)?);
+        let address = ask.address(host)?;
+        // The prober connects to it before anyone asks the directory.
+        check_reach(address.ip()).map_err(|error| format!("its address {address} {error}"))?;
+        let address = Origin::Ip(address);
         Ok(Some(Target { address, tls: route.tls, proxy_protocol: route.proxy_protocol }))
     }
 }

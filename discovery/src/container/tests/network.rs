@@ -137,6 +137,20 @@ fn without_a_shared_network_the_published_port_is_used() {
 }
 
 #[test]
+fn no_address_that_is_never_a_containers_is_even_probed() {
+    for ip in ["169.254.169.254", "127.0.0.1", "0.0.0.0", "224.0.0.1"] {
+        let container = within(json!({"a": endpoint(ip, "172.17.0.1")}));
+        let found = route(&reader(), &container);
+        assert!(found.starts_with(&format!("(its address {ip}:8080 is ")), "{found}");
+        if ip != "127.0.0.1" && ip != "0.0.0.0" {
+            let at = json!([{"HostIp": ip, "HostPort": "80"}]);
+            let published = with_port(within(json!({"far": endpoint("10.9.0.2", "")})), "8080/tcp", at);
+            assert!(route(&reader(), &published).starts_with(&format!("(its address {ip}:80 is ")));
+        }
+    }
+}
+
+#[test]
 fn another_published_port_is_not_the_one_that_is_asked_for() {
     let label = [("dockline.name", "web"), ("dockline.port", "81")];
     let far = with(container(&label), "/NetworkSettings/Networks", json!({"far": endpoint("10.9.0.2", "")}));
