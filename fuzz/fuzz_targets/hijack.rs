@@ -7,7 +7,7 @@ use std::ptr;
 use arbitrary::Arbitrary;
 use dockline::ffi;
 use dockline::proxy::hijack::{
-    ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
+    Api, ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, RequestPlan, ResponseFacts, decide, plan,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -71,6 +71,7 @@ fuzz_target!(|input: Input<'_>| {
     let versions = [ClientVersion::Http10, ClientVersion::Http11, ClientVersion::Http2, ClientVersion::Http3];
     let request = RequestFacts {
         method: input.method.of(METHODS),
+        api: Api::Docker,
         target: input.target.of(TARGETS),
         base: input.base.of(BASES),
         version: versions[usize::from(input.version) % versions.len()],

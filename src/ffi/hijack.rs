@@ -5,7 +5,7 @@ use super::status::{Failure, dockline_status};
 use super::text::dockline_str;
 use super::types::{CStruct, check_out, struct_from_c, struct_out};
 use crate::proxy::hijack::{
-    self, ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, ResponseFacts,
+    self, Api, ClientVersion, Decision, HijackKind, RequestFacts, RequestKind, ResponseFacts,
 };
 
 /// Versions of HTTP.
@@ -239,6 +239,7 @@ unsafe fn request_from_c<'a>(facts: &dockline_request_facts) -> Result<RequestFa
     Ok(RequestFacts {
         // SAFETY: the caller's promise.
         method: unsafe { facts.method.bytes() }?,
+        api: Api::Docker,
         // SAFETY: the caller's promise.
         target: unsafe { facts.target.bytes() }?,
         // SAFETY: the caller's promise.

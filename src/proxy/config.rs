@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::hijack::Api;
 use super::trusted::TrustedPeers;
 use crate::h1::HostPolicy;
 use crate::limits::Limits;
@@ -46,6 +47,8 @@ pub struct ConnConfig {
     /// node's agents, do not send a request into a connection that is being closed. Default: it
     /// does not.
     pub keep_alive_hint: bool,
+    /// Whose requests they are. Default [`Api::Docker`].
+    pub api: Api,
     /// Whether CONNECT is passed on. Default: it is refused and the connection closed (RFC 9931).
     pub allow_connect: bool,
     /// A path below which the daemon is served; empty if at the root.
@@ -59,6 +62,7 @@ impl Default for ConnConfig {
             hosts: HostPolicy::Opaque,
             forwarding: Forwarding::default(),
             keep_alive_hint: false,
+            api: Api::Docker,
             allow_connect: false,
             base: Bytes::new(),
         }

@@ -30,11 +30,25 @@ impl From<Version> for ClientVersion {
     }
 }
 
+/// Whose requests they are: which rules there are beside those of HTTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Api {
+    /// Those of the Docker Engine API: a path may name an operation that takes the connection over,
+    /// or that may be silent or pause.
+    #[default]
+    Docker,
+    /// Those of any application: a path means nothing, and a connection is taken over only by 101,
+    /// for whichever protocol the client asks for.
+    Any,
+}
+
 /// What the decision needs to know of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestFacts<'a> {
     /// The method, as sent; methods are case-sensitive (RFC 9110, section 9.1).
     pub method: &'a [u8],
+    /// Whose request it is.
+    pub api: Api,
     /// The request target, as sent.
     pub target: &'a [u8],
     /// A path below which the daemon is served; empty if it is served at the root.
@@ -216,15 +230,19 @@ pub fn decide(request: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Decis
 
 impl RequestFacts<'_> {
     fn operation(&self) -> Operation {
-        Operation::of(self.method, self.target, self.base)
+        match self.api {
+            Api::Docker => Operation::of(self.method, self.target, self.base),
+            Api::Any => Operation::Other,
+        }
     }
 }
 
 /// Returns whether `Upgrade` is passed on to the upstream.
 ///
 /// Docker's own operations may ask for anything: the daemon checks only that the field is there, or
-/// checks it by itself. Anywhere else only a websocket is accepted: `h2c` would open a connection
-/// that is not inspected.
+/// checks it by itself. Anywhere else in its API only a websocket is accepted, and an application
+/// may have any protocol but `h2c`: that would open a connection for further requests, which are
+/// not inspected.
 fn may_upgrade(request: &RequestFacts<'_>, operation: Operation) -> bool {
     let Some(upgrade) = request.upgrade else { return false };
     let asked =
@@ -232,10 +250,14 @@ fn may_upgrade(request: &RequestFacts<'_>, operation: Operation) -> bool {
     if !asked || request.version > ClientVersion::Http11 {
         return false;
     }
+    let is_allowed = |protocol: &[u8]| match request.api {
+        Api::Docker => protocol.eq_ignore_ascii_case(b"websocket"),
+        Api::Any => !protocol.eq_ignore_ascii_case(b"h2c"),
+    };
     operation.takes_over()
         || (request.version == ClientVersion::Http11
             && tokens(upgrade).count() > 0
-            && tokens(upgrade).all(|token| token.eq_ignore_ascii_case(b"websocket")))
+            && tokens(upgrade).all(is_allowed))
 }
 
 /// Returns whether a 101 names what was offered. `attach` and `exec start` are exempt: dockerd

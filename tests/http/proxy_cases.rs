@@ -141,6 +141,7 @@ fn parse_section(section: &Section<'_>) -> Result<Case, String> {
 
 fn option_of(config: &mut ConnConfig, option: &str) -> Result<(), String> {
     match option.split_once(' ').unwrap_or((option, "")) {
+        ("any-api", "") => config.api = dockline::proxy::hijack::Api::Any,
         ("connect", "") => config.allow_connect = true,
         ("strict-host", "") => config.hosts = dockline::h1::HostPolicy::Strict,
         ("via", name) => config.forwarding.via = Some(name.to_owned().into()),

@@ -41,6 +41,7 @@ fn with_facts<T>(head: &RequestHead, config: &ConnConfig, ask: impl FnOnce(&Requ
     let connection = joined(&head.fields, "Connection");
     ask(&RequestFacts {
         method: head.method(),
+        api: config.api,
         target: head.target().as_bytes(),
         base: &config.base,
         version: head.version.into(),

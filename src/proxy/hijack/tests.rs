@@ -19,6 +19,7 @@ fn request(text: &str) -> RequestFacts<'_> {
     };
     let mut facts = RequestFacts {
         method: method.as_bytes(),
+        api: Api::Docker,
         target: target.as_bytes(),
         base: b"",
         version,
@@ -286,12 +287,13 @@ mod properties {
             connection in prop::option::of(text()), content_type in prop::option::of(text()),
             response_upgrade in prop::option::of(text()), status in prop_oneof![Just(101_u16), Just(200), any::<u16>()],
             has_length in any::<bool>(), has_transfer_encoding in any::<bool>(), allow_connect in any::<bool>(),
+            api in prop_oneof![Just(Api::Docker), Just(Api::Any)],
             version in prop_oneof![
                 Just(ClientVersion::Http10), Just(ClientVersion::Http11), Just(ClientVersion::Http2)
             ],
         ) {
             let request = RequestFacts {
-                method: &method, target: &target, base: b"", version, upgrade: upgrade.as_deref(),
+                method: &method, api, target: &target, base: b"", version, upgrade: upgrade.as_deref(),
                 connection: connection.as_deref(), allow_connect,
             };
             let response = ResponseFacts {
@@ -305,6 +307,7 @@ mod properties {
                 Decision::Tunnel(HijackKind::Upgrade) => prop_assert!(status == 101 && plan.send_upgrade),
                 Decision::Tunnel(HijackKind::RawStream) => {
                     prop_assert!(status == 200 && !has_length && !has_transfer_encoding);
+                    prop_assert_eq!(api, Api::Docker);
                     prop_assert!(method == b"POST" && content_type.is_some() && version <= ClientVersion::Http11);
                 }
                 Decision::Tunnel(HijackKind::Connect) => {
