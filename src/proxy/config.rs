@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::hijack::Api;
+use super::reply::Reply;
 use super::trusted::TrustedPeers;
 use crate::h1::HostPolicy;
 use crate::limits::Limits;
@@ -49,6 +50,9 @@ pub struct ConnConfig {
     pub keep_alive_hint: bool,
     /// Whose requests they are. Default [`Api::Docker`].
     pub api: Api,
+    /// Replies for failures in place of those of the proxy, by their status. Default: none. Those
+    /// for a Docker daemon are JSON, as its own; others are text. None names the upstream.
+    pub failure_replies: Vec<Reply>,
     /// Whether CONNECT is passed on. Default: it is refused and the connection closed (RFC 9931).
     pub allow_connect: bool,
     /// A path below which the daemon is served; empty if at the root.
@@ -63,6 +67,7 @@ impl Default for ConnConfig {
             forwarding: Forwarding::default(),
             keep_alive_hint: false,
             api: Api::Docker,
+            failure_replies: Vec::new(),
             allow_connect: false,
             base: Bytes::new(),
         }

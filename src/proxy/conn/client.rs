@@ -121,7 +121,7 @@ impl ProxyConn {
         now: Instant,
     ) {
         let failure = Failure::new(Side::Downstream, Phase::RequestHead, cause);
-        let reply = reply_to(&failure);
+        let reply = reply_to(&failure, &self.config);
         let is_head = request.as_ref().is_some_and(|head| head.method() == b"HEAD");
         let bytes_down = self.write_reply(&reply, true, is_head);
         let duration = now.saturating_duration_since(started);

@@ -354,7 +354,7 @@ impl ProxyConn {
     /// the cause is [`Cause::OutOfResources`], 504 for a timeout, and else 502.
     pub fn upstream_failed(&mut self, cause: Cause, now: Instant) {
         let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
-        self.reply_instead(&error_reply::reply_to(&failure), ExchangeEnd::Failed(failure), now);
+        self.reply_instead(&error_reply::reply_to(&failure, &self.config), ExchangeEnd::Failed(failure), now);
     }
 
     /// Responds to the request without an upstream. Ignored when none is needed.

@@ -123,7 +123,7 @@ impl ProxyConn {
 
     /// Responds with an error, or cuts the response that the client has seen the beginning of.
     pub(super) fn fail(&mut self, failure: Failure, now: Instant) {
-        self.respond(&reply_to(&failure), ExchangeEnd::Failed(failure), now);
+        self.respond(&reply_to(&failure, &self.config), ExchangeEnd::Failed(failure), now);
     }
 
     /// Writes a response of the proxy's own, if the client has not seen the beginning of another
