@@ -17,6 +17,7 @@ mod datagram;
 mod epoll;
 mod eventfd;
 mod inet;
+mod interfaces;
 mod options;
 mod pipe;
 pub mod private_dir;
@@ -33,6 +34,7 @@ pub use datagram::{
 pub use epoll::watch_level;
 pub use eventfd::EventFd;
 pub use inet::{bind_datagram, connect_datagram, connect_stream, is_local, listen_stream, may_choose_source};
+pub use interfaces::interface_addresses;
 pub use options::{
     Inet, Protocol, inet_kind, is_dual, is_listening, is_nonblocking, is_unix, peer_credentials, save_syn,
     saved_hops, set_defer_accept, set_keepalive, set_nodelay, set_nonblocking, set_reset_on_close,
