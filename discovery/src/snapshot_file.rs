@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use dockline::routes::{LookupOptions, Snapshot, SnapshotRoute, SnapshotTarget};
 
-use crate::now;
 use crate::directory::{Directory, DirectoryOptions, RouteState, Trust};
+use crate::now;
 use crate::update::{Change, Source, Update};
 use crate::view::View;
 

@@ -201,12 +201,8 @@ impl FromStr for UpstreamAddress {
 
     fn from_str(text: &str) -> Result<Self, Problem> {
         let tcp = |rest: &str, default_port, tls| {
-            let (host, port) = host_port(rest, default_port)?;
-            match host.as_str() {
-                "" => Err(Problem::new(format_args!("the host is missing in `{}`", Untrusted::new(text)))),
-                _ if port == 0 => Err(Problem::new("port 0 cannot be connected to")),
-                _ => Ok(Self { address: Address::Tcp { host, port }, tls }),
-            }
+            let (host, port) = server(rest, default_port)?;
+            Ok(Self { address: Address::Tcp { host, port }, tls })
         };
         match split_scheme(text) {
             ("tcp", rest) => tcp(rest, PLAIN_PORT, false),
@@ -224,6 +220,18 @@ impl fmt::Display for UpstreamAddress {
             Address::Tcp { host, port } if self.tls => write!(f, "tls://{}", HostPort(host, *port)),
             address => address.fmt(f),
         }
+    }
+}
+
+/// Returns host and port of a server that is connected to, from `host`, `host:port` or
+/// `[address]:port`.
+pub(crate) fn server(text: &str, default_port: u16) -> Result<(String, u16), Problem> {
+    match host_port(text, default_port)? {
+        (host, _) if host.is_empty() => {
+            Err(Problem::new(format_args!("the host is missing in `{}`", Untrusted::new(text))))
+        }
+        (_, 0) => Err(Problem::new("port 0 cannot be connected to")),
+        found => Ok(found),
     }
 }
 

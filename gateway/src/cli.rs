@@ -9,6 +9,8 @@ use clap_complete::Shell;
 
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
+use crate::admin::routes::RoutesArgs;
+use crate::config::router::BaseDomain;
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
 use crate::publish::args::{PortsArgs, PublishArgs, UnpublishArgs};
@@ -47,6 +49,8 @@ Examples:
       For other machines. Clients need a certificate issued by /etc/dockline/tls/ca.pem.
   dockline serve --upstream tls://one:2376 --upstream tls://two:2376 --upstream-tls-ca ca.pem
       The second daemon is used while the first one cannot be reached.
+  dockline serve --router --domain apps.example.com
+      The containers of the local daemon on port 80: web.apps.example.com is that with DPROXY_FORWARD_NAME=web.
   dockline serve --config /etc/dockline/dockline.toml
 
 Signals:
@@ -76,6 +80,8 @@ Exit status: 0 if it is valid, 3 if there is a problem, 2 if the command line is
     Ports(PortsArgs),
 
     Selftest(SelftestArgs),
+
+    Routes(RoutesArgs),
 
     Top(TopArgs),
 
@@ -129,6 +135,29 @@ pub(crate) struct Settings {
         value_delimiter = ','
     )]
     pub(crate) listen: Vec<ListenAddress>,
+
+    /// Route requests to the containers of a Docker daemon by their host names
+    ///
+    /// For the listeners of --listen [default then: tcp://0.0.0.0:80], and the daemons of
+    /// --upstream, which are watched.
+    #[arg(
+        long, value_name = "BOOL", env = "DOCKLINE_ROUTER", hide_env = true, help_heading = "Router",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) router: bool,
+
+    /// Base domain of the names of containers; may be repeated [default: any, the name is the first
+    /// label of the host]
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        env = "DOCKLINE_DOMAIN",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Router"
+    )]
+    pub(crate) domain: Vec<BaseDomain>,
 
     /// Host name for TCP listeners without client certificates; may be repeated, `*` for any
     ///

@@ -15,6 +15,7 @@ mod output;
 mod problem;
 mod process;
 mod publish;
+mod router;
 mod selftest;
 mod series;
 mod serve;
@@ -31,12 +32,14 @@ use dockline_discovery::suggest;
 
 use self::absolute_path::AbsolutePath;
 use self::address::ListenAddress;
+use self::admin::Token;
 use self::admin::client::AdminClient;
 use self::cli::{Cli, Command, Healthcheck, Settings};
 use self::config::Config;
 use self::config::values::AdminAddress;
 use self::output::{fail, print, print_page, tell};
 use self::problem::Problem;
+use self::router::Routing;
 use self::serve::plan::{self, Plan};
 
 /// The exit status of `check` if there is a problem.
@@ -55,6 +58,10 @@ fn main() -> ExitCode {
         Command::Unpublish(args) => publish::unpublish::run(&args),
         Command::Ports(args) => publish::list::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Routes(args) => match admin_address(args.admin.clone(), args.config.clone()) {
+            Ok(admin) => admin::routes::run(&args, &AdminClient::new(admin, None)),
+            Err(problem) => fail(problem),
+        },
         Command::Top(args) => match admin_address(args.admin.clone(), args.config.clone()) {
             Ok(admin) => top::run(&args, AdminClient::new(admin, args.token.clone())),
             Err(problem) => fail(problem),
@@ -80,27 +87,31 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn check(settings: &Settings) -> ExitCode {
-    let (plan, config) =
-        match Config::load(settings).and_then(|config| Ok((Plan::new(&config, &[])?, config))) {
-            Ok(both) => both,
-            Err(problem) => {
-                fail(problem);
-                return ExitCode::from(CHECK_FAILED);
-            }
-        };
+    let (plan, config) = match Config::load(settings).and_then(|config| Ok((plan_of(&config)?, config))) {
+        Ok(both) => both,
+        Err(problem) => {
+            fail(problem);
+            return ExitCode::from(CHECK_FAILED);
+        }
+    };
     let mut summary = match &config.file {
         Some(path) => format!("{}: ok\n", Untrusted::path(path)),
         None => "ok (no configuration file)\n".to_owned(),
     };
     for listener in &config.listeners {
-        let upstream = &config.upstreams[listener.upstream];
-        let addresses: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
-        summary += &format!("{} -> {} ({})\n", listener.address, upstream.name, addresses.join(", "));
+        summary += &format!("{} -> {}\n", listener.address, listener.describe_destination(&config));
     }
     for warning in plan::warnings(&config).into_iter().chain(plan.warnings()) {
         tell(format_args!("warning: {warning}"));
     }
     print(summary)
+}
+
+/// Reads all that a configuration names.
+fn plan_of(config: &Config) -> Result<Plan, Problem> {
+    let plan = Plan::new(config, &[], &Routing::start()?)?;
+    config.admin.token_file.as_ref().map(Token::read).transpose()?;
+    Ok(plan)
 }
 
 fn manual(command: Option<&str>) -> ExitCode {

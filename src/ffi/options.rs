@@ -143,6 +143,7 @@ pub(super) unsafe fn conn_options_from_c(
         keep_alive_hint: has(DOCKLINE_CONN_KEEP_ALIVE_HINT),
         allow_connect: has(DOCKLINE_CONN_ALLOW_CONNECT),
         base: Bytes::copy_from_slice(base),
+        ..ConnConfig::default()
     })
 }
 

@@ -41,7 +41,7 @@ impl AdminClient {
 
     /// Requests a resource.
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Problem> {
-        self.ask("GET", path, "")
+        self.ask("GET", path)
     }
 
     /// Requests JSON, which must be there.
@@ -56,21 +56,17 @@ impl AdminClient {
             .map_err(|error| problem(&format_args!("{path} cannot be read")).because(error))
     }
 
-    /// Sends JSON.
-    pub(crate) fn post(&self, path: &str, json: &str) -> Result<Answer, Problem> {
-        self.ask("POST", path, json)
+    /// Makes a request that changes something.
+    pub(crate) fn post(&self, path: &str) -> Result<Answer, Problem> {
+        self.ask("POST", path)
     }
 
-    fn ask(&self, method: &str, path: &str, json: &str) -> Result<Answer, Problem> {
+    fn ask(&self, method: &str, path: &str) -> Result<Answer, Problem> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         if let Some(token) = &self.token {
             request += &format!("Authorization: Bearer {token}\r\n");
         }
-        if !json.is_empty() {
-            request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", json.len());
-        }
         request += "\r\n";
-        request += json;
         let response = match &self.address {
             ListenAddress::Unix { path, .. } => ask_unix(path, &request),
             ListenAddress::Tcp { host, port, .. } => ask_tcp(host, *port, &request),

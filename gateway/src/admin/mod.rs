@@ -1,18 +1,24 @@
 #![forbid(unsafe_code)]
-//! The admin listener: `/metrics`, `/healthz`, `/readyz`, and the command that asks it.
+//! The admin listener: health, metrics, routes, tunnels and the page that shows them; and the
+//! commands that ask it.
 
 pub(crate) mod client;
 pub(crate) mod healthcheck;
 mod page;
+pub(crate) mod routes;
+mod token;
+mod tunnels;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use dockline::engine::{Route, RouteRequest, Router};
+use dockline::engine::{Handle, PeerAddr, Route, RouteRequest, Router};
 use dockline::h1::FieldLine;
 use dockline::proxy::Reply;
 
+pub(crate) use self::token::Token;
 pub(crate) use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::router::Routing;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -24,50 +30,116 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) struct AdminRouter {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    routing: Arc<Routing>,
+    /// The workers, once they run.
+    workers: Arc<OnceLock<Vec<Handle>>>,
+    /// Who may change something over TCP.
+    token: Option<Token>,
 }
 
 impl AdminRouter {
     /// Makes a router that reports these.
-    pub(crate) fn new(metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        Self { metrics, health }
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        routing: Arc<Routing>,
+        workers: Arc<OnceLock<Vec<Handle>>>,
+        token: Option<Token>,
+    ) -> Self {
+        Self { metrics, health, routing, workers, token }
     }
 
-    fn reply(&self, method: &[u8], target: &[u8]) -> Reply {
-        let query_at = target.iter().position(|&byte| byte == b'?').unwrap_or(target.len());
-        let (path, query) = target.split_at(query_at);
-        match (path, method) {
-            (b"/metrics" | b"/healthz" | b"/readyz", method) if method != b"GET" && method != b"HEAD" => {
-                let reply = Reply::new(405, TEXT, "use GET or HEAD\n");
-                match FieldLine::new("Allow", "GET, HEAD") {
-                    Ok(line) => reply.with_field(line),
-                    Err(_) => reply,
-                }
+    fn workers(&self) -> &[Handle] {
+        self.workers.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn report_health(&self, query: &[u8]) -> Reply {
+        let report = self.health.report();
+        let status = if report.is_ready() { 200 } else { 503 };
+        if query == b"?verbose" {
+            Reply::new(status, JSON, report.json())
+        } else {
+            Reply::new(status, TEXT, report.text())
+        }
+    }
+
+    fn kill(&self, request: &RouteRequest<'_>, query: &[u8]) -> Route {
+        // Whoever can connect to the Unix socket may do all that the gateway's user may.
+        let is_unix = matches!(request.client().peer, PeerAddr::Unix { .. });
+        let has_token = || self.token.as_ref().is_some_and(|token| token.is_in(request.head()));
+        if !is_unix && !has_token() {
+            return Route::Reply(refused(self.token.is_some()));
+        }
+        let query = std::str::from_utf8(query).unwrap_or_default();
+        match tunnels::named(query.strip_prefix('?').unwrap_or_default()) {
+            Ok(what) => {
+                tunnels::kill(self.workers(), &what, request.defer());
+                later()
             }
-            (b"/metrics", _) => Reply::new(200, METRICS, self.metrics.render()),
-            (b"/healthz", _) => Reply::new(200, TEXT, "ok\n"),
-            (b"/readyz", _) => {
-                let report = self.health.report();
-                let status = if report.is_ready() { 200 } else { 503 };
-                if query == b"?verbose" {
-                    Reply::new(status, JSON, report.json())
-                } else {
-                    Reply::new(status, TEXT, report.text())
-                }
-            }
-            (path, b"GET" | b"HEAD") => page::file(path).unwrap_or_else(not_found),
-            _ => not_found(),
+            Err(problem) => Route::Reply(Reply::error(400, &problem.to_string())),
         }
     }
 }
 
+fn refused(has_token: bool) -> Reply {
+    let reply = Reply::error(
+        401,
+        match has_token {
+            true => "send the token of the admin listener, as in Authorization: Bearer TOKEN",
+            false => "over TCP this needs a token: set token_file in [admin], or use the Unix socket",
+        },
+    );
+    match FieldLine::new("WWW-Authenticate", "Bearer") {
+        Ok(line) => reply.with_field(line),
+        Err(_) => reply,
+    }
+}
+
+fn later() -> Route {
+    Route::Later { time: tunnels::TIME, otherwise: Reply::error(503, "the workers are busy; try again") }
+}
+
+/// Returns the refusal of another method.
+fn only(methods: &'static str) -> Reply {
+    let reply = Reply::new(405, TEXT, format!("use {}\n", methods.replace(", ", " or ")));
+    match FieldLine::new("Allow", methods) {
+        Ok(line) => reply.with_field(line),
+        Err(_) => reply,
+    }
+}
+
 fn not_found() -> Reply {
-    Reply::new(404, TEXT, "not found; use /, /metrics, /healthz or /readyz?verbose\n")
+    Reply::new(
+        404,
+        TEXT,
+        "not found; use /, /metrics, /healthz, /readyz?verbose, /routes.json or /tunnels.json\n",
+    )
 }
 
 impl Router for AdminRouter {
     fn route(&self, request: &RouteRequest<'_>) -> Route {
-        let request = request.head();
-        Route::Reply(self.reply(request.method(), request.target().path_and_query()))
+        let head = request.head();
+        let (method, target) = (head.method(), head.target().path_and_query());
+        let query_at = target.iter().position(|&byte| byte == b'?').unwrap_or(target.len());
+        let (path, query) = target.split_at(query_at);
+        let is_read = matches!(method, b"GET" | b"HEAD");
+        Route::Reply(match path {
+            b"/kill" if method == b"POST" => return self.kill(request, query),
+            b"/kill" => only("POST"),
+            b"/metrics" | b"/healthz" | b"/readyz" | b"/routes.json" | b"/tunnels.json" if !is_read => {
+                only("GET, HEAD")
+            }
+            b"/metrics" => Reply::new(200, METRICS, self.metrics.render()),
+            b"/healthz" => Reply::new(200, TEXT, "ok\n"),
+            b"/readyz" => self.report_health(query),
+            b"/routes.json" => return self.routing.describe(request),
+            b"/tunnels.json" => {
+                tunnels::list(self.workers(), request.defer());
+                return later();
+            }
+            path if is_read => page::file(path).unwrap_or_else(not_found),
+            _ => not_found(),
+        })
     }
 }
 
@@ -93,7 +165,13 @@ mod tests {
     }
 
     fn admin() -> AdminRouter {
-        AdminRouter::new(Arc::new(Metrics::new()), Arc::new(Health::new()))
+        AdminRouter::new(
+            Arc::new(Metrics::new()),
+            Arc::new(Health::new()),
+            Routing::start().unwrap(),
+            Arc::default(),
+            None,
+        )
     }
 
     #[test]

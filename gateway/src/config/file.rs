@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::limits::LimitsTable;
+use super::router::{RouteTableEntry, RouterTable};
 use super::values::{
     AccessTarget, AdminAddress, Format, HeaderVersion, Level, Name, Text, Time, Trusted, ViaName,
 };
@@ -22,6 +23,8 @@ pub(super) struct File {
     pub(super) drain_timeout: Option<Text<Time>>,
     pub(super) listen: Vec<ListenTable>,
     pub(super) upstream: Vec<UpstreamTable>,
+    pub(super) router: Option<Spanned<RouterTable>>,
+    pub(super) route: Vec<RouteTableEntry>,
     pub(super) limits: LimitsTable,
     pub(super) log: LogTable,
     pub(super) admin: AdminTable,
@@ -35,6 +38,8 @@ pub(super) struct ListenTable {
     pub(super) name: Option<Name>,
     pub(super) tls: Option<Spanned<ListenTls>>,
     pub(super) upstream: Option<Spanned<String>>,
+    #[serde(default, rename = "router")]
+    pub(super) is_router: bool,
     #[serde(default)]
     pub(super) trusted: Trusted,
     #[serde(default)]
@@ -92,6 +97,7 @@ pub(super) struct AdminTable {
     pub(super) address: Option<Text<AdminAddress>>,
     pub(super) allow_hosts: Vec<Text<AllowedHost>>,
     pub(super) allow_origins: Vec<Text<AllowedOrigin>>,
+    pub(super) token_file: Option<AbsolutePath>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -102,7 +102,7 @@ impl From<Text<Size>> for usize {
 macro_rules! limits_table {
     ($($name:ident: $written:ty),* $(,)?) => {
         /// The limits of the file.
-        #[derive(Debug, Default, Deserialize)]
+        #[derive(Clone, Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub(super) struct LimitsTable {
             $($name: Option<$written>,)*

@@ -4,6 +4,7 @@
 mod default_socket;
 mod file;
 pub(crate) mod limits;
+pub(crate) mod router;
 mod source;
 mod tls;
 pub(crate) mod values;
@@ -21,9 +22,11 @@ use dockline::untrusted::Untrusted;
 use log::LevelFilter;
 
 use self::file::{File, ListenTable, UpstreamTable};
+use self::router::RouterConfig;
 use self::source::Source;
 pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamTlsFiles};
 use self::values::{AccessTarget, Name, Text, Trusted};
+use crate::absolute_path::AbsolutePath;
 use crate::access_log::{AccessLogTarget, LogFormat};
 use crate::address::{HostPort, ListenAddress, UpstreamAddress};
 use crate::cli::Settings;
@@ -35,6 +38,8 @@ use crate::suggest;
 /// Read if it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/dockline/dockline.toml";
 const DEFAULT_UPSTREAM: &str = "unix:///var/run/docker.sock";
+/// Where routers listen.
+const DEFAULT_ROUTER: &str = "tcp://0.0.0.0:80";
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// All that is settled before a socket is opened.
@@ -44,12 +49,19 @@ pub(crate) struct Config {
     pub(crate) file: Option<PathBuf>,
     /// Never empty.
     pub(crate) listeners: Vec<ListenerConfig>,
-    /// Never empty.
+    /// Empty if all listeners are routers.
     pub(crate) upstreams: Vec<UpstreamConfig>,
-    /// The bounds for every connection.
+    /// The router of the listeners that have no upstream.
+    pub(crate) router: Option<RouterConfig>,
+    /// The bounds for the connections to daemons.
     pub(crate) limits: Limits,
-    /// What is added to requests and responses; `trusted` is set for each listener.
+    /// The bounds for the connections to containers.
+    pub(crate) router_limits: Limits,
+    /// What is added to requests and responses; `x_forwarded` and `trusted` are set for each
+    /// listener.
     pub(crate) forwarding: Forwarding,
+    /// Whether `X-Forwarded-For` and its like are added; `None`: by routers only.
+    pub(crate) x_forwarded: Option<bool>,
     /// Worker threads; `None`: one per processor.
     pub(crate) threads: Option<NonZeroUsize>,
     /// The limit of a drain; `None`: no limit.
@@ -78,6 +90,8 @@ pub(crate) struct AdminConfig {
     pub(crate) wanted: bool,
     /// The hosts and origins that it accepts over TCP.
     pub(crate) allowed: Allowed,
+    /// The file with the token of those who may change something over TCP.
+    pub(crate) token_file: Option<AbsolutePath>,
 }
 
 /// A listener.
@@ -86,8 +100,8 @@ pub(crate) struct ListenerConfig {
     pub(crate) name: String,
     pub(crate) address: ListenAddress,
     pub(crate) tls: Option<ListenerTls>,
-    /// Index into [`Config::upstreams`].
-    pub(crate) upstream: usize,
+    /// Where its requests go.
+    pub(crate) destination: ListenerDestination,
     /// Those of its clients that are proxies, whose forwarding fields are trusted.
     pub(crate) trusted: TrustedPeers,
     /// The load balancers that name their clients by the PROXY protocol.
@@ -101,7 +115,38 @@ pub(crate) struct ListenerConfig {
     pub(crate) origin: String,
 }
 
+/// Where the requests of a listener go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListenerDestination {
+    /// To one of [`Config::upstreams`], by its index.
+    Upstream(usize),
+    /// To the containers of the router.
+    Router,
+}
+
 impl ListenerConfig {
+    /// Describes where its requests go.
+    pub(crate) fn describe_destination(&self, config: &Config) -> String {
+        match (self.destination, &config.router) {
+            (ListenerDestination::Upstream(index), _) => {
+                let upstream = &config.upstreams[index];
+                let addresses: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
+                format!("{} ({})", upstream.name, addresses.join(", "))
+            }
+            (ListenerDestination::Router, Some(router)) => {
+                let daemons: Vec<String> =
+                    router.daemons.iter().map(|daemon| daemon.address.to_string()).collect();
+                format!("the containers of {}", daemons.join(", "))
+            }
+            (ListenerDestination::Router, None) => "containers".into(),
+        }
+    }
+
+    /// Returns whether its requests go to containers, and not to a daemon.
+    pub(crate) fn is_router(&self) -> bool {
+        self.destination == ListenerDestination::Router
+    }
+
     /// Returns whether TCP clients need no certificate. Inherited sockets count as TCP: what they
     /// are is not known before they are there.
     pub(crate) fn needs_no_certificate(&self) -> bool {
@@ -145,18 +190,37 @@ impl Config {
         };
         let source = source.as_ref();
 
+        if !settings.router && !settings.domain.is_empty() {
+            return Err(Problem::new("this option needs `--router`")
+                .at("--domain")
+                .hint("a router of the configuration file has its own `domains`"));
+        }
         if settings.upstream.is_empty() && settings.upstream_tls() != UpstreamTlsFiles::default() {
             return Err(Problem::new("these options need `--upstream tls://…`")
                 .at("--upstream-tls-ca, -cert, -key, -name")
                 .hint("an upstream of the configuration file has its own `tls` table"));
         }
-        let upstreams = if settings.upstream.is_empty() && !file.upstream.is_empty() {
+        let mut router = match source {
+            Some(source) => RouterConfig::read(source, file.router.take(), std::mem::take(&mut file.route))?,
+            None => None,
+        };
+        if settings.router {
+            router.get_or_insert_with(RouterConfig::default).apply(settings)?;
+        }
+        let are_of_file = settings.listen.is_empty() && !settings.router && !file.listen.is_empty();
+        let needs_upstream = match are_of_file {
+            true => !file.listen.iter().all(|table| table.is_router),
+            false => !settings.router,
+        };
+        let upstreams = if !needs_upstream {
+            Vec::new()
+        } else if settings.upstream.is_empty() && !file.upstream.is_empty() {
             read_upstreams(source, std::mem::take(&mut file.upstream))?
         } else {
             vec![upstream_of(settings)?]
         };
-        let mut listeners = if settings.listen.is_empty() && !file.listen.is_empty() {
-            read_listeners(source, std::mem::take(&mut file.listen), &upstreams)?
+        let mut listeners = if are_of_file {
+            read_listeners(source, std::mem::take(&mut file.listen), &upstreams, router.is_some())?
         } else {
             listeners_of(settings)?
         };
@@ -170,12 +234,13 @@ impl Config {
         }
         refuse_duplicates_and_loops(&listeners, &upstreams)?;
 
-        let mut bounds = limits::defaults();
-        file.limits.apply(&mut bounds);
+        let (mut bounds, mut router_bounds) = (limits::defaults(), Limits::default());
+        file.limits.clone().apply(&mut bounds);
+        file.limits.apply(&mut router_bounds);
         let via = settings.via.clone().or(file.forwarding.via.map(|Text(via)| via));
         let forwarding = Forwarding {
             via: via.map(|via| via.0.into()),
-            x_forwarded: settings.x_forwarded.or(file.forwarding.x_forwarded).unwrap_or(false),
+            x_forwarded: false,
             forwarded: settings.forwarded.or(file.forwarding.forwarded).unwrap_or(false),
             trusted: TrustedPeers::default(),
         };
@@ -190,8 +255,11 @@ impl Config {
             file: source.map(|source| source.path().to_owned()),
             listeners,
             upstreams,
+            router,
             limits: bounds,
+            router_limits: router_bounds,
             forwarding,
+            x_forwarded: settings.x_forwarded.or(file.forwarding.x_forwarded),
             threads: settings.threads.or(file.threads),
             drain_timeout: drain.map_or(Some(DEFAULT_DRAIN), values::Time::or_off),
             log: LogConfig {
@@ -208,6 +276,7 @@ impl Config {
                     Some(admin) => admin.0,
                     None => default_socket::address("admin.sock").ok(),
                 },
+                token_file: file.admin.token_file,
                 allowed: Allowed {
                     hosts: texts(file.admin.allow_hosts).chain(settings.allow_host.iter().cloned()).collect(),
                     origins: texts(file.admin.allow_origins)
@@ -228,7 +297,10 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
     let default;
     let is_default = settings.listen.is_empty();
     let (addresses, origin) = if is_default {
-        default = vec![default_socket::address("docker.sock")?];
+        default = match settings.router {
+            true => DEFAULT_ROUTER.parse().into_iter().collect(),
+            false => vec![default_socket::address("docker.sock")?],
+        };
         (&default, "the default listener")
     } else {
         (&settings.listen, "--listen")
@@ -255,7 +327,10 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
                     }
                     _ => None,
                 },
-                upstream: 0,
+                destination: match settings.router {
+                    true => ListenerDestination::Router,
+                    false => ListenerDestination::Upstream(0),
+                },
                 trusted: TrustedPeers::default(),
                 proxy_protocol: None,
                 allowed: Allowed::default(),
@@ -286,6 +361,7 @@ fn read_listeners(
     source: Option<&Source>,
     tables: Vec<ListenTable>,
     upstreams: &[UpstreamConfig],
+    has_router: bool,
 ) -> Result<Vec<ListenerConfig>, Problem> {
     let Some(source) = source else { return Ok(Vec::new()) };
     let read = |table: ListenTable| {
@@ -303,20 +379,37 @@ fn read_listeners(
             }
             (None, _) => None,
         };
-        let upstream = match &table.upstream {
+        if table.is_router {
+            if let Some(upstream) = &table.upstream {
+                let message = "a router has no upstream; remove this, or router = true";
+                return Err(source.problem(upstream.span(), "listen.upstream", message));
+            }
+            if !has_router {
+                let message = "there is no table [router]; add one with domains = [\"…\"]";
+                return Err(source.problem(span, "listen.router", message));
+            }
+            if !table.allow_hosts.is_empty() || !table.allow_origins.is_empty() {
+                let message = "allow_hosts and allow_origins are for listeners in front of a Docker daemon; the hosts \
+                               of a router are those of its routes";
+                return Err(source.problem(span, "listen", message));
+            }
+        }
+        let destination = match &table.upstream {
+            _ if table.is_router => ListenerDestination::Router,
             Some(name) => {
-                upstreams.iter().position(|upstream| upstream.name == *name.get_ref()).ok_or_else(|| {
+                let found = upstreams.iter().position(|upstream| upstream.name == *name.get_ref());
+                ListenerDestination::Upstream(found.ok_or_else(|| {
                     let word = name.get_ref();
                     let hint = suggest::hint(word, upstreams.iter().map(|upstream| upstream.name.as_str()));
                     let message = format!("there is no upstream `{}`{hint}", Untrusted::new(word));
                     source.problem(name.span(), "listen.upstream", message)
-                })?
+                })?)
             }
             None if upstreams.len() > 1 => {
                 let message = "there are several upstreams; name one of them, as in upstream = \"…\"";
                 return Err(source.problem(span, "listen", message));
             }
-            None => 0,
+            None => ListenerDestination::Upstream(0),
         };
         // `false` is the default, and an empty list would let nobody in.
         let proxies = table.proxy_protocol.map(|Trusted(peers)| peers);
@@ -325,7 +418,7 @@ fn read_listeners(
             name: table.name.map_or_else(|| address.to_string(), |name| name.0),
             address,
             tls,
-            upstream,
+            destination,
             trusted: table.trusted.0,
             proxy_protocol,
             allowed: Allowed {
@@ -415,3 +508,5 @@ fn refuse_duplicates_and_loops(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use self::tests::of_file as for_tests;

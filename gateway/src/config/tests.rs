@@ -10,7 +10,7 @@ use super::*;
 use crate::absolute_path::AbsolutePath;
 use crate::cli::{Cli, Command};
 
-fn settings(line: &str) -> Settings {
+pub(super) fn settings(line: &str) -> Settings {
     let words = ["dockline", "serve"].into_iter().chain(line.split_whitespace());
     match Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).command {
         Command::Serve(settings) => settings,
@@ -18,9 +18,14 @@ fn settings(line: &str) -> Settings {
     }
 }
 
-fn config(line: &str, file: &str) -> Result<Config, String> {
+pub(super) fn config(line: &str, file: &str) -> Result<Config, String> {
     let source = Source::new(Path::new("d.toml"), file.to_owned());
     Config::merge(&settings(line), Some(source)).map_err(|problem| problem.to_string())
+}
+
+/// Returns the configuration of a file, for tests of other modules.
+pub(crate) fn of_file(file: &str) -> Config {
+    config("", file).unwrap()
 }
 
 fn refused(file: &str) -> String {
@@ -53,7 +58,7 @@ fn options_win_over_the_file() {
     assert_eq!(from_file.listeners[0].address.to_string(), "tcp://127.0.0.1:1");
     assert_eq!(from_file.upstreams[0].host, "h:5");
     assert_eq!(from_file.forwarding.via.as_deref(), Some(&b"file"[..]));
-    assert!(from_file.forwarding.x_forwarded);
+    assert_eq!(from_file.x_forwarded, Some(true));
 
     let line = "--threads 3 --drain-timeout 0 --listen 127.0.0.1:9,[::1]:9 --upstream tcp://b --log-level warn \
                 --via line --x-forwarded=false --admin off --access-log -";
@@ -64,7 +69,7 @@ fn options_win_over_the_file() {
     assert_eq!(from_line.upstreams[0].host, "b:2375");
     assert_eq!(from_line.log.level, LevelFilter::Warn);
     assert_eq!(from_line.forwarding.via.as_deref(), Some(&b"line"[..]));
-    assert!(!from_line.forwarding.x_forwarded);
+    assert_eq!(from_line.x_forwarded, Some(false));
     assert_eq!((from_line.admin.address, from_line.admin.wanted), (None, true));
     assert_eq!(from_line.access_log.0, Some(AccessLogTarget::Stdout));
 }
@@ -80,7 +85,7 @@ fn several_upstreams_are_tried_in_order_or_chosen_by_name() {
                 [[upstream]]\nname = \"b\"\naddresses = [\"tcp://x\", \"tcp://y\"]\n\
                 [[listen]]\naddress = \"tcp://127.0.0.1:1\"\nupstream = \"b\"\n";
     let chosen = config("", file).unwrap();
-    assert_eq!(chosen.listeners[0].upstream, 1);
+    assert_eq!(chosen.listeners[0].destination, ListenerDestination::Upstream(1));
     assert_eq!(chosen.upstreams[1].addresses.len(), 2);
     assert!(refused(&file.replace("upstream = \"b\"", "")).contains("name one of them"));
 }
@@ -176,6 +181,7 @@ fn a_relative_path_of_the_file_begins_where_the_program_was_started() {
     }
 }
 
+const ROUTER: &str = include_str!("../../../docs/ROUTER.md");
 const GUIDE: &str = include_str!("../../../docs/SERVE.md");
 
 #[test]
@@ -184,7 +190,7 @@ fn the_guide_shows_a_good_file() {
     let (example, _) = rest.split_once("```").unwrap();
     let config = config("", example).unwrap();
     assert_eq!((config.listeners.len(), config.upstreams.len()), (2, 2));
-    assert_eq!(config.listeners[1].upstream, 1);
+    assert_eq!(config.listeners[1].destination, ListenerDestination::Upstream(1));
 }
 
 #[test]
@@ -193,7 +199,16 @@ fn the_guide_names_every_key() {
     let (_, inside) = shown.split_once("{ ").unwrap();
     let limits = inside.split(", ").map(|field| field.split_once(':').unwrap().0);
     // serde names what it expects when it finds something else.
-    let tables = ["", "[log]\n", "[admin]\n", "[forwarding]\n", "[[listen]]\n", "[[upstream]]\n"];
+    let tables = [
+        "",
+        "[log]\n",
+        "[admin]\n",
+        "[forwarding]\n",
+        "[[listen]]\n",
+        "[[upstream]]\n",
+        "[router]\n",
+        "[[route]]\n",
+    ];
     let told: Vec<String> = tables.iter().map(|table| refused(&format!("{table}xxxxxxxx = 1\n"))).collect();
     let keys = told.iter().flat_map(|text| {
         let (_, list) = text.lines().next().unwrap().split_once("expected ").unwrap();
@@ -210,8 +225,10 @@ fn the_guide_names_every_key() {
         "tls.name",
     ];
     for key in limits.chain(keys).chain(tls) {
-        let named =
-            key == "tls" || [format!("`{key}`"), format!("[{key}]")].iter().any(|it| GUIDE.contains(it));
+        let named = key == "tls"
+            || [format!("`{key}`"), format!("[{key}]")]
+                .iter()
+                .any(|it| GUIDE.contains(it) || ROUTER.contains(it));
         assert!(named, "{key}");
     }
 }

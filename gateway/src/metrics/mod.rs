@@ -7,6 +7,7 @@
 mod encode;
 mod histogram;
 mod process;
+mod router;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,6 +17,7 @@ use dockline::engine::{Exchange, Handle, Stats, Tunnel};
 use dockline::error::{Cause, Failure};
 
 use crate::access_log::tunnel_kind_name;
+use crate::router::Routing;
 use crate::series::Series;
 use encode::{Encoder, MetricType};
 use histogram::Histogram;
@@ -39,6 +41,7 @@ pub(crate) struct Metrics {
     connect_failures: Series<&'static str, AtomicU64>,
     handles: Mutex<Vec<Handle>>,
     access_log_dropped: OnceLock<Arc<AtomicU64>>,
+    routing: OnceLock<Arc<Routing>>,
     reload_ok: AtomicBool,
     reload_ok_at: AtomicU64,
 }
@@ -67,6 +70,7 @@ impl Metrics {
             connect_failures: Series::default(),
             handles: Mutex::default(),
             access_log_dropped: OnceLock::new(),
+            routing: OnceLock::new(),
             reload_ok: AtomicBool::new(false),
             reload_ok_at: AtomicU64::new(0),
         }
@@ -90,6 +94,11 @@ impl Metrics {
     /// Sets the counter of lines that the access log lost; the first one stays.
     pub(crate) fn watch_access_log(&self, dropped: Arc<AtomicU64>) {
         let _ = self.access_log_dropped.set(dropped);
+    }
+
+    /// Sets the router whose counters are shown; the first one stays.
+    pub(crate) fn watch_router(&self, routing: Arc<Routing>) {
+        let _ = self.routing.set(routing);
     }
 
     /// Counts a request.
@@ -136,6 +145,9 @@ impl Metrics {
         self.collect_failures(&mut out);
         collect_stats(&mut out, &stats);
         self.collect_config(&mut out);
+        if let Some(routing) = self.routing.get() {
+            router::collect(&mut out, routing);
+        }
         process::collect(&mut out);
         out.finish()
     }

@@ -196,15 +196,18 @@ impl Listeners {
                 info!("listening on {} for health and metrics", open.bound.address);
                 continue;
             };
-            let upstream = &config.upstreams[wanted.upstream];
             let with_tls = if settings.tls.is_some() { " with TLS" } else { "" };
-            let to: Vec<String> = upstream.addresses.iter().map(ToString::to_string).collect();
-            info!("listening on {}{with_tls}, upstream {}", open.bound.address, to.join(", "));
+            let to = wanted.describe_destination(config);
+            info!("listening on {}{with_tls}, requests go to {to}", open.bound.address);
             if wanted.is_default {
                 info!("to use it: export DOCKER_HOST={}", open.bound.address);
             }
             let is_inherited = matches!(wanted.address, ListenAddress::Inherited(_));
-            if is_inherited && wanted.needs_no_certificate() && !open.bound.address.starts_with("unix:") {
+            if is_inherited
+                && !wanted.is_router()
+                && wanted.needs_no_certificate()
+                && !open.bound.address.starts_with("unix:")
+            {
                 warn!("{}", plan::open_to_all(&open.bound.address, true, &wanted.tls));
             }
         }

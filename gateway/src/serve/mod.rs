@@ -12,9 +12,9 @@ pub(crate) mod plan;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use self::guard::Guard;
 use self::listeners::Listeners;
 use self::plan::Plan;
 use crate::access_log::AccessLog;
-use crate::admin::{AdminRouter, Health};
+use crate::admin::{AdminRouter, Health, Token};
 use crate::cli::Settings;
 use crate::config::Config;
 use crate::logger;
@@ -39,6 +39,7 @@ use crate::process::notify::Notify;
 use crate::process::signals::{self, EarlySignals, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use crate::process::upgrade::{Predecessor, Program, Sockets, SuccessorSignals};
 use crate::process::{raise_descriptor_limit, spawn};
+use crate::router::Routing;
 use crate::telemetry::Telemetry;
 
 /// Limit for connections to close when the process stops at once.
@@ -101,6 +102,7 @@ struct Server {
     config: Config,
     program: Program,
     upstreams: Vec<Arc<Upstream>>,
+    routing: Arc<Routing>,
     listeners: Listeners,
     certificates: CertificateWatcher,
     inherited: Inherited,
@@ -131,9 +133,11 @@ impl Server {
         let mut inherited = Inherited::new(handed)?;
         let notify = Notify::from_env().map_err(Problem::wrap("NOTIFY_SOCKET"))?;
         raise_descriptor_limit();
-        let plan = Plan::new(&config, &[])?;
+        let routing = Routing::start()?;
+        let plan = Plan::new(&config, &[], &routing)?;
         let warnings = plan.warnings();
-        let Plan { upstreams, listeners: planned, certificates } = plan;
+        let Plan { upstreams, listeners: planned, certificates, router } = plan;
+        let token = config.admin.token_file.as_ref().map(Token::read).transpose()?;
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
         let access = match config.access_log.clone() {
             (Some(target), format) => {
@@ -156,7 +160,15 @@ impl Server {
         }
         let mut listeners = Listeners::default();
         let opened = listeners.open(&config, planned, &mut inherited)?;
-        let admin = AdminRouter::new(Arc::clone(&metrics), Arc::clone(&health));
+        let running = Arc::new(OnceLock::new());
+        let admin = AdminRouter::new(
+            Arc::clone(&metrics),
+            Arc::clone(&health),
+            Arc::clone(&routing),
+            Arc::clone(&running),
+            token,
+        );
+
         let admin = Guard::new(admin, config.admin.allowed.clone());
         let admin = listeners.open_admin(&config.admin, admin, &mut inherited)?;
         for key in inherited.left() {
@@ -168,6 +180,10 @@ impl Server {
             .map_err(Problem::wrap("cannot start the workers"))?;
         let handles = workers.handles().to_vec();
         metrics.watch(handles.clone());
+        metrics.watch_router(Arc::clone(&routing));
+        let _ = running.set(handles.clone());
+        routing.set_handles(handles.clone());
+        routing.configure(router)?;
         listeners.serve(opened.into_iter().chain(admin), &handles);
         let certificates = CertificateWatcher::start(certificates)?;
         let ended = sender.clone();
@@ -178,6 +194,7 @@ impl Server {
             config,
             program,
             upstreams,
+            routing,
             listeners,
             certificates,
             inherited,
@@ -263,9 +280,10 @@ impl Server {
         self.notify.reloading();
         let (settings, upstreams, sender) =
             (self.settings.clone(), self.upstreams.clone(), self.sender.clone());
+        let routing = Arc::clone(&self.routing);
         let read = move || {
             let config = Config::load(&settings)?;
-            let plan = Plan::new(&config, &upstreams)?;
+            let plan = Plan::new(&config, &upstreams, &routing)?;
             Ok(Box::new((config, plan)))
         };
         self.phase = Phase::Reloading { next: None };
@@ -307,6 +325,9 @@ impl Server {
         self.inherited = inherited;
         self.listeners.serve(opened, &self.handles);
         self.upstreams = plan.upstreams;
+        if let Err(problem) = self.routing.configure(plan.router) {
+            error!("{problem}");
+        }
         self.health.set_upstreams(self.upstreams.clone());
         log::set_max_level(config.log.level);
         plan::warnings(&config).iter().chain(&warnings).for_each(|warning| warn!("{warning}"));

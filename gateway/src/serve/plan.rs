@@ -9,15 +9,18 @@ use dockline::engine::tls::{
     ClientTls, ClientTlsConfig, Credentials, Pem, ServerTls, ServerTlsConfig, TlsError, check_key_file,
 };
 use dockline::engine::{Address, ListenerSettings, Router, Service, Upstream};
-use dockline::proxy::{ConnConfig, Forwarding};
+use dockline::h1::HostPolicy;
+use dockline::proxy::hijack::Api;
+use dockline::proxy::{ConnConfig, Forwarding, Reply};
 use dockline::untrusted::Untrusted;
 
 use super::certificates::WatchedTls;
 use super::guard::Guard;
 use super::identity;
 use crate::address::ListenAddress;
-use crate::config::{Config, ListenerConfig, ListenerTls, UpstreamConfig, UpstreamTls};
+use crate::config::{Config, ListenerConfig, ListenerDestination, ListenerTls, UpstreamConfig, UpstreamTls};
 use crate::problem::Problem;
+use crate::router::{RouterSettings, Routing};
 use crate::unix_socket;
 
 /// Upstreams and listeners, ready for the engine.
@@ -29,12 +32,20 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<ListenerSettings>,
     /// The directories of certificates to look after.
     pub(crate) certificates: Vec<WatchedTls>,
+    /// As [`Config::router`].
+    pub(crate) router: Option<RouterSettings>,
 }
 
 impl Plan {
     /// Reads and checks all that the configuration names. An upstream of `before` that has not
     /// changed is kept, with its idle connections.
-    pub(crate) fn new(config: &Config, before: &[Arc<Upstream>]) -> Result<Self, Problem> {
+    pub(crate) fn new(
+        config: &Config,
+        before: &[Arc<Upstream>],
+        routing: &Arc<Routing>,
+    ) -> Result<Self, Problem> {
+        let router = config.router.as_ref().map(RouterSettings::new).transpose()?;
+        let failure_replies = router.as_ref().map(RouterSettings::failure_replies).unwrap_or_default();
         let upstreams = config
             .upstreams
             .iter()
@@ -49,19 +60,26 @@ impl Plan {
             .listeners
             .iter()
             .map(|wanted| {
-                let upstream = Arc::clone(&upstreams[wanted.upstream]);
-                let forwarding = Forwarding { trusted: wanted.trusted.clone(), ..config.forwarding.clone() };
+                let forwarding = Forwarding {
+                    trusted: wanted.trusted.clone(),
+                    x_forwarded: config.x_forwarded.unwrap_or(wanted.is_router()),
+                    ..config.forwarding.clone()
+                };
                 let conn = ConnConfig {
-                    limits: config.limits,
                     forwarding,
                     keep_alive_hint: true,
-                    ..ConnConfig::default()
+                    ..conn_config(config, wanted, &failure_replies)
                 };
                 let tls = wanted.tls.as_ref().map(|files| server_tls(files, &mut certificates)).transpose();
-                let router: Arc<dyn Router> = if wanted.needs_no_certificate() {
-                    Guard::new(upstream, wanted.allowed.clone())
-                } else {
-                    Arc::new(upstream)
+                let router: Arc<dyn Router> = match wanted.destination {
+                    ListenerDestination::Router => Arc::<Routing>::clone(routing),
+                    ListenerDestination::Upstream(index) => {
+                        let upstream = Arc::clone(&upstreams[index]);
+                        match wanted.needs_no_certificate() {
+                            true => Guard::new(upstream, wanted.allowed.clone()),
+                            false => Arc::new(upstream),
+                        }
+                    }
                 };
                 let mut settings = ListenerSettings::new(wanted.name.as_str(), Service::Http(router));
                 settings.tls = tls.map_err(|problem| describe(problem, &wanted.tls).at(&wanted.origin))?;
@@ -70,7 +88,7 @@ impl Plan {
                 Ok(settings)
             })
             .collect::<Result<_, Problem>>()?;
-        Ok(Self { upstreams, listeners, certificates })
+        Ok(Self { upstreams, listeners, certificates, router })
     }
 
     /// Returns warnings about certificates that cannot be used, beside those that can.
@@ -82,7 +100,8 @@ impl Plan {
 /// Returns warnings about configurations that let others in.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let tcp = |listener: &&ListenerConfig| matches!(listener.address, ListenAddress::Tcp { .. });
-    let open = config.listeners.iter().filter(tcp).filter(|listener| listener.needs_no_certificate());
+    let to_daemons = config.listeners.iter().filter(|listener| !listener.is_router());
+    let open = to_daemons.filter(tcp).filter(|listener| listener.needs_no_certificate());
     let mut all: Vec<String> = open
         .map(|listener| open_to_all(&listener.address, listener.address.is_public(), &listener.tls))
         .collect();
@@ -110,6 +129,20 @@ pub(crate) fn open_to_all(address: &impl fmt::Display, is_public: bool, tls: &Op
         "{address} IS OPEN TO {whom} WITHOUT {lack}: whoever can connect is root on the Docker host. \
          Use tls:// with a client authority{instead}"
     )
+}
+
+/// Returns what depends on whether a listener is for a daemon or for applications.
+fn conn_config(config: &Config, listener: &ListenerConfig, failure_replies: &[Reply]) -> ConnConfig {
+    match listener.is_router() {
+        true => ConnConfig {
+            limits: config.router_limits,
+            hosts: HostPolicy::Strict,
+            api: Api::Any,
+            failure_replies: failure_replies.to_vec(),
+            ..ConnConfig::default()
+        },
+        false => ConnConfig { limits: config.limits, ..ConnConfig::default() },
+    }
 }
 
 fn is_same(old: &Upstream, new: &Upstream) -> bool {
@@ -168,11 +201,16 @@ fn server_config(files: &ListenerTls) -> Result<ServerTlsConfig, TlsError> {
 }
 
 fn client_tls(wanted: &UpstreamTls) -> Result<Arc<ClientTls>, TlsError> {
+    ClientTls::new(&client_tls_config(wanted)?).map(Arc::new)
+}
+
+/// Reads the files of TLS with a server.
+pub(crate) fn client_tls_config(wanted: &UpstreamTls) -> Result<ClientTlsConfig, TlsError> {
     let mut config = ClientTlsConfig::new(Pem::read(&wanted.ca)?);
     if let Some((cert, key)) = &wanted.credentials {
         check_key_file(key)?;
         config.credentials = Some(Credentials::read(cert, key)?);
     }
     config.server_name.clone_from(&wanted.name);
-    ClientTls::new(&config).map(Arc::new)
+    Ok(config)
 }

@@ -168,7 +168,7 @@ fn watch_gateway(client: AdminClient, interval: Duration, sender: SyncSender<Wak
 fn kill(client: AdminClient, tunnel: u64, sender: SyncSender<Wake>) {
     let failed = sender.clone();
     let ask = move || {
-        let answer = client.post("/kill", &format!("{{\"tunnel\":{tunnel}}}"));
+        let answer = client.post(&format!("/kill?tunnel={tunnel}"));
         let result = answer.and_then(|answer| match answer.status {
             200 => Ok(format!("tunnel {tunnel} was ended")),
             status => Err(Problem::new(format_args!(

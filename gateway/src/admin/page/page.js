@@ -194,10 +194,10 @@ function askToKill(tunnel) {
     if (dialog.returnValue !== "kill") return;
     const token = byId("token").value;
     if (token) sessionStorage.setItem("token", token);
-    const headers = { "Content-Type": "application/json" };
+    const headers = {};
     if (token) headers.Authorization = "Bearer " + token;
     try {
-      await ask("kill", { method: "POST", headers, body: JSON.stringify({ tunnel: tunnel.id }) });
+      await ask("kill?tunnel=" + tunnel.id, { method: "POST", headers });
       lastError = null;
     } catch (error) {
       sessionStorage.removeItem("token");

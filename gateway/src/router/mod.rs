@@ -1,0 +1,271 @@
+#![forbid(unsafe_code)]
+//! The router of `dockline serve`: requests for host names go to the containers that have them.
+//!
+//! ```text
+//!   watchers, workers, ... ──► Update ──► Keeper (one thread) ──► State (ArcSwap) ──► route(), on the loops
+//!                                            │  ▲                                         │
+//!                        tunnels to cut, ◄───┘  └── requests that wait, containers to start
+//!                        requests that wait no longer
+//! ```
+//!
+//! A request takes one look at a state that does not change. Whatever changes it, and whatever may
+//! wait, is done by threads of their own.
+
+mod acme;
+mod balance;
+mod counters;
+mod describe;
+mod drain;
+mod entry;
+mod fixed;
+mod hold;
+mod hops;
+mod keeper;
+mod on_demand;
+mod pages;
+mod place;
+mod reader;
+mod settings;
+mod sources;
+mod state;
+mod target;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use dockline::engine::{Decider, Destination, Handle, Route, RouteRequest, Router};
+use dockline::proxy::Reply;
+use dockline::routes::RouteKey;
+use dockline_discovery::Update;
+
+use self::counters::Counters;
+pub(crate) use self::entry::EntryState;
+use self::hold::Hold;
+use self::hops::{Hops, Loop, Mark};
+use self::keeper::{Keeper, Message};
+use self::on_demand::Starter;
+use self::pages::Page;
+pub(crate) use self::settings::RouterSettings;
+use self::sources::Sources;
+use self::state::{Choice, Question, State};
+use crate::problem::Problem;
+use crate::process::spawn;
+
+/// Updates that may wait for the keeper; then their sources wait.
+const UPDATES_MAX: usize = 1024;
+
+/// Where updates go.
+pub(crate) type Sink = Arc<dyn Fn(Update) + Send + Sync>;
+
+/// The router of all listeners that have no upstream. There is one for the life of the process;
+/// what it routes by is replaced.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    shared: Arc<Shared>,
+    keeper: SyncSender<Message>,
+    /// `None`: there has been no router yet.
+    sources: Mutex<Option<Sources>>,
+}
+
+/// What the loops and the keeper share.
+#[derive(Debug)]
+struct Shared {
+    state: ArcSwap<State>,
+    hold: Hold<Decider>,
+    mark: Mark,
+    starter: Starter,
+    counters: Counters,
+    /// Seconds since the start, counted by the keeper: reading the clock for each request would cost
+    /// more.
+    now: AtomicU64,
+}
+
+impl Routing {
+    /// Makes a router without routes, and starts its thread.
+    pub(crate) fn start() -> Result<Arc<Self>, Problem> {
+        let (keeper, messages) = sync_channel(UPDATES_MAX);
+        let shared = Arc::new(Shared::new());
+        let thread = Keeper::new(Arc::clone(&shared));
+        spawn("routes", move || thread.run(&messages))?;
+        Ok(Arc::new(Self { shared, keeper, sources: Mutex::default() }))
+    }
+
+    /// Takes over settings; `None`: nothing is routed.
+    pub(crate) fn configure(&self, settings: Option<RouterSettings>) -> Result<(), Problem> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = match settings {
+            Some(settings) => settings,
+            // There was none before either.
+            None if sources.is_none() => return Ok(()),
+            None => RouterSettings::empty()?,
+        };
+        // Before the sources: what they say is judged by it.
+        self.send(Message::Configure(Box::new(settings.clone())));
+        sources.get_or_insert_default().update(&settings, &self.sink(), &self.shared.starter)
+    }
+
+    /// Sets the engines whose tunnels are cut when they may not outlive their route any longer.
+    pub(crate) fn set_handles(&self, handles: Vec<Handle>) {
+        self.send(Message::Handles(handles));
+    }
+
+    /// Returns where sources send their updates. It waits while too many are waiting already.
+    pub(crate) fn sink(&self) -> Sink {
+        let keeper = self.keeper.clone();
+        Arc::new(move |update| drop(keeper.send(Message::Update(update))))
+    }
+
+    /// Replies with all routes as JSON.
+    pub(crate) fn describe(&self, request: &RouteRequest<'_>) -> Route {
+        let decider = request.defer();
+        // A decider that is dropped replies with 503.
+        let _ = self.keeper.try_send(Message::Describe(decider));
+        Route::Later { time: describe::TIME, otherwise: Reply::error(503, "the routes change too fast") }
+    }
+
+    /// Returns what has been counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Returns how many requests wait for a target.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.hold.lock().len()
+    }
+
+    fn send(&self, message: Message) {
+        // It ends with the process only.
+        let _ = self.keeper.send(message);
+    }
+}
+
+impl Router for Routing {
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
+        let shared = &self.shared;
+        let head = request.head();
+        let state = shared.state.load();
+        let path = head.target().path_and_query();
+        if let Some(challenges) = &state.challenges
+            && let Some(token) = acme::token(path)
+        {
+            return shared.answer_challenge(challenges, token, request, &state);
+        }
+        let hops = match shared.mark.add(&head.fields) {
+            Ok(hops) => hops,
+            Err(Loop) => {
+                shared.counters.loops.fetch_add(1, Ordering::Relaxed);
+                return Route::Reply(state.reply(Page::Loop));
+            }
+        };
+        let host = state::host(head);
+        match state.decide(host, path, &hops, shared.now()) {
+            Choice::To(destination) => shared.send_on(destination),
+            Choice::NotFound => shared.not_found(&state),
+            Choice::Hold(_) => shared.hold(request, host, path, &hops),
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            state: ArcSwap::from_pointee(State::empty()),
+            hold: Hold::default(),
+            mark: Mark::new(),
+            starter: Starter::default(),
+            counters: Counters::default(),
+            now: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn send_on(&self, destination: Destination) -> Route {
+        self.counters.routed.fetch_add(1, Ordering::Relaxed);
+        Route::To(destination)
+    }
+
+    fn not_found(&self, state: &State) -> Route {
+        self.counters.not_found.fetch_add(1, Ordering::Relaxed);
+        Route::Reply(state.reply(Page::NotFound))
+    }
+
+    fn unavailable(&self, state: &State) -> Route {
+        self.counters.unavailable.fetch_add(1, Ordering::Relaxed);
+        Route::Reply(state.reply(Page::Unavailable))
+    }
+
+    /// Lets a request wait for a target of its route, which is started if that is wanted.
+    fn hold(&self, request: &RouteRequest<'_>, host: &[u8], path: &[u8], hops: &Hops) -> Route {
+        let mut waiting = self.hold.lock();
+        // It may have got one since. After this, who changes the table finds the request.
+        let state = self.state.load();
+        let entry = match state.decide(host, path, hops, self.now()) {
+            Choice::To(destination) => return self.send_on(destination),
+            Choice::NotFound => return self.not_found(&state),
+            Choice::Hold(entry) => entry,
+        };
+        if waiting.len() >= state.hold_requests {
+            let gone = waiting.retain(Decider::is_waiting);
+            self.count_unavailable(gone);
+            if waiting.len() >= state.hold_requests {
+                return self.unavailable(&state);
+            }
+        }
+        let limit = match self.starter.start(entry) {
+            true => state.start_time.max(state.hold),
+            false => state.hold,
+        };
+        let time = limit.saturating_sub(request.waited());
+        if time.is_zero() {
+            return self.unavailable(&state);
+        }
+        if request.waited().is_zero() {
+            self.counters.held.fetch_add(1, Ordering::Relaxed);
+        }
+        waiting.push(&entry.key, request.defer());
+        Route::Later { time, otherwise: state.reply(Page::Unavailable) }
+    }
+
+    /// Lets the requests go on that wait for a route.
+    fn wake(&self, key: &RouteKey) {
+        self.hold.lock().take(key).into_iter().for_each(Decider::again);
+    }
+
+    fn count_unavailable(&self, requests: usize) {
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        self.counters.unavailable.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// Answers a challenge from the directory, or routes the request if there is no such file: the
+    /// container may have an ACME client of its own.
+    fn answer_challenge(
+        self: &Arc<Self>,
+        challenges: &acme::Challenges,
+        token: &str,
+        request: &RouteRequest<'_>,
+        state: &State,
+    ) -> Route {
+        let Ok(hops) = self.mark.add(&request.head().fields) else {
+            return Route::Reply(state.reply(Page::Loop));
+        };
+        let question = Question::new(request.head(), hops);
+        let shared = Arc::clone(self);
+        challenges.ask(token, request.defer(), move || {
+            let state = shared.state.load();
+            match state.answer(&question, shared.now()) {
+                Choice::To(destination) => shared.send_on(destination),
+                Choice::NotFound => shared.not_found(&state),
+                Choice::Hold(_) => shared.unavailable(&state),
+            }
+        });
+        Route::Later { time: acme::TIME, otherwise: state.reply(Page::Unavailable) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+#![forbid(unsafe_code)]
+//! [`Reader`]: reads what a container announces, by what is known of this process now.
+
+use std::sync::{Mutex, PoisonError};
+
+use dockline_discovery::container::{ContainerReader, Host, LabelOptions, Place};
+use dockline_discovery::watch::{self, Read};
+use dockline_discovery::{Node, Text};
+use dockline_docker_client::Docker;
+
+use super::place::{self, Surroundings};
+
+/// Limit for what a daemon says of the container of this process.
+const INSPECT_MAX: usize = 1024 * 1024;
+
+/// See the [module](self).
+pub(super) struct Reader {
+    node: Node,
+    labels: LabelOptions,
+    surroundings: Surroundings,
+    docker: Docker,
+    /// The container of this process.
+    own: Option<String>,
+    /// Where this process is; `None`: not known yet.
+    place: Mutex<Option<Place>>,
+    /// Called when that has changed: then all containers are to be read again.
+    moved: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        node: Node,
+        labels: LabelOptions,
+        surroundings: Surroundings,
+        docker: Docker,
+        moved: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let own = place::own_container().filter(|_| surroundings.is_here);
+        Self { node, labels, surroundings, docker, own, place: Mutex::default(), moved: Box::new(moved) }
+    }
+
+    /// Returns where this process is, as seen from the daemon.
+    fn place(&self) -> Place {
+        if !self.surroundings.is_here {
+            return Place::Elsewhere;
+        }
+        let Some(own) = &self.own else { return Place::Host };
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = &*place {
+            return place.clone();
+        }
+        // It may be a container of another daemon.
+        let inspect = self.docker.get_bytes(&format!("/containers/{own}/json"), INSPECT_MAX);
+        let read = inspect.ok().and_then(|inspect| place::read(&inspect));
+        place.insert(read.unwrap_or(Place::Host)).clone()
+    }
+
+    /// Notes where this process is, if this is its container.
+    fn note(&self, inspect: &[u8]) {
+        let Some(own) = &self.own else { return };
+        if !place::is_container(inspect, own) {
+            return;
+        }
+        let Some(now) = place::read(inspect) else { return };
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.replace(now.clone()).is_some_and(|before| before != now) {
+            (self.moved)();
+        }
+    }
+}
+
+impl watch::Reader for Reader {
+    fn read(&self, inspect: &[u8]) -> Result<Read, Text> {
+        let host = Host {
+            place: self.place(),
+            own_addresses: place::own_addresses(),
+            address: self.surroundings.address,
+            ..Host::default()
+        };
+        let reader = ContainerReader { node: self.node.clone(), options: self.labels.clone(), host };
+        self.note(inspect);
+        reader.read(inspect).map_err(|error| error.to_string().into())
+    }
+}

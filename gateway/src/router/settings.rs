@@ -1,0 +1,112 @@
+#![forbid(unsafe_code)]
+//! [`RouterSettings`]: the configuration with all that its files say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dockline::engine::tls::{ClientTls, ClientTlsConfig, TlsError};
+use dockline::proxy::Reply;
+use dockline::routes::RouteKey;
+use dockline_discovery::{NodeName, Source};
+
+use super::pages::Pages;
+use super::target::Reach;
+use crate::config::UpstreamTls;
+use crate::config::router::{Balance, DaemonConfig, RouterConfig};
+use crate::problem::Problem;
+use crate::serve::plan::client_tls_config;
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub(crate) struct RouterSettings {
+    pub(super) config: RouterConfig,
+    pub(super) pages: Pages,
+    pub(super) reach: Reach,
+    /// The daemons, with their TLS.
+    pub(super) daemons: Vec<(DaemonConfig, Option<ClientTlsConfig>)>,
+    /// How the targets of some routes of the file are balanced.
+    balances: HashMap<RouteKey, Balance>,
+}
+
+impl RouterSettings {
+    /// Reads and checks all that the configuration names.
+    pub(crate) fn new(config: &RouterConfig) -> Result<Self, Problem> {
+        let pages = match &config.error_pages {
+            Some(dir) => Pages::read(dir).map_err(|problem| problem.at("router.error_pages"))?,
+            None => Pages::default(),
+        };
+        if let Some(dir) = &config.acme_dir
+            && !dir.is_dir()
+        {
+            return Err(Problem::new(format_args!("{dir} is no directory"))
+                .at("router.acme_dir")
+                .hint("create it; an ACME client writes its challenges into it (its webroot)"));
+        }
+        let read = |key: &str, tls: &Option<UpstreamTls>| {
+            let read = tls.as_ref().map(client_tls_config).transpose();
+            read.and_then(|config| {
+                // So that a broken one is reported now.
+                config.as_ref().map(ClientTls::new).transpose()?;
+                Ok(config)
+            })
+            .map_err(|error: TlsError| Problem::new(error).at(key))
+        };
+        let target_tls = read("router.target_tls", &config.target_tls)?;
+        let target_tls = target_tls.as_ref().map(ClientTls::new).transpose().map_err(Problem::new)?;
+        let daemons = config.daemons.iter().map(|daemon| {
+            let tls = read("router.docker", &daemon.tls)?;
+            Ok((daemon.clone(), tls))
+        });
+        let balances = config.fixed.iter().filter_map(|route| Some((route.key.clone(), route.balance?)));
+        Ok(Self {
+            pages,
+            reach: Reach {
+                node: node_name(config)?,
+                direct: config.direct.clone(),
+                target_tls: target_tls.map(Arc::new),
+                gateway_tls: read("router.gateway_tls", &config.gateway_tls)?,
+            },
+            daemons: daemons.collect::<Result<_, Problem>>()?,
+            balances: balances.collect(),
+            config: config.clone(),
+        })
+    }
+
+    /// Returns settings by which nothing is routed.
+    pub(super) fn empty() -> Result<Self, Problem> {
+        Self::new(&RouterConfig { daemons: Vec::new(), ..RouterConfig::default() })
+    }
+
+    /// Returns the replies to what fails on the way to a target.
+    pub(crate) fn failure_replies(&self) -> Vec<Reply> {
+        self.pages.failures()
+    }
+
+    /// Returns the names of the daemons as sources.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+        self.daemons.iter().map(|(daemon, _)| source_of(daemon))
+    }
+
+    /// Returns how the targets of a route are balanced.
+    pub(super) fn balance(&self, key: &RouteKey) -> Balance {
+        self.balances.get(key).copied().unwrap_or(self.config.balance)
+    }
+}
+
+/// Returns the name of a daemon as a source.
+pub(super) fn source_of(daemon: &DaemonConfig) -> Source {
+    format!("docker:{}", daemon.address).into()
+}
+
+/// Returns the name of this machine among nodes.
+fn node_name(config: &RouterConfig) -> Result<NodeName, Problem> {
+    if let Some(name) = &config.node {
+        return Ok(name.clone());
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    host.parse().map_err(|error: &str| {
+        Problem::new("the host name of this machine cannot name a node")
+            .because(error)
+            .hint("give it a name with node = \"…\" in [router]")
+    })
+}

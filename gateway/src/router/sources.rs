@@ -1,0 +1,229 @@
+#![forbid(unsafe_code)]
+//! [`Sources`]: the watchers of the daemons that are configured.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dockline::engine::Address;
+use dockline::engine::tls::{ClientTls, ClientTlsConfig};
+use dockline_discovery::container::LabelOptions;
+use dockline_discovery::watch::Watcher;
+use dockline_discovery::{Node, NodeName, Source, Update};
+use dockline_docker_client::Docker;
+use log::warn;
+
+use super::Sink;
+use super::on_demand::Starter;
+use super::place::{self, Surroundings};
+use super::reader::Reader;
+use super::settings::{RouterSettings, source_of};
+use crate::config::router::DaemonConfig;
+use crate::problem::Problem;
+use crate::process::spawn;
+
+/// See the [module](self). Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources(Arc<Mutex<Vec<Running>>>);
+
+/// A daemon that is watched.
+struct Running {
+    plan: Plan,
+    source: Source,
+    /// Whether its updates count: false for one that another takes the place of.
+    counts: Arc<AtomicBool>,
+    _watcher: Watcher,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// How a daemon is watched. If anything of it changes, it is watched anew.
+#[derive(Clone, Debug)]
+struct Plan {
+    daemon: DaemonConfig,
+    tls: Option<ClientTlsConfig>,
+    node: Node,
+    labels: LabelOptions,
+}
+
+impl Plan {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.daemon, &self.node, &self.labels) == (&other.daemon, &other.node, &other.labels)
+            && same_tls(&self.tls, &other.tls)
+    }
+}
+
+fn same_tls(one: &Option<ClientTlsConfig>, other: &Option<ClientTlsConfig>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            (&one.ca, &one.credentials, &one.server_name)
+                == (&other.ca, &other.credentials, &other.server_name)
+        }
+        _ => false,
+    }
+}
+
+impl Sources {
+    /// Watches the daemons of these settings, and no others. Those that are watched already, and in
+    /// the same way, are not disturbed.
+    pub(super) fn update(
+        &self,
+        settings: &RouterSettings,
+        sink: &Sink,
+        starter: &Starter,
+    ) -> Result<(), Problem> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let plans = plans(settings)?;
+        running.retain(|running| {
+            let is_wanted = plans.iter().any(|plan| source_of(&plan.daemon) == running.source);
+            if !is_wanted {
+                starter.set_daemon(&running.source, None);
+            }
+            is_wanted
+        });
+        for plan in plans {
+            let source = source_of(&plan.daemon);
+            let before = running.iter().position(|running| running.source == source);
+            if before.is_some_and(|at| running[at].plan.is_same(&plan)) {
+                continue;
+            }
+            let new = self.watch(plan, sink, starter)?;
+            replace(&mut running, new);
+        }
+        Ok(())
+    }
+
+    /// Watches a daemon anew, since this process is in other networks now.
+    fn rewatch(&self, source: &Source, sink: &Sink, starter: &Starter) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(plan) = running.iter().find(|running| running.source == *source).map(|it| it.plan.clone())
+        else {
+            return;
+        };
+        match self.watch(plan, sink, starter) {
+            Ok(new) => replace(&mut running, new),
+            Err(problem) => warn!("{source} is not watched anew: {problem}"),
+        }
+    }
+
+    fn watch(&self, plan: Plan, sink: &Sink, starter: &Starter) -> Result<Running, Problem> {
+        let source = source_of(&plan.daemon);
+        let failed = || format!("{source} cannot be watched");
+        let client = || {
+            let address = plan.daemon.address.address.clone();
+            match &plan.tls {
+                None => Docker::new(address).map_err(Problem::wrap(failed())),
+                Some(config) => {
+                    let tls = ClientTls::new(config).map_err(Problem::wrap(failed()))?;
+                    Docker::with_tls(address, tls).map_err(Problem::wrap(failed()))
+                }
+            }
+        };
+        // A watcher closes its client when it ends.
+        let docker = client()?;
+        let own = client()?;
+        starter.set_daemon(&source, Some(own.clone()));
+        let moved = {
+            let (sources, source, sink, starter) =
+                (self.clone(), Arc::clone(&source), Arc::clone(sink), starter.clone());
+            move || {
+                let (sources, source, sink, starter) =
+                    (sources.clone(), Arc::clone(&source), Arc::clone(&sink), starter.clone());
+                // Not on this thread, which belongs to the watcher that ends.
+                if let Err(problem) = spawn("rewatch", move || sources.rewatch(&source, &sink, &starter)) {
+                    warn!("{problem}");
+                }
+            }
+        };
+        let surroundings = Surroundings {
+            is_here: is_here(&plan.daemon),
+            address: place::address_of(&plan.daemon.address.address),
+        };
+        let reader = Reader::new(plan.node.clone(), plan.labels.clone(), surroundings, own, moved);
+        let counts = Arc::new(AtomicBool::new(true));
+        let deliver = {
+            let (sink, counts) = (Arc::clone(sink), Arc::clone(&counts));
+            move |update: Update| {
+                let is_current = counts.load(Ordering::Acquire);
+                if is_current {
+                    sink(update);
+                }
+                is_current
+            }
+        };
+        let watcher =
+            Watcher::start(docker, Arc::clone(&source), plan.node.clone(), Arc::new(reader), deliver)
+                .map_err(Problem::wrap(failed()))?;
+        Ok(Running { plan, source, counts, _watcher: watcher })
+    }
+}
+
+/// Lets a watcher take the place of another one of the same daemon, whose records stay until the
+/// new one knows better.
+fn replace(running: &mut Vec<Running>, new: Running) {
+    if let Some(at) = running.iter().position(|old| old.source == new.source) {
+        let old = running.remove(at);
+        old.counts.store(false, Ordering::Release);
+    }
+    running.push(new);
+}
+
+fn plans(settings: &RouterSettings) -> Result<Vec<Plan>, Problem> {
+    let config = &settings.config;
+    let labels = LabelOptions {
+        prefix: config.labels.prefix.0.clone(),
+        exposed_by_default: config.labels.exposed_by_default,
+        virtual_host: config.labels.virtual_host,
+        traefik: config.labels.traefik,
+    };
+    let mut names = BTreeSet::new();
+    settings
+        .daemons
+        .iter()
+        .map(|(daemon, tls)| {
+            let name = node_of(daemon, &settings.reach.node)?;
+            if !names.insert(name.clone()) {
+                return Err(Problem::new(format_args!("there are two daemons of the node {name}"))
+                    .at("router.docker")
+                    .hint("give each of them a name, as in { address = \"…\", node = \"worker-1\" }"));
+            }
+            let gateway = daemon.gateway.or(config.gateway.filter(|_| is_here(daemon)));
+            Ok(Plan {
+                daemon: daemon.clone(),
+                tls: tls.clone(),
+                node: Node { name, gateway },
+                labels: labels.clone(),
+            })
+        })
+        .collect()
+}
+
+/// Returns whether a daemon is on this machine.
+fn is_here(daemon: &DaemonConfig) -> bool {
+    match &daemon.address.address {
+        Address::Unix(_) => true,
+        Address::Tcp { .. } => place::address_of(&daemon.address.address)
+            .is_some_and(|address| place::own_addresses().contains(&address)),
+    }
+}
+
+/// Returns the name of the machine of a daemon: that of the configuration, of this machine, or the
+/// host of its address.
+fn node_of(daemon: &DaemonConfig, own: &NodeName) -> Result<NodeName, Problem> {
+    match (&daemon.node, &daemon.address.address) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, _) if is_here(daemon) => Ok(own.clone()),
+        (None, Address::Unix(_)) => Ok(own.clone()),
+        (None, Address::Tcp { host, .. }) => host.parse().map_err(|error: &str| {
+            Problem::new(format_args!("{}: {error}", daemon.address))
+                .at("router.docker")
+                .hint("give its machine a name, as in { address = \"…\", node = \"worker-1\" }")
+        }),
+    }
+}
