@@ -63,14 +63,22 @@ impl Health {
 
     /// Sets the upstreams that the configuration has.
     pub(crate) fn set_upstreams(&self, upstreams: Vec<Arc<Upstream>>) {
+        for upstream in &upstreams {
+            self.attempts.get(&upstream.name);
+        }
         *self.upstreams.lock().unwrap_or_else(PoisonError::into_inner) = upstreams;
     }
 
-    /// Records the outcome of an attempt to reach an upstream.
-    pub(crate) fn report_upstream(&self, name: &Arc<str>, result: Result<(), &io::Error>) {
-        let attempts = self.attempts.get(name);
+    /// Records the outcome of an attempt to reach an upstream. Targets of the router do not count.
+    pub(crate) fn report_upstream(&self, upstream: &Upstream, result: Result<(), &io::Error>) {
+        let Some(attempts) = self.attempts.find(&upstream.name) else { return };
         // Repeated success is the usual case, and costs no lock.
         if result.is_ok() && !attempts.has_failed.load(Ordering::Relaxed) {
+            return;
+        }
+        let upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        // A container may have the name of an upstream.
+        if !upstreams.iter().any(|configured| std::ptr::eq(&**configured, upstream)) {
             return;
         }
         let failure = result.err().map(|error| Failure { at: now(), error: error.to_string() });
@@ -191,6 +199,13 @@ mod tests {
         health
     }
 
+    /// Reports an attempt to reach the upstream of this name.
+    fn report(health: &Health, name: &str, result: Result<(), &io::Error>) {
+        let upstreams = health.upstreams.lock().unwrap().clone();
+        let upstream = upstreams.iter().find(|upstream| &*upstream.name == name).unwrap();
+        health.report_upstream(upstream, result);
+    }
+
     #[test]
     fn ready_from_the_word_go_until_draining() {
         let health = started(&["one"]);
@@ -206,21 +221,20 @@ mod tests {
     #[test]
     fn one_reachable_upstream_is_enough() {
         let health = started(&["one", "two"]);
-        let (one, two) = (Arc::from("one"), Arc::from("two"));
-        health.report_upstream(&one, Err(&refused()));
+        report(&health, "one", Err(&refused()));
         assert!(health.report().is_ready());
-        health.report_upstream(&two, Err(&refused()));
+        report(&health, "two", Err(&refused()));
         assert!(!health.report().is_ready());
-        health.report_upstream(&one, Ok(()));
+        report(&health, "one", Ok(()));
         assert!(health.report().is_ready());
     }
 
     #[test]
     fn an_upstream_that_is_gone_does_not_count() {
         let health = started(&["old"]);
-        health.report_upstream(&Arc::from("old"), Ok(()));
+        report(&health, "old", Ok(()));
         health.set_upstreams(vec![Arc::new(Upstream::new("new", Vec::new()))]);
-        health.report_upstream(&Arc::from("new"), Err(&refused()));
+        report(&health, "new", Err(&refused()));
         let expected =
             "not ready: no upstream was reachable at the last attempt (new: connection refused, 0 s ago)\n";
         assert_eq!(health.report().text(), expected);
@@ -229,7 +243,7 @@ mod tests {
     #[test]
     fn a_failure_is_forgiven_after_a_while() {
         let health = started(&["one"]);
-        health.report_upstream(&Arc::from("one"), Err(&refused()));
+        report(&health, "one", Err(&refused()));
         assert!(!health.report_at(now() + FAILURE_COUNTS - Duration::from_secs(1)).is_ready());
         assert!(health.report_at(now() + FAILURE_COUNTS).is_ready());
     }
@@ -237,7 +251,7 @@ mod tests {
     #[test]
     fn the_checks_are_json() {
         let health = started(&["a\"b", "c"]);
-        health.report_upstream(&Arc::from("a\"b"), Err(&refused()));
+        report(&health, "a\"b", Err(&refused()));
         let checks: serde_json::Value = serde_json::from_slice(&health.report().json()).unwrap();
         let expected = serde_json::json!({
             "ready": true, "started": true, "draining": false,
@@ -247,5 +261,15 @@ mod tests {
             ],
         });
         assert_eq!(checks, expected);
+    }
+
+    #[test]
+    fn a_target_of_the_router_does_not_count_whatever_its_name() {
+        let health = started(&["one"]);
+        for name in ["one", "two"] {
+            health.report_upstream(&Upstream::new(name, Vec::new()), Err(&refused()));
+            assert!(health.report().is_ready(), "{name}");
+        }
+        assert!(health.attempts.find(&Arc::from("two")).is_none(), "nothing is kept of it");
     }
 }

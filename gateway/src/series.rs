@@ -42,6 +42,13 @@ impl<K: Clone + PartialEq, V: Default> Series<K, V> {
     }
 }
 
+impl<K: PartialEq, V> Series<K, V> {
+    /// Returns the value of this key, if it was used before.
+    pub(crate) fn find(&self, key: &K) -> Option<&V> {
+        self.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+    }
+}
+
 impl<K, V> Series<K, V> {
     /// Returns all entries, in the order of their first use.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {

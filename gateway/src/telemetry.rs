@@ -73,7 +73,7 @@ impl Observer for Telemetry {
         if let (Some(upstream), Some(status)) = (exchange.upstream, exchange.status) {
             // These may be replies of the engine about an upstream that it did not reach.
             if !matches!(status, 502..=504) {
-                self.health.report_upstream(&upstream.name, Ok(()));
+                self.health.report_upstream(upstream, Ok(()));
             }
         }
         if let Some(access) = &self.access {
@@ -102,7 +102,7 @@ impl Observer for Telemetry {
         match event {
             Event::ConnectFailed { upstream, failure, error, .. } => {
                 self.metrics.connect_failure(failure.cause);
-                self.health.report_upstream(&upstream.name, Err(error));
+                self.health.report_upstream(upstream, Err(error));
             }
             Event::ProxyHeaderFailed { failure, .. } | Event::HandshakeFailed { failure, .. } => {
                 self.metrics.failure(failure);

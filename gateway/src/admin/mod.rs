@@ -192,11 +192,12 @@ mod tests {
         assert_eq!(ask(&admin, "GET /readyz"), Reply::new(200, TEXT, "ready\n"));
         let checks = "{\"ready\":true,\"started\":true,\"draining\":false,\"upstreams\":[]}\n";
         assert_eq!(ask(&admin, "GET /readyz?verbose"), Reply::new(200, JSON, checks));
-        admin.health.set_upstreams(vec![Arc::new(Upstream::new("docker", Vec::new()))]);
-        admin.health.report_upstream(&Arc::from("docker"), Err(&refused));
+        let upstream = Arc::new(Upstream::new("docker", Vec::new()));
+        admin.health.set_upstreams(vec![Arc::clone(&upstream)]);
+        admin.health.report_upstream(&upstream, Err(&refused));
         assert_eq!(ask(&admin, "HEAD /readyz").status().as_u16(), 503);
         assert_eq!(ask(&admin, "GET /readyz?verbose").status().as_u16(), 503);
-        admin.health.report_upstream(&Arc::from("docker"), Ok(()));
+        admin.health.report_upstream(&upstream, Ok(()));
         admin.health.set_draining();
         assert_eq!(ask(&admin, "GET /readyz").status().as_u16(), 503);
     }
