@@ -266,6 +266,40 @@ fn the_router_is_asked_again_when_a_decider_says_so() {
     engine.close();
 }
 
+/// Uses a decider of the first wait when it is asked again, and defers once more.
+struct Late {
+    first: Mutex<Option<Decider>>,
+    deciders: Mutex<SyncSender<Decider>>,
+}
+
+impl Router for Late {
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
+        let mut first = self.first.lock().unwrap();
+        match first.take() {
+            None => *first = Some(request.defer()),
+            Some(late) => late.decide(teapot()),
+        }
+        self.deciders.lock().unwrap().send(request.defer()).unwrap();
+        Route::Later { time: PATIENCE, otherwise: Reply::error(404, "nobody knows") }
+    }
+}
+
+#[test]
+fn a_decision_of_a_wait_that_is_over_does_not_count_for_the_next() {
+    let (sender, deciders) = sync_channel(1);
+    let router = Late { first: Mutex::new(None), deciders: Mutex::new(sender) };
+    let engine = Setup::routed(Arc::new(router)).start();
+    let mut client = engine.connect();
+    send(&mut client, GET);
+    deciders.recv_timeout(PATIENCE).unwrap().again();
+    let second = deciders.recv_timeout(PATIENCE).unwrap();
+    // Behind the late decision in the inbox.
+    second.decide(Route::Reply(Reply::error(410, "gone")));
+    assert_eq!(status(&mut client), "410");
+    drop(client);
+    engine.close();
+}
+
 /// Defers twice, and keeps one of the deciders.
 struct Twice(Mutex<SyncSender<[Decider; 2]>>);
 
