@@ -2420,7 +2420,10 @@ typedef struct dockline_routes_target {
     int32_t result;
     /** Zero. */
     uint32_t reserved;
-    /** The address of the target: "192.0.2.7:8080", "[2001:db8::7]:8080". Absent without one. */
+    /**
+     * The address of the target: "192.0.2.7:8080"; an IPv6 address is in brackets. Absent without
+     * one.
+     */
     dockline_str upstream;
     /**
      * What the route is called, printable ASCII: its hosts, and its prefix unless that is "/".

@@ -84,7 +84,8 @@ pub struct dockline_routes_target {
     pub result: i32,
     /// Zero.
     pub reserved: u32,
-    /// The address of the target: "192.0.2.7:8080", "[2001:db8::7]:8080". Absent without one.
+    /// The address of the target: "192.0.2.7:8080"; an IPv6 address is in brackets. Absent without
+    /// one.
     pub upstream: dockline_str,
     /// What the route is called, printable ASCII: its hosts, and its prefix unless that is "/".
     /// Absent if the request has none.

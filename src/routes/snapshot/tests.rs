@@ -67,6 +67,20 @@ fn a_snapshot_may_have_no_route() {
 }
 
 #[test]
+fn each_of_many_routes_is_found() {
+    let routes = (0..3000).map(|at| route(&format!("web-{at}"), "/", &[target(at, 1, true)]));
+    let snapshot = Snapshot::parse(Snapshot::write(&options(), 0, routes).unwrap()).unwrap();
+    for at in 0..3000 {
+        let Lookup::Found { value, .. } = snapshot.lookup(format!("web-{at}").as_bytes(), b"/") else {
+            panic!()
+        };
+        assert_eq!(value.name(), format!("web-{at}"));
+        assert!(value.targets().all(|target| target.address == format!("192.0.2.1:{at}")));
+    }
+    assert_eq!(snapshot.lookup(b"web-3000", b"/"), Lookup::UnknownHost);
+}
+
+#[test]
 fn of_routes_with_the_same_key_the_first_is_kept() {
     let routes = [route("web", "/", &[target(80, 1, true)]), route("web", "/", &[])];
     let snapshot = Snapshot::parse(Snapshot::write(&options(), 0, routes).unwrap()).unwrap();

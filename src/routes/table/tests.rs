@@ -163,6 +163,18 @@ fn a_change_leaves_the_table_it_was_made_from() {
 }
 
 #[test]
+fn each_of_many_routes_is_found() {
+    let changes = (0..3000).map(|at| (key(&format!("web-{at}"), "/"), Some(at)));
+    let table = RouteTable::new(LookupOptions::new([], true).unwrap()).with_changes(changes);
+    assert_eq!((table.len(), table.iter().count()), (3000, 3000));
+    for at in 0..3000 {
+        let found = table.lookup(format!("web-{at}").as_bytes(), b"/");
+        assert_eq!(found, Lookup::Found { value: &at, prefix: 0 });
+    }
+    assert_eq!(table.lookup(b"web-3000", b"/"), Lookup::UnknownHost);
+}
+
+#[test]
 fn domains_are_host_names_and_not_too_many() {
     let options = |domains: &[&str]| LookupOptions::new(domains.iter().copied(), false);
     assert_eq!(options(&["Example.org."]).unwrap().domains(), &["example.org".into()]);
