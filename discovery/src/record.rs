@@ -216,7 +216,7 @@ pub struct Lifecycle {
     pub stop_after: Option<Duration>,
 }
 
-/// See the [module](self).
+/// That a container, or the operator, has something that serves a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// What names it.
