@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use dockline_discovery::registry::redis::PublisherConfig;
+
 use crate::server::{Server, wait_for};
 use crate::support::{LEASE, Machine, Reader, classic, config};
 
@@ -75,20 +77,33 @@ fn a_server_that_hangs_is_noticed() {
     assert_eq!((reader.seen(), reader.losses.len()), (vec!["one/web=172.17.0.2:80".to_owned()], 0));
 }
 
+/// So long that nothing is refreshed within a test.
+const LONG: Duration = Duration::from_secs(120);
+
 #[test]
-fn what_somebody_flushes_is_written_again() {
+fn what_somebody_flushes_is_written_again_at_once() {
     let redis = Server::start(&[]);
     let mut reader = Reader::new(redis.address());
-    let one = Machine::new("one", config(redis.address()));
-    let names = Machine::new("one", classic(redis.address(), "one"));
+    let both = PublisherConfig { structured: true, lease: LONG, ..classic(redis.address(), "one") };
+    let one = Machine::new("one", both);
     one.has(&[("web", "172.17.0.2:80")]);
-    names.has(&[("web", "172.17.0.2:80")]);
     reader.sees(&["one/web=172.17.0.2:80"]);
     wait_for("the name", || redis.ask::<Option<String>>("GET web"));
-    let _: () = redis.ask("FLUSHALL");
-    wait_for("the keys to be back", || {
-        (redis.keys() == ["web", "{dockline}:classic:one", "{dockline}:node:one", "{dockline}:nodes"])
-            .then_some(())
-    });
+    let all = ["web", "{dockline}:classic:one", "{dockline}:node:one", "{dockline}:nodes"];
+    for flush in ["FLUSHALL", "DEL {dockline}:classic:one web", "DEL {dockline}:node:one"] {
+        let _: redis::Value = redis.ask(flush);
+        wait_for("the keys to be back", || (redis.keys() == all).then_some(()));
+    }
     assert_eq!(reader.losses.len(), 0);
+}
+
+#[test]
+fn a_server_that_was_started_again_is_filled_at_once() {
+    let mut redis = Server::start(&[]);
+    let one = Machine::new("one", PublisherConfig { lease: LONG, ..classic(redis.address(), "one") });
+    one.has(&[("web", "172.17.0.2:80")]);
+    wait_for("the name", || redis.ask::<Option<String>>("GET web"));
+    redis.kill();
+    redis.launch();
+    wait_for("the name", || redis.ask::<Option<String>>("GET web"));
 }

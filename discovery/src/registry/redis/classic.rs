@@ -20,6 +20,11 @@ const BATCH: usize = 1000;
 /// Bytes of an address at most: those of an IPv6 address with a scope, and a port.
 const VALUE_MAX: usize = 64;
 
+/// Returns the key of the hash of what a node has written, by name.
+pub(super) fn ledger_of(node: &NodeName) -> String {
+    format!("{{dockline}}:classic:{node}")
+}
+
 /// Returns the names and addresses for these readers. A name that several records have goes to that
 /// of the earliest container, as everywhere; paths and TLS cannot be expressed and are left out.
 pub(super) fn names<'a>(
@@ -70,9 +75,9 @@ impl Names {
         self.unknown = true;
     }
 
-    /// Returns whether a name waits for something else to let it go.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.held.is_empty()
+    /// Returns whether a name is known to be written.
+    pub(super) fn has_written(&self) -> bool {
+        !self.written.is_empty() && !self.unknown
     }
 
     /// Returns what to write: everything from time to time, so that nothing expires, else what has
@@ -122,7 +127,7 @@ impl NamesWrite {
         lease: Duration,
     ) -> RedisResult<Vec<Box<str>>> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("classic.lua")));
-        let mut call = SCRIPT.key(format!("{{dockline}}:classic:{node}"));
+        let mut call = SCRIPT.key(ledger_of(node));
         call.arg(millis(lease)).arg(u8::from(self.whole)).arg(self.set.len());
         for (name, value) in &self.set {
             call.arg(&**name).arg(value);

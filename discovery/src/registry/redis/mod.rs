@@ -30,7 +30,7 @@ pub use publisher::{Publisher, PublisherConfig};
 pub use structured::{NODES_MAX, RECORD_MAX, RECORDS_MAX, TOTAL_MAX};
 pub use subscriber::{Layout, Subscriber, SubscriberConfig};
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the records of a node stay without a sign of life, if nothing else is configured.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -41,11 +41,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Returns the wait after one more failure.
 fn next_backoff(last: Duration) -> Duration {
     (last * 2).clamp(BACKOFF.0, BACKOFF.1)
-}
-
-#[expect(clippy::disallowed_methods, reason = "only the threads of this module call it")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

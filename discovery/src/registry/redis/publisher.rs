@@ -14,19 +14,22 @@ use log::{info, warn};
 use redis::{Connection, ErrorKind, RedisResult};
 
 use super::address::{Address, TlsFiles};
-use super::classic::{Names, names};
+use super::classic::{Names, ledger_of, names};
 use super::connection::Connector;
 use super::outgoing::{Batch, Outgoing, value_of};
 use super::structured::{
-    Mode, NOTICE_MAX, Notice, Outcome, RECORD_MAX, RECORDS_MAX, What, Write, field_of, millis, withdraw,
+    Mode, NOTICE_MAX, Notice, Outcome, RECORD_MAX, RECORDS_MAX, What, Write, field_of, key_of, millis,
+    withdraw,
 };
-use super::{BACKOFF, next_backoff, now};
+use super::{BACKOFF, next_backoff};
+use crate::now;
 use crate::record::{Node, NodeName};
 use crate::update::Update;
 use crate::view::View;
 
-/// How often a name is tried that something else has written.
-const HELD_RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether what was written is still there, and whether a name is free that
+/// something else had written.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How records are published.
 #[derive(Clone, Debug)]
@@ -139,8 +142,8 @@ struct Worker {
 impl Worker {
     fn run(&mut self) {
         let mut refresh_at = now();
-        let mut retry_at = now();
-        while self.wait(refresh_at, retry_at) {
+        let mut look_at = now();
+        while self.wait(refresh_at.min(look_at)) {
             let refresh = now() >= refresh_at;
             match self.connected().and_then(|()| self.publish(refresh)) {
                 Ok(()) => {
@@ -151,23 +154,21 @@ impl Worker {
                     if refresh {
                         refresh_at = at + self.lease / 3;
                     }
-                    retry_at = at + HELD_RETRY;
+                    look_at = at + LOOK;
                 }
                 Err(error) => {
                     self.failed(&error);
                     let wait = self.trouble.map_or(BACKOFF.0, next_backoff);
                     self.trouble = Some(wait);
                     refresh_at = now() + wait;
+                    look_at = refresh_at;
                 }
             }
         }
     }
 
     /// Waits until there is something to do. Returns `false` at the end.
-    fn wait(&self, refresh_at: Instant, retry_at: Instant) -> bool {
-        let is_waiting = self.names.as_ref().is_some_and(|(_, names)| names.is_waiting());
-        let wake_at =
-            if is_waiting && self.trouble.is_none() { refresh_at.min(retry_at) } else { refresh_at };
+    fn wait(&self, wake_at: Instant) -> bool {
         let mut state = self.shared.lock();
         loop {
             // While Redis cannot be reached a change does not make it be tried earlier.
@@ -191,6 +192,9 @@ impl Worker {
 
     /// Writes what has changed, and everything that has to be refreshed.
     fn publish(&mut self, refresh: bool) -> RedisResult<()> {
+        if !refresh {
+            self.look()?;
+        }
         let (batches, gone) = {
             let mut state = self.shared.lock();
             if refresh {
@@ -218,6 +222,37 @@ impl Worker {
             }
         }
         self.write_names(refresh)
+    }
+
+    /// Looks whether what was written is still there. If not, everything is written again.
+    fn look(&mut self) -> RedisResult<()> {
+        let Some(connection) = &mut self.connection else { return Err(not_connected()) };
+        let written = self.claims.iter().filter(|(_, claim)| claim.mode == Mode::Keep);
+        let mut keys: Vec<String> = written.map(|(node, _)| key_of(node)).collect();
+        let ledgers = self.names.iter().filter(|(_, names)| names.has_written());
+        keys.extend(ledgers.map(|(view, _)| ledger_of(&view.node)));
+        let there: usize = if keys.is_empty() {
+            // The connection is to be there all the same.
+            redis::cmd("PING").query::<()>(connection).map(|()| 0)?
+        } else {
+            redis::cmd("EXISTS").arg(&keys).query(connection)?
+        };
+        if there != keys.len() {
+            info!("{}: routes are missing; they are written again", self.connector.address());
+            self.restart();
+        }
+        Ok(())
+    }
+
+    /// Notes that nothing is known to be written.
+    fn restart(&mut self) {
+        for claim in self.claims.values_mut().filter(|claim| claim.mode == Mode::Keep) {
+            claim.mode = Mode::Claim;
+        }
+        self.shared.lock().outgoing.restart_all();
+        if let Some((_, names)) = &mut self.names {
+            names.restart();
+        }
     }
 
     fn write(&mut self, batch: Batch) -> RedisResult<()> {
@@ -352,13 +387,7 @@ impl Worker {
             warn!("{address}: routes cannot be published: {}; trying again", Line(error));
         }
         self.connection = None;
-        for claim in self.claims.values_mut().filter(|claim| claim.mode == Mode::Keep) {
-            claim.mode = Mode::Claim;
-        }
-        self.shared.lock().outgoing.restart_all();
-        if let Some((_, names)) = &mut self.names {
-            names.restart();
-        }
+        self.restart();
     }
 }
 

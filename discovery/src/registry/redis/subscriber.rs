@@ -15,7 +15,8 @@ use super::address::{Address, TlsFiles};
 use super::connection::{Connector, REPLY};
 use super::replica::{Reaction, Replica};
 use super::structured::{CHANNEL, Read, read_names, read_node};
-use super::{BACKOFF, classic, next_backoff, now};
+use super::{BACKOFF, classic, next_backoff};
+use crate::now;
 use crate::record::{Node, NodeName, Record, Text};
 use crate::update::{Change, Source, Update};
 

@@ -91,12 +91,12 @@ fn a_name_that_something_else_has_is_tried_again() {
     names.want(wanted(&[("a", "1")]));
     let write = names.next(false).unwrap();
     assert_eq!(names.done(write, vec!["a".into()]), [Box::from("a")]);
-    assert!(names.is_waiting());
+    assert!(!names.has_written());
     let write = names.next(false).unwrap();
     assert!(names.done(write, vec!["a".into()]).is_empty(), "it is told once");
     let write = names.next(false).unwrap();
     names.done(write, vec![]);
-    assert!(!names.is_waiting());
+    assert!(names.has_written());
     assert_eq!(names.next(false), None);
 }
 

@@ -5,7 +5,7 @@ use crate::registry::redis::structured::RECORD_MAX;
 const LEASE: Duration = Duration::from_secs(30);
 
 fn start() -> Instant {
-    crate::registry::redis::now()
+    crate::now()
 }
 
 fn name(text: &str) -> NodeName {
