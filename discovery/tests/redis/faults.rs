@@ -67,7 +67,7 @@ fn programs_that_are_started_before_redis_wait_for_it() {
 fn a_server_that_hangs_is_noticed() {
     let redis = Server::start(&[]);
     let mut reader = Reader::new(redis.address());
-    let one = Machine::new("one", config(redis.address()));
+    let one = Machine::new("one", PublisherConfig { lease: LONG, ..config(redis.address()) });
     one.has(&[("web", "172.17.0.2:80")]);
     reader.sees(&["one/web=172.17.0.2:80"]);
     redis.signal("-STOP");
