@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -18,8 +18,9 @@ pub struct RoutesFile {
     path: PathBuf,
     interval: Duration,
     checked: Option<Instant>,
-    /// The file that was last read, whatever was in it.
-    seen: Option<Seen>,
+    /// The file that was last read, whatever was in it. It is kept open, so that no other one gets
+    /// its inode.
+    seen: Option<(Seen, File)>,
     snapshot: Option<Snapshot>,
     problem: Option<RoutesFileError>,
 }
@@ -74,7 +75,7 @@ impl RoutesFile {
     fn read(&mut self) -> Result<Option<Snapshot>, RoutesFileError> {
         let last = self.seen.take();
         let metadata = fs::metadata(&self.path)?;
-        if last.is_some_and(|last| last == Seen::of(&metadata)) {
+        if last.as_ref().is_some_and(|(last, _)| *last == Seen::of(&metadata)) {
             self.seen = last;
             return Ok(None);
         }
@@ -88,7 +89,7 @@ impl RoutesFile {
             return Err(RoutesFileError::TooLarge);
         }
         // As it was before it is read: one that is written in place meanwhile is read again.
-        self.seen = Some(Seen::of(&metadata));
+        let (_, file) = self.seen.insert((Seen::of(&metadata), file));
         let mut bytes = Vec::new();
         file.take(Self::SIZE_MAX).read_to_end(&mut bytes)?;
         Snapshot::parse(bytes).map(Some).map_err(RoutesFileError::Snapshot)
@@ -267,6 +268,22 @@ mod tests {
         assert!(bed.has("c"));
     }
 
+    /// As by a writer that is faster than the clock of the file system, and gets the inode of the
+    /// file that it has removed.
+    #[test]
+    fn a_file_with_the_same_size_and_time_is_another_one() {
+        let mut bed = Bed::new("same");
+        let time = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        for name in ["a", "b", "c", "d"] {
+            for _ in 0..2 {
+                bed.replace(&snapshot(name));
+                File::options().write(true).open(bed.path()).unwrap().set_times(time).unwrap();
+            }
+            assert_eq!(bed.check(), RoutesChange::Read, "{name}");
+            assert!(bed.has(name));
+        }
+    }
+
     #[test]
     fn a_file_that_was_away_is_read_again() {
         let mut bed = Bed::new("away");
@@ -301,7 +318,7 @@ mod tests {
     #[test]
     fn a_file_has_256_mib_at_most() {
         let mut bed = Bed::new("large");
-        let file = fs::File::create(bed.path()).unwrap();
+        let file = File::create(bed.path()).unwrap();
         for (size, problem) in [
             (RoutesFile::SIZE_MAX, RoutesFileError::Snapshot(SnapshotError::Magic)),
             (RoutesFile::SIZE_MAX + 1, RoutesFileError::TooLarge),
