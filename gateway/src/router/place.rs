@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, ToSocketAddrs};
 
 use dockline::engine::Address;
+use dockline::proxy::Network;
 use dockline_discovery::container::Place;
 use serde::Deserialize;
 
@@ -16,6 +17,8 @@ pub(super) struct Surroundings {
     pub(super) is_here: bool,
     /// The address of its machine.
     pub(super) address: Option<IpAddr>,
+    /// The networks of containers that can be reached by routes of the operator's.
+    pub(super) direct: Vec<Network>,
 }
 
 /// Returns the addresses of this machine, or of this container.
@@ -51,22 +54,12 @@ fn container_in(mounts: &str) -> Option<String> {
     })
 }
 
-/// Returns whether what the daemon says is of the container with this id.
-pub(super) fn is_container(inspect: &[u8], id: &str) -> bool {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Inspect<'a> {
-        #[serde(borrow)]
-        id: &'a str,
-    }
-    serde_json::from_slice::<Inspect<'_>>(inspect).is_ok_and(|inspect| inspect.id == id)
-}
-
-/// Reads from what the daemon says of the container of this process where that is.
-pub(super) fn read(inspect: &[u8]) -> Option<Place> {
+/// Reads the id of a container, and where a process in it is, from what the daemon says of it.
+pub(super) fn read(inspect: &[u8]) -> Option<(String, Place)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Inspect {
+        id: String,
         host_config: HostConfig,
         network_settings: NetworkSettings,
     }
@@ -87,11 +80,12 @@ pub(super) fn read(inspect: &[u8]) -> Option<Place> {
     }
     let inspect: Inspect = serde_json::from_slice(inspect).ok()?;
     if inspect.host_config.network_mode == "host" {
-        return Some(Place::Host);
+        return Some((inspect.id, Place::Host));
     }
     let networks = inspect.network_settings.networks;
     let names = networks.into_iter().flat_map(|(name, endpoint)| [name, endpoint.id]);
-    Some(Place::Container(names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>()))
+    let names = names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>();
+    Some((inspect.id, Place::Container(names)))
 }
 
 #[cfg(test)]
@@ -116,11 +110,12 @@ mod tests {
 
     #[test]
     fn the_networks_of_the_container_are_read_by_name_and_id() {
-        let bridge = br#"{"HostConfig":{"NetworkMode":"app"},"NetworkSettings":{"Networks":{"app":{"NetworkID":"n1"}}}}"#;
+        let bridge = br#"{"Id":"c","HostConfig":{"NetworkMode":"app"},"NetworkSettings":{"Networks":{"app":{"NetworkID":"n1"}}}}"#;
         let names = ["app", "n1"].map(str::to_owned).into();
-        assert_eq!(read(bridge), Some(Place::Container(names)));
-        let host = br#"{"HostConfig":{"NetworkMode":"host"},"NetworkSettings":{"Networks":{"host":{}}}}"#;
-        assert_eq!(read(host), Some(Place::Host));
+        assert_eq!(read(bridge), Some(("c".into(), Place::Container(names))));
+        let host =
+            br#"{"Id":"c","HostConfig":{"NetworkMode":"host"},"NetworkSettings":{"Networks":{"host":{}}}}"#;
+        assert_eq!(read(host), Some(("c".into(), Place::Host)));
         assert_eq!(read(b"{}"), None);
     }
 }

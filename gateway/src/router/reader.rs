@@ -10,7 +10,7 @@ use dockline_docker_client::Docker;
 
 use super::place::{self, Surroundings};
 
-/// Limit for what a daemon says of the container of this process.
+/// Bytes that are read of what the daemon says of the container of this process.
 const INSPECT_MAX: usize = 1024 * 1024;
 
 /// See the [module](self).
@@ -52,16 +52,13 @@ impl Reader {
         // It may be a container of another daemon.
         let inspect = self.docker.get_bytes(&format!("/containers/{own}/json"), INSPECT_MAX);
         let read = inspect.ok().and_then(|inspect| place::read(&inspect));
-        place.insert(read.unwrap_or(Place::Host)).clone()
+        place.insert(read.map_or(Place::Host, |(_, place)| place)).clone()
     }
 
     /// Notes where this process is, if this is its container.
     fn note(&self, inspect: &[u8]) {
         let Some(own) = &self.own else { return };
-        if !place::is_container(inspect, own) {
-            return;
-        }
-        let Some(now) = place::read(inspect) else { return };
+        let Some((_, now)) = place::read(inspect).filter(|(id, _)| id == own) else { return };
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if place.replace(now.clone()).is_some_and(|before| before != now) {
             (self.moved)();
@@ -71,14 +68,15 @@ impl Reader {
 
 impl watch::Reader for Reader {
     fn read(&self, inspect: &[u8]) -> Result<Read, Text> {
+        self.note(inspect);
         let host = Host {
             place: self.place(),
             own_addresses: place::own_addresses(),
             address: self.surroundings.address,
+            routed: self.surroundings.direct.clone(),
             ..Host::default()
         };
         let reader = ContainerReader { node: self.node.clone(), options: self.labels.clone(), host };
-        self.note(inspect);
         reader.read(inspect).map_err(|error| error.to_string().into())
     }
 }

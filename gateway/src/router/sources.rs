@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dockline::engine::Address;
 use dockline::engine::tls::{ClientTls, ClientTlsConfig};
+use dockline::proxy::Network;
 use dockline_discovery::container::LabelOptions;
 use dockline_discovery::watch::Watcher;
 use dockline_discovery::{Node, NodeName, Source, Update};
@@ -49,11 +50,13 @@ struct Plan {
     tls: Option<ClientTlsConfig>,
     node: Node,
     labels: LabelOptions,
+    direct: Vec<Network>,
 }
 
 impl Plan {
     fn is_same(&self, other: &Self) -> bool {
-        (&self.daemon, &self.node, &self.labels) == (&other.daemon, &other.node, &other.labels)
+        (&self.daemon, &self.node, &self.labels, &self.direct)
+            == (&other.daemon, &other.node, &other.labels, &other.direct)
             && same_tls(&self.tls, &other.tls)
     }
 }
@@ -144,6 +147,7 @@ impl Sources {
         let surroundings = Surroundings {
             is_here: is_here(&plan.daemon),
             address: place::address_of(&plan.daemon.address.address),
+            direct: plan.direct.clone(),
         };
         let reader = Reader::new(plan.node.clone(), plan.labels.clone(), surroundings, own, moved);
         let counts = Arc::new(AtomicBool::new(true));
@@ -199,6 +203,7 @@ fn plans(settings: &RouterSettings) -> Result<Vec<Plan>, Problem> {
                 tls: tls.clone(),
                 node: Node { name, gateway },
                 labels: labels.clone(),
+                direct: config.direct.clone(),
             })
         })
         .collect()

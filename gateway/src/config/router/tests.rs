@@ -113,7 +113,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[router]\n[[route]]\nhost = \"a\"\ntargets = [\"a:0\"]\n", "port 0"),
         (
             "[router]\n[[route]]\nhost = \"a\"\ntargets = [{ address = \"a\", weight = 0 }]\n",
-            "an address such as",
+            "a weight is 1 to 1000",
         ),
         ("[router]\n[[route]]\nhost = \"a\"\ntargets = [{ adress = \"a\" }]\n", "did you mean `address`?"),
         ("[router]\ndocker = [{ address = \"unix:///a\", nod = \"a\" }]\n", "did you mean `node`?"),
