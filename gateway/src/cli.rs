@@ -13,6 +13,8 @@ use crate::admin::routes::RoutesArgs;
 use crate::config::router::BaseDomain;
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
+#[cfg(feature = "redis")]
+use crate::discover::args::DiscoverArgs;
 use crate::publish::args::{PortsArgs, PublishArgs, UnpublishArgs};
 use crate::selftest::SelftestArgs;
 use crate::serve::guard::{AllowedHost, AllowedOrigin};
@@ -78,6 +80,9 @@ Exit status: 0 if it is valid, 3 if there is a problem, 2 if the command line is
     Unpublish(UnpublishArgs),
 
     Ports(PortsArgs),
+
+    #[cfg(feature = "redis")]
+    Discover(DiscoverArgs),
 
     Selftest(SelftestArgs),
 

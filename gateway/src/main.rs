@@ -7,6 +7,8 @@ mod address;
 mod admin;
 mod cli;
 mod config;
+#[cfg(feature = "redis")]
+mod discover;
 mod docker;
 mod health;
 mod logger;
@@ -47,6 +49,8 @@ const CHECK_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
     absolute_path::start_directory();
+    #[cfg(feature = "redis")]
+    use_ring();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => return usage(&error),
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Unpublish(args) => publish::unpublish::run(&args),
         Command::Ports(args) => publish::list::run(&args),
+        #[cfg(feature = "redis")]
+        Command::Discover(args) => discover::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Routes(args) => match admin_address(args.admin.clone(), args.config.clone()) {
             Ok(admin) => admin::routes::run(&args, &AdminClient::new(admin, None)),
@@ -74,6 +80,14 @@ fn main() -> ExitCode {
         }
         Command::Man { command } => manual(command.as_deref()),
     }
+}
+
+/// Makes ring the provider of cryptography for the client of Redis, which takes the default of the
+/// process.
+#[cfg(feature = "redis")]
+fn use_ring() {
+    // It fails only if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Shows the help that was requested, or the error in the command line, which it quotes.

@@ -22,7 +22,9 @@ from support.proc import tail
 
 # Tests for one of the proxies only. Tests that use neither run once, with those of nginx.
 collect_ignore_glob = (
-    ["test_gateway_*"] if tools.front() == "nginx" else ["test_nginx_*", "test_docker_proxy*", "test_publish*", "test_router*"]
+    ["test_gateway_*"]
+    if tools.front() == "nginx"
+    else ["test_nginx_*", "test_docker_proxy*", "test_publish*", "test_lua_*", "test_router*"]
 )
 
 BULK_BYTES = 20 * 1024 * 1024

@@ -12,23 +12,23 @@ use serde::Deserialize;
 
 /// What is known of a daemon before it was asked.
 #[derive(Clone, Debug)]
-pub(super) struct Surroundings {
+pub(crate) struct Surroundings {
     /// Whether it is on this machine.
-    pub(super) is_here: bool,
+    pub(crate) is_here: bool,
     /// The address of its machine.
-    pub(super) address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// The networks of containers that can be reached by routes of the operator's.
-    pub(super) direct: Vec<Network>,
+    pub(crate) direct: Vec<Network>,
 }
 
 /// Returns the addresses of this machine, or of this container.
-pub(super) fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     dockline_sys::interface_addresses().unwrap_or_default()
 }
 
 /// Returns the address of the machine that a daemon listens on; `None`: it is on this one, or not
 /// known.
-pub(super) fn address_of(daemon: &Address) -> Option<IpAddr> {
+pub(crate) fn address_of(daemon: &Address) -> Option<IpAddr> {
     match daemon {
         Address::Unix(_) => None,
         Address::Tcp { host, port } => {
@@ -39,7 +39,7 @@ pub(super) fn address_of(daemon: &Address) -> Option<IpAddr> {
 
 /// Returns the id of the container that this process is in, by the files that Docker mounts into
 /// each: `/etc/hostname` and others are at `…/containers/ID/…` on the host.
-pub(super) fn own_container() -> Option<String> {
+pub(crate) fn own_container() -> Option<String> {
     fs::read_to_string("/proc/self/mountinfo").ok().and_then(|mounts| container_in(&mounts))
 }
 
@@ -55,7 +55,7 @@ fn container_in(mounts: &str) -> Option<String> {
 }
 
 /// Reads the id of a container, and where a process in it is, from what the daemon says of it.
-pub(super) fn read(inspect: &[u8]) -> Option<(String, Place)> {
+pub(crate) fn read(inspect: &[u8]) -> Option<(String, Place)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Inspect {

@@ -14,7 +14,7 @@ use super::place::{self, Surroundings};
 const INSPECT_MAX: usize = 1024 * 1024;
 
 /// See the [module](self).
-pub(super) struct Reader {
+pub(crate) struct Reader {
     node: Node,
     labels: LabelOptions,
     surroundings: Surroundings,
@@ -28,7 +28,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(
+    pub(crate) fn new(
         node: Node,
         labels: LabelOptions,
         surroundings: Surroundings,
