@@ -109,8 +109,8 @@ def start(tmp_path):
             if workers > 1:
                 config = nginx.config.read_text().replace("worker_processes 1;", f"worker_processes {workers};")
                 nginx.config.write_text(config)
-                nginx.reload()
-                poll(lambda: len(nginx.workers()) == workers, "all workers run")
+                old, _ = nginx.reload()
+                poll(lambda: len(nginx.workers()) == workers and old not in nginx.workers(), "all workers run")
             return nginx
 
         yield starter
@@ -266,6 +266,7 @@ def test_without_a_file_requests_get_503_and_the_log_says_once_why(file, start, 
 def test_a_broken_file_leaves_the_routes_and_the_log_says_once_why(file, start, one):
     write(file, Route("web", [one.address]))
     nginx = start(server_block(file))
+    assert get(nginx, f"web.{DOMAIN}").target == "one"
     whole = file.read_bytes()
     kept = "; those that were read before are used"
     for broken, reason in (
