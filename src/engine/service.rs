@@ -127,7 +127,7 @@ pub struct ListenerSettings {
     pub service: Service,
     /// The proxies in front of it. Each connection has to be one of theirs, and begin with a header
     /// of the PROXY protocol, before TLS and within [`Limits::head_time`]; the client that it names
-    /// is [`ClientInfo::peer`]. Default `None`: no header is read.
+    /// is [`ClientInfo::peer`](super::ClientInfo::peer). Default `None`: no header is read.
     pub proxy_protocol: Option<TrustedPeers>,
     /// The TLS configuration for its clients; `None`: no TLS.
     #[cfg(feature = "tls")]

@@ -67,7 +67,7 @@ pub(crate) struct DiscoverArgs {
     )]
     pub(crate) gateway_port: u16,
 
-    /// Redis: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], unix:///PATH,
+    /// Redis: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, unix:///PATH,
     /// redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST; rediss for TLS
     #[arg(long, value_name = "URL", env = "DOCKLINE_REDIS", hide_env = true, help_heading = "Redis")]
     pub(crate) redis: Option<SecretUrl>,

@@ -18,7 +18,7 @@ pub(super) struct Target {
     pub(super) upstream: Arc<Upstream>,
     /// Requests that were sent to it first.
     requests: AtomicU64,
-    /// The second of its latest request, by [`Clock`](super::clock::Clock).
+    /// The second of its latest request, as the keeper counts them.
     used_at: AtomicU64,
     origin: TargetOrigin,
 }
