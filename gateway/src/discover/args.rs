@@ -101,7 +101,7 @@ pub(crate) struct DiscoverArgs {
     /// Who reads the classic layout, or the file
     #[arg(
         long,
-        value_name = "WHERE",
+        value_name = "READERS",
         default_value = "node",
         env = "DOCKLINE_READERS",
         hide_env = true,
