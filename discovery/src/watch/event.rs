@@ -41,6 +41,11 @@ pub(super) const EVENTS: EventFilter<'_> = EventFilter {
 pub(super) enum Hint {
     /// This container.
     Container(Id),
+    /// This container, which has ended or is paused. Its address may be that of another one before an
+    /// inspection tells.
+    Ended(Id),
+    /// This container, which runs again.
+    Begun(Id),
     /// Any of them.
     Any,
 }
@@ -78,6 +83,8 @@ pub(super) fn read(event: &[u8]) -> Option<(Option<Hint>, Option<u64>)> {
     let action = action.raw().split(':').next().unwrap_or_default();
     let hint = match (r#type.raw().as_str(), action) {
         _ if !EVENTS.actions.contains(&action) => None,
+        ("container", "die" | "pause") => id(actor.id.raw()).map(Hint::Ended),
+        ("container", "start" | "unpause") => id(actor.id.raw()).map(Hint::Begun),
         ("container", _) => container(&actor.id),
         ("network", "connect" | "disconnect") => {
             actor.attributes.and_then(|attributes| container(&attributes.container?))

@@ -27,7 +27,7 @@ use crate::update::{Change, Unrouted};
 pub(super) const PARALLEL: usize = 8;
 /// Time from an event to the inspection, for what comes with it: `die`, `disconnect` and `stop` are
 /// one change.
-const DEBOUNCE: Duration = Duration::from_millis(3);
+pub(super) const DEBOUNCE: Duration = Duration::from_millis(3);
 /// Interval of lists, which heal what lost events have left.
 pub(super) const RESYNC: Duration = Duration::from_secs(60);
 /// Interval of lists while events ask for them.
@@ -122,6 +122,9 @@ struct Container {
     read: Option<Read>,
     /// The ticket of the probe of its ports.
     probe: Option<u64>,
+    /// When it ended or was paused, in nanoseconds since 1970, if it has not been started since: an
+    /// inspection that was on its way may say that it runs.
+    ended: Option<u64>,
 }
 
 /// See the [module](self).
@@ -226,6 +229,16 @@ impl Tracker {
                 self.last_event = time.or(self.last_event);
                 match hint {
                     Some(Hint::Container(id)) => self.ask(&id, now + DEBOUNCE),
+                    Some(Hint::Ended(id)) => {
+                        self.ended(&id, time);
+                        self.ask(&id, now + DEBOUNCE);
+                    }
+                    Some(Hint::Begun(id)) => {
+                        self.ask(&id, now + DEBOUNCE);
+                        if let Some(container) = self.containers.get_mut(&id) {
+                            container.ended = None;
+                        }
+                    }
                     // The list that is on its way may be older.
                     Some(Hint::Any) if self.listing => self.outdated = true,
                     Some(Hint::Any) => {
@@ -288,6 +301,7 @@ impl Tracker {
             failures: 0,
             read: None,
             probe: None,
+            ended: None,
         });
         match container.asked {
             Asked::Now { .. } => container.asked = Asked::Now { again: true },
@@ -313,6 +327,9 @@ impl Tracker {
                 self.ask(&id, now);
             }
             if let Some(container) = self.containers.get_mut(&id) {
+                if container.fingerprint != Some(fingerprint) {
+                    container.ended = None;
+                }
                 container.title = title;
                 container.fingerprint = Some(fingerprint);
             }
@@ -355,10 +372,30 @@ impl Tracker {
         }
     }
 
+    /// Takes that a container has ended or is paused, at a time in nanoseconds since 1970. An
+    /// inspection waits for as long as the daemon is busy with the container, and meanwhile another
+    /// one may get its address.
+    fn ended(&mut self, id: &Id, time: Option<u64>) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let time = time.unwrap_or(u64::MAX);
+        container.ended = Some(time);
+        let Some(read) = &mut container.read else { return };
+        if end(read, time) {
+            if container.probe.take().is_some() {
+                self.tickets += 1;
+                self.actions.push_back(Action::Probe(Id::clone(id), self.tickets, Vec::new()));
+            }
+            self.tell(id);
+        }
+    }
+
     /// Takes what a container announces.
     fn learn(&mut self, id: &Id, mut read: Read) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.failures = 0;
+        if let Some(time) = container.ended {
+            end(&mut read, time);
+        }
         let old = container.read.take();
         let before = old.as_ref().map_or(&[][..], |old| &old.records[..]);
         // An address that has accepted since the container was started need not do so again, whatever
@@ -433,6 +470,8 @@ impl Tracker {
             if std::mem::replace(&mut container.asked, Asked::No) != Asked::No {
                 container.fingerprint = None;
             }
+            // That it has been started since may be told while nobody listens.
+            container.ended = None;
         }
         if !steady && self.stale.as_ref() != Some(&why) {
             self.stale = Some(why.clone());
@@ -474,6 +513,20 @@ fn to_probe(record: &Record) -> Option<SocketAddr> {
         (RecordState::Down(_), Origin::Ip(address)) => Some(*address),
         _ => None,
     }
+}
+
+/// Takes what a container announced for what it announces after its end. Returns whether that is
+/// something else. What was started later stays.
+fn end(read: &mut Read, time: u64) -> bool {
+    let mut changed = false;
+    for record in read.records.iter_mut().filter(|record| record.started <= time) {
+        if record.state == RecordState::Live || read.probe {
+            record.state = RecordState::Down("ended".into());
+            changed = true;
+        }
+    }
+    read.probe &= !changed;
+    changed
 }
 
 /// Returns the pause after that many failures before the present one.

@@ -16,14 +16,18 @@ fn hint(r#type: &str, action: &str, id: &str, attributes: &str) -> Option<Hint> 
 #[test]
 fn an_event_tells_which_container_may_have_changed() {
     let abc = || Some(Hint::Container("abc".into()));
-    for action in
-        ["create", "start", "die", "destroy", "pause", "rename", "health_status: healthy", "health_status"]
-    {
+    for action in ["create", "destroy", "rename", "health_status: healthy", "health_status"] {
         assert_eq!(
             hint("container", action, "abc", r#"{"container":"label","name":"x"}"#),
             abc(),
             "{action}"
         );
+    }
+    for action in ["die", "pause"] {
+        assert_eq!(hint("container", action, "abc", "{}"), Some(Hint::Ended("abc".into())));
+    }
+    for action in ["start", "unpause"] {
+        assert_eq!(hint("container", action, "abc", "{}"), Some(Hint::Begun("abc".into())));
     }
     for action in ["connect", "disconnect"] {
         assert_eq!(hint("network", action, "net", r#"{"container":"abc"}"#), abc());

@@ -145,6 +145,36 @@ fn what_happens_during_an_inspection_is_inspected_again() {
     assert_eq!(bench.inspected("a", read_of("a", 2)), []);
 }
 
+/// Its address may be that of another container before the daemon answers.
+#[test]
+fn one_that_has_ended_is_down_before_it_is_inspected_and_until_it_is_started() {
+    let ended = |time| Input::Event(Some(Hint::Ended("a".into())), time);
+    let states = |actions: &[Action]| -> Vec<bool> {
+        let told = actions.iter().filter_map(|action| match action {
+            Action::Send(Change::Owner { records, .. }) => Some(records),
+            _ => None,
+        });
+        told.map(|records| records.iter().all(|record| record.state == RecordState::Live)).collect()
+    };
+    let mut bench = Bench::following(&["a"]);
+    assert_eq!(bench.on(event("a")), []);
+    bench.sleep(tracker::DEBOUNCE);
+    // It is being inspected.
+    assert_eq!(states(&bench.on(ended(Some(100)))), [false]);
+    // The answer is older than its end.
+    assert_eq!(states(&bench.inspected("a", read_of("a", 1))), [false; 0]);
+    // It is started again: what was started later than it ended is another run.
+    bench.sleep(tracker::DEBOUNCE);
+    assert_eq!(states(&bench.inspected("a", read_of("a", 101))), [true]);
+    // An end that is told late concerns the run before.
+    assert_eq!(states(&bench.on(ended(Some(100)))), [false; 0]);
+    // Unpaused, it is the same run.
+    assert_eq!(states(&bench.on(ended(Some(200)))), [false]);
+    bench.on(Input::Event(Some(Hint::Begun("a".into())), Some(300)));
+    bench.sleep(tracker::DEBOUNCE);
+    assert_eq!(states(&bench.inspected("a", read_of("a", 101))), [true]);
+}
+
 #[test]
 fn events_that_go_on_do_not_put_an_inspection_off() {
     let mut bench = Bench::following(&["a"]);
