@@ -20,7 +20,8 @@ use crate::proxy::{Reply, Rewrite};
 /// the new ones.
 pub trait Router: Send + Sync + 'static {
     /// Decides about one request, before a byte of it is sent. Called on the thread of the loop,
-    /// once per request, and again if [`Decider::again`] says so. Must not block.
+    /// once per request, and again if [`Decider::again`] or [`Destination::ask_again`] says so. Must
+    /// not block.
     fn route(&self, request: &RouteRequest<'_>) -> Route;
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Asking<'a> {
     /// When it first asked about this request.
     pub(super) since: Instant,
     pub(super) now: Instant,
+    /// What could not be reached.
+    pub(super) unreachable: Option<&'a Arc<Upstream>>,
 }
 
 impl<'a> RouteRequest<'a> {
@@ -75,10 +78,17 @@ impl<'a> RouteRequest<'a> {
         self.head
     }
 
-    /// Returns how long it has waited for decisions: zero unless [`Decider::again`] was called.
+    /// Returns how long ago the router was first asked about it: zero unless it is asked again.
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.asking.map_or(Duration::ZERO, |asking| asking.now.saturating_duration_since(asking.since))
+    }
+
+    /// Returns the last upstream of a destination none of which can be reached, if the router is
+    /// asked again for that ([`Destination::ask_again`]).
+    #[must_use]
+    pub fn unreachable(&self) -> Option<&'a Arc<Upstream>> {
+        self.asking.and_then(|asking| asking.unreachable)
     }
 
     /// Returns what decides about it later, from any thread. It counts if the router returns
@@ -134,16 +144,23 @@ pub struct Destination {
     pub route: Option<Arc<str>>,
     /// What is changed in the head that is sent.
     pub rewrite: Option<Box<Rewrite>>,
+    /// Whether the router is asked again if a connection cannot be made to any of the upstreams, and
+    /// nothing of the request was sent ([`RouteRequest::unreachable`]); at most
+    /// [`Destination::ASKED_AGAIN`] times for a request. Otherwise the client gets 502, or 504.
+    pub ask_again: bool,
 }
 
 impl Destination {
     /// Other upstreams that are tried for a request.
     pub const OTHERS: usize = 7;
 
+    /// Times that the router is asked again about a request whose destination cannot be reached.
+    pub const ASKED_AGAIN: u8 = 8;
+
     /// Makes a destination without a name, other upstreams and changes.
     #[must_use]
     pub fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream, others: Vec::new(), route: None, rewrite: None }
+        Self { upstream, others: Vec::new(), route: None, rewrite: None, ask_again: false }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dockline::engine::Destination;
+use dockline::engine::{Destination, Upstream};
 use dockline::routes::RouteKey;
 use dockline_discovery::RecordState;
 use dockline_discovery::directory::{Claim, RouteState};
@@ -39,6 +39,8 @@ pub(super) struct Live {
     pub(super) target: Arc<Target>,
     /// Whether the prefix is removed from the path.
     pub(super) strip: bool,
+    /// Whether it is a route of the file.
+    pub(super) is_fixed: bool,
     weight: u16,
 }
 
@@ -99,7 +101,8 @@ impl Entry {
             .filter_map(|member| {
                 let (target, record) = (member.target.as_ref()?, member.claim.record());
                 let strip = record.strip && *target.way() == Way::Direct;
-                Some(Live { target: Arc::clone(target), strip, weight: record.weight })
+                let is_fixed = member.claim.is_fixed();
+                Some(Live { target: Arc::clone(target), strip, is_fixed, weight: record.weight })
             })
             .collect();
         let weights: Vec<u16> = live.iter().map(|live| live.weight).collect();
@@ -123,6 +126,11 @@ impl Entry {
             true if self.members.iter().all(|member| member.claim.is_stale()) => EntryState::Stale,
             true => EntryState::Live,
         }
+    }
+
+    /// Returns whether an upstream gets requests by this route.
+    pub(super) fn has_upstream(&self, upstream: &Arc<Upstream>) -> bool {
+        self.live.iter().any(|live| Arc::ptr_eq(&live.target.upstream, upstream))
     }
 
     /// Returns whether a target gets requests by this route.

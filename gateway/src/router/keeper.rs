@@ -252,9 +252,7 @@ impl Keeper {
                 true => drop(self.stoppable.insert(key.clone())),
                 false => drop(self.stoppable.remove(key)),
             }
-            if after.is_none_or(|entry| entry.is_live()) {
-                self.shared.wake(key);
-            }
+            self.shared.wake(key);
         }
     }
 

@@ -34,15 +34,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use std::time::Duration;
+
 use arc_swap::ArcSwap;
-use dockline::engine::{Decider, Destination, Handle, Route, RouteRequest, Router};
+use dockline::engine::{Decider, Destination, Handle, Route, RouteRequest, Router, Upstream};
 use dockline::proxy::Reply;
 use dockline::routes::RouteKey;
 use dockline_discovery::Update;
 
 use self::counters::Counters;
 pub(crate) use self::entry::EntryState;
-use self::hold::Hold;
+use self::hold::{Hold, Waiting};
 use self::hops::{Hops, Loop, Mark};
 use self::keeper::{Keeper, Message};
 use self::on_demand::Starter;
@@ -52,6 +54,10 @@ use self::sources::Sources;
 use self::state::{Choice, Question, State};
 use crate::problem::Problem;
 use crate::process::spawn;
+
+/// How long a request whose targets cannot be reached waits for the news that they have ended. An
+/// application may also be broken; then it gets 502.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// Updates that may wait for the keeper; then their sources wait.
 const UPDATES_MAX: usize = 1024;
@@ -160,11 +166,10 @@ impl Router for Routing {
             }
         };
         let host = state::host(head);
-        match state.decide(host, path, &hops, shared.now()) {
-            Choice::To(destination) => shared.send_on(destination),
-            Choice::NotFound => shared.not_found(&state),
-            Choice::Hold(_) => shared.hold(request, host, path, &hops),
+        if let Some(upstream) = request.unreachable() {
+            return shared.wait_for_change(request, upstream, host, path, &hops);
         }
+        shared.route(&state, request, host, path, &hops)
     }
 }
 
@@ -182,6 +187,21 @@ impl Shared {
 
     fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    fn route(
+        &self,
+        state: &State,
+        request: &RouteRequest<'_>,
+        host: &[u8],
+        path: &[u8],
+        hops: &Hops,
+    ) -> Route {
+        match state.decide(host, path, hops, self.now()) {
+            Choice::To(destination) => self.send_on(destination),
+            Choice::NotFound => self.not_found(state),
+            Choice::Hold(_) => self.hold(request, host, path, hops),
+        }
     }
 
     fn send_on(&self, destination: Destination) -> Route {
@@ -209,12 +229,8 @@ impl Shared {
             Choice::NotFound => return self.not_found(&state),
             Choice::Hold(entry) => entry,
         };
-        if waiting.len() >= state.hold_requests {
-            let gone = waiting.retain(Decider::is_waiting);
-            self.count_unavailable(gone);
-            if waiting.len() >= state.hold_requests {
-                return self.unavailable(&state);
-            }
+        if !self.has_room(&mut waiting, &state) {
+            return self.unavailable(&state);
         }
         let limit = match self.starter.start(entry) {
             true => state.start_time.max(state.hold),
@@ -229,6 +245,43 @@ impl Shared {
         }
         waiting.push(&entry.key, request.defer());
         Route::Later { time, otherwise: state.reply(Page::Unavailable) }
+    }
+
+    /// Lets a request wait whose targets cannot be reached: most likely they have just ended, and
+    /// that is about to be told.
+    fn wait_for_change(
+        &self,
+        request: &RouteRequest<'_>,
+        unreachable: &Arc<Upstream>,
+        host: &[u8],
+        path: &[u8],
+        hops: &Hops,
+    ) -> Route {
+        let mut waiting = self.hold.lock();
+        let state = self.state.load();
+        let entry = match state.find(host, path) {
+            Some(entry) if entry.has_upstream(unreachable) => entry,
+            // It has been told already.
+            _ => {
+                drop(waiting);
+                return self.route(&state, request, host, path, hops);
+            }
+        };
+        let time = SETTLE_TIME.min(state.hold.saturating_sub(request.waited()));
+        if time.is_zero() || !self.has_room(&mut waiting, &state) {
+            return Route::Reply(state.reply(Page::Unreachable));
+        }
+        waiting.push(&entry.key, request.defer());
+        Route::Later { time, otherwise: state.reply(Page::Unreachable) }
+    }
+
+    /// Returns whether one more request may wait.
+    fn has_room(&self, waiting: &mut Waiting<Decider>, state: &State) -> bool {
+        if waiting.len() >= state.hold_requests {
+            let gone = waiting.retain(Decider::is_waiting);
+            self.count_unavailable(gone);
+        }
+        waiting.len() < state.hold_requests
     }
 
     /// Lets the requests go on that wait for a route.

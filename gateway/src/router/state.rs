@@ -74,7 +74,17 @@ impl State {
             others: others.map(|live| Arc::clone(&live.target.upstream)).collect(),
             route: Some(Arc::clone(&entry.name)),
             rewrite: rewrite(first, path, prefix, hops).map(Box::new),
+            // Nothing will change for a fixed one.
+            ask_again: !first.is_fixed,
         })
+    }
+
+    /// Returns the route of a request.
+    pub(super) fn find(&self, host: &[u8], path: &[u8]) -> Option<&Arc<Entry>> {
+        match self.table.lookup(host, path) {
+            Lookup::Found { value, .. } => Some(value),
+            _ => None,
+        }
     }
 
     /// Decides about a request that was kept.

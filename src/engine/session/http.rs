@@ -76,11 +76,19 @@ enum UpstreamLink {
 struct Undecided {
     /// `None`: nobody has asked for a decider.
     deferral: Option<Deferral>,
-    /// When the router was first asked.
-    since: Instant,
+    asked: Asked,
     until: Instant,
     otherwise: Reply,
     decision: Option<Decision>,
+}
+
+/// How the router was asked about a request.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// When it was first asked.
+    since: Instant,
+    /// How often it was asked again because nothing could be reached.
+    again: u8,
 }
 
 /// Where a request goes.
@@ -89,11 +97,13 @@ struct Target {
     /// The upstreams that are left to be tried, the last one first.
     others: Vec<Arc<Upstream>>,
     route: Option<Arc<str>>,
+    /// Whether the router is asked again if none of them can be reached.
+    ask_again: Option<Asked>,
 }
 
 impl Target {
     fn new(upstream: Arc<Upstream>) -> Self {
-        Self { flight: Flight::request(upstream), others: Vec::new(), route: None }
+        Self { flight: Flight::request(upstream), others: Vec::new(), route: None, ask_again: None }
     }
 
     fn upstream(&self) -> &Arc<Upstream> {
@@ -420,15 +430,16 @@ impl HttpSession {
         if again {
             self.connect(shared);
         } else {
-            self.route(shared.now, shared);
+            self.route(Asked { since: shared.now, again: 0 }, None, shared);
         }
     }
 
-    /// Asks the router, which was first asked at `since`.
-    fn route(&mut self, since: Instant, shared: &mut Shared) {
+    /// Asks the router, which may have been asked before.
+    fn route(&mut self, asked: Asked, unreachable: Option<&Arc<Upstream>>, shared: &mut Shared) {
         self.info.forwarded_for = self.conn.forwarded_for();
         let Some(head) = self.conn.request() else { return };
-        let asking = Asking { handle: &shared.handle, session: self.token, since, now: shared.now };
+        let (handle, session) = (&shared.handle, self.token);
+        let asking = Asking { handle, session, since: asked.since, now: shared.now, unreachable };
         let request = RouteRequest::of_session(&self.info, head, asking);
         match self.router.route(&request) {
             // Most requests go this way, and pay for no other.
@@ -438,28 +449,30 @@ impl HttpSession {
             }
             route => {
                 let deferral = request.into_deferral();
-                self.follow(route, deferral, since, shared);
+                self.follow(route, deferral, asked, shared);
             }
         }
     }
 
     /// Does what was decided about a request.
-    fn follow(&mut self, route: Route, deferral: Option<Deferral>, since: Instant, shared: &mut Shared) {
+    fn follow(&mut self, route: Route, deferral: Option<Deferral>, asked: Asked, shared: &mut Shared) {
         match route {
             Route::Upstream(upstream) => self.target = Some(Target::new(upstream)),
-            Route::To(Destination { upstream, mut others, route, rewrite }) => {
+            Route::To(Destination { upstream, mut others, route, rewrite, ask_again }) => {
                 if let Some(rewrite) = rewrite {
                     self.conn.rewrite(rewrite);
                 }
                 others.truncate(Destination::OTHERS);
                 others.reverse();
-                self.target = Some(Target { others, route, ..Target::new(upstream) });
+                let ask_again =
+                    Some(asked).filter(|asked| ask_again && asked.again < Destination::ASKED_AGAIN);
+                self.target = Some(Target { others, route, ask_again, ..Target::new(upstream) });
             }
             Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
             Route::Later { time, otherwise } => {
                 let until = shared.now + time.min(LONGEST_WAIT);
                 self.drop_upstream(shared);
-                let undecided = Undecided { deferral, since, until, otherwise, decision: None };
+                let undecided = Undecided { deferral, asked, until, otherwise, decision: None };
                 self.upstream = UpstreamLink::Undecided(Box::new(undecided));
                 return;
             }
@@ -472,10 +485,10 @@ impl HttpSession {
         let UpstreamLink::Undecided(undecided) = mem::replace(&mut self.upstream, UpstreamLink::None) else {
             return;
         };
-        let Undecided { since, otherwise, decision, .. } = *undecided;
+        let Undecided { asked, otherwise, decision, .. } = *undecided;
         match decision {
-            Some(Decision::Route(route)) => self.follow(route, None, since, shared),
-            Some(Decision::Again) => self.route(since, shared),
+            Some(Decision::Route(route)) => self.follow(route, None, asked, shared),
+            Some(Decision::Again) => self.route(asked, None, shared),
             None => self.conn.reply(&otherwise, shared.now),
         }
     }
@@ -515,11 +528,22 @@ impl HttpSession {
                 self.upstream = UpstreamLink::None;
                 if self.conn.needs_upstream() && self.target.as_mut().is_some_and(Target::advance) {
                     self.connect(shared);
-                } else {
+                } else if !self.ask_again(shared) {
                     self.conn.upstream_failed(cause, shared.now);
                 }
             }
         }
+    }
+
+    /// Asks the router again, whose destination cannot be reached, if it wants that. Returns whether
+    /// it does.
+    fn ask_again(&mut self, shared: &mut Shared) -> bool {
+        let Some(asked) = self.target.as_ref().and_then(|target| target.ask_again) else { return false };
+        let Some(target) = self.target.take_if(|_| self.conn.needs_upstream()) else { return false };
+        let upstream = Arc::clone(target.upstream());
+        drop(target);
+        self.route(Asked { again: asked.again + 1, ..asked }, Some(&upstream), shared);
+        true
     }
 
     fn open(&mut self, endpoint: Endpoint, reused: bool, shared: &mut Shared) {

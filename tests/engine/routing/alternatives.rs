@@ -1,10 +1,10 @@
 //! Another upstream, when one cannot be connected to.
 
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dockline::engine::{Address, Destination};
+use dockline::engine::{Address, Destination, Route, RouteRequest, Router};
 
 use super::super::connecting::FullBacklog;
 use super::super::support::{
@@ -61,7 +61,8 @@ fn the_next_upstream_is_tried_when_one_takes_too_long() {
     let mut client = engine.connect();
     send(&mut client, GET);
     assert_eq!(read_until(&mut client, "\r\n\r\nOK"), OK);
-    assert!(engine.sees("ConnectFailed").contains("Timeout(Connect)"));
+    let seen = engine.sees("ConnectFailed");
+    assert!(seen.contains("Timeout(Connect)"), "{seen}");
     drop(client);
     engine.close();
 }
@@ -223,5 +224,57 @@ fn a_switch_is_made_by_the_upstream_that_accepts() {
     assert_eq!(read_rest(&mut daemon).0, "");
     drop(daemon);
     assert_eq!(engine.sees("tunnel"), "tunnel eof 0 0 by app /containers/x/attach");
+    engine.close();
+}
+
+/// Names destinations one after the other, and notes what it is asked for again.
+struct Again {
+    destinations: Mutex<Vec<Destination>>,
+    unreachable: Mutex<Vec<Option<String>>>,
+}
+
+impl Again {
+    fn new(destinations: impl IntoIterator<Item = Destination>) -> Arc<Self> {
+        let ask_again = |destination| Destination { ask_again: true, ..destination };
+        let mut destinations: Vec<_> = destinations.into_iter().map(ask_again).collect();
+        destinations.reverse();
+        Arc::new(Self { destinations: Mutex::new(destinations), unreachable: Mutex::default() })
+    }
+
+    fn asked(&self) -> Vec<Option<String>> {
+        self.unreachable.lock().unwrap().clone()
+    }
+}
+
+impl Router for Again {
+    fn route(&self, request: &RouteRequest<'_>) -> Route {
+        let unreachable = request.unreachable().map(|upstream| upstream.name.to_string());
+        self.unreachable.lock().unwrap().push(unreachable);
+        Route::To(self.destinations.lock().unwrap().pop().unwrap())
+    }
+}
+
+#[test]
+fn the_router_is_asked_again_when_all_refuse() {
+    let router = Again::new([app([tcp(refusing_address()), missing()]), app([tcp(answering_daemon())])]);
+    let engine = Setup::routed(Arc::clone(&router) as Arc<dyn Router>).start();
+    let mut client = engine.connect();
+    send(&mut client, GET);
+    assert_eq!(read_until(&mut client, "\r\n\r\nOK"), OK);
+    assert_eq!(router.asked(), [None, Some("1".into())]);
+    drop(client);
+    engine.close();
+}
+
+#[test]
+fn the_router_is_not_asked_again_without_end() {
+    let times = usize::from(Destination::ASKED_AGAIN) + 1;
+    let router = Again::new((0..times).map(|_| app([missing()])));
+    let engine = Setup::routed(Arc::clone(&router) as Arc<dyn Router>).start();
+    let mut client = engine.connect();
+    send(&mut client, GET);
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 502 "));
+    assert_eq!(router.asked().len(), times);
+    drop(client);
     engine.close();
 }
