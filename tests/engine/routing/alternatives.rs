@@ -54,7 +54,7 @@ fn the_next_upstream_may_be_on_a_unix_socket() {
 
 #[test]
 fn the_next_upstream_is_tried_when_one_takes_too_long() {
-    let backlog = FullBacklog::new("next");
+    let backlog = FullBacklog::new("takes-too-long");
     let destination = app([Address::Unix(backlog.path.clone()), tcp(answering_daemon())]);
     let limits = limits(|limits| limits.connect_time = Duration::from_millis(100));
     let engine = Setup { limits, ..Setup::routed(Arc::new(Fixed(destination))) }.start();
