@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use dockline::engine::{Decider, Handle, Kill};
 use dockline::routes::{LookupOptions, RouteKey, RouteTable};
+use dockline_discovery::address::AddressPolicy;
 use dockline_discovery::directory::{Directory, DirectoryOptions, Trust};
 use dockline_discovery::{Drain, Source, Update};
 use log::{debug, error, info, warn};
@@ -22,6 +24,7 @@ use super::drain::Draining;
 use super::entry::Entry;
 use super::fixed;
 use super::pages::Pages;
+use super::place;
 use super::settings::RouterSettings;
 use super::state::State;
 
@@ -50,6 +53,8 @@ pub(super) struct Keeper {
     /// The routes of containers that are stopped when nobody uses them.
     stoppable: BTreeSet<RouteKey>,
     started: Instant,
+    /// The addresses of this machine.
+    own_addresses: Vec<IpAddr>,
 }
 
 impl State {
@@ -76,6 +81,7 @@ impl Keeper {
             draining: Draining::default(),
             stoppable: BTreeSet::new(),
             started: now(),
+            own_addresses: Vec::new(),
         }
     }
 
@@ -154,16 +160,8 @@ impl Keeper {
     /// Takes over settings, and makes all entries anew: any of them may have another way now.
     fn configure(&mut self, settings: RouterSettings) {
         let config = &settings.config;
-        let trust = settings
-            .sources()
-            .map(|source| (source, Trust::Daemon))
-            .chain([(fixed::source(), Trust::Operator)]);
-        let options = DirectoryOptions {
-            trust: trust.collect(),
-            trusted_nodes: config.trusted_nodes.clone(),
-            ..DirectoryOptions::default()
-        };
-        self.directory.set_options(options);
+        self.own_addresses = place::own_addresses();
+        self.directory.set_options(directory_options(&settings, &self.own_addresses));
         let challenges = self.challenges(&settings);
         let old = self.shared.state.load_full();
         let mut state = State {
@@ -299,6 +297,18 @@ impl Keeper {
         let gone = self.shared.hold.lock().retain(Decider::is_waiting);
         self.shared.count_unavailable(gone);
         self.stop_unused(seconds);
+        self.look_at_addresses();
+    }
+
+    /// Judges the addresses of containers again if this machine has got, or lost, one of its own.
+    fn look_at_addresses(&mut self) {
+        let Some(settings) = &self.settings else { return };
+        let addresses = place::own_addresses();
+        if addresses != self.own_addresses {
+            let changed = self.directory.set_options(directory_options(settings, &addresses));
+            self.own_addresses = addresses;
+            self.publish(changed.into_iter().collect());
+        }
     }
 
     /// Stops the containers that nobody has used for as long as they want. One with several routes
@@ -323,6 +333,20 @@ impl Keeper {
                 self.shared.starter.stop(source, id);
             }
         }
+    }
+}
+
+fn directory_options(settings: &RouterSettings, own_addresses: &[IpAddr]) -> DirectoryOptions {
+    let daemons = settings.sources().map(|source| (source, Trust::Daemon));
+    DirectoryOptions {
+        trust: daemons.chain([(fixed::source(), Trust::Operator)]).collect(),
+        trusted_nodes: settings.config.trusted_nodes.clone(),
+        addresses: AddressPolicy {
+            own_addresses: own_addresses.to_vec(),
+            own_listeners: settings.listeners.clone(),
+            ..AddressPolicy::default()
+        },
+        ..DirectoryOptions::default()
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`RouterSettings`]: the configuration with all that its files say.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dockline::engine::tls::{ClientTls, ClientTlsConfig, TlsError};
@@ -20,6 +21,8 @@ use crate::serve::plan::client_tls_config;
 #[derive(Clone, Debug)]
 pub(crate) struct RouterSettings {
     pub(super) config: RouterConfig,
+    /// Where this process listens: no container may be there.
+    pub(super) listeners: Vec<SocketAddr>,
     pub(super) pages: Pages,
     pub(super) reach: Reach,
     /// The daemons, with their TLS.
@@ -29,8 +32,9 @@ pub(crate) struct RouterSettings {
 }
 
 impl RouterSettings {
-    /// Reads and checks all that the configuration names.
-    pub(crate) fn new(config: &RouterConfig) -> Result<Self, Problem> {
+    /// Reads and checks all that the configuration names. `listeners` are all TCP listeners of the
+    /// process.
+    pub(crate) fn new(config: &RouterConfig, listeners: Vec<SocketAddr>) -> Result<Self, Problem> {
         let pages = match &config.error_pages {
             Some(dir) => Pages::read(dir).map_err(|problem| problem.at("router.error_pages"))?,
             None => Pages::default(),
@@ -69,12 +73,13 @@ impl RouterSettings {
             daemons: daemons.collect::<Result<_, Problem>>()?,
             balances: balances.collect(),
             config: config.clone(),
+            listeners,
         })
     }
 
     /// Returns settings by which nothing is routed.
     pub(super) fn empty() -> Result<Self, Problem> {
-        Self::new(&RouterConfig { daemons: Vec::new(), ..RouterConfig::default() })
+        Self::new(&RouterConfig { daemons: Vec::new(), ..RouterConfig::default() }, Vec::new())
     }
 
     /// Returns the replies to what fails on the way to a target.

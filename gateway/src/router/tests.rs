@@ -34,7 +34,7 @@ impl Bench {
         let (sender, _) = sync_channel(1);
         let shared = Arc::new(Shared::new());
         let routing = Routing { shared: Arc::clone(&shared), keeper: sender, sources: Mutex::default() };
-        let settings = RouterSettings::new(&config).unwrap();
+        let settings = RouterSettings::new(&config, vec!["0.0.0.0:8080".parse().unwrap()]).unwrap();
         let mut bench = Self { keeper: Keeper::new(Arc::clone(&shared)), shared, routing, settings };
         bench.apply(Message::Configure(Box::new(bench.settings.clone())));
         bench
@@ -313,4 +313,20 @@ fn an_application_that_needs_tls_has_no_target_without_an_authority() {
     web.target.as_mut().unwrap().tls = true;
     bench.sync(&[web]);
     assert!(bench.waits("web.apps.test").is_some());
+}
+
+#[test]
+fn no_container_leads_back_to_this_machine() {
+    let mut bench = Bench::new("");
+    let own = place::own_addresses().into_iter().find(|address| !address.is_loopback() && address.is_ipv4());
+    let records: Vec<_> = [Some("127.0.0.1:80".into()), own.map(|own| format!("{own}:8080"))]
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(index, address)| record(&format!("c{index}"), &format!("web{index}"), &address))
+        .collect();
+    bench.sync(&records);
+    for (index, _) in records.iter().enumerate() {
+        assert_eq!(bench.status(&format!("web{index}.apps.test"), "/"), 404);
+    }
 }

@@ -3,6 +3,7 @@
 //! socket.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dockline::engine::tls::{
@@ -44,7 +45,11 @@ impl Plan {
         before: &[Arc<Upstream>],
         routing: &Arc<Routing>,
     ) -> Result<Self, Problem> {
-        let router = config.router.as_ref().map(RouterSettings::new).transpose()?;
+        let router = config
+            .router
+            .as_ref()
+            .map(|router| RouterSettings::new(router, tcp_listeners(config)))
+            .transpose()?;
         let failure_replies = router.as_ref().map(RouterSettings::failure_replies).unwrap_or_default();
         let upstreams = config
             .upstreams
@@ -129,6 +134,17 @@ pub(crate) fn open_to_all(address: &impl fmt::Display, is_public: bool, tls: &Op
         "{address} IS OPEN TO {whom} WITHOUT {lack}: whoever can connect is root on the Docker host. \
          Use tls:// with a client authority{instead}"
     )
+}
+
+/// Returns the addresses of all TCP listeners, as far as they are known before they are opened.
+fn tcp_listeners(config: &Config) -> Vec<SocketAddr> {
+    let clients = config.listeners.iter().map(|listener| &listener.address);
+    let all = clients.chain(&config.admin.address);
+    all.filter_map(|address| match address {
+        ListenAddress::Tcp { host, port, .. } => Some(SocketAddr::new(host.parse().ok()?, *port)),
+        ListenAddress::Unix { .. } | ListenAddress::Inherited(_) => None,
+    })
+    .collect()
 }
 
 /// Returns what depends on whether a listener is for a daemon or for applications.
