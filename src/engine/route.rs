@@ -20,8 +20,8 @@ use crate::proxy::{Reply, Rewrite};
 /// the new ones.
 pub trait Router: Send + Sync + 'static {
     /// Decides about one request, before a byte of it is sent. Called on the thread of the loop,
-    /// once per request, and again if [`Decider::again`] or [`Destination::ask_again`] says so. Must
-    /// not block.
+    /// once per request, and again if [`Decider::again`] or [`Destination::ask_again`] says so.
+    /// Must not block.
     fn route(&self, request: &RouteRequest<'_>) -> Route;
 }
 
@@ -144,8 +144,8 @@ pub struct Destination {
     pub route: Option<Arc<str>>,
     /// What is changed in the head that is sent.
     pub rewrite: Option<Box<Rewrite>>,
-    /// Whether the router is asked again if a connection cannot be made to any of the upstreams, and
-    /// nothing of the request was sent ([`RouteRequest::unreachable`]); at most
+    /// Whether the router is asked again if a connection cannot be made to any of the upstreams,
+    /// and nothing of the request was sent ([`RouteRequest::unreachable`]); at most
     /// [`Destination::ASKED_AGAIN`] times for a request. Otherwise the client gets 502, or 504.
     pub ask_again: bool,
 }

@@ -41,8 +41,8 @@ pub(super) const EVENTS: EventFilter<'_> = EventFilter {
 pub(super) enum Hint {
     /// This container.
     Container(Id),
-    /// This container, which has ended or is paused. Its address may be that of another one before an
-    /// inspection tells.
+    /// This container, which has ended or is paused. Its address may be that of another one before
+    /// an inspection tells.
     Ended(Id),
     /// This container, which runs again.
     Begun(Id),

@@ -34,7 +34,8 @@ impl Draining {
     }
 
     /// Returns those that are due. They are due again after `pause`, unless they have become idle:
-    /// a request in flight may become a tunnel, and not all tunnels of an engine are listed at once.
+    /// a request in flight may become a tunnel, and not all tunnels of an engine are listed at
+    /// once.
     pub(super) fn due(&mut self, now: Instant, pause: Duration) -> Vec<Arc<Target>> {
         let due = self.0.iter_mut().filter(|(at, _)| *at <= now);
         due.map(|(at, target)| {

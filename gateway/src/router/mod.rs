@@ -83,8 +83,8 @@ struct Shared {
     mark: Mark,
     starter: Starter,
     counters: Counters,
-    /// Seconds since the start, counted by the keeper: reading the clock for each request would cost
-    /// more.
+    /// Seconds since the start, counted by the keeper: to read the clock for each request would
+    /// cost more.
     now: AtomicU64,
 }
 

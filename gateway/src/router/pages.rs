@@ -71,8 +71,8 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// Reads the operator's own pages, `404.html`, `502.html`, `503.html`, `504.html` and `508.html`,
-    /// as far as they are there.
+    /// Reads the operator's own pages, `404.html`, `502.html`, `503.html`, `504.html` and
+    /// `508.html`, as far as they are there.
     pub(super) fn read(dir: &Path) -> Result<Self, Problem> {
         let mut pages = Self::default();
         for page in Page::ALL {

@@ -535,8 +535,8 @@ impl HttpSession {
         }
     }
 
-    /// Asks the router again, whose destination cannot be reached, if it wants that. Returns whether
-    /// it does.
+    /// Asks the router again, whose destination cannot be reached, if it wants that. Returns
+    /// whether it does.
     fn ask_again(&mut self, shared: &mut Shared) -> bool {
         let Some(asked) = self.target.as_ref().and_then(|target| target.ask_again) else { return false };
         let Some(target) = self.target.take_if(|_| self.conn.needs_upstream()) else { return false };
