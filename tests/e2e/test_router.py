@@ -15,7 +15,7 @@ import pytest
 
 from support import tools
 from support.daemon import IMAGE, Daemon
-from support.lab import BRIDGE, Lab
+from support.lab import BRIDGE, OUTSIDE, Lab
 from support.ports import inside, make_socket
 from support.proc import Service, poll, tail
 
@@ -57,8 +57,9 @@ class RouterDaemon(Daemon):
 class Router:
     """`dockline serve` with a router, in the network namespace of the daemon."""
 
-    def __init__(self, lab, url, directory, config="", tables="", port=80):
-        self.lab, self.url, self.directory, self.port = lab, url, Path(directory), port
+    def __init__(self, lab, url, directory, config="", tables="", port=80, node="one", gateway=None):
+        self.lab, self.directory, self.port, self.node = lab, Path(directory), port, node
+        self.daemon = f'{{ address = "{url}", node = "two", gateway = "{gateway}" }}' if gateway else f'"{url}"'
         self.directory.mkdir(parents=True, exist_ok=True)
         self.log = self.directory / "error.log"
         self.admin = self.directory / "admin.sock"
@@ -71,7 +72,7 @@ class Router:
 
     def configure(self, config="", tables=""):
         self.config.write_text(
-            f'threads = 2\n[router]\ndomains = ["{DOMAIN}"]\ndocker = ["{self.url}"]\nnode = "one"\n{config}\n'
+            f'threads = 2\n[router]\ndomains = ["{DOMAIN}"]\ndocker = [{self.daemon}]\nnode = "{self.node}"\n{config}\n'
             f'[[listen]]\naddress = "tcp://0.0.0.0:{self.port}"\nrouter = true\n[admin]\naddress = "unix://{self.admin}"\n{tables}'
         )
 
@@ -533,6 +534,44 @@ def test_a_daemon_that_is_away_leaves_its_routes(lab, docker, web, workspace, tm
     finally:
         gate.close()
         router.stop()
+
+
+@pytest.fixture
+def hops(lab, docker, tmp_path):
+    """A front door, and the router of the worker `two`, which has the containers."""
+    made = []
+
+    def start(worker_gateway=None):
+        for port, node, gateway in ((8082, "two" if not worker_gateway else "three", worker_gateway), (8083, "front", f"{OUTSIDE}:8082")):
+            made.append(Router(lab, docker.url, tmp_path / node, port=port, node=node, gateway=gateway))
+        return made
+
+    yield start
+    for router in made:
+        router.stop()
+
+
+def test_the_front_door_reaches_containers_by_the_router_of_their_machine(hops, web, play):
+    name, mirrored, echoing = web(labels={"dockline.name": "far", "dockline.path": "/cut", "dockline.strip": "true"}), play(mirror), play(echo)
+    worker, front = hops()
+    poll(lambda: front.name("far", "/cut/file") == (200, f"{name} file"), front.text)
+    assert f"by {OUTSIDE}:8082" in front.text()
+    poll(lambda: front.name(mirrored)[0] == 200, front.text)
+    _, head = front.name(mirrored)
+    lines = {line.split(": ", 1)[0].lower(): line.split(": ", 1)[1] for line in head.splitlines()[1:]}
+    assert lines["host"] == f"{mirrored}.{DOMAIN}"
+    assert len(lines["dockline-hops"].split(", ")) == 2
+    poll(lambda: front.routes().get(echoing, {}).get("state") == "live", front.text)
+    with upgrade(front, f"{echoing}.{DOMAIN}") as tunnel:
+        assert says(tunnel, b"through both")
+        assert [len(router.json("/tunnels.json")["tunnels"]) for router in (worker, front)] == [1, 1]
+
+
+def test_two_routers_that_send_to_each_other_see_the_loop(hops, web):
+    name = web()
+    worker, front = hops(worker_gateway=f"{OUTSIDE}:8083")
+    poll(lambda: name in front.routes() and name in worker.routes(), front.text)
+    poll(lambda: front.name(name)[0] == 508, front.text)
 
 
 class Gate:
