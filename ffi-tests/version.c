@@ -330,7 +330,7 @@ static void every_phase_and_cause_has_a_word(void)
             CHECK_EQ(toupper(word[at] == '-' ? '_' : word[at]), numbers[i].name[15 + at]);
         named++;
     }
-    CHECK_EQ(named, 9 + 94);
+    CHECK_EQ(named, 9 + 95);
     CHECK_STR(dockline_cause_name(-1), "unknown");
     CHECK_STR(dockline_cause_name(INT32_MAX), "unknown");
     CHECK_STR(dockline_phase_name(9), "unknown");
