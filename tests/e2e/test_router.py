@@ -5,6 +5,8 @@ import http.client
 import itertools
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import threading
@@ -68,7 +70,6 @@ class Router:
         argv = ["nsenter", f"--net={lab.host}", tools.gateway_binary(), "serve", "--config", self.config]
         self.service = Service(argv, self.log, env={"PATH": os.environ["PATH"], "DOCKLINE_LOG_LEVEL": "debug"})
         self.service.wait_ready(lambda: "info  ready" in self.log.read_text())
-        poll(lambda: self.source_is("live"), lambda: f"the routes are known:\n{tail(self.log)}")
 
     def configure(self, config="", tables=""):
         self.config.write_text(
@@ -133,7 +134,7 @@ class Router:
     def reload(self, config="", tables=""):
         self.configure(config, tables)
         seen = self.log.read_text().count("info  reloaded")
-        self.service.send_signal(1)
+        self.service.send_signal(signal.SIGHUP)
         poll(lambda: self.log.read_text().count("info  reloaded") > seen, lambda: f"reloaded:\n{tail(self.log)}")
 
     def stop(self):
@@ -480,6 +481,30 @@ def test_a_container_is_started_on_demand_and_stopped_when_nobody_uses_it(router
     assert router.name("demand", timeout=30) == (200, name)
     poll(lambda: not docker.running(name), "it is stopped", seconds=20)
     assert router.name("demand", timeout=30) == (200, name)
+
+
+def test_what_runs_already_is_known_from_the_first_request_on(lab, docker, router, web, tmp_path):
+    name = web()
+    router.reaches(name)
+    fresh = Router(lab, docker.url, tmp_path / "fresh", port=8084, node="fresh")
+    try:
+        assert fresh.name(name) == (200, name)
+        # The next program takes over.
+        pid = fresh.service.pid
+        seen = fresh.log.read_text().count("info  ready")
+        fresh.service.send_signal(signal.SIGUSR2)
+        poll(lambda: fresh.log.read_text().count("info  ready") > seen, lambda: tail(fresh.log))
+        for _ in range(50):
+            assert fresh.name(name) == (200, name)
+        successor = int(re.search(r"upgrade: process (\d+) serves", poll_text(fresh, "upgrade: process"))[1])
+        assert successor != pid
+        os.kill(successor, signal.SIGTERM)
+    finally:
+        fresh.stop()
+
+
+def poll_text(router, words):
+    return poll(lambda: words in router.log.read_text() and router.log.read_text(), lambda: tail(router.log))
 
 
 # ---- the operator

@@ -7,7 +7,7 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use dockline::engine::{Decider, Handle, Kill};
@@ -37,10 +37,15 @@ const BATCH_MAX: usize = 1024;
 /// What others ask of the keeper.
 pub(super) enum Message {
     Update(Update),
-    Configure(Box<RouterSettings>),
+    /// Take over settings, and say when they hold.
+    Configure(Box<RouterSettings>, SyncSender<()>),
     Handles(Vec<Handle>),
     /// Reply with all routes.
     Describe(Decider),
+    /// Say when each daemon has told its containers, or that it cannot be reached.
+    Await(SyncSender<()>),
+    /// Another process takes over: leave the containers to that.
+    Retire,
 }
 
 /// See the [module](self).
@@ -55,6 +60,9 @@ pub(super) struct Keeper {
     started: Instant,
     /// The addresses of this machine.
     own_addresses: Vec<IpAddr>,
+    /// Who waits for the daemons.
+    awaiting: Option<SyncSender<()>>,
+    is_retired: bool,
 }
 
 impl State {
@@ -82,6 +90,8 @@ impl Keeper {
             stoppable: BTreeSet::new(),
             started: now(),
             own_addresses: Vec::new(),
+            awaiting: None,
+            is_retired: false,
         }
     }
 
@@ -112,17 +122,31 @@ impl Keeper {
             self.apply(message, &mut changed);
         }
         self.publish(changed);
+        if self.are_daemons_known()
+            && let Some(sender) = self.awaiting.take()
+        {
+            // Nobody waits any longer if it took too long.
+            let _ = sender.try_send(());
+        }
+    }
+
+    fn are_daemons_known(&self) -> bool {
+        let known = self.shared.counters.sources();
+        self.settings.iter().flat_map(RouterSettings::sources).all(|source| known.contains_key(&source))
     }
 
     fn apply(&mut self, message: Message, changed: &mut BTreeSet<RouteKey>) {
         match message {
             Message::Update(update) => changed.extend(self.update(update)),
-            Message::Configure(settings) => {
+            Message::Configure(settings, applied) => {
                 // Before, so that no change is lost with the old table.
                 self.publish(mem::take(changed));
                 self.configure(*settings);
+                let _ = applied.try_send(());
             }
             Message::Handles(handles) => self.handles = handles,
+            Message::Await(sender) => self.awaiting = Some(sender),
+            Message::Retire => self.is_retired = true,
             Message::Describe(decider) => {
                 self.publish(mem::take(changed));
                 decider.decide(describe::reply(
@@ -314,6 +338,9 @@ impl Keeper {
     /// Stops the containers that nobody has used for as long as they want. One with several routes
     /// is used if one of them is.
     fn stop_unused(&self, seconds: u64) {
+        if self.is_retired {
+            return;
+        }
         let state = self.shared.state.load();
         let mut latest: HashMap<(&Source, &str), (u64, Duration)> = HashMap::new();
         let entries = self.stoppable.iter().filter_map(|key| state.table.get(key));

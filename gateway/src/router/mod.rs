@@ -30,7 +30,7 @@ mod sources;
 mod state;
 mod target;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +41,7 @@ use dockline::engine::{Decider, Destination, Handle, Route, RouteRequest, Router
 use dockline::proxy::Reply;
 use dockline::routes::RouteKey;
 use dockline_discovery::Update;
+use log::warn;
 
 use self::counters::Counters;
 pub(crate) use self::entry::EntryState;
@@ -58,6 +59,11 @@ use crate::process::spawn;
 /// How long a request whose targets cannot be reached waits for the news that they have ended. An
 /// application may also be broken; then it gets 502.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
+
+/// How long the start of the process waits for the daemons, and how often it looks whether it is to
+/// stop.
+const AWAIT_TIME: Duration = Duration::from_secs(10);
+const AWAIT_STEP: Duration = Duration::from_millis(100);
 
 /// Updates that may wait for the keeper; then their sources wait.
 const UPDATES_MAX: usize = 1024;
@@ -107,9 +113,32 @@ impl Routing {
             None if sources.is_none() => return Ok(()),
             None => RouterSettings::empty()?,
         };
-        // Before the sources: what they say is judged by it.
-        self.send(Message::Configure(Box::new(settings.clone())));
+        // Before the sources: what they say is judged by it. And they hold for the next request.
+        let (sender, applied) = sync_channel(1);
+        self.send(Message::Configure(Box::new(settings.clone()), sender));
+        if applied.recv_timeout(AWAIT_TIME).is_err() {
+            warn!("the routes change too fast; the new settings hold a little later");
+        }
         sources.get_or_insert_default().update(&settings, &self.sink(), &self.shared.starter)
+    }
+
+    /// Waits until all daemons have told their containers, or cannot be reached: before that, names
+    /// that are known would be unknown. Gives up after a while, or if the process is to stop.
+    pub(crate) fn await_daemons(&self, stop_requested: &AtomicBool) {
+        let (sender, known) = sync_channel(1);
+        self.send(Message::Await(sender));
+        let steps = AWAIT_TIME.as_millis() / AWAIT_STEP.as_millis();
+        for _ in 0..steps {
+            if stop_requested.load(Ordering::Relaxed) || known.recv_timeout(AWAIT_STEP).is_ok() {
+                return;
+            }
+        }
+        warn!("not all containers are known yet; serving those that are");
+    }
+
+    /// Leaves the containers to another process, which routes from now on.
+    pub(crate) fn retire(&self) {
+        self.send(Message::Retire);
     }
 
     /// Sets the engines whose tunnels are cut when they may not outlive their route any longer.

@@ -36,7 +36,7 @@ impl Bench {
         let routing = Routing { shared: Arc::clone(&shared), keeper: sender, sources: Mutex::default() };
         let settings = RouterSettings::new(&config, vec!["0.0.0.0:8080".parse().unwrap()]).unwrap();
         let mut bench = Self { keeper: Keeper::new(Arc::clone(&shared)), shared, routing, settings };
-        bench.apply(Message::Configure(Box::new(bench.settings.clone())));
+        bench.apply(configure(bench.settings.clone()));
         bench
     }
 
@@ -93,6 +93,10 @@ impl Bench {
             _ => None,
         }
     }
+}
+
+fn configure(settings: RouterSettings) -> Message {
+    Message::Configure(Box::new(settings), sync_channel(1).0)
 }
 
 fn head(host: &str, path: &str, fields: &str) -> RequestHead {
@@ -281,14 +285,14 @@ fn new_settings_hold_for_the_next_request() {
     bench.sync(&[record("a", "web", "172.17.0.2:80")]);
     let upstream = bench.to("web.apps.test", "/").upstream;
     let other = Bench::new("first_label = true\n[[route]]\nhost = \"x.example\"\ntargets = [\"a\"]\n");
-    bench.apply(Message::Configure(Box::new(other.settings)));
+    bench.apply(configure(other.settings));
     assert!(
         Arc::ptr_eq(&bench.to("web.anything.example", "/").upstream, &upstream),
         "its connections are kept"
     );
     assert_eq!(bench.address("x.example"), "tcp://a:80");
     let plain = Bench::new("");
-    bench.apply(Message::Configure(Box::new(plain.settings)));
+    bench.apply(configure(plain.settings));
     assert_eq!(bench.status("web.anything.example", "/"), 404);
     assert_eq!(bench.waits("x.example"), Some(Duration::from_secs(2)), "it was known");
 }

@@ -184,6 +184,7 @@ impl Server {
         let _ = running.set(handles.clone());
         routing.set_handles(handles.clone());
         routing.configure(router)?;
+        routing.await_daemons(&stop_requested);
         listeners.serve(opened.into_iter().chain(admin), &handles);
         let certificates = CertificateWatcher::start(certificates)?;
         let ended = sender.clone();
@@ -379,6 +380,7 @@ impl Server {
                 info!("upgrade: process {pid} serves; this one waits for its tunnels to end");
                 self.notify.replaced_by(pid);
                 self.listeners.leave();
+                self.routing.retire();
                 self.phase = Phase::Replaced;
                 self.drain(None);
             }
