@@ -258,8 +258,8 @@ impl Engine {
             let link = Token::from(token);
             match self.shared.links.get_mut(link).map(|owner| owner.token()) {
                 Some(Some(owner)) => self.sessions.note(owner, ready),
-                Some(None) if ready.read || hup => self.shared.close_idle(link),
-                Some(None) | None => {}
+                Some(None) => self.shared.note_idle(link, ready),
+                None => {}
             }
         }
         woken

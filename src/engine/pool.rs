@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::endpoint::Endpoint;
 use super::service::Upstream;
 use super::slab::Token;
+use crate::relay::Readiness;
 
 /// How long a connection may stay after its upstream was dropped.
 const DROPPED: Duration = Duration::from_secs(2);
@@ -71,10 +72,17 @@ impl Pool {
         })
     }
 
-    /// Takes out the connection with this link.
-    pub(super) fn remove(&mut self, link: Token) -> Option<Endpoint> {
+    /// Notes an event of the connection with this link. Takes the connection out if it has ended, or
+    /// has bytes that no request asked for; not if the event is about bytes that were read just
+    /// before it became idle.
+    pub(super) fn note(&mut self, link: Token, ready: Readiness) -> Option<Endpoint> {
         for shelf in self.shelves.values_mut() {
             if let Some(place) = shelf.idle.iter().position(|idle| idle.endpoint.link == link) {
+                let endpoint = &mut shelf.idle[place].endpoint;
+                endpoint.note(ready);
+                if endpoint.is_silent() {
+                    return None;
+                }
                 self.len -= 1;
                 return Some(shelf.idle.remove(place).endpoint);
             }

@@ -155,10 +155,10 @@ impl Shared {
         sys::uninterrupted(|| self.registry.reregister(&mut SourceFd(&fd.as_raw_fd()), link.into(), both))
     }
 
-    /// Closes an idle upstream connection on which something happened: its end, or bytes without a
-    /// request. Either way it is of no further use.
-    pub(super) fn close_idle(&mut self, link: Token) {
-        if let Some(endpoint) = self.pool.remove(link) {
+    /// Notes an event of an idle upstream connection. After its end, or after bytes without a request,
+    /// it is of no further use, and is closed.
+    pub(super) fn note_idle(&mut self, link: Token, ready: Readiness) {
+        if let Some(endpoint) = self.pool.note(link, ready) {
             self.close(endpoint);
             self.count_idle();
         }
