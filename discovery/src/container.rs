@@ -148,6 +148,15 @@ impl ContainerReader {
                 Err(problem) => problems.push(problem),
             }
         }
+        // The router there waits for the port. From here its address may be unreachable, or another
+        // container's.
+        let waits_there = |record: &&mut Record| match record.target.as_ref().map(|target| &target.address) {
+            Some(Origin::Ip(address)) => node.gateway.is_some() && host.is_behind_gateway(address.ip()),
+            _ => false,
+        };
+        if condition == Condition::Running {
+            records.iter_mut().filter(waits_there).for_each(|record| record.state = RecordState::Live);
+        }
         let unrouted = summary(&problems).map(|reason| Unrouted {
             owner: owner.id.clone(),
             title: owner.title.clone(),

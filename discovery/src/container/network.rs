@@ -43,6 +43,14 @@ pub struct Host {
     pub drivers: BTreeMap<String, String>,
 }
 
+impl Host {
+    /// Returns whether an address of the machine of the daemon is reached by the gateway there, if
+    /// that has one.
+    pub(super) fn is_behind_gateway(&self, address: IpAddr) -> bool {
+        self.place == Place::Elsewhere && !self.routed.iter().any(|network| network.contains(address))
+    }
+}
+
 /// What a route needs of an address.
 pub(super) struct Ask<'a> {
     pub(super) inspect: &'a Inspect,

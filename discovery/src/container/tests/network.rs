@@ -162,6 +162,22 @@ fn another_published_port_is_not_the_one_that_is_asked_for() {
 }
 
 #[test]
+fn what_the_gateway_of_another_machine_reaches_is_probed_there_and_not_here() {
+    let container = within(json!({"bridge": endpoint("172.17.0.2", "172.17.0.1")}));
+    let is_live =
+        |reader: &ContainerReader| read_by(reader, &container).records[0].state == RecordState::Live;
+    let mut other = elsewhere();
+    other.node.gateway = Some("192.0.2.1:80".parse().unwrap());
+    assert!(is_live(&other));
+    // An address that is reached from here has to accept here.
+    other.host.routed = vec!["172.17.0.0/16".parse().unwrap()];
+    assert!(!is_live(&other));
+    let mut own = reader();
+    own.node.gateway = other.node.gateway;
+    assert!(!is_live(&own));
+}
+
+#[test]
 fn networks_whose_containers_the_host_does_not_reach_are_named() {
     let mut reader = reader();
     for driver in ["macvlan", "ipvlan", "overlay"] {
