@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! [`Hold`]: requests that wait for a target of their route.
+//! [`Hold`]: requests that wait for a target of their route, or for the routes to be known.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ pub(super) struct Hold<W>(Mutex<Waiting<W>>);
 
 impl<W> Default for Hold<W> {
     fn default() -> Self {
-        Self(Mutex::new(Waiting { by_route: HashMap::new(), count: 0 }))
+        Self(Mutex::new(Waiting { by_route: HashMap::new(), early: Vec::new(), count: 0 }))
     }
 }
 
@@ -28,6 +28,8 @@ impl<W> Hold<W> {
 #[derive(Debug)]
 pub(super) struct Waiting<W> {
     by_route: HashMap<RouteKey, Vec<W>>,
+    /// Those whose route is not known yet.
+    early: Vec<W>,
     count: usize,
 }
 
@@ -37,13 +39,23 @@ impl<W> Waiting<W> {
         self.count
     }
 
-    /// Adds one for a route.
-    pub(super) fn push(&mut self, key: &RouteKey, waiter: W) {
-        match self.by_route.get_mut(key) {
-            Some(waiting) => waiting.push(waiter),
-            None => drop(self.by_route.insert(key.clone(), vec![waiter])),
+    /// Adds one for a route; `None`: its route is not known yet.
+    pub(super) fn push(&mut self, key: Option<&RouteKey>, waiter: W) {
+        match key {
+            None => self.early.push(waiter),
+            Some(key) => match self.by_route.get_mut(key) {
+                Some(waiting) => waiting.push(waiter),
+                None => drop(self.by_route.insert(key.clone(), vec![waiter])),
+            },
         }
         self.count += 1;
+    }
+
+    /// Takes all whose route was not known, in the order in which they came.
+    pub(super) fn take_early(&mut self) -> Vec<W> {
+        let taken = std::mem::take(&mut self.early);
+        self.count -= taken.len();
+        taken
     }
 
     /// Takes all of a route, in the order in which they came.
@@ -60,7 +72,8 @@ impl<W> Waiting<W> {
             waiting.retain(|waiter| waits(waiter));
             !waiting.is_empty()
         });
-        self.count = self.by_route.values().map(Vec::len).sum();
+        self.early.retain(|waiter| waits(waiter));
+        self.count = self.early.len() + self.by_route.values().map(Vec::len).sum::<usize>();
         before - self.count
     }
 }
@@ -80,8 +93,11 @@ mod tests {
         let hold = Hold::default();
         let mut waiting = hold.lock();
         for (name, waiter) in [("a", 1), ("b", 2), ("a", 3)] {
-            waiting.push(&key(name), waiter);
+            waiting.push(Some(&key(name)), waiter);
         }
+        waiting.push(None, 4);
+        assert_eq!(waiting.len(), 4);
+        assert_eq!(waiting.take_early(), [4]);
         assert_eq!(waiting.len(), 3);
         assert_eq!(waiting.take(&key("a")), [1, 3]);
         assert_eq!(waiting.take(&key("a")), [0; 0]);
@@ -93,9 +109,10 @@ mod tests {
         let hold = Hold::default();
         let mut waiting = hold.lock();
         for waiter in 0..10 {
-            waiting.push(&key(if waiter < 5 { "a" } else { "b" }), waiter);
+            waiting.push(Some(&key(if waiter < 5 { "a" } else { "b" })), waiter);
         }
-        assert_eq!(waiting.retain(|waiter| *waiter > 6), 7);
+        waiting.push(None, 0);
+        assert_eq!(waiting.retain(|waiter| *waiter > 6), 8);
         assert_eq!((waiting.len(), waiting.by_route.len()), (3, 1));
     }
 }

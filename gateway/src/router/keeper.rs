@@ -2,7 +2,7 @@
 //! [`Keeper`]: the thread that applies updates to the directory, and makes the state that requests
 //! are decided by.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub(super) struct Keeper {
     settings: Option<RouterSettings>,
     handles: Vec<Handle>,
     draining: Draining,
+    /// The sources that have told what they have.
+    known: HashSet<Source>,
     /// The routes of containers that are stopped when nobody uses them.
     stoppable: BTreeSet<RouteKey>,
     started: Instant,
@@ -70,6 +72,7 @@ impl State {
     pub(super) fn empty() -> Self {
         Self {
             table: RouteTable::new(LookupOptions::default()),
+            is_complete: false,
             pages: Pages::default(),
             challenges: None,
             hold: Duration::ZERO,
@@ -87,6 +90,7 @@ impl Keeper {
             settings: None,
             handles: Vec::new(),
             draining: Draining::default(),
+            known: HashSet::new(),
             stoppable: BTreeSet::new(),
             started: now(),
             own_addresses: Vec::new(),
@@ -168,6 +172,9 @@ impl Keeper {
         match status.map(|status| status.stale) {
             None => drop(since.remove(&source)),
             Some(stale) => {
+                if stale.is_none() {
+                    self.known.insert(Arc::clone(&source));
+                }
                 let before = since.get(&source).map(|(is_live, _)| *is_live);
                 if before != Some(stale.is_none()) {
                     match stale {
@@ -193,6 +200,7 @@ impl Keeper {
                 true => old.table.clone(),
                 false => RouteTable::new(config.lookup.clone()),
             },
+            is_complete: false,
             pages: settings.pages.clone(),
             challenges,
             hold: config.hold,
@@ -201,6 +209,7 @@ impl Keeper {
         };
         let fixed = fixed::update(&config.fixed);
         self.settings = Some(settings);
+        state.is_complete = self.is_complete();
         if let Some(update) = fixed {
             self.update(update);
         }
@@ -228,13 +237,20 @@ impl Keeper {
 
     /// Makes changes visible.
     fn publish(&mut self, changed: BTreeSet<RouteKey>) {
-        if changed.is_empty() || self.settings.is_none() {
+        let (old, is_complete) = (self.shared.state.load_full(), self.is_complete());
+        if self.settings.is_none() || (changed.is_empty() && old.is_complete == is_complete) {
             return;
         }
-        let old = self.shared.state.load_full();
         let table = self.changed_table(&old.table, &old.table, &changed);
-        let state = State { table, ..State::clone(&old) };
+        let state = State { table, is_complete, ..State::clone(&old) };
         self.store(&old, state, &changed);
+    }
+
+    /// Returns whether all daemons have told once what they have.
+    fn is_complete(&self) -> bool {
+        self.settings
+            .as_ref()
+            .is_some_and(|settings| settings.sources().all(|source| self.known.contains(&source)))
     }
 
     /// Returns a table with new entries of these routes, which take over targets of the old table.
@@ -260,6 +276,9 @@ impl Keeper {
     fn store(&mut self, old: &State, state: State, keys: &BTreeSet<RouteKey>) {
         let state = Arc::new(state);
         self.shared.state.store(Arc::clone(&state));
+        if state.is_complete && !old.is_complete {
+            self.shared.wake_early();
+        }
         let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);
         self.shared.counters.changes.fetch_add(count, Ordering::Relaxed);
         for key in keys {

@@ -229,7 +229,7 @@ impl Shared {
         match state.decide(host, path, hops, self.now()) {
             Choice::To(destination) => self.send_on(destination),
             Choice::NotFound => self.not_found(state),
-            Choice::Hold(_) => self.hold(request, host, path, hops),
+            Choice::Hold(_) | Choice::Early => self.hold(request, host, path, hops),
         }
     }
 
@@ -248,7 +248,8 @@ impl Shared {
         Route::Reply(state.reply(Page::Unavailable))
     }
 
-    /// Lets a request wait for a target of its route, which is started if that is wanted.
+    /// Lets a request wait for a target of its route, which is started if that is wanted, or for the
+    /// daemons to tell which routes there are.
     fn hold(&self, request: &RouteRequest<'_>, host: &[u8], path: &[u8], hops: &Hops) -> Route {
         let mut waiting = self.hold.lock();
         // It may have got one since. After this, who changes the table finds the request.
@@ -256,12 +257,13 @@ impl Shared {
         let entry = match state.decide(host, path, hops, self.now()) {
             Choice::To(destination) => return self.send_on(destination),
             Choice::NotFound => return self.not_found(&state),
-            Choice::Hold(entry) => entry,
+            Choice::Hold(entry) => Some(entry),
+            Choice::Early => None,
         };
         if !self.has_room(&mut waiting, &state) {
             return self.unavailable(&state);
         }
-        let limit = match self.starter.start(entry) {
+        let limit = match entry.is_some_and(|entry| self.starter.start(entry)) {
             true => state.start_time.max(state.hold),
             false => state.hold,
         };
@@ -272,7 +274,7 @@ impl Shared {
         if request.waited().is_zero() {
             self.counters.held.fetch_add(1, Ordering::Relaxed);
         }
-        waiting.push(&entry.key, request.defer());
+        waiting.push(entry.map(|entry| &entry.key), request.defer());
         Route::Later { time, otherwise: state.reply(Page::Unavailable) }
     }
 
@@ -300,7 +302,7 @@ impl Shared {
         if time.is_zero() || !self.has_room(&mut waiting, &state) {
             return Route::Reply(state.reply(Page::Unreachable));
         }
-        waiting.push(&entry.key, request.defer());
+        waiting.push(Some(&entry.key), request.defer());
         Route::Later { time, otherwise: state.reply(Page::Unreachable) }
     }
 
@@ -316,6 +318,11 @@ impl Shared {
     /// Lets the requests go on that wait for a route.
     fn wake(&self, key: &RouteKey) {
         self.hold.lock().take(key).into_iter().for_each(Decider::again);
+    }
+
+    /// Lets the requests go on that wait for the routes to be known.
+    fn wake_early(&self) {
+        self.hold.lock().take_early().into_iter().for_each(Decider::again);
     }
 
     fn count_unavailable(&self, requests: usize) {
@@ -342,7 +349,7 @@ impl Shared {
             match state.answer(&question, shared.now()) {
                 Choice::To(destination) => shared.send_on(destination),
                 Choice::NotFound => shared.not_found(&state),
-                Choice::Hold(_) => shared.unavailable(&state),
+                Choice::Hold(_) | Choice::Early => shared.unavailable(&state),
             }
         });
         Route::Later { time: acme::TIME, otherwise: state.reply(Page::Unavailable) }

@@ -18,6 +18,9 @@ use super::pages::{Page, Pages};
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) table: RouteTable<Arc<Entry>>,
+    /// Whether all daemons have told once what they have. Until then an unknown host may be that of
+    /// a container.
+    pub(super) is_complete: bool,
     pub(super) pages: Pages,
     pub(super) challenges: Option<Challenges>,
     /// How long a request waits for a target, and for one that it has started.
@@ -44,6 +47,8 @@ pub(super) enum Choice<'s> {
     NotFound,
     /// There is no target of this route now.
     Hold(&'s Arc<Entry>),
+    /// Whether there is such a route is not known yet.
+    Early,
 }
 
 impl Question {
@@ -62,7 +67,7 @@ impl State {
     /// Decides about a request that has passed these routers; `now` is in seconds.
     pub(super) fn decide(&self, host: &[u8], path: &[u8], hops: &Hops, now: u64) -> Choice<'_> {
         let Lookup::Found { value: entry, prefix } = self.table.lookup(host, path) else {
-            return Choice::NotFound;
+            return if self.is_complete { Choice::NotFound } else { Choice::Early };
         };
         let mut targets = entry.choose();
         let Some(first) = targets.next() else { return Choice::Hold(entry) };

@@ -161,6 +161,38 @@ fn a_name_that_was_seen_waits_and_one_that_was_not_is_unknown() {
 }
 
 #[test]
+fn a_name_is_unknown_only_when_all_daemons_have_told_what_they_have() {
+    let mut bench = Bench::new("");
+    let with = |list: &str| {
+        let daemons = format!("docker = [{list}]\n");
+        let config = crate::config::for_tests(&format!(
+            "[[listen]]\naddress = \"tcp://127.0.0.1:1\"\nrouter = true\n[router]\nnode = \"{NODE}\"\n\
+             domains = [\"apps.test\"]\n{daemons}"
+        ));
+        let settings = RouterSettings::new(&config.router.unwrap(), Vec::new()).unwrap();
+        Message::Configure(Box::new(settings), sync_channel(1).0)
+    };
+    let other = "{ address = \"unix:///y\", node = \"two\" }";
+    let sync = || Change::Sync { nodes: vec![], records: vec![], unrouted: vec![] };
+    bench.apply(with(&format!("\"unix:///x\", {other}")));
+    assert!(bench.waits("web.apps.test").is_some());
+    bench.send("docker:unix:///x", sync());
+    bench.send("docker:unix:///y", Change::Stale("refused".into()));
+    assert!(bench.waits("web.apps.test").is_some());
+    assert_eq!(bench.shared.hold.lock().len(), 2);
+    bench.send("docker:unix:///y", sync());
+    assert_eq!(bench.status("web.apps.test", "/"), 404);
+    assert_eq!(bench.shared.hold.lock().len(), 0);
+    // A daemon that is lost later has been asked once; a new one has not.
+    bench.send("docker:unix:///y", Change::Stale("refused".into()));
+    assert_eq!(bench.status("web.apps.test", "/"), 404);
+    bench.apply(with(&format!("\"unix:///z\", {other}")));
+    assert!(bench.waits("web.apps.test").is_some());
+    bench.apply(with(other));
+    assert_eq!(bench.status("web.apps.test", "/"), 404);
+}
+
+#[test]
 fn without_a_time_to_wait_the_answer_comes_at_once() {
     let mut bench = Bench::new("hold = \"0\"\n");
     bench.sync(&[down(&record("a", "web", "172.17.0.2:80"))]);
