@@ -53,16 +53,17 @@ class Gateway(Front):
     target_key = "path"
     spare_pipe_ends = 2 * 64 * 2  # two threads
 
-    def __init__(self, directory, endpoints, config, wrapper=(), options=()):
+    def __init__(self, directory, endpoints, config, wrapper=(), options=(), admin=None):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config = self.directory / "dockline.toml"
         self.error_log = self.directory / "error.log"
         self.access_log = self.directory / "access.log"
         self.admin = self.directory / "admin.sock"
+        admin = admin or f"unix://{self.admin}"
         self.argv = [
             *wrapper, tools.gateway_binary(), "serve", "--config", self.config, "--threads", "2",
-            "--access-log", self.access_log, "--access-log-format", "json", "--admin", f"unix://{self.admin}", *options,
+            "--access-log", self.access_log, "--access-log-format", "json", "--admin", admin, *options,
         ]  # fmt: skip
         for attempt in range(3):
             self.addresses = {name: self._address(name, scheme) for name, scheme in endpoints.items()}

@@ -49,7 +49,7 @@ def tail(path, lines=LOG_TAIL_LINES):
 class Service:
     """A long-running process whose output goes to a log file."""
 
-    def __init__(self, argv, log_path, env=None):
+    def __init__(self, argv, log_path, env=None, pass_fds=()):
         self.argv = [str(word) for word in argv]
         self.log_path = Path(log_path)
         with open(self.log_path, "ab") as log:
@@ -59,6 +59,7 @@ class Service:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=env,
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
 
@@ -101,6 +102,14 @@ def children(pid):
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
         return []
+
+
+def has_ended(pid):
+    """Whether a process has ended, even if its parent has not waited for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def open_fds(pid):
