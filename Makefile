@@ -13,7 +13,7 @@ SONAME  := libdockline.so.$(shell echo $(VERSION) | cut -d. -f1-2)
 STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
-.PHONY: help build gateway image nginx-module install install-nginx-module demo check test lint header reasons \
+.PHONY: help build gateway image nginx-module install install-nginx-module demo demo-router check test lint header reasons \
         test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports clean
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo '                     or for the source tree NGINX_SRC=/path/to/nginx'
 	@echo 'make demo            the docker CLI through plain nginx and through dockline, side by side'
 	@echo '                     (KEEP=1 leaves it running)'
+	@echo 'make demo-router     the router, with four containers that come and go (KEEP=1 leaves it running)'
 	@echo 'make check           while you work: format, clippy, all Rust tests, without a daemon; one to three minutes'
 	@echo 'make test            everything: Rust, C, fuzzing for a minute each, nginx and docker end to end'
 	@echo 'make soak            5,000 tunnels through the gateway for a minute (SOAK_SECONDS=60)'
@@ -76,6 +77,10 @@ install-nginx-module: nginx-module
 demo: nginx-module
 	@scripts/install-deps demo
 	@KEEP="$(KEEP)" scripts/demo
+
+demo-router: gateway
+	@scripts/install-deps demo-router
+	@KEEP="$(KEEP)" scripts/demo-router
 
 header:
 	DOCKLINE_UPDATE_HEADER=1 $(CARGO) test --quiet --features ffi --test abi header_is_up_to_date
