@@ -19,6 +19,7 @@ pub(crate) use self::token::Token;
 pub(crate) use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::router::Routing;
+use crate::serve::guard::Allowed;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -69,6 +70,12 @@ impl AdminRouter {
         let has_token = || self.token.as_ref().is_some_and(|token| token.is_in(request.head()));
         if !is_unix && !has_token() {
             return Route::Reply(refused(self.token.is_some()));
+        }
+        // A browser gets to the Unix socket by a port that ssh forwards, on behalf of any page.
+        if !Allowed::default().allows(request.head()) && !has_token() {
+            let message =
+                "a page of another site may not end tunnels without the token of the admin listener";
+            return Route::Reply(Reply::error(403, message));
         }
         let query = std::str::from_utf8(query).unwrap_or_default();
         match tunnels::named(query.strip_prefix('?').unwrap_or_default()) {
@@ -208,6 +215,29 @@ mod tests {
         assert_eq!(reply.status().as_u16(), 200);
         let shown = format!("{reply:?}");
         assert!(shown.contains(METRICS) && shown.contains("dockline_build_info"), "{shown}");
+    }
+
+    #[test]
+    fn a_page_of_another_site_ends_nothing_by_a_forwarded_socket() {
+        let admin = admin();
+        let peer = PeerAddr::Unix { pid: 1, uid: 0, gid: 0 };
+        let ask = |fields: &str| {
+            let head = format!("POST /kill?tunnel=1 HTTP/1.1\r\n{fields}\r\n");
+            let mut reader = RequestHeadReader::new(&Limits::default(), HostPolicy::Opaque);
+            let (head, _) = reader.read(head.as_bytes()).unwrap().unwrap();
+            admin.route(&RouteRequest::new(&ClientInfo::new(peer, "admin"), &head))
+        };
+        for fields in [
+            "Host: localhost:8080\r\nOrigin: https://evil.example\r\n",
+            "Host: localhost:8080\r\nSec-Fetch-Site: cross-site\r\n",
+            "Host: evil.example\r\n",
+        ] {
+            assert!(matches!(ask(fields), Route::Reply(reply) if reply.status().as_u16() == 403), "{fields}");
+        }
+        let own = "Host: localhost:8080\r\nOrigin: http://localhost:8080\r\nSec-Fetch-Site: same-origin\r\n";
+        for fields in [own, "Host: localhost\r\n"] {
+            assert!(matches!(ask(fields), Route::Later { .. }), "{fields}");
+        }
     }
 
     #[test]

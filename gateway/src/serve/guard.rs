@@ -53,6 +53,11 @@ enum Refusal<'r> {
 }
 
 impl Allowed {
+    /// Returns whether a request comes from no page of another site.
+    pub(crate) fn allows(&self, request: &RequestHead) -> bool {
+        self.check(request).is_ok()
+    }
+
     fn check<'r>(&self, request: &'r RequestHead) -> Result<(), Refusal<'r>> {
         let host = request.target().authority().or_else(|| request.fields.values("Host").next());
         // Browsers always send one; Docker's clients send an empty one with requests that hijack
