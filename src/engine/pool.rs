@@ -72,8 +72,8 @@ impl Pool {
         })
     }
 
-    /// Notes an event of the connection with this link. Takes the connection out if it has ended, or
-    /// has bytes that no request asked for; not if the event is about bytes that were read just
+    /// Notes an event of the connection with this link. Takes the connection out if it has ended,
+    /// or has bytes that no request asked for; not if the event is about bytes that were read just
     /// before it became idle.
     pub(super) fn note(&mut self, link: Token, ready: Readiness) -> Option<Endpoint> {
         for shelf in self.shelves.values_mut() {

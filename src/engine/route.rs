@@ -143,7 +143,7 @@ pub struct Destination {
     /// [`Kill::Route`](super::Kill::Route).
     pub route: Option<Arc<str>>,
     /// What is changed in the head that is sent.
-    pub rewrite: Option<Box<Rewrite>>,
+    pub rewrite: Option<Arc<Rewrite>>,
     /// Whether the router is asked again if a connection cannot be made to any of the upstreams,
     /// and nothing of the request was sent ([`RouteRequest::unreachable`]); at most
     /// [`Destination::ASKED_AGAIN`] times for a request. Otherwise the client gets 502, or 504.

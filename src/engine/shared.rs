@@ -155,8 +155,8 @@ impl Shared {
         sys::uninterrupted(|| self.registry.reregister(&mut SourceFd(&fd.as_raw_fd()), link.into(), both))
     }
 
-    /// Notes an event of an idle upstream connection. After its end, or after bytes without a request,
-    /// it is of no further use, and is closed.
+    /// Notes an event of an idle upstream connection. After its end, or after bytes without a
+    /// request, it is of no further use, and is closed.
     pub(super) fn note_idle(&mut self, link: Token, ready: Readiness) {
         if let Some(endpoint) = self.pool.note(link, ready) {
             self.close(endpoint);

@@ -249,7 +249,7 @@ pub unsafe extern "C" fn dockline_route_rewrite(
     let call = |handle: &mut RouteHandle<'_>| {
         // SAFETY: the caller's promise about `rewrite`.
         let rewrite = unsafe { rewrite_from_c(rewrite, rewrite_size) }?;
-        handle.destination()?.rewrite = Some(Box::new(rewrite));
+        handle.destination()?.rewrite = Some(Arc::new(rewrite));
         Ok(())
     };
     // SAFETY: the caller's promise about `route`.

@@ -6,8 +6,10 @@
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
-use dockline::h1::Fields;
+use dockline::h1::{FieldLine, Fields};
+use dockline::proxy::Rewrite;
 
 /// The field with the marks of all routers that a request has passed.
 pub(super) const FIELD: &str = "Dockline-Hops";
@@ -20,11 +22,28 @@ const MARK_LEN: usize = 16;
 
 /// The mark of this process: random, so that nobody can claim that a request has been here.
 #[derive(Debug)]
-pub(super) struct Mark(String);
+pub(super) struct Mark {
+    text: String,
+    /// For a request that has passed no router: nearly all.
+    first: Hops,
+}
 
-/// The value of [`FIELD`] for the request as it is sent on.
+/// The routers that a request will have passed when it is sent on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hops(pub(super) String);
+pub(super) struct Hops(Option<Arc<Rewrite>>);
+
+impl Hops {
+    fn new(marks: String) -> Self {
+        let line = FieldLine::new(FIELD, marks).ok();
+        Self(line.and_then(|line| Rewrite::new().with_field(line).ok()).map(Arc::new))
+    }
+
+    /// Returns what adds [`FIELD`] to the request. (`None` is for a name or value that no field can
+    /// have.)
+    pub(super) fn marked(&self) -> Option<&Arc<Rewrite>> {
+        self.0.as_ref()
+    }
+}
 
 /// A request that has been here before, or has passed too many routers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,26 +53,33 @@ impl Mark {
     /// Returns a new mark.
     pub(super) fn new() -> Self {
         // Keys of a hasher are random, and differ.
-        Self(format!("{:016x}", RandomState::new().hash_one(0)))
+        let text = format!("{:016x}", RandomState::new().hash_one(0));
+        Self { first: Hops::new(text.clone()), text }
+    }
+
+    /// Returns the mark.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Adds this router to those that a request has passed.
     pub(super) fn add(&self, fields: &Fields) -> Result<Hops, Loop> {
         // Nearly always there are none.
         if !fields.contains(FIELD) {
-            return Ok(Hops(self.0.clone()));
+            return Ok(self.first.clone());
         }
         let mut hops = String::new();
         let mut passed = 1;
         for mark in fields.members(FIELD).filter(|mark| is_mark(mark)) {
             passed += 1;
-            if passed > HOPS_MAX || mark == self.0.as_bytes() {
+            if passed > HOPS_MAX || mark == self.text.as_bytes() {
                 return Err(Loop);
             }
             let _ = write!(hops, "{}, ", String::from_utf8_lossy(mark));
         }
-        hops.push_str(&self.0);
-        Ok(Hops(hops))
+        hops.push_str(&self.text);
+        Ok(Hops::new(hops))
     }
 }
 
@@ -78,19 +104,18 @@ mod tests {
 
     #[test]
     fn each_process_has_its_own_mark() {
-        assert_ne!(Mark::new().0, Mark::new().0);
-        assert!(is_mark(Mark::new().0.as_bytes()));
+        assert_ne!(Mark::new().text, Mark::new().text);
+        assert!(is_mark(Mark::new().text.as_bytes()));
     }
 
     #[test]
     fn the_mark_is_added_behind_those_of_others() {
         let (one, two) = (Mark::new(), Mark::new());
-        let first = one.add(&fields(&[])).unwrap();
-        assert_eq!(first.0, one.0);
-        let second = two.add(&fields(&[&first.0])).unwrap();
-        assert_eq!(second.0, format!("{}, {}", one.0, two.0));
-        assert_eq!(one.add(&fields(&[&second.0])), Err(Loop));
-        assert_eq!(two.add(&fields(&["0123456789abcdef", &two.0])), Err(Loop));
+        assert_eq!(one.add(&fields(&[])), Ok(Hops::new(one.text.clone())));
+        let both = format!("{}, {}", one.text, two.text);
+        assert_eq!(two.add(&fields(&[&one.text])), Ok(Hops::new(both.clone())));
+        assert_eq!(one.add(&fields(&[&both])), Err(Loop));
+        assert_eq!(two.add(&fields(&["0123456789abcdef", &two.text])), Err(Loop));
     }
 
     #[test]
@@ -105,6 +130,6 @@ mod tests {
     #[test]
     fn what_is_no_mark_is_dropped() {
         let mark = Mark::new();
-        assert_eq!(mark.add(&fields(&["x, , 0123456789abcdeg", "\"a\""])), Ok(Hops(mark.0.clone())));
+        assert_eq!(mark.add(&fields(&["x, , 0123456789abcdeg", "\"a\""])), Ok(Hops::new(mark.text.clone())));
     }
 }

@@ -11,7 +11,7 @@ use dockline::routes::{Lookup, RouteTable};
 
 use super::acme::Challenges;
 use super::entry::{Entry, Live};
-use super::hops::{self, Hops};
+use super::hops::Hops;
 use super::pages::{Page, Pages};
 
 /// The routes, and how requests are treated that have none. Replaced as a whole.
@@ -78,7 +78,7 @@ impl State {
             upstream: Arc::clone(&first.target.upstream),
             others: others.map(|live| Arc::clone(&live.target.upstream)).collect(),
             route: Some(Arc::clone(&entry.name)),
-            rewrite: rewrite(first, path, prefix, hops).map(Box::new),
+            rewrite: rewrite(first, path, prefix, hops),
             // Nothing will change for a fixed one.
             ask_again: !first.is_fixed,
         })
@@ -105,12 +105,12 @@ impl State {
 
 /// Returns what is changed in a request. Nothing of it can be refused: the parts come from fields
 /// and a path that were parsed.
-fn rewrite(live: &Live, path: &[u8], prefix: usize, hops: &Hops) -> Option<Rewrite> {
-    let rewrite = Rewrite::new().with_field(FieldLine::new(hops::FIELD, hops.0.clone()).ok()?).ok()?;
+fn rewrite(live: &Live, path: &[u8], prefix: usize, hops: &Hops) -> Option<Arc<Rewrite>> {
     let Some((prefix, rest)) = path.split_at_checked(prefix).filter(|_| live.strip && prefix > 0) else {
-        return Some(rewrite);
+        return hops.marked().cloned();
     };
     let slash = if rest.starts_with(b"/") { &b""[..] } else { b"/" };
     let line = FieldLine::new("X-Forwarded-Prefix", prefix.to_owned()).ok()?;
-    rewrite.with_target([slash, rest].concat()).ok()?.with_field(line).ok()
+    let marked = hops.marked().map_or_else(Rewrite::new, |marked| Rewrite::clone(marked));
+    marked.with_target([slash, rest].concat()).ok()?.with_field(line).ok().map(Arc::new)
 }

@@ -4,6 +4,7 @@
 //! All transitions are here: methods that change the state and return what
 //! [`ProxyConn`](super::ProxyConn) has to do about it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::facts;
@@ -127,7 +128,7 @@ pub(super) struct Exchange {
     pub(super) head: RequestHead,
     pub(super) plan: RequestPlan,
     /// What the host changes in the request.
-    pub(super) changes: Option<Box<Rewrite>>,
+    pub(super) changes: Option<Arc<Rewrite>>,
     /// The request body, as its head declares it.
     framing: BodyFraming,
     pub(super) request: RequestHalf,

@@ -332,7 +332,7 @@ impl ProxyConn {
 
     /// Changes how the present request is sent, each time that it is. Ignored when no upstream is
     /// needed.
-    pub fn rewrite(&mut self, rewrite: impl Into<Box<Rewrite>>) {
+    pub fn rewrite(&mut self, rewrite: impl Into<Arc<Rewrite>>) {
         if let Some(exchange) = self.stage.exchange_mut().filter(|exchange| exchange.needs_upstream()) {
             exchange.changes = Some(rewrite.into());
         }

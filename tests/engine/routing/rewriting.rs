@@ -22,7 +22,7 @@ fn the_upstream_gets_the_changed_head_and_the_record_has_the_original() {
     let mut upstream = Upstream::new("named", vec![tcp(at)]);
     upstream.host = Some("of-the-upstream".into());
     let destination =
-        Destination { upstream: Arc::new(upstream), rewrite: Some(Box::new(rewrite())), ..destination };
+        Destination { upstream: Arc::new(upstream), rewrite: Some(Arc::new(rewrite())), ..destination };
     let engine = Setup::routed(Arc::new(Fixed(destination))).start();
     let mut client = engine.connect();
     let mut daemon = None;
@@ -56,7 +56,7 @@ fn the_upstream_gets_the_changed_head_and_the_record_has_the_original() {
 #[test]
 fn the_request_that_opens_a_tunnel_is_changed_like_any_other() {
     let (listener, at) = listen();
-    let destination = Destination { rewrite: Some(Box::new(rewrite())), ..app([tcp(at)]) };
+    let destination = Destination { rewrite: Some(Arc::new(rewrite())), ..app([tcp(at)]) };
     let engine = Setup::routed(Arc::new(Fixed(destination))).start();
     let mut client = engine.connect();
     send(&mut client, ATTACH);
