@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! The protocol by which a worker pushes its records to a front door. Pure.
+//! Many machines without a store: workers push their records to a front door over mutual TLS.
+//! [`FrontDoor`] accepts them, [`Worker`] is the other side.
 //!
 //! The worker connects and sends lines, each a JSON object: first [`Line::Hello`], then everything
 //! that it has, between [`Line::Begin`] and [`Line::End`], then each change, and [`Line::Alive`]
@@ -10,6 +11,11 @@
 //! A worker speaks for its own node only, which its certificate names. If the connection ends, its
 //! records stay as they are, marked stale, until it is back.
 
+mod front;
+mod names;
+mod stream;
+mod worker;
+
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -18,6 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Node, NodeName, Record, RecordId, Text};
 use crate::update::{Change, Source, Unrouted, Update};
+
+pub use front::{FrontDoor, WORKERS};
+pub use worker::{FrontAddress, Worker};
 
 /// The version of this protocol.
 pub const VERSION: u32 = 1;
@@ -203,6 +212,15 @@ impl Reception {
         match &self.stage {
             Stage::New => None,
             Stage::Joined { node, .. } | Stage::Syncing { node, .. } => Some(node),
+        }
+    }
+
+    /// Returns the source of its updates, once the worker has said who it is.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        match &self.stage {
+            Stage::New => None,
+            Stage::Joined { source, .. } | Stage::Syncing { source, .. } => Some(source),
         }
     }
 
