@@ -404,6 +404,12 @@ static void time_and_ends(void)
     rig_close(&rig);
     rig_open(&rig, NULL);
     rig_feed(&rig, DOWN, GET("/a"), 1000);
+    REQUIRE_OK(dockline_conn_feed_error(rig.conn, UP, ENOMEM, rig.now));
+    rig_turn(&rig);
+    CHECK_STR(failure_of(&rig), "proxy, response-head, out-of-resources, errno 12, alert 0, at 0");
+    rig_close(&rig);
+    rig_open(&rig, NULL);
+    rig_feed(&rig, DOWN, GET("/a"), 1000);
     rig_feed(&rig, UP, "HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", 1000);
     CHECK_STR(failure_of(&rig), "daemon, response-head, bare-lf, errno 0, alert 0, at 21");
     rig_close(&rig);

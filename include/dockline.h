@@ -953,7 +953,7 @@ enum dockline_cause {
      * many proxies.
      */
     DOCKLINE_CAUSE_OWN_LISTENER = 33,
-    /** The proxy has no descriptor, port or memory left for another connection. */
+    /** The proxy has no descriptor, port or memory left for a connection. */
     DOCKLINE_CAUSE_OUT_OF_RESOURCES = 34,
     /** The proxy is shutting down, and the time for that has passed. */
     DOCKLINE_CAUSE_DRAINED = 40,

@@ -184,6 +184,14 @@ impl<D: Transport, U: Transport> Relay<D, U> {
         self.machine.handle_reset(side, now);
     }
 
+    /// Ends the relay, because the host cannot serve a side's connection any longer: the error is
+    /// the host's own.
+    #[cfg(feature = "engine")]
+    pub(crate) fn fail(&mut self, side: Side, error: io::Error, now: Instant) {
+        self.last_error = Some(Box::new((side, error)));
+        self.machine.handle_reset(side, now);
+    }
+
     /// Lets the relay live until `at`, then ends it.
     pub fn drain(&mut self, at: Instant) {
         self.machine.drain(at);

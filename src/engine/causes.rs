@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 
 use crate::error::{Cause, Failure, Phase, Side, Timeout};
-use crate::relay::{CloseReason, RelayStats};
+use crate::relay::CloseReason;
 use crate::sys;
 #[cfg(feature = "tls")]
 use {
@@ -14,7 +14,7 @@ use {
 };
 
 /// Returns the cause of an error on an established connection.
-pub(super) fn of_connection(error: &io::Error) -> Cause {
+pub(crate) fn of_connection(error: &io::Error) -> Cause {
     #[cfg(feature = "tls")]
     if let Some(error) = tls_error(error) {
         let alert = match error {
@@ -23,7 +23,11 @@ pub(super) fn of_connection(error: &io::Error) -> Cause {
         };
         return Cause::TlsStream { alert };
     }
-    Cause::of_io(error)
+    match of_connect(error) {
+        // The peer has no part in it: there is no memory, or the poller refused the socket.
+        cause @ Cause::OutOfResources { .. } => cause,
+        _ => Cause::of_io(error),
+    }
 }
 
 /// Returns the cause of a client's connection that was found dead without a read or write.
@@ -120,11 +124,11 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
 /// Returns why a tunnel ended, if not by the ends of both directions. `error_of` returns the last
 /// error of a side's connection.
 pub(super) fn of_tunnel<'e>(
-    stats: &RelayStats,
+    reason: Option<CloseReason>,
     error_of: impl Fn(Side) -> Option<&'e io::Error>,
 ) -> Option<Failure> {
     let reset = |side| error_of(side).map_or(Cause::Reset { errno: None }, of_connection);
-    let (side, cause) = match stats.close_reason? {
+    let (side, cause) = match reason? {
         CloseReason::Eof | CloseReason::Linger => return None,
         CloseReason::DownstreamReset => (Side::Downstream, reset(Side::Downstream)),
         CloseReason::UpstreamReset => (Side::Upstream, reset(Side::Upstream)),
@@ -140,6 +144,7 @@ mod tests {
     use rustls::{CertRevocationListError, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
     use super::*;
+    use crate::error::FailedSide;
 
     /// What the TLS library says, for each reason.
     fn error_of(reason: TlsReason) -> io::Error {
@@ -181,6 +186,25 @@ mod tests {
         assert_eq!(of_handshake(&error(libc::ETIMEDOUT)), Cause::Timeout(Timeout::Handshake));
         assert_eq!(of_handshake(&error(libc::ECONNRESET)), Cause::Reset { errno: Some(libc::ECONNRESET) });
         assert_eq!(of_resolve(&ErrorKind::NotFound.into()), Cause::ResolveFailed);
+    }
+
+    #[test]
+    fn a_tunnel_that_ends_for_lack_of_resources_is_no_fault_of_its_peers() {
+        let error = io::Error::from_raw_os_error(libc::ENOMEM);
+        let failure = of_tunnel(Some(CloseReason::UpstreamReset), |_| Some(&error)).unwrap();
+        let cause = Cause::OutOfResources { errno: Some(libc::ENOMEM) };
+        assert_eq!(failure, Failure::new(Side::Upstream, Phase::Tunnel, cause));
+        assert_eq!(failure.side, FailedSide::Proxy);
+    }
+
+    #[test]
+    fn a_connection_that_fails_for_lack_of_resources_is_no_fault_of_its_peer() {
+        let of = |number| of_connection(&io::Error::from_raw_os_error(number));
+        for number in [libc::ENOMEM, libc::ENOBUFS, libc::ENOSPC, libc::EMFILE, libc::ENFILE] {
+            assert_eq!(of(number), Cause::OutOfResources { errno: Some(number) });
+        }
+        assert_eq!(of(libc::ETIMEDOUT), Cause::Lost { errno: Some(libc::ETIMEDOUT) });
+        assert_eq!(of(libc::ECONNRESET), Cause::Reset { errno: Some(libc::ECONNRESET) });
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! through its [`Observer`]. Both are called on the thread of the loop and must not block.
 
 mod accept;
-mod causes;
+pub(crate) mod causes;
 mod connect;
 mod counters;
 mod decider;

@@ -289,7 +289,7 @@ reasons! {
             /// The error number of the system call, if the owner of the connection knows it.
             errno: Option<i32>
         } = 34, "out-of-resources", PROXY,
-            "the proxy has no descriptor, port or memory left for another connection",
+            "the proxy has no descriptor, port or memory left for a connection",
             "Raise the limit of open files (`LimitNOFILE=`), or add addresses or memory; the errno says what is missing.";
         Drained = 40, "drained", PROXY,
             "the proxy is shutting down, and `drain_timeout` has passed",

@@ -19,6 +19,7 @@ use super::relay_types::{
 use super::status::{Failure, dockline_status};
 use super::types::{bytes_from_c, check_out, errno_from_c, side_from_c, struct_from_c, struct_out};
 use super::worker::Clock;
+use crate::engine::causes;
 use crate::error::{Cause, Side};
 use crate::proxy::conn::Client;
 use crate::proxy::{ExchangeEnd, ProxyConn};
@@ -156,7 +157,7 @@ pub unsafe extern "C" fn dockline_conn_feed_error(
         let side = side_from_c(side)?;
         let errno = errno_from_c(error_number)?;
         let now = handle.clock.at(now_ms)?;
-        let of_errno = |number| Cause::of_io(&io::Error::from_raw_os_error(number));
+        let of_errno = |number| causes::of_connection(&io::Error::from_raw_os_error(number));
         handle.live()?.feed_error(side, errno.map_or(Cause::TlsTruncated, of_errno), now);
         Ok(())
     };
@@ -254,7 +255,7 @@ pub unsafe extern "C" fn dockline_conn_output_refused(
         let side = side_from_c(side)?;
         let errno = errno_from_c(error_number)?;
         let now = handle.clock.at(now_ms)?;
-        let of_errno = |number| Cause::of_io(&io::Error::from_raw_os_error(number));
+        let of_errno = |number| causes::of_connection(&io::Error::from_raw_os_error(number));
         let of_tls = Cause::TlsStream { alert: None };
         handle.live()?.output_refused(side, errno.map_or(of_tls, of_errno), now);
         Ok(())

@@ -62,7 +62,7 @@ pub const DOCKLINE_CAUSE_NO_ADDRESS: dockline_cause = 32;
 /// The upstream's address leads back to a listener of this proxy, or the connection has passed too
 /// many proxies.
 pub const DOCKLINE_CAUSE_OWN_LISTENER: dockline_cause = 33;
-/// The proxy has no descriptor, port or memory left for another connection.
+/// The proxy has no descriptor, port or memory left for a connection.
 pub const DOCKLINE_CAUSE_OUT_OF_RESOURCES: dockline_cause = 34;
 /// The proxy is shutting down, and the time for that has passed.
 pub const DOCKLINE_CAUSE_DRAINED: dockline_cause = 40;

@@ -166,7 +166,7 @@ impl TunnelSession {
                 if let Some(Err(error)) = watched {
                     // It would wait for an event that never comes.
                     shared.report(&Event::Reset { side, error: &error });
-                    self.relay.peer_gone(side, shared.now);
+                    self.relay.fail(side, error, shared.now);
                     return State::Yield;
                 }
             }
@@ -241,7 +241,8 @@ impl TunnelSession {
             upstream: self.origin.flight.upstream(),
             route: self.origin.route.as_deref(),
             kind: self.origin.kind,
-            failure: failure.or_else(|| causes::of_tunnel(&stats, |side| self.relay.error_of(side))),
+            failure: failure
+                .or_else(|| causes::of_tunnel(stats.close_reason, |side| self.relay.error_of(side))),
             stats,
             duration: shared.now.saturating_duration_since(self.opened),
         });
