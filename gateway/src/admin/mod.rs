@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
-//! The admin listener: health, metrics, routes, tunnels and the page that shows them; and the
+//! The admin listener: health, metrics, routes, tunnels, certificates and the page that shows them; and the
 //! commands that ask it.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod healthcheck;
 mod page;
@@ -15,6 +16,7 @@ use dockline::engine::{Handle, PeerAddr, Route, RouteRequest, Router};
 use dockline::h1::FieldLine;
 use dockline::proxy::Reply;
 
+pub(crate) use self::certificates::Certificates;
 pub(crate) use self::token::Token;
 pub(crate) use crate::health::Health;
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ pub(crate) struct AdminRouter {
     routing: Arc<Routing>,
     /// The workers, once they run.
     workers: Arc<OnceLock<Vec<Handle>>>,
+    certificates: Arc<Certificates>,
     /// Who may change something over TCP.
     token: Option<Token>,
 }
@@ -45,9 +48,10 @@ impl AdminRouter {
         health: Arc<Health>,
         routing: Arc<Routing>,
         workers: Arc<OnceLock<Vec<Handle>>>,
+        certificates: Arc<Certificates>,
         token: Option<Token>,
     ) -> Self {
-        Self { metrics, health, routing, workers, token }
+        Self { metrics, health, routing, workers, certificates, token }
     }
 
     fn workers(&self) -> &[Handle] {
@@ -119,7 +123,7 @@ fn not_found() -> Reply {
     Reply::new(
         404,
         TEXT,
-        "not found; use /, /metrics, /healthz, /readyz?verbose, /routes.json or /tunnels.json\n",
+        "not found; use /, /metrics, /healthz, /readyz?verbose, /routes.json, /tunnels.json or /certificates.json\n",
     )
 }
 
@@ -133,9 +137,17 @@ impl Router for AdminRouter {
         Route::Reply(match path {
             b"/kill" if method == b"POST" => return self.kill(request, query),
             b"/kill" => only("POST"),
-            b"/metrics" | b"/healthz" | b"/readyz" | b"/routes.json" | b"/tunnels.json" if !is_read => {
+            b"/metrics"
+            | b"/healthz"
+            | b"/readyz"
+            | b"/routes.json"
+            | b"/tunnels.json"
+            | b"/certificates.json"
+                if !is_read =>
+            {
                 only("GET, HEAD")
             }
+            b"/certificates.json" => self.certificates.describe(),
             b"/metrics" => Reply::new(200, METRICS, self.metrics.render()),
             b"/healthz" => Reply::new(200, TEXT, "ok\n"),
             b"/readyz" => self.report_health(query),
@@ -176,6 +188,7 @@ mod tests {
             Arc::new(Metrics::new()),
             Arc::new(Health::new()),
             Routing::start().unwrap(),
+            Arc::default(),
             Arc::default(),
             None,
         )
@@ -241,6 +254,12 @@ mod tests {
     }
 
     #[test]
+    fn without_tls_there_are_no_certificates() {
+        let reply = ask(&admin(), "GET /certificates.json");
+        assert_eq!(reply, Reply::new(200, JSON, "{\"certificates\":[]}"));
+    }
+
+    #[test]
     fn the_page_is_served() {
         for target in ["/", "/page.css", "/page.js?x"] {
             assert_eq!(ask(&admin(), &format!("GET {target}")).status().as_u16(), 200, "{target}");
@@ -250,7 +269,7 @@ mod tests {
 
     #[test]
     fn other_methods_and_paths_are_refused() {
-        for path in ["/metrics", "/healthz", "/readyz"] {
+        for path in ["/metrics", "/healthz", "/readyz", "/certificates.json"] {
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
                 let reply = ask(&admin(), &format!("{method} {path}"));
                 assert_eq!(reply.status().as_u16(), 405, "{method} {path}");

@@ -9,6 +9,7 @@ mod histogram;
 mod process;
 mod router;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +18,8 @@ use dockline::engine::{Exchange, Handle, Stats, Tunnel};
 use dockline::error::{Cause, Failure};
 
 use crate::access_log::tunnel_kind_name;
+use crate::admin::Certificates;
+use crate::admin::certificates::Certificate;
 use crate::router::Routing;
 use crate::series::Series;
 use encode::{Encoder, MetricType};
@@ -42,6 +45,7 @@ pub(crate) struct Metrics {
     handles: Mutex<Vec<Handle>>,
     access_log_dropped: OnceLock<Arc<AtomicU64>>,
     routing: OnceLock<Arc<Routing>>,
+    certificates: OnceLock<Arc<Certificates>>,
     reload_ok: AtomicBool,
     reload_ok_at: AtomicU64,
 }
@@ -71,6 +75,7 @@ impl Metrics {
             handles: Mutex::default(),
             access_log_dropped: OnceLock::new(),
             routing: OnceLock::new(),
+            certificates: OnceLock::new(),
             reload_ok: AtomicBool::new(false),
             reload_ok_at: AtomicU64::new(0),
         }
@@ -99,6 +104,11 @@ impl Metrics {
     /// Sets the router whose counters are shown; the first one stays.
     pub(crate) fn watch_router(&self, routing: Arc<Routing>) {
         let _ = self.routing.set(routing);
+    }
+
+    /// Sets the certificates whose validity is shown; the first ones stay.
+    pub(crate) fn watch_certificates(&self, certificates: Arc<Certificates>) {
+        let _ = self.certificates.set(certificates);
     }
 
     /// Counts a request.
@@ -147,6 +157,9 @@ impl Metrics {
         self.collect_config(&mut out);
         if let Some(routing) = self.routing.get() {
             router::collect(&mut out, routing);
+        }
+        if let Some(certificates) = self.certificates.get() {
+            collect_certificates(&mut out, &certificates.list());
         }
         process::collect(&mut out);
         out.finish()
@@ -286,6 +299,24 @@ const STATS: &[StatsFamily] = &[
     ),
     ("dockline_panics_total", MetricType::Counter, "Connections ended by a panic.", &[(&[], |s| s.panics)]),
 ];
+
+fn collect_certificates(out: &mut Encoder, certificates: &[Certificate]) {
+    let name = "dockline_certificate_days_left";
+    out.family(
+        name,
+        MetricType::Gauge,
+        "Days for which a certificate is valid, negative once it has expired.",
+    );
+    // Of several with one name, that which ends first.
+    let mut days: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for one in certificates {
+        let left = days.entry((&one.listener, &one.name)).or_insert(one.days_left);
+        *left = one.days_left.min(*left);
+    }
+    for ((listener, certificate), left) in days {
+        out.sample(name, &[("listener", listener), ("certificate", certificate)], left);
+    }
+}
 
 fn collect_stats(out: &mut Encoder, stats: &[Stats]) {
     for (name, kind, help, samples) in STATS {

@@ -27,7 +27,7 @@ use self::guard::Guard;
 use self::listeners::Listeners;
 use self::plan::Plan;
 use crate::access_log::AccessLog;
-use crate::admin::{AdminRouter, Health, Token};
+use crate::admin::{AdminRouter, Certificates, Health, Token};
 use crate::cli::Settings;
 use crate::config::Config;
 use crate::logger;
@@ -104,6 +104,8 @@ struct Server {
     upstreams: Vec<Arc<Upstream>>,
     routing: Arc<Routing>,
     listeners: Listeners,
+    /// What is shown of them.
+    shown_certificates: Arc<Certificates>,
     certificates: CertificateWatcher,
     inherited: Inherited,
     handles: Vec<Handle>,
@@ -159,6 +161,8 @@ impl Server {
             let _ = sender.try_send(Wake::Signal(SIGHUP));
         }
         let mut listeners = Listeners::default();
+        let shown_certificates = Arc::new(Certificates::default());
+        shown_certificates.set(&planned);
         let opened = listeners.open(&config, planned, &mut inherited)?;
         let running = Arc::new(OnceLock::new());
         let admin = AdminRouter::new(
@@ -166,6 +170,7 @@ impl Server {
             Arc::clone(&health),
             Arc::clone(&routing),
             Arc::clone(&running),
+            Arc::clone(&shown_certificates),
             token,
         );
 
@@ -181,6 +186,7 @@ impl Server {
         let handles = workers.handles().to_vec();
         metrics.watch(handles.clone());
         metrics.watch_router(Arc::clone(&routing));
+        metrics.watch_certificates(Arc::clone(&shown_certificates));
         let _ = running.set(handles.clone());
         routing.set_handles(handles.clone());
         routing.configure(router)?;
@@ -197,6 +203,7 @@ impl Server {
             upstreams,
             routing,
             listeners,
+            shown_certificates,
             certificates,
             inherited,
             handles,
@@ -321,8 +328,10 @@ impl Server {
         let mut inherited =
             self.inherited.try_clone().map_err(Problem::wrap("no descriptors for inherited sockets"))?;
         let warnings = plan.warnings();
+        let planned = plan.listeners.clone();
         let opened = self.listeners.open(&config, plan.listeners, &mut inherited)?;
         self.certificates = CertificateWatcher::start(plan.certificates)?;
+        self.shown_certificates.set(&planned);
         self.inherited = inherited;
         self.listeners.serve(opened, &self.handles);
         self.upstreams = plan.upstreams;

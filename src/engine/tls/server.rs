@@ -107,6 +107,12 @@ impl ServerTls {
         Ok(())
     }
 
+    /// Returns the certificates that are in use (the leaves, in DER), the default one first.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.generation.read().unwrap_or_else(PoisonError::into_inner).leaves.clone()
+    }
+
     /// Makes a stream of an accepted, non-blocking socket. The handshake is still to be done.
     ///
     /// # Errors
@@ -123,12 +129,15 @@ pub(super) struct Generation {
     config: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     identify: Identify,
+    /// The server's own certificates, without their chains.
+    leaves: Vec<CertificateDer<'static>>,
 }
 
 impl Generation {
     fn new(config: &ServerTlsConfig) -> Result<Self, TlsError> {
         let provider = provider();
         let resolver = BySni::new(&config.certificates, &provider)?;
+        let leaves = resolver.leaves.clone();
         let verifier = verifier(config)?;
         let failed = |error| TlsError::new("TLS", TlsErrorKind::Provider).because(error);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -146,7 +155,7 @@ impl Generation {
         if config.http_only {
             server.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
-        Ok(Self { config: Arc::new(server), verifier, identify: Arc::clone(&config.identify) })
+        Ok(Self { config: Arc::new(server), verifier, identify: Arc::clone(&config.identify), leaves })
     }
 
     /// Verifies the certificates of a resumed session, which may have expired since it began.
@@ -193,6 +202,8 @@ fn verifier(config: &ServerTlsConfig) -> Result<Option<Arc<dyn ClientCertVerifie
 /// Chooses the certificate by the name that the client asks for.
 #[derive(Debug)]
 struct BySni {
+    /// All of them, as given.
+    leaves: Vec<CertificateDer<'static>>,
     default: Arc<CertifiedKey>,
     /// By whole name, in lower case.
     names: HashMap<String, Arc<CertifiedKey>>,
@@ -203,6 +214,7 @@ struct BySni {
 impl BySni {
     fn new(all: &[Credentials], provider: &rustls::crypto::CryptoProvider) -> Result<Self, TlsError> {
         let (mut default, mut names, mut wildcards) = (None, HashMap::new(), HashMap::new());
+        let mut leaves = Vec::with_capacity(all.len());
         for credentials in all {
             let loaded = credentials.load(provider)?;
             for name in dns_names(&loaded) {
@@ -212,10 +224,11 @@ impl BySni {
                 };
                 names.entry(name).or_insert_with(|| Arc::clone(&loaded));
             }
+            leaves.extend(loaded.cert.first().cloned());
             default.get_or_insert(loaded);
         }
         let default = default.ok_or_else(|| TlsError::new("certificates", TlsErrorKind::NoCertificate))?;
-        Ok(Self { default, names, wildcards })
+        Ok(Self { leaves, default, names, wildcards })
     }
 
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
