@@ -108,8 +108,8 @@ pub(crate) struct ListenerConfig {
     pub(crate) proxy_protocol: Option<TrustedPeers>,
     /// The hosts and origins that it accepts over TCP without client certificates.
     pub(crate) allowed: Allowed,
-    /// Whether it was not configured: then its directory is created, and the log says how to use
-    /// it.
+    /// Whether it is the Docker socket that is there without configuration: then its directory is
+    /// created, and the log says how to use it.
     pub(crate) is_default: bool,
     /// Where it was configured.
     pub(crate) origin: String,
@@ -334,7 +334,7 @@ fn listeners_of(settings: &Settings) -> Result<Vec<ListenerConfig>, Problem> {
                 trusted: TrustedPeers::default(),
                 proxy_protocol: None,
                 allowed: Allowed::default(),
-                is_default,
+                is_default: is_default && !settings.router,
                 origin: format!("{origin} {address}"),
             })
         };

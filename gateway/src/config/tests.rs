@@ -32,6 +32,13 @@ fn refused(file: &str) -> String {
     config("", file).expect_err(file)
 }
 
+/// The log would tell to use its address as `DOCKER_HOST`.
+#[test]
+fn the_default_listener_of_a_router_is_no_docker_socket() {
+    let config = Config::merge(&settings("--router"), None).unwrap();
+    assert!(config.listeners[0].is_router() && !config.listeners[0].is_default);
+}
+
 #[test]
 fn without_anything_it_is_the_local_daemon_for_this_machine() {
     let config = Config::merge(&settings(""), None).unwrap();
