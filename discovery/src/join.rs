@@ -8,9 +8,11 @@
 //! taken everything, or when it ends the connection. Whoever reads does not wait longer than
 //! [`SILENCE`].
 //!
-//! A worker speaks for its own node only, which its certificate names. If the connection ends, its
-//! records stay as they are, marked stale, until it is back.
+//! A worker speaks for its own node only, which its certificate names. It connects when it knows what
+//! it has: a front door may still know that of an earlier process. If the connection ends, its
+//! records stay as they are, marked stale, until it is back, or forgotten after a while.
 
+mod connections;
 mod front;
 mod names;
 mod stream;
@@ -18,6 +20,7 @@ mod worker;
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +28,8 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Node, NodeName, Record, RecordId, Text};
 use crate::update::{Change, Source, Unrouted, Update};
 
-pub use front::{FrontDoor, WORKERS};
+pub use connections::{HANDSHAKES, WORKERS};
+pub use front::FrontDoor;
 pub use worker::{FrontAddress, Worker};
 
 /// The version of this protocol.
@@ -51,7 +55,8 @@ pub enum Line {
     Hello {
         /// [`VERSION`].
         version: u32,
-        /// Its node.
+        /// Its node. A gateway at an unspecified address is at the address that the worker connects
+        /// from.
         node: Node,
     },
     /// All that it has follows.
@@ -153,6 +158,7 @@ pub fn hello(node: Node) -> Line {
 #[derive(Debug)]
 pub struct Reception {
     names: Vec<String>,
+    peer: IpAddr,
     stage: Stage,
     /// Bytes of a line that is not complete.
     partial: Vec<u8>,
@@ -169,10 +175,10 @@ enum Stage {
 }
 
 impl Reception {
-    /// Returns the side for a worker whose certificate has these names.
+    /// Returns the side for a worker at an address whose certificate has these names.
     #[must_use]
-    pub fn new(names: Vec<String>) -> Self {
-        Self { names, stage: Stage::New, partial: Vec::new() }
+    pub fn new(names: Vec<String>, peer: IpAddr) -> Self {
+        Self { names, peer, stage: Stage::New, partial: Vec::new() }
     }
 
     /// Takes bytes of the connection. Returns the updates in them, in order.
@@ -292,12 +298,15 @@ impl Reception {
         Ok(update)
     }
 
-    fn welcome(&self, version: u32, node: Node) -> Result<Stage, JoinError> {
+    fn welcome(&self, version: u32, mut node: Node) -> Result<Stage, JoinError> {
         if version != VERSION {
             return Err(JoinError::Version(version));
         }
         if !self.names.iter().any(|name| name.eq_ignore_ascii_case(node.name.as_str())) {
             return Err(JoinError::NotItsName(node.name));
+        }
+        if let Some(gateway) = node.gateway.as_mut().filter(|gateway| gateway.ip().is_unspecified()) {
+            gateway.set_ip(self.peer.to_canonical());
         }
         let source = format!("join:{}", node.name).into();
         Ok(Stage::Joined { node, source, synced: false })

@@ -26,6 +26,8 @@ pub struct Outbox {
 struct Known {
     owners: BTreeMap<RecordId, Owned>,
     stale: bool,
+    /// Whether it has said once what it has.
+    is_complete: bool,
 }
 
 /// All of one owner.
@@ -52,6 +54,7 @@ impl Outbox {
         let known = self.sources.entry(update.source).or_default();
         match update.change {
             Change::Sync { records, unrouted, .. } => {
+                known.is_complete = true;
                 // The receiver may take all records for stale; only a whole account ends that.
                 self.whole |= std::mem::take(&mut known.stale);
                 let mut owners: BTreeMap<RecordId, Owned> = BTreeMap::new();
@@ -92,6 +95,13 @@ impl Outbox {
     /// Notes that the receiver has nothing (any more): the next changes are everything.
     pub fn restart(&mut self) {
         self.whole = true;
+    }
+
+    /// Returns whether the sources have said once what they have. Before that, everything would be
+    /// less than there is.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.sources.values().any(|known| known.is_complete)
     }
 
     /// Returns whether there is something to take.
@@ -163,6 +173,18 @@ mod tests {
         outbox.restart();
         assert_eq!(outbox.take(), [sync(vec![a, b])]);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn it_is_complete_when_a_source_has_said_everything() {
+        let mut outbox = outbox();
+        assert!(!outbox.is_complete());
+        apply(&mut outbox, "d", Change::Stale("not there".into()));
+        apply(&mut outbox, "d", owner(&record("a")));
+        assert!(!outbox.is_complete());
+        apply(&mut outbox, "d", sync(vec![]));
+        apply(&mut outbox, "d", Change::Stale("gone".into()));
+        assert!(outbox.is_complete(), "what it had is known");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 #![forbid(unsafe_code)]
 //! [`FrontDoor`]: takes the records of workers.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -12,72 +11,131 @@ use std::time::Duration;
 use dockline::engine::tls::ServerTls;
 use dockline::untrusted::Untrusted;
 use log::{info, warn};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+use super::connections::{Connections, Verdict};
 use super::names;
-use super::stream::Stream;
+use super::stream::{Stream, timespec};
 use super::worker::line;
 use super::{Answer, Reception, SILENCE};
 use crate::record::NodeName;
-use crate::update::{Source, Update};
+use crate::update::{Change, Update};
 
-/// Workers that may be connected, and clients that may be in their handshake.
-pub const WORKERS: usize = 256;
 /// The pause after a failed accept(2): for example, no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the updates of workers go. Called on threads of their own.
 type Sink = Arc<dyn Fn(Update) + Send + Sync>;
 
-/// Accepts workers, with a thread for each, for as long as the process lives.
+/// Accepts workers, with a thread for each. Dropping it ends that, and all connections; what the
+/// workers have told stays with the sink.
 pub struct FrontDoor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     tls: Arc<ServerTls>,
     sink: Sink,
-    /// The latest connection of each worker: an older one, whose end was not noticed yet, has
-    /// nothing more to say.
-    latest: Mutex<HashMap<Source, usize>>,
-    connections: AtomicUsize,
+    keep: Duration,
+    connections: Mutex<Connections>,
+    /// Wakes the thread that accepts.
+    event: OwnedFd,
 }
 
 impl FrontDoor {
-    /// Starts to accept on a listening socket. The configuration has to ask for certificates of
-    /// clients, and not for HTTP ([`ServerTlsConfig::http_only`]).
+    /// Starts to accept on listening sockets. The configuration has to ask for certificates of
+    /// clients, and not for HTTP ([`ServerTlsConfig::http_only`]). The records of a worker that has
+    /// had no connection for `keep` are forgotten ([`Change::Gone`]); until then they are stale.
     ///
     /// # Errors
-    /// If there is no thread for it.
+    /// If there is no descriptor or no thread for it.
     ///
     /// [`ServerTlsConfig::http_only`]: dockline::engine::tls::ServerTlsConfig::http_only
-    pub fn start(listener: TcpListener, tls: Arc<ServerTls>, sink: Sink) -> io::Result<()> {
-        let front =
-            Arc::new(Self { tls, sink, latest: Mutex::default(), connections: AtomicUsize::default() });
-        thread::Builder::new().name("front-door".into()).spawn(move || front.accept(&listener)).map(drop)
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        tls: Arc<ServerTls>,
+        keep: Duration,
+        sink: Sink,
+    ) -> io::Result<Self> {
+        // Another process may accept from the same sockets: then one of them comes too late.
+        listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { tls, sink, keep, connections: Mutex::default(), event });
+        let accepting = Arc::clone(&shared);
+        thread::Builder::new().name("front-door".into()).spawn(move || accepting.accept(&listeners))?;
+        Ok(Self { shared })
+    }
+}
+
+impl Drop for FrontDoor {
+    fn drop(&mut self) {
+        self.shared.connections().stop();
+        self.shared.wake();
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(self: Arc<Self>, listener: &TcpListener) {
-        for number in 1.. {
-            match listener.accept() {
-                Ok((socket, peer)) => self.begin(number, socket, peer),
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    warn!("cannot accept workers: {error}; trying again");
-                    #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
-                    thread::sleep(ACCEPT_PAUSE);
+    fn wake(&self) {
+        // The counter is full only if nobody has looked at it for long.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    /// Accepts until the front door is dropped.
+    fn accept(self: Arc<Self>, listeners: &[TcpListener]) {
+        let mut pause = None;
+        loop {
+            let deadline = {
+                let mut connections = self.connections();
+                if connections.is_stopped() {
+                    return;
+                }
+                for source in connections.take_forgotten(crate::now()) {
+                    warn!("{source}: it has not come back; its routes are forgotten");
+                    (self.sink)(Update { source, change: Change::Gone });
+                }
+                connections.deadline().map(|due| due.saturating_duration_since(crate::now()))
+            };
+            let wait = pause.take().or(deadline);
+            let mut fds = vec![PollFd::new(&self.event, PollFlags::IN)];
+            if wait != Some(ACCEPT_PAUSE) {
+                fds.extend(listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+            }
+            let _ = poll(&mut fds, wait.map(timespec).as_ref());
+            let _ = rustix::io::read(&self.event, &mut [0; 8]);
+            for listener in listeners {
+                match listener.accept() {
+                    Ok((socket, peer)) => self.begin(socket, peer),
+                    Err(error) => match error.kind() {
+                        ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                        _ => {
+                            warn!("cannot accept workers: {error}; trying again");
+                            pause = Some(ACCEPT_PAUSE);
+                        }
+                    },
                 }
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, number: usize, socket: TcpStream, peer: SocketAddr) {
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= WORKERS {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return warn!("{peer}: there are {WORKERS} workers already; it is refused");
-        }
+    fn begin(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let begun = socket.try_clone().map(|handle| self.connections().begin(handle));
+        let number = match begun {
+            Ok(Some(number)) => number,
+            Ok(None) => return,
+            Err(error) => return warn!("{peer}: no descriptor for it: {error}"),
+        };
         let front = Arc::clone(self);
-        let started = thread::Builder::new().name("worker".into()).spawn(move || {
+        let serve = move || {
             front.serve(number, socket, peer);
-            front.connections.fetch_sub(1, Ordering::Relaxed);
-        });
-        if let Err(error) = started {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
+            front.connections().end(number, crate::now() + front.keep);
+            front.wake();
+        };
+        if let Err(error) = thread::Builder::new().name("worker".into()).spawn(serve) {
+            self.connections().end(number, crate::now());
             warn!("{peer}: no thread for it: {error}");
         }
     }
@@ -89,12 +147,23 @@ impl FrontDoor {
                 return warn!("a worker at {peer} is refused: {}", Untrusted::new(error.to_string()));
             }
         };
-        let mut reception =
-            Reception::new(stream.peer_certificate().map(names::of_certificate).unwrap_or_default());
-        let end = self.receive(number, &mut stream, &mut reception);
+        let names = stream.peer_certificate().map(names::of_certificate).unwrap_or_default();
+        let mut reception = Reception::new(names, peer.ip());
+        let has_room = self.connections().verified(number);
+        let end = match has_room {
+            true => self.receive(number, &mut stream, &mut reception),
+            false => Verdict::Full.into(),
+        };
+        if let Some(verdict) = end.get_ref().and_then(|error| error.downcast_ref::<Verdict>()) {
+            // It may have gone already.
+            let _ = stream.send(&line(&Answer::Refused(verdict.to_string().into())));
+        }
         let node = reception.node().map(|node| &node.name);
         let name = node.map_or("a worker", NodeName::as_str);
         let reason = end.to_string();
+        if self.connections().is_stopped() {
+            return;
+        }
         warn!("{name} at {peer}: {}", Untrusted::new(&reason));
         if let Some(update) = reception.ended(reason.as_str().into()) {
             self.pass_on(number, update);
@@ -107,27 +176,26 @@ impl FrontDoor {
         let (mut known, mut joined) = (false, false);
         loop {
             let n = match stream.receive(&mut buf, SILENCE) {
-                Ok(0) => return io::Error::new(ErrorKind::UnexpectedEof, "the worker has gone"),
-                Ok(n) => n,
-                Err(error) => return error,
+                Ok(n) if n > 0 => n,
+                Err(error) if error.kind() != ErrorKind::UnexpectedEof => return error,
+                Ok(_) | Err(_) => {
+                    return match self.connections().is_superseded(number) {
+                        true => Verdict::Superseded.into(),
+                        false => io::Error::new(ErrorKind::UnexpectedEof, "the worker has gone"),
+                    };
+                }
             };
             let updates = match reception.feed(&buf[..n]) {
                 Ok(updates) => updates,
-                Err(refusal) => {
-                    // It may have gone already.
-                    let _ = stream.send(&line(&Answer::Refused(refusal.to_string().into())));
-                    return io::Error::new(ErrorKind::InvalidData, refusal);
-                }
+                Err(refusal) => return Verdict::Refused(refusal).into(),
             };
-            if !known && let Some(of_worker) = reception.source() {
+            if !known && let Some(source) = reception.source() {
                 known = true;
-                let mut latest = self.latest();
-                let of_latest = latest.entry(Source::clone(of_worker)).or_default();
-                *of_latest = number.max(*of_latest);
+                self.connections().introduce(number, source);
             }
             for update in updates {
                 if !self.pass_on(number, update) {
-                    return io::Error::other("it has connected again");
+                    return Verdict::Superseded.into();
                 }
             }
             if !joined && reception.is_synced() {
@@ -142,15 +210,11 @@ impl FrontDoor {
         }
     }
 
-    fn latest(&self) -> std::sync::MutexGuard<'_, HashMap<Source, usize>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Passes an update on, unless the worker has a later connection. Returns whether it has not.
     /// The lock is held so that no update of an older connection follows one of a later one.
     fn pass_on(&self, number: usize, update: Update) -> bool {
-        let latest = self.latest();
-        let is_latest = latest.get(&update.source) == Some(&number);
+        let connections = self.connections();
+        let is_latest = !connections.is_stopped() && !connections.is_superseded(number);
         if is_latest {
             (self.sink)(update);
         }

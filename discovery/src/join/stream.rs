@@ -134,7 +134,7 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     dockline_sys::set_keepalive(socket.as_fd())
 }
 
-fn timespec(time: Duration) -> Timespec {
+pub(super) fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() }
 }
 

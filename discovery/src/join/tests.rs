@@ -28,7 +28,7 @@ fn bytes(lines: &[Line]) -> Vec<u8> {
 }
 
 fn reception() -> Reception {
-    Reception::new(vec!["other".into(), "One".into()])
+    Reception::new(vec!["other".into(), "One".into()], "::ffff:192.0.2.1".parse().unwrap())
 }
 
 fn feed(lines: &[Line]) -> Result<Vec<Update>, JoinError> {
@@ -83,6 +83,18 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = reception().feed(&bytes);
+    }
+}
+
+#[test]
+fn a_gateway_without_an_address_is_where_its_worker_is() {
+    for (said, taken) in
+        [("0.0.0.0:80", "192.0.2.1:80"), ("[::]:81", "192.0.2.1:81"), ("192.0.2.9:80", "192.0.2.9:80")]
+    {
+        let gateway = Some(said.parse().unwrap());
+        let mut reception = reception();
+        reception.feed(&bytes(&[hello(Node { gateway, ..node("one") })])).unwrap();
+        assert_eq!(reception.node().unwrap().gateway, Some(taken.parse().unwrap()));
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use std::time::Duration;
 use dockline::engine::tls::ClientTls;
 use dockline::untrusted::Untrusted;
 use log::{info, warn};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use serde::Serialize;
 
-use super::stream::{Stream, Woken};
+use super::stream::{Stream, Woken, timespec};
 use super::{ALIVE, Answer, LINE_MAX, Line, hello, lines_of};
 use crate::outbox::Outbox;
 use crate::record::Node;
@@ -43,7 +44,7 @@ impl fmt::Display for FrontAddress {
     }
 }
 
-/// Takes the updates of local sources; a thread pushes them to a front door.
+/// Takes the updates of local sources; a thread pushes them to a front door. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
@@ -52,18 +53,21 @@ pub struct Worker {
 #[derive(Debug)]
 struct Shared {
     outbox: Mutex<Outbox>,
+    is_stopped: AtomicBool,
     /// Wakes the thread.
     event: OwnedFd,
 }
 
 impl Worker {
-    /// Starts the thread. It connects again for as long as the process lives.
+    /// Starts the thread. It connects when a source has said what it has, and again after each end
+    /// of the connection, until it is stopped.
     ///
     /// # Errors
     /// If there is no descriptor or no thread for it.
     pub fn start(front: FrontAddress, tls: Arc<ClientTls>, node: Node) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { outbox: Mutex::new(Outbox::new(node.clone())), event });
+        let outbox = Mutex::new(Outbox::new(node.clone()));
+        let shared = Arc::new(Shared { outbox, is_stopped: AtomicBool::new(false), event });
         let connection = Connection { front, tls, node, shared: Arc::clone(&shared) };
         thread::Builder::new().name("join".into()).spawn(move || connection.run())?;
         Ok(Self { shared })
@@ -72,8 +76,13 @@ impl Worker {
     /// Takes an update of a local source. Never blocks.
     pub fn apply(&self, update: Update) {
         self.shared.lock().apply(update);
-        // The counter is full only if nobody has looked at it for long.
-        let _ = rustix::io::write(&self.shared.event, &1_u64.to_ne_bytes());
+        self.shared.wake();
+    }
+
+    /// Ends the connection, and makes no other.
+    pub fn stop(&self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.wake();
     }
 }
 
@@ -82,9 +91,36 @@ impl Shared {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wake(&self) {
+        // The counter is full only if nobody has looked at it for long.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
     fn take(&self) -> Vec<Change> {
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
         self.lock().take()
+    }
+
+    /// Waits until there is something new, at most for `limit`.
+    fn wait(&self, limit: Option<Duration>) {
+        let _ = poll(&mut [PollFd::new(&self.event, PollFlags::IN)], limit.map(timespec).as_ref());
+        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+    }
+
+    /// Waits for some time. Returns whether the worker was not stopped.
+    fn pause(&self, time: Duration) -> bool {
+        let end = crate::now() + time;
+        while !self.is_stopped() {
+            match end.saturating_duration_since(crate::now()) {
+                Duration::ZERO => return true,
+                left => self.wait(Some(left)),
+            }
+        }
+        false
     }
 }
 
@@ -92,6 +128,7 @@ impl Shared {
 enum End {
     Refused(String),
     Failed(io::Error),
+    Stopped,
 }
 
 impl From<io::Error> for End {
@@ -109,19 +146,24 @@ struct Connection {
 
 impl Connection {
     fn run(self) {
+        while !self.shared.lock().is_complete() && !self.shared.is_stopped() {
+            self.shared.wait(None);
+        }
         let (first, longest) = PAUSE;
-        let mut pause = first;
+        let (mut pause, mut wait) = (first, Duration::ZERO);
         let mut last_told = String::new();
-        loop {
+        while self.shared.pause(wait) {
             let mut joined = false;
             let Err(end) = self.serve(&mut joined);
             if joined {
                 pause = first;
                 last_told.clear();
             }
-            let (reason, wait) = match end {
+            let reason;
+            (reason, wait) = match end {
                 End::Refused(reason) => (format!("refused: {reason}"), REFUSED_PAUSE),
                 End::Failed(error) => (error.to_string(), pause),
+                End::Stopped => return,
             };
             // Once for each reason: a front door may be away for days.
             if reason != last_told {
@@ -129,8 +171,6 @@ impl Connection {
                 last_told = reason;
             }
             pause = (pause * 2).min(longest);
-            #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
-            thread::sleep(wait);
         }
     }
 
@@ -140,7 +180,7 @@ impl Connection {
         self.shared.lock().restart();
         stream.send(&line(&hello(self.node.clone())))?;
         let (mut answer, mut buf) = (Vec::new(), [0; 4096]);
-        loop {
+        while !self.shared.is_stopped() {
             let lines: Vec<Line> = self.shared.take().into_iter().flat_map(lines_of).collect();
             let bytes: Vec<u8> = lines.iter().flat_map(line).collect();
             stream.send(&bytes)?;
@@ -168,6 +208,7 @@ impl Connection {
                 stream.send(&line(&Line::Alive))?;
             }
         }
+        Err(End::Stopped)
     }
 
     fn connect(&self) -> io::Result<Stream> {

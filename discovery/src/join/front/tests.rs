@@ -1,3 +1,4 @@
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -6,7 +7,7 @@ use std::time::Duration;
 use dockline::engine::tls::{ClientTls, ClientTlsConfig, Credentials, Pem, ServerTls, ServerTlsConfig};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::super::{FrontAddress, JoinError, Line, VERSION, Worker, hello};
+use super::super::{FrontAddress, HANDSHAKES, JoinError, Line, VERSION, Worker, hello};
 use super::*;
 use crate::record::{Node, RecordId};
 use crate::update::{Change, Unrouted};
@@ -46,19 +47,24 @@ impl Authority {
 struct Front {
     address: SocketAddr,
     updates: Receiver<Update>,
+    door: FrontDoor,
 }
 
 impl Front {
     fn new(authority: &Authority) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), authority, Duration::from_secs(3600))
+    }
+
+    fn on(listener: TcpListener, authority: &Authority, keep: Duration) -> Self {
         let address = listener.local_addr().unwrap();
         let mut config = ServerTlsConfig::new(authority.issue("127.0.0.1"));
         config.client_ca = Some(authority.pem());
         config.http_only = false;
         let (sender, updates) = channel();
         let sink = Arc::new(move |update| drop(sender.send(update)));
-        FrontDoor::start(listener, Arc::new(ServerTls::new(&config).unwrap()), sink).unwrap();
-        Self { address, updates }
+        let tls = Arc::new(ServerTls::new(&config).unwrap());
+        let door = FrontDoor::start(vec![listener], tls, keep, sink).unwrap();
+        Self { address, updates, door }
     }
 
     fn joined(&self) -> FrontAddress {
@@ -113,10 +119,12 @@ fn a_worker_pushes_everything_and_then_each_change() {
     let front = Front::new(&authority);
     let tls = authority.client(Some(authority.issue("one")));
     let worker = Worker::start(front.joined(), tls, node("one")).unwrap();
-    // It joins with what it has, which may be nothing yet.
-    assert_eq!(front.next(), sync(vec![]));
-    worker.apply(local(change("a")));
-    assert_eq!(front.next(), change("a"));
+    // It joins when it knows what it has, and not before.
+    worker.apply(local(Change::Stale("not there yet".into())));
+    worker.apply(local(sync(vec![unrouted("a")])));
+    assert_eq!(front.next(), sync(vec![unrouted("a")]));
+    worker.apply(local(change("b")));
+    assert_eq!(front.next(), change("b"));
     worker.apply(local(Change::Stale("the daemon is gone".into())));
     assert_eq!(front.next(), Change::Stale("the daemon is gone".into()));
     worker.apply(local(sync(vec![unrouted("b")])));
@@ -131,16 +139,10 @@ fn a_front_door_that_is_back_gets_everything_at_once() {
     let joined = FrontAddress { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
     let tls = authority.client(Some(authority.issue("one")));
     let worker = Worker::start(joined, tls, node("one")).unwrap();
-    worker.apply(local(change("a")));
+    worker.apply(local(sync(vec![unrouted("a")])));
     drop(listener.accept().unwrap());
-    let mut config = ServerTlsConfig::new(authority.issue("127.0.0.1"));
-    config.client_ca = Some(authority.pem());
-    config.http_only = false;
-    let (sender, updates) = channel();
-    let sink = Arc::new(move |update| drop(sender.send(update)));
-    FrontDoor::start(listener, Arc::new(ServerTls::new(&config).unwrap()), sink).unwrap();
-    let first: Update = updates.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(first.change, sync(vec![unrouted("a")]));
+    let front = Front::on(listener, &authority, Duration::ZERO);
+    assert_eq!(front.next(), sync(vec![unrouted("a")]));
 }
 
 #[test]
@@ -185,7 +187,9 @@ fn the_end_of_an_older_connection_changes_nothing() {
     };
     let mut older = join();
     let latest = join();
-    older.send(&line(&Line::Stale("old".into()))).unwrap();
+    let _ = older.send(&line(&Line::Stale("old".into())));
+    let reason = Verdict::Superseded.to_string();
+    assert_eq!(answer(&mut older), Some(Answer::Refused(reason.as_str().into())));
     assert_eq!(answer(&mut older), None, "it has nothing more to say");
     drop(latest);
     let Change::Stale(why) = front.next() else { panic!("its end is reported") };
@@ -203,17 +207,63 @@ fn another_version_is_told_so() {
 }
 
 #[test]
-fn the_number_of_connections_has_a_limit() {
+fn a_worker_that_does_not_come_back_is_forgotten() {
+    let authority = Authority::new();
+    let keep = Duration::from_millis(200);
+    let front = Front::on(TcpListener::bind("127.0.0.1:0").unwrap(), &authority, keep);
+    let tls = authority.client(Some(authority.issue("one")));
+    let join = || {
+        let worker = Worker::start(front.joined(), Arc::clone(&tls), node("one")).unwrap();
+        worker.apply(local(sync(vec![])));
+        assert_eq!(front.next(), sync(vec![]));
+        worker
+    };
+    join().stop();
+    assert!(matches!(front.next(), Change::Stale(_)));
+    let ended = crate::now();
+    // One that is back in time is not forgotten: nothing comes before its end is told.
+    let back = join();
+    while ended.elapsed() < keep * 2 {
+        assert!(front.updates.recv_timeout(keep).is_err());
+    }
+    back.stop();
+    assert!(matches!(front.next(), Change::Stale(_)));
+    assert_eq!(front.next(), Change::Gone);
+}
+
+#[test]
+fn a_front_door_that_is_dropped_ends_its_connections_and_says_nothing_more() {
     let authority = Authority::new();
     let front = Front::new(&authority);
-    let tls = authority.client(Some(authority.issue("one")));
-    // They stay in their handshake.
-    let waiting: Vec<TcpStream> = (0..WORKERS).map(|_| TcpStream::connect(front.address).unwrap()).collect();
-    let refused = TcpStream::connect(front.address).unwrap();
-    assert!(Stream::connect(&tls, "127.0.0.1", refused).is_err());
-    drop(waiting);
-    // As soon as the others are noticed to be gone there is room.
-    let joined = Worker::start(front.joined(), tls, node("one")).unwrap();
+    let mut stream = front.connect(&authority.client(Some(authority.issue("one"))));
+    let all = [hello(node("one")), Line::Begin, Line::End];
+    stream.send(&all.iter().flat_map(line).collect::<Vec<u8>>()).unwrap();
+    assert_eq!(answer(&mut stream), Some(Answer::Joined));
     assert_eq!(front.next(), sync(vec![]));
-    drop(joined);
+    drop(front.door);
+    assert_eq!(answer(&mut stream), None);
+    // The sink goes with the last thread.
+    assert!(front.updates.recv_timeout(PATIENCE).is_err());
+    assert!(TcpStream::connect(front.address).is_err());
+}
+
+#[test]
+fn handshakes_that_take_long_give_way_to_workers() {
+    let authority = Authority::new();
+    let front = Front::new(&authority);
+    let waiting: Vec<TcpStream> =
+        (0..=HANDSHAKES).map(|_| TcpStream::connect(front.address).unwrap()).collect();
+    let tls = authority.client(Some(authority.issue("one")));
+    let worker = Worker::start(front.joined(), tls, node("one")).unwrap();
+    worker.apply(local(sync(vec![])));
+    assert_eq!(front.next(), sync(vec![]));
+    // The oldest two have ended: one by the last of the others, one by the worker.
+    for mut ended in waiting.iter().take(2) {
+        ended.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(matches!(Read::read(&mut ended, &mut [0; 1]), Ok(0) | Err(_)));
+    }
+    let mut open = &waiting[2];
+    open.set_nonblocking(true).unwrap();
+    let error = Read::read(&mut open, &mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }
