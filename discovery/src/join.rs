@@ -29,7 +29,7 @@ use crate::record::{Node, NodeName, Record, RecordId, Text};
 use crate::update::{Change, Source, Unrouted, Update};
 
 pub use connections::{HANDSHAKES, WORKERS};
-pub use front::FrontDoor;
+pub use front::{FrontDoor, Terms};
 pub use worker::{FrontAddress, Worker};
 
 /// The version of this protocol.

@@ -49,11 +49,15 @@ impl Outbox {
         Self { node, sources: BTreeMap::new(), changed: BTreeSet::new(), whole: true, stale: None }
     }
 
-    /// Takes an update of a local source.
+    /// Takes an update of a local source. What it says of other nodes is left out: nobody speaks for
+    /// them here.
     pub fn apply(&mut self, update: Update) {
         let known = self.sources.entry(update.source).or_default();
         match update.change {
-            Change::Sync { records, unrouted, .. } => {
+            Change::Owner { owner, .. } if owner.node != self.node.name => {}
+            Change::Sync { mut records, mut unrouted, .. } => {
+                records.retain(|record| record.id.node == self.node.name);
+                unrouted.retain(|one| one.owner.node == self.node.name);
                 known.is_complete = true;
                 // The receiver may take all records for stale; only a whole account ends that.
                 self.whole |= std::mem::take(&mut known.stale);
@@ -185,6 +189,17 @@ mod tests {
         apply(&mut outbox, "d", sync(vec![]));
         apply(&mut outbox, "d", Change::Stale("gone".into()));
         assert!(outbox.is_complete(), "what it had is known");
+    }
+
+    #[test]
+    fn what_is_said_of_other_nodes_is_left_out() {
+        let mut outbox = outbox();
+        let (own, mut other) = (record("a"), record("b"));
+        other.id.node = "two".parse().unwrap();
+        apply(&mut outbox, "d", sync(vec![own.clone(), other.clone()]));
+        assert_eq!(outbox.take(), [owner(&own)]);
+        apply(&mut outbox, "d", owner(&other));
+        assert!(outbox.is_empty());
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl FromStr for ListenAddress {
     }
 }
 
+/// Returns the address of a listener with TLS, from `host` or `host:port`.
+pub(crate) fn tls_listener(text: &str, default_port: u16) -> Result<ListenAddress, Problem> {
+    tcp_listener(text, default_port, true)
+}
+
 fn tcp_listener(text: &str, default_port: u16, tls: bool) -> Result<ListenAddress, Problem> {
     let (host, port) = host_port(text, default_port)?;
     if host.is_empty() {

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::admin::routes::RoutesArgs;
+use crate::config::join::{FrontDoorAddress, JoinAddress};
 use crate::config::router::BaseDomain;
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
 use crate::config::{ListenerTlsFiles, UpstreamTlsFiles};
@@ -163,6 +164,53 @@ pub(crate) struct Settings {
         help_heading = "Router"
     )]
     pub(crate) domain: Vec<BaseDomain>,
+
+    /// Push the routes of this machine to the front door of another one, as in
+    /// tls://front.example:2378
+    ///
+    /// Its certificate has to be for that host; that of this machine for the name of its node, which
+    /// is its host name if the configuration does not say otherwise.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "DOCKLINE_JOIN",
+        hide_env = true,
+        help_heading = "Several machines"
+    )]
+    pub(crate) join: Option<JoinAddress>,
+
+    /// Directory with cert.pem, key.pem and ca.pem, for --join
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DOCKLINE_JOIN_TLS",
+        hide_env = true,
+        help_heading = "Several machines"
+    )]
+    pub(crate) join_tls: Option<AbsolutePath>,
+
+    /// Let other machines push their routes to this one, as in tls://0.0.0.0:2378
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "DOCKLINE_FRONT_DOOR",
+        hide_env = true,
+        help_heading = "Several machines"
+    )]
+    pub(crate) front_door: Option<FrontDoorAddress>,
+
+    /// Directory with server.pem, server-key.pem and ca.pem (or cert.pem and key.pem), for
+    /// --front-door
+    ///
+    /// Machines that join need a certificate issued by ca.pem.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "DOCKLINE_FRONT_DOOR_TLS",
+        hide_env = true,
+        help_heading = "Several machines"
+    )]
+    pub(crate) front_door_tls: Option<AbsolutePath>,
 
     /// Host name for TCP listeners without client certificates; may be repeated, `*` for any
     ///

@@ -54,7 +54,8 @@ pub(super) struct Connections {
     open: BTreeMap<usize, Connection>,
     next: usize,
     /// The workers that have no connection any more, and when they are forgotten.
-    lost: BTreeMap<Source, Instant>,
+    lost: BTreeMap<Source, Option<Instant>>,
+    is_paused: bool,
     is_stopped: bool,
 }
 
@@ -84,9 +85,9 @@ impl Connection {
 }
 
 impl Connections {
-    /// Adds a connection, and returns its number; `None`: there are no connections any more.
+    /// Adds a connection, and returns its number; `None`: there are no connections now.
     pub(super) fn begin(&mut self, socket: TcpStream) -> Option<usize> {
-        if self.is_stopped {
+        if self.is_paused || self.is_stopped {
             return None;
         }
         let mut handshakes = self.open.iter().filter(|(_, open)| open.stage == Stage::Handshake);
@@ -131,25 +132,49 @@ impl Connections {
         self.open.get(&number).is_some_and(|open| open.stage == Stage::Superseded)
     }
 
-    /// Removes a connection. Its worker is forgotten at `forgotten` if it does not come back.
-    pub(super) fn end(&mut self, number: usize, forgotten: Instant) {
+    /// Removes a connection. Its worker is forgotten at `due` if it does not come back.
+    pub(super) fn end(&mut self, number: usize, due: Option<Instant>) {
         if let Some(Connection { stage: Stage::Worker(source), .. }) = self.open.remove(&number) {
-            self.lost.insert(source, forgotten);
+            self.lost.insert(source, due);
         }
     }
 
     /// Returns when the next worker is forgotten.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.lost.values().min().copied()
+        self.lost.values().flatten().min().copied()
     }
 
     /// Takes the workers that are forgotten now.
     pub(super) fn take_forgotten(&mut self, now: Instant) -> Vec<Source> {
-        let is_due = |due: &Instant| *due <= now;
+        let is_due = |due: &Option<Instant>| due.is_some_and(|due| due <= now);
         let due = self.lost.iter().filter(|(_, due)| is_due(due));
         let due: Vec<Source> = due.map(|(source, _)| Source::clone(source)).collect();
         self.lost.retain(|_, due| !is_due(due));
         due
+    }
+
+    /// Takes all workers, connected or not, to forget them.
+    pub(super) fn take_all(&mut self) -> Vec<Source> {
+        let of_connection = |open: &Connection| match &open.stage {
+            Stage::Worker(source) => Some(Source::clone(source)),
+            _ => None,
+        };
+        let lost = std::mem::take(&mut self.lost).into_keys();
+        lost.chain(self.open.values().filter_map(of_connection)).collect()
+    }
+
+    /// Ends all connections; there will be no others until [`resume`](Self::resume).
+    pub(super) fn pause(&mut self) {
+        self.is_paused = true;
+        self.open.values().for_each(|open| open.end(Shutdown::Both));
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.is_paused = false;
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     /// Ends all connections; there will be no others.

@@ -34,36 +34,71 @@ pub struct FrontDoor {
 }
 
 struct Shared {
-    tls: Arc<ServerTls>,
+    terms: Mutex<Terms>,
     sink: Sink,
-    keep: Duration,
     connections: Mutex<Connections>,
     /// Wakes the thread that accepts.
     event: OwnedFd,
 }
 
+/// What can change while it is open.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The TLS of new connections. It has to ask for certificates of clients, and not for HTTP
+    /// ([`ServerTlsConfig::http_only`]).
+    ///
+    /// [`ServerTlsConfig::http_only`]: dockline::engine::tls::ServerTlsConfig::http_only
+    pub tls: Arc<ServerTls>,
+    /// How long the records of a worker without a connection stay, marked stale, before they are
+    /// forgotten ([`Change::Gone`]); `None`: until it is back.
+    pub keep: Option<Duration>,
+}
+
 impl FrontDoor {
-    /// Starts to accept on listening sockets. The configuration has to ask for certificates of
-    /// clients, and not for HTTP ([`ServerTlsConfig::http_only`]). The records of a worker that has
-    /// had no connection for `keep` are forgotten ([`Change::Gone`]); until then they are stale.
+    /// Starts to accept on listening sockets.
     ///
     /// # Errors
     /// If there is no descriptor or no thread for it.
-    ///
-    /// [`ServerTlsConfig::http_only`]: dockline::engine::tls::ServerTlsConfig::http_only
-    pub fn start(
-        listeners: Vec<TcpListener>,
-        tls: Arc<ServerTls>,
-        keep: Duration,
-        sink: Sink,
-    ) -> io::Result<Self> {
+    pub fn start(listeners: Vec<TcpListener>, terms: Terms, sink: Sink) -> io::Result<Self> {
         // Another process may accept from the same sockets: then one of them comes too late.
         listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { tls, sink, keep, connections: Mutex::default(), event });
+        let (terms, connections) = (Mutex::new(terms), Mutex::default());
+        let shared = Arc::new(Shared { terms, sink, connections, event });
         let accepting = Arc::clone(&shared);
-        thread::Builder::new().name("front-door".into()).spawn(move || accepting.accept(&listeners))?;
+        thread::Builder::new().name("front-door".into()).spawn(move || {
+            accepting.accept(&listeners);
+            // Before the sink, whose end may be waited for.
+            drop(listeners);
+        })?;
         Ok(Self { shared })
+    }
+
+    /// Changes the terms of connections that begin, or end, from now on.
+    pub fn set_terms(&self, terms: Terms) {
+        *self.shared.terms.lock().unwrap_or_else(PoisonError::into_inner) = terms;
+    }
+
+    /// Ends the connections and accepts no others, for another process that has the sockets too:
+    /// workers join that one at once.
+    pub fn pause(&self) {
+        self.shared.connections().pause();
+        self.shared.wake();
+    }
+
+    /// Accepts again.
+    pub fn resume(&self) {
+        self.shared.connections().resume();
+        self.shared.wake();
+    }
+
+    /// Ends all, and forgets what the workers have told.
+    pub fn close(self) {
+        let mut connections = self.shared.connections();
+        connections.stop();
+        for source in connections.take_all() {
+            (self.shared.sink)(Update { source, change: Change::Gone });
+        }
     }
 }
 
@@ -79,16 +114,20 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn terms(&self) -> Terms {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn wake(&self) {
         // The counter is full only if nobody has looked at it for long.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 
     /// Accepts until the front door is dropped.
-    fn accept(self: Arc<Self>, listeners: &[TcpListener]) {
+    fn accept(self: &Arc<Self>, listeners: &[TcpListener]) {
         let mut pause = None;
         loop {
-            let deadline = {
+            let (deadline, is_paused) = {
                 let mut connections = self.connections();
                 if connections.is_stopped() {
                     return;
@@ -97,15 +136,20 @@ impl Shared {
                     warn!("{source}: it has not come back; its routes are forgotten");
                     (self.sink)(Update { source, change: Change::Gone });
                 }
-                connections.deadline().map(|due| due.saturating_duration_since(crate::now()))
+                let deadline = connections.deadline();
+                let wait = deadline.map(|due| due.saturating_duration_since(crate::now()));
+                (wait, connections.is_paused())
             };
             let wait = pause.take().or(deadline);
             let mut fds = vec![PollFd::new(&self.event, PollFlags::IN)];
-            if wait != Some(ACCEPT_PAUSE) {
+            if wait != Some(ACCEPT_PAUSE) && !is_paused {
                 fds.extend(listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
             }
             let _ = poll(&mut fds, wait.map(timespec).as_ref());
             let _ = rustix::io::read(&self.event, &mut [0; 8]);
+            if self.connections().is_paused() {
+                continue;
+            }
             for listener in listeners {
                 match listener.accept() {
                     Ok((socket, peer)) => self.begin(socket, peer),
@@ -131,17 +175,18 @@ impl Shared {
         let front = Arc::clone(self);
         let serve = move || {
             front.serve(number, socket, peer);
-            front.connections().end(number, crate::now() + front.keep);
+            let keep = front.terms().keep;
+            front.connections().end(number, keep.map(|keep| crate::now() + keep));
             front.wake();
         };
         if let Err(error) = thread::Builder::new().name("worker".into()).spawn(serve) {
-            self.connections().end(number, crate::now());
+            self.connections().end(number, None);
             warn!("{peer}: no thread for it: {error}");
         }
     }
 
     fn serve(&self, number: usize, socket: TcpStream, peer: SocketAddr) {
-        let mut stream = match Stream::accept(&self.tls, socket) {
+        let mut stream = match Stream::accept(&self.terms().tls, socket) {
             Ok(stream) => stream,
             Err(error) => {
                 return warn!("a worker at {peer} is refused: {}", Untrusted::new(error.to_string()));

@@ -15,6 +15,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use crate::serve::front_door::PlannedFrontDoor;
+
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 /// The TLS of the listeners, which knows the certificates that are in use.
@@ -40,12 +42,13 @@ struct All {
 }
 
 impl Certificates {
-    /// Takes the certificates of these listeners.
-    pub(crate) fn set(&self, listeners: &[ListenerSettings]) {
+    /// Takes the certificates of these listeners, and of a front door.
+    pub(crate) fn set(&self, listeners: &[ListenerSettings], front_door: Option<&PlannedFrontDoor>) {
         let tls = |listener: &ListenerSettings| {
             listener.tls.as_ref().map(|tls| (Arc::clone(&listener.name), Arc::clone(tls)))
         };
-        self.0.store(Arc::new(listeners.iter().filter_map(tls).collect()));
+        let front_door = front_door.map(|planned| (Arc::from("front door"), Arc::clone(&planned.terms.tls)));
+        self.0.store(Arc::new(listeners.iter().filter_map(tls).chain(front_door).collect()));
     }
 
     /// Returns the certificates in the order of the listeners, and of each listener the default one
@@ -178,7 +181,7 @@ mod tests {
         let tls = Arc::new(ServerTls::new(&config("old")).unwrap());
         secure.tls = Some(Arc::clone(&tls));
         let certificates = Certificates::default();
-        certificates.set(&[listener("plain"), secure]);
+        certificates.set(&[listener("plain"), secure], None);
         let names = || {
             let list = certificates.list();
             list.iter().map(|one| format!("{} {}", one.listener, one.name)).collect::<Vec<_>>()
@@ -186,7 +189,7 @@ mod tests {
         assert_eq!(names(), ["secure old"]);
         tls.reload(&config("new")).unwrap();
         assert_eq!(names(), ["secure new"]);
-        certificates.set(&[]);
+        certificates.set(&[], None);
         assert_eq!(names(), [""; 0]);
     }
 }

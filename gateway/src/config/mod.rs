@@ -3,6 +3,7 @@
 
 mod default_socket;
 mod file;
+pub(crate) mod join;
 pub(crate) mod limits;
 pub(crate) mod router;
 mod source;
@@ -22,6 +23,7 @@ use dockline::untrusted::Untrusted;
 use log::LevelFilter;
 
 use self::file::{File, ListenTable, UpstreamTable};
+use self::join::FrontDoorConfig;
 use self::router::RouterConfig;
 use self::source::Source;
 pub(crate) use self::tls::{ListenerTls, ListenerTlsFiles, UpstreamTls, UpstreamTlsFiles};
@@ -195,6 +197,22 @@ impl Config {
                 .at("--domain")
                 .hint("a router of the configuration file has its own `domains`"));
         }
+        for (option, needed, is_lost) in [
+            ("--join", "--router", settings.join.is_some() && !settings.router),
+            ("--front-door", "--router", settings.front_door.is_some() && !settings.router),
+            ("--join-tls", "--join", settings.join_tls.is_some() && settings.join.is_none()),
+            (
+                "--front-door-tls",
+                "--front-door",
+                settings.front_door_tls.is_some() && settings.front_door.is_none(),
+            ),
+        ] {
+            if is_lost {
+                return Err(Problem::new(format_args!("this option needs `{needed}`"))
+                    .at(option)
+                    .hint("a router of the configuration file has its own `join` and `front_door`"));
+            }
+        }
         if settings.upstream.is_empty() && settings.upstream_tls() != UpstreamTlsFiles::default() {
             return Err(Problem::new("these options need `--upstream tls://…`")
                 .at("--upstream-tls-ca, -cert, -key, -name")
@@ -233,6 +251,9 @@ impl Config {
             listener.allowed.origins.extend(settings.allow_origin.iter().cloned());
         }
         refuse_duplicates_and_loops(&listeners, &upstreams)?;
+        if let Some(front_door) = router.as_ref().and_then(|router| router.front_door.as_ref()) {
+            refuse_same_address(front_door, &listeners)?;
+        }
 
         let (mut bounds, mut router_bounds) = (limits::defaults(), Limits::default());
         file.limits.clone().apply(&mut bounds);
@@ -482,6 +503,18 @@ fn host_for(addresses: &[UpstreamAddress]) -> String {
     match addresses.first().map(|first| &first.address) {
         Some(Address::Tcp { host, port }) => HostPort(host, *port).to_string(),
         _ => "docker".into(),
+    }
+}
+
+fn refuse_same_address(front_door: &FrontDoorConfig, listeners: &[ListenerConfig]) -> Result<(), Problem> {
+    let key = front_door.address.key();
+    match listeners.iter().find(|listener| listener.address.key() == key) {
+        Some(listener) => {
+            Err(Problem::new(format_args!("{} is the address of a listener, too", listener.address))
+                .at(&front_door.origin)
+                .hint("give the front door a port of its own"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
 use super::file::UpstreamTls as UpstreamTlsTable;
+use super::join::{FrontDoorConfig, FrontDoorTable, JoinConfig, JoinTable};
 use super::settle_upstream_tls;
 use super::source::Source;
 use super::tls::{UpstreamTls, UpstreamTlsFiles};
@@ -76,6 +77,10 @@ pub(crate) struct RouterConfig {
     pub(crate) target_tls: Option<UpstreamTls>,
     /// The TLS with the routers of other nodes.
     pub(crate) gateway_tls: Option<UpstreamTls>,
+    /// Where other machines push their routes to this one.
+    pub(crate) front_door: Option<FrontDoorConfig>,
+    /// Where this machine pushes its routes.
+    pub(crate) join: Option<JoinConfig>,
     /// The routes of the file.
     pub(crate) fixed: Vec<FixedRoute>,
 }
@@ -134,7 +139,7 @@ impl Default for RouterConfig {
 }
 
 impl RouterConfig {
-    /// Takes what the command line says: base domains, and the daemons to watch.
+    /// Takes what the command line says: base domains, the daemons to watch, and who is joined.
     pub(super) fn apply(&mut self, settings: &Settings) -> Result<(), Problem> {
         if !settings.domain.is_empty() {
             let names = settings.domain.iter().map(|domain| domain.0.as_str());
@@ -153,6 +158,12 @@ impl RouterConfig {
                 gateway: None,
             };
             self.daemons = settings.upstream.iter().map(daemon).collect();
+        }
+        if let Some(address) = &settings.front_door {
+            self.front_door = Some(FrontDoorConfig::of_options(address, settings.front_door_tls.as_ref())?);
+        }
+        if let Some(address) = &settings.join {
+            self.join = Some(JoinConfig::of_options(address, settings.join_tls.as_ref())?);
         }
         Ok(())
     }
@@ -188,6 +199,8 @@ impl RouterConfig {
             trusted_nodes: trusted_nodes(table.trusted_nodes),
             target_tls,
             gateway_tls,
+            front_door: None,
+            join: None,
             fixed,
         }
     }
@@ -221,6 +234,9 @@ impl RouterConfig {
                 .map(|daemon| DaemonConfig::read(source, daemon))
                 .collect::<Result<_, _>>()?,
         };
+        let front_door = table.front_door.take().map(|table| FrontDoorConfig::read(source, table));
+        let join = table.join.take().map(|table| JoinConfig::read(source, table));
+        let (front_door, join) = (front_door.transpose()?, join.transpose()?);
         let target_tls = read_tls(source, "router.target_tls", table.target_tls.take())?;
         let gateway_tls = read_tls(source, "router.gateway_tls", table.gateway_tls.take())?;
         if let Some(Text(NodeText(name))) = &table.node
@@ -245,7 +261,8 @@ impl RouterConfig {
             }
             fixed.push(route);
         }
-        Ok(Some(Self::new(lookup, daemons, table, target_tls, gateway_tls, fixed)))
+        let config = Self::new(lookup, daemons, table, target_tls, gateway_tls, fixed);
+        Ok(Some(Self { front_door, join, ..config }))
     }
 }
 
@@ -350,6 +367,8 @@ pub(super) struct RouterTable {
     trusted_nodes: Vec<Text<TrustedNode>>,
     target_tls: Option<Spanned<UpstreamTlsTable>>,
     gateway_tls: Option<Spanned<UpstreamTlsTable>>,
+    front_door: Option<Spanned<FrontDoorTable>>,
+    join: Option<Spanned<JoinTable>>,
 }
 
 /// A table `[[route]]`.

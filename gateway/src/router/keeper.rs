@@ -31,6 +31,10 @@ use super::state::State;
 /// Interval of the clock of the router, and of what is looked at now and then.
 const TICK: Duration = Duration::from_secs(1);
 
+/// After this time all machines that join have joined that can. Until then an unknown host may be
+/// that of one of their containers.
+const JOIN_TIME: Duration = Duration::from_secs(10);
+
 /// Updates that become visible at once at most: many that come together cost one table.
 const BATCH_MAX: usize = 1024;
 
@@ -57,6 +61,8 @@ pub(super) struct Keeper {
     draining: Draining,
     /// The sources that have told what they have.
     known: HashSet<Source>,
+    /// Since when machines can join; `None`: they cannot.
+    front_door_since: Option<Instant>,
     /// The routes of containers that are stopped when nobody uses them.
     stoppable: BTreeSet<RouteKey>,
     started: Instant,
@@ -91,6 +97,7 @@ impl Keeper {
             handles: Vec::new(),
             draining: Draining::default(),
             known: HashSet::new(),
+            front_door_since: None,
             stoppable: BTreeSet::new(),
             started: now(),
             own_addresses: Vec::new(),
@@ -208,6 +215,7 @@ impl Keeper {
             hold_requests: config.hold_requests,
         };
         let fixed = fixed::update(&config.fixed);
+        self.front_door_since = config.front_door.as_ref().and(self.front_door_since.or(Some(now())));
         self.settings = Some(settings);
         state.is_complete = self.is_complete();
         if let Some(update) = fixed {
@@ -246,11 +254,13 @@ impl Keeper {
         self.store(&old, state, &changed);
     }
 
-    /// Returns whether all daemons have told once what they have.
+    /// Returns whether all daemons have told once what they have, and machines had time to join.
     fn is_complete(&self) -> bool {
+        let is_joining = self.front_door_since.is_some_and(|since| now() < since + JOIN_TIME);
         self.settings
             .as_ref()
             .is_some_and(|settings| settings.sources().all(|source| self.known.contains(&source)))
+            && !is_joining
     }
 
     /// Returns a table with new entries of these routes, which take over targets of the old table.
@@ -276,7 +286,7 @@ impl Keeper {
     fn store(&mut self, old: &State, state: State, keys: &BTreeSet<RouteKey>) {
         let state = Arc::new(state);
         self.shared.state.store(Arc::clone(&state));
-        if state.is_complete && !old.is_complete {
+        if !old.is_complete && (state.is_complete || !keys.is_empty()) {
             self.shared.wake_early();
         }
         let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);
@@ -341,6 +351,8 @@ impl Keeper {
         self.shared.count_unavailable(gone);
         self.stop_unused(seconds);
         self.look_at_addresses();
+        // The time to join may be over.
+        self.publish(BTreeSet::new());
     }
 
     /// Judges the addresses of containers again if this machine has got, or lost, one of its own.

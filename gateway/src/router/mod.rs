@@ -20,6 +20,7 @@ mod entry;
 mod fixed;
 mod hold;
 mod hops;
+mod join;
 mod keeper;
 mod on_demand;
 mod pages;
@@ -136,9 +137,13 @@ impl Routing {
         warn!("not all containers are known yet; serving those that are");
     }
 
-    /// Leaves the containers to another process, which routes from now on.
+    /// Leaves the containers, and the place at the front door, to another process, which routes from
+    /// now on.
     pub(crate) fn retire(&self) {
         self.send(Message::Retire);
+        if let Some(sources) = &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
+            sources.leave_front_door();
+        }
     }
 
     /// Sets the engines whose tunnels are cut when they may not outlive their route any longer.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use dockline::engine::tls::{ClientTls, ClientTlsConfig, TlsError};
 use dockline::proxy::Reply;
 use dockline::routes::RouteKey;
-use dockline_discovery::{NodeName, Source};
+use dockline_discovery::{Node, NodeName, Source};
 
+use super::join::Join;
 use super::pages::Pages;
+use super::sources::node_of;
 use super::target::Reach;
 use crate::config::UpstreamTls;
 use crate::config::router::{Balance, DaemonConfig, RouterConfig};
@@ -25,6 +27,8 @@ pub(crate) struct RouterSettings {
     pub(super) listeners: Vec<SocketAddr>,
     pub(super) pages: Pages,
     pub(super) reach: Reach,
+    /// The front door that the routes of this machine are pushed to.
+    pub(super) join: Option<Join>,
     /// The daemons, with their TLS.
     pub(super) daemons: Vec<(DaemonConfig, Option<ClientTlsConfig>)>,
     /// How the targets of some routes of the file are balanced.
@@ -33,8 +37,12 @@ pub(crate) struct RouterSettings {
 
 impl RouterSettings {
     /// Reads and checks all that the configuration names. `listeners` are all TCP listeners of the
-    /// process.
-    pub(crate) fn new(config: &RouterConfig, listeners: Vec<SocketAddr>) -> Result<Self, Problem> {
+    /// process, `own_gateway` is the one that routers of other machines can use.
+    pub(crate) fn new(
+        config: &RouterConfig,
+        listeners: Vec<SocketAddr>,
+        own_gateway: Option<SocketAddr>,
+    ) -> Result<Self, Problem> {
         let pages = match &config.error_pages {
             Some(dir) => Pages::read(dir).map_err(|problem| problem.at("router.error_pages"))?,
             None => Pages::default(),
@@ -61,16 +69,33 @@ impl RouterSettings {
             let tls = read("router.docker", &daemon.tls)?;
             Ok((daemon.clone(), tls))
         });
+        let daemons = daemons.collect::<Result<Vec<_>, Problem>>()?;
+        let node = node_name(config)?;
+        let join = match &config.join {
+            None => None,
+            Some(join) => {
+                let tls = read("router.join", &Some(join.tls.clone()))?;
+                let is_own = |daemon| node_of(daemon, &node).is_ok_and(|name| name == node);
+                if !daemons.iter().any(|(daemon, _)| is_own(daemon)) {
+                    return Err(Problem::new(format_args!("there is no daemon of this machine ({node})"))
+                        .at("router.join")
+                        .hint("add its socket to docker in [router], or name the node with node = \"…\""));
+                }
+                let node = Node { name: node.clone(), gateway: config.gateway.or(own_gateway) };
+                tls.map(|tls| Join { front: join.front.clone(), tls, node })
+            }
+        };
         let balances = config.fixed.iter().filter_map(|route| Some((route.key.clone(), route.balance?)));
         Ok(Self {
             pages,
             reach: Reach {
-                node: node_name(config)?,
+                node,
                 direct: config.direct.clone(),
                 target_tls: target_tls.map(Arc::new),
                 gateway_tls: read("router.gateway_tls", &config.gateway_tls)?,
             },
-            daemons: daemons.collect::<Result<_, Problem>>()?,
+            daemons,
+            join,
             balances: balances.collect(),
             config: config.clone(),
             listeners,
@@ -79,7 +104,7 @@ impl RouterSettings {
 
     /// Returns settings by which nothing is routed.
     pub(super) fn empty() -> Result<Self, Problem> {
-        Self::new(&RouterConfig { daemons: Vec::new(), ..RouterConfig::default() }, Vec::new())
+        Self::new(&RouterConfig { daemons: Vec::new(), ..RouterConfig::default() }, Vec::new(), None)
     }
 
     /// Returns the replies to what fails on the way to a target.

@@ -16,6 +16,7 @@ use dockline_docker_client::Docker;
 use log::warn;
 
 use super::Sink;
+use super::join::{self, Join, Joined};
 use super::on_demand::Starter;
 use super::place::{self, Surroundings};
 use super::reader::Reader;
@@ -34,6 +35,7 @@ struct Running {
     source: Source,
     /// Whether its updates count: false for one that another takes the place of.
     counts: Arc<AtomicBool>,
+    joined: Option<Joined>,
     _watcher: Watcher,
 }
 
@@ -51,6 +53,7 @@ struct Plan {
     node: Node,
     labels: LabelOptions,
     direct: Vec<Network>,
+    join: Option<Join>,
 }
 
 impl Plan {
@@ -58,6 +61,7 @@ impl Plan {
         (&self.daemon, &self.node, &self.labels, &self.direct)
             == (&other.daemon, &other.node, &other.labels, &other.direct)
             && same_tls(&self.tls, &other.tls)
+            && join::is_same(self.join.as_ref(), other.join.as_ref())
     }
 }
 
@@ -87,16 +91,20 @@ impl Sources {
             let is_wanted = plans.iter().any(|plan| source_of(&plan.daemon) == running.source);
             if !is_wanted {
                 starter.set_daemon(&running.source, None);
+                running.joined.iter().for_each(Joined::stop);
             }
             is_wanted
         });
         for plan in plans {
             let source = source_of(&plan.daemon);
-            let before = running.iter().position(|running| running.source == source);
-            if before.is_some_and(|at| running[at].plan.is_same(&plan)) {
+            let before = running.iter().find(|running| running.source == source);
+            if let Some(before) = before.filter(|before| before.plan.is_same(&plan)) {
+                if let (Some(joined), Some(join)) = (&before.joined, &plan.join) {
+                    joined.renew(&join.tls);
+                }
                 continue;
             }
-            let new = self.watch(plan, sink, starter)?;
+            let new = self.watch(plan, before, sink, starter)?;
             replace(&mut running, new);
         }
         Ok(())
@@ -105,17 +113,26 @@ impl Sources {
     /// Watches a daemon anew, since this process is in other networks now.
     fn rewatch(&self, source: &Source, sink: &Sink, starter: &Starter) {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(plan) = running.iter().find(|running| running.source == *source).map(|it| it.plan.clone())
-        else {
-            return;
-        };
-        match self.watch(plan, sink, starter) {
+        let Some(before) = running.iter().find(|running| running.source == *source) else { return };
+        match self.watch(before.plan.clone(), Some(before), sink, starter) {
             Ok(new) => replace(&mut running, new),
             Err(problem) => warn!("{source} is not watched anew: {problem}"),
         }
     }
 
-    fn watch(&self, plan: Plan, sink: &Sink, starter: &Starter) -> Result<Running, Problem> {
+    /// Leaves the front door to another process, which joins as this machine.
+    pub(super) fn leave_front_door(&self) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter_map(|running| running.joined.as_ref()).for_each(Joined::stop);
+    }
+
+    fn watch(
+        &self,
+        plan: Plan,
+        before: Option<&Running>,
+        sink: &Sink,
+        starter: &Starter,
+    ) -> Result<Running, Problem> {
         let source = source_of(&plan.daemon);
         let failed = || format!("{source} cannot be watched");
         let client = || {
@@ -150,12 +167,21 @@ impl Sources {
             direct: plan.direct.clone(),
         };
         let reader = Reader::new(plan.node.clone(), plan.labels.clone(), surroundings, own, moved);
+        let joined = before.and_then(|before| before.joined.as_ref());
+        let joined = match &plan.join {
+            None => None,
+            Some(join) => Some(match joined.filter(|joined| joined.is_for(join)) {
+                Some(joined) => joined.clone(),
+                None => Joined::start(join.clone())?,
+            }),
+        };
         let counts = Arc::new(AtomicBool::new(true));
         let deliver = {
-            let (sink, counts) = (Arc::clone(sink), Arc::clone(&counts));
+            let (sink, counts, joined) = (Arc::clone(sink), Arc::clone(&counts), joined.clone());
             move |update: Update| {
                 let is_current = counts.load(Ordering::Acquire);
                 if is_current {
+                    joined.iter().for_each(|joined| joined.apply(&update));
                     sink(update);
                 }
                 is_current
@@ -164,7 +190,7 @@ impl Sources {
         let watcher =
             Watcher::start(docker, Arc::clone(&source), plan.node.clone(), Arc::new(reader), deliver)
                 .map_err(Problem::wrap(failed()))?;
-        Ok(Running { plan, source, counts, _watcher: watcher })
+        Ok(Running { plan, source, counts, joined, _watcher: watcher })
     }
 }
 
@@ -174,6 +200,11 @@ fn replace(running: &mut Vec<Running>, new: Running) {
     if let Some(at) = running.iter().position(|old| old.source == new.source) {
         let old = running.remove(at);
         old.counts.store(false, Ordering::Release);
+        if let Some(left) = &old.joined
+            && !new.joined.as_ref().is_some_and(|joined| joined.is_same(left))
+        {
+            left.stop();
+        }
     }
     running.push(new);
 }
@@ -197,6 +228,7 @@ fn plans(settings: &RouterSettings) -> Result<Vec<Plan>, Problem> {
                     .at("router.docker")
                     .hint("give each of them a name, as in { address = \"…\", node = \"worker-1\" }"));
             }
+            let join = settings.join.clone().filter(|join| join.node.name == name);
             let gateway = daemon.gateway.or(config.gateway.filter(|_| is_here(daemon)));
             Ok(Plan {
                 daemon: daemon.clone(),
@@ -204,6 +236,7 @@ fn plans(settings: &RouterSettings) -> Result<Vec<Plan>, Problem> {
                 node: Node { name, gateway },
                 labels: labels.clone(),
                 direct: config.direct.clone(),
+                join,
             })
         })
         .collect()
@@ -220,7 +253,7 @@ fn is_here(daemon: &DaemonConfig) -> bool {
 
 /// Returns the name of the machine of a daemon: that of the configuration, of this machine, or the
 /// host of its address.
-fn node_of(daemon: &DaemonConfig, own: &NodeName) -> Result<NodeName, Problem> {
+pub(super) fn node_of(daemon: &DaemonConfig, own: &NodeName) -> Result<NodeName, Problem> {
     match (&daemon.node, &daemon.address.address) {
         (Some(name), _) => Ok(name.clone()),
         (None, _) if is_here(daemon) => Ok(own.clone()),

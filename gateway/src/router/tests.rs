@@ -34,7 +34,7 @@ impl Bench {
         let (sender, _) = sync_channel(1);
         let shared = Arc::new(Shared::new());
         let routing = Routing { shared: Arc::clone(&shared), keeper: sender, sources: Mutex::default() };
-        let settings = RouterSettings::new(&config, vec!["0.0.0.0:8080".parse().unwrap()]).unwrap();
+        let settings = RouterSettings::new(&config, vec!["0.0.0.0:8080".parse().unwrap()], None).unwrap();
         let mut bench = Self { keeper: Keeper::new(Arc::clone(&shared)), shared, routing, settings };
         bench.apply(configure(bench.settings.clone()));
         bench
@@ -169,7 +169,7 @@ fn a_name_is_unknown_only_when_all_daemons_have_told_what_they_have() {
             "[[listen]]\naddress = \"tcp://127.0.0.1:1\"\nrouter = true\n[router]\nnode = \"{NODE}\"\n\
              domains = [\"apps.test\"]\n{daemons}"
         ));
-        let settings = RouterSettings::new(&config.router.unwrap(), Vec::new()).unwrap();
+        let settings = RouterSettings::new(&config.router.unwrap(), Vec::new(), None).unwrap();
         Message::Configure(Box::new(settings), sync_channel(1).0)
     };
     let other = "{ address = \"unix:///y\", node = \"two\" }";

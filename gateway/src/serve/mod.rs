@@ -4,6 +4,7 @@
 
 pub(crate) mod bind;
 mod certificates;
+pub(crate) mod front_door;
 pub(crate) mod guard;
 mod identity;
 mod listeners;
@@ -23,6 +24,7 @@ use log::{error, info, warn};
 use rustix::process::Signal;
 
 use self::certificates::CertificateWatcher;
+use self::front_door::FrontDoorSockets;
 use self::guard::Guard;
 use self::listeners::Listeners;
 use self::plan::Plan;
@@ -104,6 +106,7 @@ struct Server {
     upstreams: Vec<Arc<Upstream>>,
     routing: Arc<Routing>,
     listeners: Listeners,
+    front_door: FrontDoorSockets,
     /// What is shown of them.
     shown_certificates: Arc<Certificates>,
     certificates: CertificateWatcher,
@@ -138,7 +141,8 @@ impl Server {
         let routing = Routing::start()?;
         let plan = Plan::new(&config, &[], &routing)?;
         let warnings = plan.warnings();
-        let Plan { upstreams, listeners: planned, certificates, router } = plan;
+        let Plan { upstreams, listeners: planned, certificates, router, front_door: planned_front_door } =
+            plan;
         let token = config.admin.token_file.as_ref().map(Token::read).transpose()?;
         let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::new()));
         let access = match config.access_log.clone() {
@@ -162,8 +166,10 @@ impl Server {
         }
         let mut listeners = Listeners::default();
         let shown_certificates = Arc::new(Certificates::default());
-        shown_certificates.set(&planned);
+        shown_certificates.set(&planned, planned_front_door.as_ref());
         let opened = listeners.open(&config, planned, &mut inherited)?;
+        let mut front_door = FrontDoorSockets::new(routing.sink());
+        let opened_front_door = front_door.open(planned_front_door, &mut inherited)?;
         let running = Arc::new(OnceLock::new());
         let admin = AdminRouter::new(
             Arc::clone(&metrics),
@@ -190,6 +196,7 @@ impl Server {
         let _ = running.set(handles.clone());
         routing.set_handles(handles.clone());
         routing.configure(router)?;
+        front_door.serve(opened_front_door);
         routing.await_daemons(&stop_requested);
         listeners.serve(opened.into_iter().chain(admin), &handles);
         let certificates = CertificateWatcher::start(certificates)?;
@@ -203,6 +210,7 @@ impl Server {
             upstreams,
             routing,
             listeners,
+            front_door,
             shown_certificates,
             certificates,
             inherited,
@@ -222,6 +230,7 @@ impl Server {
         server.health.set_ready(true);
         // First, because a script may wait for the address in the first line.
         server.listeners.describe(&server.config);
+        server.front_door.describe();
         plan::warnings(&server.config).iter().chain(&warnings).for_each(|warning| warn!("{warning}"));
         info!("ready");
         server.notify.ready(&server.status());
@@ -308,6 +317,7 @@ impl Server {
         match result {
             Ok(()) => {
                 self.listeners.describe(&self.config);
+                self.front_door.describe();
                 info!("reloaded");
             }
             Err(problem) => error!("not reloaded, the old configuration stays in use: {problem}"),
@@ -329,15 +339,19 @@ impl Server {
             self.inherited.try_clone().map_err(Problem::wrap("no descriptors for inherited sockets"))?;
         let warnings = plan.warnings();
         let planned = plan.listeners.clone();
+        let planned_front_door = plan.front_door.clone();
+        let opened_front_door = self.front_door.open(plan.front_door, &mut inherited)?;
         let opened = self.listeners.open(&config, plan.listeners, &mut inherited)?;
         self.certificates = CertificateWatcher::start(plan.certificates)?;
-        self.shown_certificates.set(&planned);
+        self.shown_certificates.set(&planned, planned_front_door.as_ref());
         self.inherited = inherited;
         self.listeners.serve(opened, &self.handles);
         self.upstreams = plan.upstreams;
         if let Err(problem) = self.routing.configure(plan.router) {
             error!("{problem}");
         }
+        // After the settings, by which what workers say is judged.
+        self.front_door.serve(opened_front_door);
         self.health.set_upstreams(self.upstreams.clone());
         log::set_max_level(config.log.level);
         plan::warnings(&config).iter().chain(&warnings).for_each(|warning| warn!("{warning}"));
@@ -357,6 +371,7 @@ impl Server {
         match self.start_successor() {
             Ok(successor) => {
                 info!("upgrade: starting a new process");
+                self.front_door.pause();
                 self.phase = Phase::Upgrading;
                 self.successor = Some(successor);
             }
@@ -366,6 +381,8 @@ impl Server {
 
     fn start_successor(&self) -> Result<SuccessorSignals, Problem> {
         let mut sockets: Sockets = self.listeners.duplicate()?;
+        let front_door = self.front_door.duplicate();
+        sockets.extend(front_door.map_err(Problem::wrap("no descriptors for the front door"))?);
         let inherited = self.inherited.duplicate();
         sockets.extend(inherited.map_err(Problem::wrap("no descriptors for inherited sockets"))?);
         let successor = self.program.start()?;
@@ -389,12 +406,14 @@ impl Server {
                 info!("upgrade: process {pid} serves; this one waits for its tunnels to end");
                 self.notify.replaced_by(pid);
                 self.listeners.leave();
+                self.front_door.leave();
                 self.routing.retire();
                 self.phase = Phase::Replaced;
                 self.drain(None);
             }
             Err(problem) => {
                 error!("{NO_UPGRADE}: {problem}");
+                self.front_door.resume();
                 self.phase = Phase::Serving;
             }
         }
@@ -419,6 +438,7 @@ impl Server {
         // The workers close theirs. An open duplicate would still accept connections, which nobody
         // would serve.
         self.listeners = Listeners::default();
+        self.front_door.leave();
     }
 
     /// Waits for a new process that was stopped with this one. If it does not end, it is killed:

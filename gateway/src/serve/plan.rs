@@ -14,11 +14,14 @@ use dockline::h1::HostPolicy;
 use dockline::proxy::hijack::Api;
 use dockline::proxy::{ConnConfig, Forwarding, Reply};
 use dockline::untrusted::Untrusted;
+use dockline_discovery::join::Terms;
 
 use super::certificates::WatchedTls;
+use super::front_door::PlannedFrontDoor;
 use super::guard::Guard;
 use super::identity;
 use crate::address::ListenAddress;
+use crate::config::join::FrontDoorConfig;
 use crate::config::{Config, ListenerConfig, ListenerDestination, ListenerTls, UpstreamConfig, UpstreamTls};
 use crate::problem::Problem;
 use crate::router::{RouterSettings, Routing};
@@ -35,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) certificates: Vec<WatchedTls>,
     /// As [`Config::router`].
     pub(crate) router: Option<RouterSettings>,
+    /// Where other machines join.
+    pub(crate) front_door: Option<PlannedFrontDoor>,
 }
 
 impl Plan {
@@ -48,7 +53,7 @@ impl Plan {
         let router = config
             .router
             .as_ref()
-            .map(|router| RouterSettings::new(router, tcp_listeners(config)))
+            .map(|router| RouterSettings::new(router, tcp_listeners(config), own_gateway(config)))
             .transpose()?;
         let failure_replies = router.as_ref().map(RouterSettings::failure_replies).unwrap_or_default();
         let upstreams = config
@@ -75,7 +80,8 @@ impl Plan {
                     keep_alive_hint: true,
                     ..conn_config(config, wanted, &failure_replies)
                 };
-                let tls = wanted.tls.as_ref().map(|files| server_tls(files, &mut certificates)).transpose();
+                let tls = wanted.tls.as_ref();
+                let tls = tls.map(|files| server_tls(files, true, &mut certificates)).transpose();
                 let router: Arc<dyn Router> = match wanted.destination {
                     ListenerDestination::Router => Arc::<Routing>::clone(routing),
                     ListenerDestination::Upstream(index) => {
@@ -93,7 +99,9 @@ impl Plan {
                 Ok(settings)
             })
             .collect::<Result<_, Problem>>()?;
-        Ok(Self { upstreams, listeners, certificates, router })
+        let front_door = config.router.as_ref().and_then(|router| router.front_door.as_ref());
+        let front_door = front_door.map(|wanted| front_door_of(wanted, &mut certificates)).transpose()?;
+        Ok(Self { upstreams, listeners, certificates, router, front_door })
     }
 
     /// Returns warnings about certificates that cannot be used, beside those that can.
@@ -139,12 +147,36 @@ pub(crate) fn open_to_all(address: &impl fmt::Display, is_public: bool, tls: &Op
 /// Returns the addresses of all TCP listeners, as far as they are known before they are opened.
 fn tcp_listeners(config: &Config) -> Vec<SocketAddr> {
     let clients = config.listeners.iter().map(|listener| &listener.address);
-    let all = clients.chain(&config.admin.address);
+    let front_door = config.router.iter().filter_map(|router| router.front_door.as_ref());
+    let all = clients.chain(&config.admin.address).chain(front_door.map(|door| &door.address));
     all.filter_map(|address| match address {
         ListenAddress::Tcp { host, port, .. } => Some(SocketAddr::new(host.parse().ok()?, *port)),
         ListenAddress::Unix { .. } | ListenAddress::Inherited(_) => None,
     })
     .collect()
+}
+
+/// Returns where routers of other machines reach this one: by its first listener for them. An
+/// unspecified address stands for the one that they see.
+fn own_gateway(config: &Config) -> Option<SocketAddr> {
+    let routers = config.listeners.iter().filter(|listener| listener.is_router());
+    let mut addresses = routers.filter_map(|listener| match &listener.address {
+        ListenAddress::Tcp { host, port, .. } => Some(SocketAddr::new(host.parse().ok()?, *port)),
+        ListenAddress::Unix { .. } | ListenAddress::Inherited(_) => None,
+    });
+    addresses.find(|address| !address.ip().is_loopback() && address.port() != 0)
+}
+
+fn front_door_of(
+    wanted: &FrontDoorConfig,
+    watched: &mut Vec<WatchedTls>,
+) -> Result<PlannedFrontDoor, Problem> {
+    let tls = server_tls(&wanted.tls, false, watched).map_err(|problem| problem.at(&wanted.origin))?;
+    Ok(PlannedFrontDoor {
+        address: wanted.address.clone(),
+        terms: Terms { tls, keep: wanted.keep },
+        origin: wanted.origin.clone(),
+    })
 }
 
 /// Returns what depends on whether a listener is for a daemon or for applications.
@@ -189,8 +221,12 @@ fn describe(problem: Problem, files: &Option<ListenerTls>) -> Problem {
     }
 }
 
-fn server_tls(files: &ListenerTls, watched: &mut Vec<WatchedTls>) -> Result<Arc<ServerTls>, Problem> {
-    let config = server_config(files).map_err(Problem::new)?;
+fn server_tls(
+    files: &ListenerTls,
+    http_only: bool,
+    watched: &mut Vec<WatchedTls>,
+) -> Result<Arc<ServerTls>, Problem> {
+    let config = ServerTlsConfig { http_only, ..server_config(files).map_err(Problem::new)? };
     match &files.certificates {
         Some(dir) => {
             let made = WatchedTls::new(config, dir.clone())?;

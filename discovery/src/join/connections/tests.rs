@@ -60,7 +60,7 @@ fn the_number_of_workers_has_a_limit() {
         assert_eq!(begin(), Some(true));
     }
     assert_eq!(begin(), Some(false));
-    connections.end(7, crate::now());
+    connections.end(7, None);
     let number = connections.begin(sockets.pair().0).unwrap();
     assert!(connections.verified(number));
 }
@@ -75,9 +75,9 @@ fn the_latest_connection_of_a_worker_counts_in_whatever_order_they_say_who_they_
         }
         order.iter().for_each(|number| connections.introduce(*number, &source("one")));
         assert!(connections.is_superseded(1) && !connections.is_superseded(2), "{order:?}");
-        connections.end(1, crate::now());
+        connections.end(1, Some(crate::now()));
         assert_eq!(connections.deadline(), None, "the other one is there");
-        connections.end(2, crate::now());
+        connections.end(2, Some(crate::now()));
         assert!(connections.deadline().is_some());
     }
 }
@@ -93,7 +93,7 @@ fn workers_are_forgotten_when_their_time_has_come_unless_they_are_back() {
     };
     for (name, after) in [("one", 1), ("two", 2), ("three", 3)] {
         let number = join(&mut connections, name);
-        connections.end(number, now + Duration::from_secs(after));
+        connections.end(number, Some(now + Duration::from_secs(after)));
     }
     join(&mut connections, "one");
     assert_eq!(connections.deadline(), Some(now + Duration::from_secs(2)));

@@ -63,7 +63,7 @@ impl Front {
         let (sender, updates) = channel();
         let sink = Arc::new(move |update| drop(sender.send(update)));
         let tls = Arc::new(ServerTls::new(&config).unwrap());
-        let door = FrontDoor::start(vec![listener], tls, keep, sink).unwrap();
+        let door = FrontDoor::start(vec![listener], Terms { tls, keep: Some(keep) }, sink).unwrap();
         Self { address, updates, door }
     }
 
@@ -72,6 +72,11 @@ impl Front {
     }
 
     fn next(&self) -> Change {
+        self.updates.recv_timeout(PATIENCE).unwrap().change
+    }
+
+    fn close(self) -> Change {
+        self.door.close();
         self.updates.recv_timeout(PATIENCE).unwrap().change
     }
 
@@ -245,6 +250,25 @@ fn a_front_door_that_is_dropped_ends_its_connections_and_says_nothing_more() {
     // The sink goes with the last thread.
     assert!(front.updates.recv_timeout(PATIENCE).is_err());
     assert!(TcpStream::connect(front.address).is_err());
+}
+
+#[test]
+fn a_front_door_that_pauses_leaves_its_workers_to_another_one() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let front = Front::on(listener.try_clone().unwrap(), &authority, Duration::from_secs(3600));
+    let tls = authority.client(Some(authority.issue("one")));
+    let worker = Worker::start(front.joined(), tls, node("one")).unwrap();
+    worker.apply(local(sync(vec![])));
+    assert_eq!(front.next(), sync(vec![]));
+    front.door.pause();
+    assert!(matches!(front.next(), Change::Stale(_)));
+    let other = Front::on(listener, &authority, Duration::from_secs(3600));
+    assert_eq!(other.next(), sync(vec![]));
+    assert_eq!(other.close(), Change::Gone);
+    front.door.resume();
+    assert_eq!(front.next(), sync(vec![]));
+    assert_eq!(front.close(), Change::Gone);
 }
 
 #[test]
