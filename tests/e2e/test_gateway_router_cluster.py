@@ -1,22 +1,24 @@
 """Three hosts with a dockerd each, and one front door: `name.<domain>` reaches each container, wherever it is.
 
-The front door is on the first host. It watches all three daemons; to the containers of the other hosts it goes by the
-gateways there. While hosts, daemons and containers come and go, clients outside request every name all the time.
+The front door is on the first host. To the containers of the other hosts it goes by the gateways there; it learns of them
+from their daemons, from the gateways that join it, or from Redis. While hosts, daemons and containers come and go, clients
+outside request every name all the time.
 """
 
 import contextlib
 import http.client
 import json
 import os
+import signal
 import threading
 from collections import Counter
 
 import pytest
 
-from support.cluster import DAEMON_PORT, GATEWAY_PORT, Cluster
+from support.arrangements import ARRANGEMENTS, Registry
+from support.cluster import GATEWAY_PORT, Cluster
 from support.endpoints import Endpoint
-from support.gateway import files, text
-from support.proc import poll, tail
+from support.proc import has_ended, poll, tail
 from support.wire import Stream, request
 
 #: The names that are there all the time, each on the host of its number.
@@ -92,18 +94,19 @@ def cluster(workspace, certificates):
         cluster.close()
 
 
+@pytest.fixture(scope="module", params=ARRANGEMENTS, ids=lambda kind: kind.__name__.lower())
+def arrangement(request, cluster, certificates):
+    """How the front door learns of the containers of the other hosts."""
+    arrangement = request.param(cluster, certificates)
+    arrangement.prepare()
+    yield arrangement
+    arrangement.close()
+
+
 @pytest.fixture(scope="module")
-def gateways(cluster, certificates):
+def gateways(arrangement):
     """The gateway of each host; the first is the front door."""
-    tls = f'{files(certificates.back_client, "ca")}, name = "localhost"'
-    daemons = [text(cluster.hosts[0].daemon.url)]
-    for host in cluster.hosts[1:]:
-        address, gateway = f"tls://{host.address}:{DAEMON_PORT}", f"{host.address}:{GATEWAY_PORT}"
-        daemons.append(
-            f"{{ address = {text(address)}, node = {text(host.name)}, gateway = {text(gateway)}, tls = {{ {tls} }} }}"
-        )
-    started = [host.gateway(f"docker = [{text(host.daemon.url)}]") for host in cluster.hosts[1:]]
-    started.insert(0, cluster.hosts[0].gateway(f"docker = [{', '.join(daemons)}]"))
+    started = arrangement.gateways()
     try:
         yield started
     finally:
@@ -116,7 +119,8 @@ def gateways(cluster, certificates):
 def front(cluster, gateways):
     """Returns the status and page of a name, at the front door."""
     for name, host in zip(NAMES, cluster.hosts, strict=True):
-        host.web(name)
+        if not host.has(name):
+            host.web(name)
     address = cluster.hosts[0].address
 
     def get(name):
@@ -133,6 +137,11 @@ def reaches(front, name, host, gateways=()):
         return "\n".join([f"{name} on {host.name}: {front(name)}", *(tail(gateway.error_log) for gateway in gateways)])
 
     poll(lambda: front(name) == (200, f"{name} {host.name}"), told)
+
+
+def is_unknown(front, name):
+    """Waits until the front door knows that there is no such name: after its start, others may still tell of it."""
+    poll(lambda: front(name)[0] == 404, lambda: f"{front(name)}")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +169,7 @@ def routes(gateway):
 
 
 def test_each_name_reaches_its_host_and_that_of_others_by_the_gateway_there(cluster, gateways, front):
-    assert front("black")[0] == 404
+    is_unknown(front, "black")
     targets = {name: route["targets"][0] for name, route in routes(gateways[0]).items()}
     assert {name: target["node"] for name, target in targets.items()} == dict(zip(NAMES, ("host1", "host2", "host3")))
     assert [targets[name].get("gateway") for name in NAMES] == [
@@ -184,7 +193,7 @@ def test_a_container_that_stops_is_503_until_it_starts_again(cluster, front, loa
 @pytest.mark.parametrize("number", range(3))
 def test_a_new_container_is_reached_and_its_name_stays_known(cluster, front, load, number):
     host, name = cluster.hosts[number], f"new{number}"
-    assert front(name)[0] == 404
+    is_unknown(front, name)
     host.web(name)
     reaches(front, name, host)
     host.daemon.remove(name)
@@ -211,6 +220,7 @@ def test_a_container_moves_to_another_host(cluster, gateways, front, load):
             old.web("mover")
             reaches(front, "mover", old)
         load.more(["mover"])
+    old.daemon.remove("mover")
 
 
 def test_a_gateway_that_is_killed_takes_nothing_but_its_own_host_with_it(cluster, gateways, front, load):
@@ -225,10 +235,11 @@ def test_a_gateway_that_is_killed_takes_nothing_but_its_own_host_with_it(cluster
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_daemon_that_is_killed_fails_no_request(cluster, gateways, front, load, number):
+def test_a_daemon_that_is_killed_fails_no_request(cluster, arrangement, gateways, front, load, number):
     host, name = cluster.hosts[number], NAMES[number]
     host.daemon.kill()
-    poll(lambda: routes(gateways[0])[name]["state"] == "stale", lambda: f"{routes(gateways[0])[name]}")
+    if number == 0 or arrangement.tells_stale:
+        poll(lambda: routes(gateways[0])[name]["state"] == "stale", lambda: f"{routes(gateways[0])[name]}")
     load.more()
     host.daemon.start()
     poll(lambda: routes(gateways[0])[name]["state"] == "live", lambda: f"{routes(gateways[0])[name]}")
@@ -236,3 +247,32 @@ def test_a_daemon_that_is_killed_fails_no_request(cluster, gateways, front, load
     late = f"late{number}"
     host.web(late)
     reaches(front, late, host)
+    host.daemon.remove(late)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_upgrade_of_a_gateway_fails_no_request(gateways, load, number):
+    gateway = gateways[number]
+    gateway.service.send_signal(signal.SIGUSR2)
+    new = poll(gateway.successor, "a new process serves")
+    assert gateway.service.process.wait(30) == 0, "the old process ends with its last connection"
+    load.more()
+    with load.excused(*NAMES):
+        os.kill(new, signal.SIGTERM)
+        poll(lambda: has_ended(new), "the new process ends")
+        gateway.start()
+        load.more()
+
+
+def test_without_redis_the_routes_go_on(cluster, arrangement, gateways, front, load):
+    if not isinstance(arrangement, Registry):
+        pytest.skip("there is no Redis")
+    arrangement.kill_redis()
+    poll(lambda: routes(gateways[0])["green"]["state"] == "stale", lambda: f"{routes(gateways[0])['green']}")
+    load.more()
+    arrangement.start_redis()
+    poll(lambda: routes(gateways[0])["green"]["state"] == "live", lambda: f"{routes(gateways[0])['green']}")
+    load.more()
+    cluster.hosts[1].web("after")
+    reaches(front, "after", cluster.hosts[1])
+    cluster.hosts[1].daemon.remove("after")

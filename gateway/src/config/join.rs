@@ -167,3 +167,6 @@ impl FromStr for JoinAddress {
 impl FromText for JoinAddress {
     const WHAT: &'static str = "an address such as \"tls://front.example:2378\"";
 }
+
+#[cfg(test)]
+mod tests;

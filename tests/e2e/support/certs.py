@@ -25,15 +25,19 @@ class Authority:
         _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", self.key)
         _openssl("req", "-x509", "-new", "-key", self.key, "-subj", f"/CN={name}", "-days", "30", "-out", self.cert)
 
-    def issue(self, name, usage, trusts=None):
-        """A `server` or `client` certificate; the peer is checked against `trusts` (this CA by default)."""
+    def issue(self, name, usage, trusts=None, names=()):
+        """A `server` or `client` certificate; the peer is checked against `trusts` (this CA by default).
+
+        `names` are alternative names such as `DNS:worker`; without them a server is for this machine.
+        """
         key = self.directory / f"{name}-key.pem"
         cert = self.directory / f"{name}.pem"
         request = self.directory / f"{name}.csr"
         extensions = self.directory / f"{name}.ext"
         lines = [f"extendedKeyUsage={usage}Auth", "basicConstraints=CA:FALSE"]
-        if usage == "server":
-            lines.append("subjectAltName=DNS:localhost,IP:127.0.0.1")
+        names = names or (("DNS:localhost", "IP:127.0.0.1") if usage == "server" else ())
+        if names:
+            lines.append(f"subjectAltName={','.join(names)}")
         extensions.write_text("\n".join(lines) + "\n")
         _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", key)
         _openssl("req", "-new", "-key", key, "-subj", f"/CN={name}", "-out", request)

@@ -31,6 +31,10 @@ class Host:
         self.directory.mkdir()
         self.daemon = HostDaemon(self, cluster.identity)
 
+    def has(self, name):
+        """Whether there is a container of this name."""
+        return bool(self.daemon.api.containers(all=True, filters={"name": f"^/{name}$"}))
+
     def web(self, name):
         """A container that is to be reached by its name. Its page is `NAME HOST`."""
         api = self.daemon.api
@@ -46,8 +50,12 @@ class Host:
         """`dockline serve` on the host, with a router of these keys that clients outside reach at GATEWAY_PORT."""
         listen = f'[[listen]]\naddress = "tcp://0.0.0.0:{GATEWAY_PORT}"\nrouter = true\n'
         table = f'[router]\ndomains = ["{DOMAIN}"]\nnode = "{self.name}"\n{config}\n'
-        wrapper = ["nsenter", f"--net={self.namespace}"]
-        return Gateway(self.directory / "gateway", {}, lambda _: table + listen, wrapper, admin=admin)
+        return Gateway(self.directory / "gateway", {}, lambda _: table + listen, self.wrapper, admin=admin)
+
+    @property
+    def wrapper(self):
+        """Runs a command on the host."""
+        return ["nsenter", f"--net={self.namespace}"]
 
 
 class HostDaemon(Daemon):
@@ -63,7 +71,7 @@ class HostDaemon(Daemon):
         words = [str(word) for word in super()._argv(identity) if word not in left_out]
         words[words.index(f"tcp://127.0.0.1:{self.tls_port}")] = f"tcp://{self.host.address}:{DAEMON_PORT}"
         own = [f"--bip={self.host.subnet}", "--userland-proxy=false", "--live-restore"]
-        return ["nsenter", f"--net={self.host.namespace}", *words, *own]
+        return [*self.host.wrapper, *words, *own]
 
     def kill(self):
         """Ends the daemon by SIGKILL. Its containers go on."""
