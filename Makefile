@@ -14,7 +14,7 @@ STATIC_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 VENV    := target/venv
 
 .PHONY: help build gateway image nginx-module install install-nginx-module demo demo-router check test lint header reasons \
-        test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports clean
+        test-rust test-c test-install test-e2e test-e2e-gateway soak faults fuzz bench bench-ports bench-router clean
 
 help:
 	@echo 'make build           the library: target/release/libdockline.so and .a'
@@ -34,6 +34,7 @@ help:
 	@echo 'make install-nginx-module   the module, where the installed nginx looks for it'
 	@echo 'make bench           CPU and memory beside nginx, HAProxy and docker-proxy (benches/README.md)'
 	@echo 'make bench-ports     1000 published ports, with Docker'"'"'s docker-proxy and with dockline'"'"'s'
+	@echo 'make bench-router    what routes cost, and how soon a change is seen, beside nginx with a reload for each'
 	@echo 'make header          regenerate include/dockline.h from the code'
 
 build:
@@ -163,6 +164,10 @@ bench: nginx-module gateway
 
 bench-ports: gateway $(VENV)/bin/pytest
 	$(VENV)/bin/python tests/e2e/bench_ports.py
+
+bench-router: gateway $(VENV)/bin/pytest
+	@scripts/install-deps bench-router
+	unshare --net --mount $(VENV)/bin/python tests/e2e/bench_router.py
 
 lint:
 	@scripts/install-deps rust
