@@ -17,6 +17,8 @@ mod output;
 mod problem;
 mod process;
 mod publish;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod router;
 mod selftest;
 mod series;

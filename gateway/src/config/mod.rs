@@ -5,6 +5,8 @@ mod default_socket;
 mod file;
 pub(crate) mod join;
 pub(crate) mod limits;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod router;
 mod source;
 mod tls;

@@ -19,6 +19,8 @@ use toml::Spanned;
 
 use super::file::UpstreamTls as UpstreamTlsTable;
 use super::join::{FrontDoorConfig, FrontDoorTable, JoinConfig, JoinTable};
+#[cfg(feature = "redis")]
+use super::redis::{RedisConfig, RedisEntry};
 use super::settle_upstream_tls;
 use super::source::Source;
 use super::tls::{UpstreamTls, UpstreamTlsFiles};
@@ -77,6 +79,9 @@ pub(crate) struct RouterConfig {
     pub(crate) target_tls: Option<UpstreamTls>,
     /// The TLS with the routers of other nodes.
     pub(crate) gateway_tls: Option<UpstreamTls>,
+    /// Where the routes of other machines are read.
+    #[cfg(feature = "redis")]
+    pub(crate) redis: Option<RedisConfig>,
     /// Where other machines push their routes to this one.
     pub(crate) front_door: Option<FrontDoorConfig>,
     /// Where this machine pushes its routes.
@@ -199,6 +204,8 @@ impl RouterConfig {
             trusted_nodes: trusted_nodes(table.trusted_nodes),
             target_tls,
             gateway_tls,
+            #[cfg(feature = "redis")]
+            redis: None,
             front_door: None,
             join: None,
             fixed,
@@ -234,6 +241,8 @@ impl RouterConfig {
                 .map(|daemon| DaemonConfig::read(source, daemon))
                 .collect::<Result<_, _>>()?,
         };
+        #[cfg(feature = "redis")]
+        let redis = table.redis.take().map(|entry| RedisConfig::read(source, entry)).transpose()?;
         let front_door = table.front_door.take().map(|table| FrontDoorConfig::read(source, table));
         let join = table.join.take().map(|table| JoinConfig::read(source, table));
         let (front_door, join) = (front_door.transpose()?, join.transpose()?);
@@ -262,7 +271,13 @@ impl RouterConfig {
             fixed.push(route);
         }
         let config = Self::new(lookup, daemons, table, target_tls, gateway_tls, fixed);
-        Ok(Some(Self { front_door, join, ..config }))
+        Ok(Some(Self {
+            #[cfg(feature = "redis")]
+            redis,
+            front_door,
+            join,
+            ..config
+        }))
     }
 }
 
@@ -367,6 +382,8 @@ pub(super) struct RouterTable {
     trusted_nodes: Vec<Text<TrustedNode>>,
     target_tls: Option<Spanned<UpstreamTlsTable>>,
     gateway_tls: Option<Spanned<UpstreamTlsTable>>,
+    #[cfg(feature = "redis")]
+    redis: Option<Spanned<RedisEntry>>,
     front_door: Option<Spanned<FrontDoorTable>>,
     join: Option<Spanned<JoinTable>>,
 }
@@ -386,7 +403,7 @@ pub(super) struct RouteTableEntry {
 
 /// An address, or a table that has one.
 #[derive(Debug)]
-enum Entry<A, T> {
+pub(super) enum Entry<A, T> {
     Address(A),
     Table(T),
 }

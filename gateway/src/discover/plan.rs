@@ -1,7 +1,6 @@
 #![forbid(unsafe_code)]
 //! [`Plan`]: what `discover` does, from its command line and the environment.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -10,15 +9,15 @@ use dockline::routes::LookupOptions;
 use dockline::untrusted::Untrusted;
 use dockline_discovery::address::Network;
 use dockline_discovery::container::LabelOptions;
-use dockline_discovery::registry::redis::{Address, PublisherConfig, TlsFiles};
+use dockline_discovery::registry::redis::{Address, PublisherConfig};
 use dockline_discovery::snapshot_file::SnapshotFileConfig;
 use dockline_discovery::{Node, NodeName, Readers, View};
 
 use super::args::{DiscoverArgs, LayoutArg, ReadersArg};
 use super::daemon::Daemon;
-use crate::absolute_path::AbsolutePath;
 use crate::address::UpstreamAddress;
 use crate::problem::Problem;
+use crate::redis_server::{self, Names, RedisFiles};
 
 /// The prefix of a network that is given without one, as in the nginx setups of old.
 const OLD_PREFIX: u8 = 16;
@@ -62,7 +61,13 @@ impl Plan {
                     let hint = "use --layout structured, or another Redis";
                     return Err(Problem::new(why).at("--layout").hint(hint));
                 }
-                let tls = tls_files(args, &address)?;
+                let files = RedisFiles {
+                    password: args.redis_password_file.clone(),
+                    ca: args.redis_ca.clone(),
+                    cert: args.redis_cert.clone(),
+                    key: args.redis_key.clone(),
+                };
+                let (address, tls) = files.read(address, Names::Options)?;
                 let structured = layout != LayoutArg::Classic;
                 Some(PublisherConfig { address, tls, structured, classic, lease })
             }
@@ -121,32 +126,17 @@ fn redis(
     args: &DiscoverArgs,
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Result<Option<(Address, bool)>, Problem> {
-    let (mut address, is_old) = match &args.redis {
-        Some(url) => {
-            let address = url.0.parse();
-            (
-                address.map_err(|error| {
-                    Problem::new("this is not an address of Redis").at("--redis").because(error)
-                })?,
-                false,
-            )
-        }
-        None => {
-            let Some(host) = variable(REDIS_ADDRESS) else { return Ok(None) };
-            let port = match variable(REDIS_PORT) {
-                None => 6379,
-                Some(text) => text.parse().map_err(|_| {
-                    Problem::new(format_args!("`{}` is not a port", Untrusted::new(text))).at(REDIS_PORT)
-                })?,
-            };
-            (Address::tcp(host, port), true)
-        }
-    };
-    if let Some(path) = &args.redis_password_file {
-        let text = fs::read_to_string(path).map_err(read_problem("--redis-password-file", path))?;
-        address = address.with_password(text.trim_end_matches(['\r', '\n']).to_owned());
+    if let Some(url) = &args.redis {
+        return Ok(Some((redis_server::address(&url.0).map_err(|problem| problem.at("--redis"))?, false)));
     }
-    Ok(Some((address, is_old)))
+    let Some(host) = variable(REDIS_ADDRESS) else { return Ok(None) };
+    let port = match variable(REDIS_PORT) {
+        None => 6379,
+        Some(text) => text.parse().map_err(|_| {
+            Problem::new(format_args!("`{}` is not a port", Untrusted::new(text))).at(REDIS_PORT)
+        })?,
+    };
+    Ok(Some((Address::tcp(host, port), true)))
 }
 
 /// Returns for whom addresses are written.
@@ -177,39 +167,6 @@ fn network(text: &str) -> Result<Network, Problem> {
     let alone = text.parse::<IpAddr>().ok().and_then(|address| Network::new(address, OLD_PREFIX));
     let network = alone.map_or_else(|| text.parse(), Ok);
     network.map_err(|error| Problem::new(format_args!("`{}`", Untrusted::new(text))).because(error))
-}
-
-fn tls_files(args: &DiscoverArgs, address: &Address) -> Result<TlsFiles, Problem> {
-    let given = [
-        ("--redis-ca", &args.redis_ca),
-        ("--redis-cert", &args.redis_cert),
-        ("--redis-key", &args.redis_key),
-    ];
-    if let Some((option, _)) = given.iter().find(|(_, path)| path.is_some() && !address.is_tls()) {
-        return Err(Problem::new("the connection to Redis is without TLS")
-            .at(option)
-            .hint("write rediss:// in place of redis://"));
-    }
-    let read = |option: &'static str, path: &Option<AbsolutePath>| {
-        path.as_ref().map(|path| fs::read(path).map_err(read_problem(option, path))).transpose()
-    };
-    let [ca, cert, key] = given.map(|(option, path)| read(option, path));
-    let identity = match (cert?, key?) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            return Err(Problem::new("the certificate has no private key").hint("add --redis-key"));
-        }
-        (None, Some(_)) => {
-            return Err(Problem::new("the private key has no certificate").hint("add --redis-cert"));
-        }
-    };
-    Ok(TlsFiles { ca: ca?, identity })
-}
-
-fn read_problem(option: &'static str, path: &AbsolutePath) -> impl FnOnce(std::io::Error) -> Problem {
-    let path = Untrusted::path(path).to_string();
-    move |error| Problem::new(format_args!("cannot read {path}")).at(option).because(error)
 }
 
 /// Returns the daemons, each with its machine. One daemon is that of this machine, wherever it is

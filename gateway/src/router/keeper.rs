@@ -254,7 +254,7 @@ impl Keeper {
         self.store(&old, state, &changed);
     }
 
-    /// Returns whether all daemons have told once what they have, and machines had time to join.
+    /// Returns whether all sources have told once what they have, and machines had time to join.
     fn is_complete(&self) -> bool {
         let is_joining = self.front_door_since.is_some_and(|since| now() < since + JOIN_TIME);
         self.settings
@@ -395,7 +395,7 @@ impl Keeper {
 }
 
 fn directory_options(settings: &RouterSettings, own_addresses: &[IpAddr]) -> DirectoryOptions {
-    let daemons = settings.sources().map(|source| (source, Trust::Daemon));
+    let daemons = settings.daemons().map(|source| (source, Trust::Daemon));
     DirectoryOptions {
         trust: daemons.chain([(fixed::source(), Trust::Operator)]).collect(),
         trusted_nodes: settings.config.trusted_nodes.clone(),

@@ -26,6 +26,8 @@ mod on_demand;
 mod pages;
 pub(crate) mod place;
 pub(crate) mod reader;
+#[cfg(feature = "redis")]
+mod redis;
 mod settings;
 mod sources;
 mod state;
@@ -51,6 +53,8 @@ use self::hops::{Hops, Loop, Mark};
 use self::keeper::{Keeper, Message};
 use self::on_demand::Starter;
 use self::pages::Page;
+#[cfg(feature = "redis")]
+use self::redis::RegistryReader;
 pub(crate) use self::settings::RouterSettings;
 use self::sources::Sources;
 use self::state::{Choice, Question, State};
@@ -80,6 +84,8 @@ pub(crate) struct Routing {
     keeper: SyncSender<Message>,
     /// `None`: there has been no router yet.
     sources: Mutex<Option<Sources>>,
+    #[cfg(feature = "redis")]
+    registry: Mutex<RegistryReader>,
 }
 
 /// What the loops and the keeper share.
@@ -102,7 +108,13 @@ impl Routing {
         let shared = Arc::new(Shared::new());
         let thread = Keeper::new(Arc::clone(&shared));
         spawn("routes", move || thread.run(&messages))?;
-        Ok(Arc::new(Self { shared, keeper, sources: Mutex::default() }))
+        Ok(Arc::new(Self {
+            shared,
+            keeper,
+            sources: Mutex::default(),
+            #[cfg(feature = "redis")]
+            registry: Mutex::default(),
+        }))
     }
 
     /// Takes over settings; `None`: nothing is routed.
@@ -120,6 +132,11 @@ impl Routing {
         if applied.recv_timeout(AWAIT_TIME).is_err() {
             warn!("the routes change too fast; the new settings hold a little later");
         }
+        #[cfg(feature = "redis")]
+        self.registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .update(settings.registry.as_ref(), &self.sink())?;
         sources.get_or_insert_default().update(&settings, &self.sink(), &self.shared.starter)
     }
 

@@ -12,6 +12,8 @@ use dockline_discovery::{Node, NodeName, Source};
 
 use super::join::Join;
 use super::pages::Pages;
+#[cfg(feature = "redis")]
+use super::redis::{self, RegistryPlan};
 use super::sources::node_of;
 use super::target::Reach;
 use crate::config::UpstreamTls;
@@ -29,6 +31,9 @@ pub(crate) struct RouterSettings {
     pub(super) reach: Reach,
     /// The front door that the routes of this machine are pushed to.
     pub(super) join: Option<Join>,
+    /// Where the routes of other machines are read.
+    #[cfg(feature = "redis")]
+    pub(super) registry: Option<RegistryPlan>,
     /// The daemons, with their TLS.
     pub(super) daemons: Vec<(DaemonConfig, Option<ClientTlsConfig>)>,
     /// How the targets of some routes of the file are balanced.
@@ -85,6 +90,11 @@ impl RouterSettings {
                 tls.map(|tls| Join { front: join.front.clone(), tls, node })
             }
         };
+        #[cfg(feature = "redis")]
+        let registry = {
+            let own = daemons.iter().filter_map(|(daemon, _)| node_of(daemon, &node).ok()).collect();
+            config.redis.as_ref().map(|redis| RegistryPlan::new(redis, own)).transpose()?
+        };
         let balances = config.fixed.iter().filter_map(|route| Some((route.key.clone(), route.balance?)));
         Ok(Self {
             pages,
@@ -95,6 +105,8 @@ impl RouterSettings {
                 gateway_tls: read("router.gateway_tls", &config.gateway_tls)?,
             },
             daemons,
+            #[cfg(feature = "redis")]
+            registry,
             join,
             balances: balances.collect(),
             config: config.clone(),
@@ -113,8 +125,17 @@ impl RouterSettings {
     }
 
     /// Returns the names of the daemons as sources.
-    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+    pub(super) fn daemons(&self) -> impl Iterator<Item = Source> {
         self.daemons.iter().map(|(daemon, _)| source_of(daemon))
+    }
+
+    /// Returns the names of all that is asked for routes.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+        #[cfg(feature = "redis")]
+        let registry = self.registry.as_ref().map(|_| redis::source());
+        #[cfg(not(feature = "redis"))]
+        let registry: Option<Source> = None;
+        self.daemons().chain(registry)
     }
 
     /// Returns how the targets of a route are balanced.

@@ -33,7 +33,13 @@ impl Bench {
         let config: RouterConfig = config.router.unwrap();
         let (sender, _) = sync_channel(1);
         let shared = Arc::new(Shared::new());
-        let routing = Routing { shared: Arc::clone(&shared), keeper: sender, sources: Mutex::default() };
+        let routing = Routing {
+            shared: Arc::clone(&shared),
+            keeper: sender,
+            sources: Mutex::default(),
+            #[cfg(feature = "redis")]
+            registry: Mutex::default(),
+        };
         let settings = RouterSettings::new(&config, vec!["0.0.0.0:8080".parse().unwrap()], None).unwrap();
         let mut bench = Self { keeper: Keeper::new(Arc::clone(&shared)), shared, routing, settings };
         bench.apply(configure(bench.settings.clone()));

@@ -118,4 +118,4 @@ class Registry(Arrangement):
         self.redis.stop()
 
 
-ARRANGEMENTS = (Watching, Joining)
+ARRANGEMENTS = (Watching, Joining, Registry)

@@ -57,7 +57,7 @@ impl fmt::Debug for Login {
 }
 
 /// The certificates for TLS, PEM.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The authorities of the server's certificate; `None`: those of the system.
     pub ca: Option<Vec<u8>>,
