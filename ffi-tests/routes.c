@@ -11,8 +11,12 @@ static char path[64], other_path[64];
 
 static const struct snapshot_route routes[] = {
     {"web./", "web", {{"192.0.2.1:80", 1, 1}, {"[2001:db8::1]:8080", 1, 1}, {NULL, 0, 0}}},
-    {"shop.example.com/api", "shop.example.com/api", {{"192.0.2.2:80", 2, 0}, {"192.0.2.3:80", 1, 1}, {NULL, 0, 0}}},
+    {"shop.example.com/api", "shop.example.com/api", {{"192.0.2.2:80", 2, 2}, {"192.0.2.3:80", 1, 3}, {NULL, 0, 0}}},
     {".example.net/", "*.example.net", {{"192.0.2.4:80", 1, 0}, {NULL, 0, 0}, {NULL, 0, 0}}},
+    {"eight./", "eight", {{"[::]:1", 1, 3}, {"[::]:2", 1, 3}, {"[::]:3", 1, 3}, {"[::]:4", 1, 3}, {"[::]:5", 1, 3},
+                          {"[::]:6", 1, 3}, {"[::]:7", 1, 3}, {"[::]:8", 1, 3}, {NULL, 0, 0}}},
+    {"nine./", "nine", {{"[::]:1", 1, 3}, {"[::]:2", 1, 3}, {"[::]:3", 1, 3}, {"[::]:4", 1, 3}, {"[::]:5", 1, 3},
+                        {"[::]:6", 1, 3}, {"[::]:7", 1, 3}, {"[::]:8", 1, 3}, {"[::]:9", 1, 3}, {NULL, 0, 0}}},
 };
 
 /* Replaces the file, as a writer should. */
@@ -51,8 +55,8 @@ static dockline_routes_target find(dockline_routes *handle, const char *host, co
     AT("%s%s", host, request_path);
     REQUIRE_OK(dockline_routes_lookup(handle, dockline_str_of(host), dockline_str_of(request_path), &target,
                                       sizeof target));
-    CHECK_EQ(target.reserved, 0);
     CHECK_EQ(is_absent(target.upstream), target.result != DOCKLINE_ROUTES_FOUND);
+    CHECK(target.other_count == 0 || target.result == DOCKLINE_ROUTES_FOUND);
     return target;
 }
 
@@ -71,13 +75,13 @@ static dockline_routes *routes_open(uint64_t check_ms)
 static void requests_find_their_targets(void)
 {
     dockline_routes *handle = routes_open(0);
-    replace(7, 3);
+    replace(7, 5);
     CHECK_EQ(find(handle, "web", "/").result, DOCKLINE_ROUTES_NOT_LOADED);
     CHECK_EQ(change_at(handle, 0), DOCKLINE_ROUTES_READ);
     dockline_routes_state state = state_of(handle);
     AT("state");
     CHECK_EQ(state.generation, 7);
-    CHECK_EQ(state.count, 3);
+    CHECK_EQ(state.count, 5);
     CHECK_EQ(state.loaded, 1);
     CHECK(is_absent(state.problem));
 
@@ -86,6 +90,8 @@ static void requests_find_their_targets(void)
     CHECK(is_text(target.upstream, "192.0.2.3:80"));
     CHECK(is_text(target.name, "shop.example.com/api"));
     CHECK_EQ(target.prefix_len, 4);
+    CHECK_EQ(target.strip, 1);
+    CHECK_EQ(target.other_count, 0);
 
     target = find(handle, "www.example.net", "/");
     CHECK_EQ(target.result, DOCKLINE_ROUTES_NO_TARGET);
@@ -104,9 +110,24 @@ static void requests_find_their_targets(void)
         target = find(handle, "web.apps.example.org", "/");
         first += is_text(target.upstream, "192.0.2.1:80");
         second += is_text(target.upstream, "[2001:db8::1]:8080");
+        CHECK_EQ(target.strip, 0);
+        REQUIRE(target.other_count == 1);
+        int other_is_first = is_text(target.others[0], "192.0.2.1:80");
+        int other_is_second = is_text(target.others[0], "[2001:db8::1]:8080");
+        CHECK_EQ(other_is_first + other_is_second, 1);
+        CHECK_EQ(other_is_second, is_text(target.upstream, "192.0.2.1:80"));
     }
     CHECK_EQ(first, 5);
     CHECK_EQ(second, 5);
+
+    CHECK_EQ(find(handle, "eight", "/").other_count, 7);
+    target = find(handle, "nine", "/");
+    CHECK_EQ(target.other_count, 7);
+    for (size_t i = 0; i < target.other_count; i++) {
+        const char *before = (i == 0 ? target.upstream : target.others[i - 1]).data;
+        CHECK_EQ(target.others[i].data[5], before[5] == '9' ? '1' : before[5] + 1);
+    }
+    CHECK_EQ(target.strip, 0); /* it has no prefix */
     dockline_routes_free(handle);
 }
 

@@ -8,13 +8,13 @@
 struct snapshot_target {
     const char *address;
     uint16_t weight;
-    uint8_t live;
+    uint8_t flags; /* 1: live, 2: without the prefix */
 };
 
 /* Targets end with one that has no address. */
 struct snapshot_route {
     const char *text, *name;
-    struct snapshot_target targets[3];
+    struct snapshot_target targets[10];
 };
 
 struct snapshot_bytes {
@@ -82,7 +82,7 @@ static inline void put_targets(struct snapshot_bytes *out, const struct snapshot
     targets.len = 0;
     for (; target->address != NULL; target++) {
         put_number(&targets, target->weight, 2);
-        put_number(&targets, target->live, 1);
+        put_number(&targets, target->flags, 1);
         put_text(&targets, target->address, strlen(target->address));
     }
     put_text(out, targets.bytes, targets.len);

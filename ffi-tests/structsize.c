@@ -270,12 +270,14 @@ static void layouts_are_frozen(void)
         FIELD(dockline_routes_state, count, 24),
         FIELD(dockline_routes_state, loaded, 32),
         FIELD(dockline_routes_state, reserved, 36),
-        SIZE(dockline_routes_target, 48),
+        SIZE(dockline_routes_target, 64),
         FIELD(dockline_routes_target, result, 0),
-        FIELD(dockline_routes_target, reserved, 4),
+        FIELD(dockline_routes_target, strip, 4),
         FIELD(dockline_routes_target, upstream, 8),
         FIELD(dockline_routes_target, name, 24),
         FIELD(dockline_routes_target, prefix_len, 40),
+        FIELD(dockline_routes_target, others, 48),
+        FIELD(dockline_routes_target, other_count, 56),
     };
     if (sizeof(void *) != 8)
         return; /* the numbers above are those of 64-bit machines */

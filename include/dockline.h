@@ -2418,8 +2418,12 @@ typedef struct dockline_routes_state {
 typedef struct dockline_routes_target {
     /** enum dockline_routes_result */
     int32_t result;
-    /** Zero. */
-    uint32_t reserved;
+    /**
+     * 1: the target gets the path without the prefix: what follows prefix_len bytes, behind a "/"
+     * unless it begins with one; X-Forwarded-Prefix tells it what was removed. 0: the path is not
+     * changed.
+     */
+    int32_t strip;
     /**
      * The address of the target: "192.0.2.7:8080"; an IPv6 address is in brackets. Absent without
      * one.
@@ -2432,6 +2436,13 @@ typedef struct dockline_routes_target {
     dockline_str name;
     /** Bytes of the path that the route's prefix matches; 0 if it serves all paths. */
     uint64_t prefix_len;
+    /**
+     * The addresses of other live targets, in the order in which they are to be tried if the one
+     * before cannot be reached; strip holds for them too. The array is valid until the next call.
+     */
+    const dockline_str *others;
+    /** How many there are, at most 7. */
+    size_t other_count;
 } dockline_routes_target;
 
 /**

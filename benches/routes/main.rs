@@ -65,7 +65,12 @@ fn table(routes: &Routes) -> RouteTable<Value> {
 }
 
 fn snapshot(routes: &Routes) -> Result<Snapshot> {
-    let target = |last| SnapshotTarget { address: ([192, 0, 2, last], 8080).into(), weight: 1, live: true };
+    let target = |last| SnapshotTarget {
+        address: ([192, 0, 2, last], 8080).into(),
+        weight: 1,
+        live: true,
+        strip: false,
+    };
     let route = |key: &RouteKey| SnapshotRoute { key: key.clone(), targets: vec![target(1), target(2)] };
     Ok(Snapshot::parse(Snapshot::write(&routes.options, 1, routes.keys.iter().map(route))?)?)
 }

@@ -15,7 +15,7 @@ use dockline::routes::{LookupOptions, Snapshot, SnapshotRoute, SnapshotTarget};
 use crate::directory::{Directory, DirectoryOptions, RouteState, Trust};
 use crate::now;
 use crate::update::{Change, Source, Update};
-use crate::view::View;
+use crate::view::{View, Way};
 
 /// The shortest time from one write to the next: changes in it are written together.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -174,14 +174,18 @@ fn targets(state: &RouteState, view: &View) -> Vec<SnapshotTarget> {
     let mut targets: Vec<SnapshotTarget> = Vec::new();
     for claim in &state.serving {
         let record = claim.record();
-        let Some(address) = view.address(record, claim.gateway()) else { continue };
+        let Some(Way { address, is_direct }) = view.way(record, claim.gateway()) else { continue };
         let (weight, live) = (record.weight, record.live_target().is_some());
+        // A gateway needs the prefix to find the route.
+        let strip = record.strip && is_direct;
+        let is_same = |target: &&mut SnapshotTarget| {
+            (target.address, target.live, target.strip) == (address, live, strip)
+        };
         // Replicas of another node are all behind the same gateway.
-        let known = targets.iter_mut().find(|target| (target.address, target.live) == (address, live));
-        if let Some(known) = known {
+        if let Some(known) = targets.iter_mut().find(is_same) {
             known.weight = known.weight.saturating_add(weight).min(SnapshotTarget::WEIGHT_MAX);
         } else if targets.len() < SnapshotRoute::TARGETS_MAX {
-            targets.push(SnapshotTarget { address, weight, live });
+            targets.push(SnapshotTarget { address, weight, live, strip });
         }
     }
     targets

@@ -26,11 +26,21 @@ pub enum Readers {
     Elsewhere,
 }
 
+/// How readers reach a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Where they connect to.
+    pub address: SocketAddr,
+    /// Whether that is the container itself, and not the gateway of its node, which looks the route
+    /// up again.
+    pub is_direct: bool,
+}
+
 impl View {
-    /// Returns the address for the readers, whether or not it gets requests now. `None`: it has
-    /// none, or wants TLS or the PROXY protocol, or its node has no gateway.
+    /// Returns the way for the readers, whether or not it gets requests now. `None`: it has no
+    /// address, or wants TLS or the PROXY protocol, or its node has no gateway.
     #[must_use]
-    pub fn address(&self, record: &Record, gateway: Option<SocketAddr>) -> Option<SocketAddr> {
+    pub fn way(&self, record: &Record, gateway: Option<SocketAddr>) -> Option<Way> {
         let target = record.target.as_ref()?;
         let &Target { address: Origin::Ip(address), tls: false, proxy_protocol: None } = target else {
             return None;
@@ -41,6 +51,9 @@ impl View {
             }
             Readers::Elsewhere => false,
         };
-        if is_direct { Some(address) } else { gateway }
+        match is_direct {
+            true => Some(Way { address, is_direct }),
+            false => gateway.map(|address| Way { address, is_direct }),
+        }
     }
 }

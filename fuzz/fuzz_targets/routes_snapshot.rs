@@ -26,7 +26,8 @@ fn whole(routes: &[(u8, bool, u8, bool)]) -> Vec<u8> {
     let route = |&(name, has_path, weight, live): &(u8, bool, u8, bool)| {
         let host = HostPattern::name(&char::from(b'a' + name % 26).to_string()).unwrap();
         let path = if has_path { "/a".parse().unwrap() } else { PathPrefix::root() };
-        let target = SnapshotTarget { address: ([192, 0, 2, 1], 80).into(), weight: u16::from(weight) + 1, live };
+        let address = ([192, 0, 2, 1], 80).into();
+        let target = SnapshotTarget { address, weight: u16::from(weight) + 1, live, strip: has_path };
         SnapshotRoute { key: RouteKey { host, path }, targets: vec![target; usize::from(weight % 4)] }
     };
     let options = LookupOptions::new(["example.org"], true).unwrap();
@@ -56,7 +57,7 @@ fuzz_target!(|input: Input<'_>| {
         };
         assert!(prefix <= input.path.len());
         assert!(route.name().bytes().all(|byte| byte.is_ascii_graphic()));
-        for target in route.targets().take(8).chain(turns.next(&route)) {
+        for target in route.targets().take(8).chain(turns.order(&route)) {
             assert!(target.address.parse::<SocketAddr>().is_ok());
         }
     }

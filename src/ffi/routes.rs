@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::ptr;
 use std::time::Duration;
 
 use super::boundary::{Guarded, Kind, boundary};
@@ -10,6 +11,7 @@ use super::status::{Failure, dockline_status};
 use super::text::dockline_str;
 use super::types::{CStruct, check_out, struct_from_c, struct_out};
 use super::worker::Clock;
+use crate::engine::Destination;
 use crate::routes::{Lookup, Turns};
 use crate::routes_file::{RoutesChange, RoutesFile};
 
@@ -82,8 +84,10 @@ pub const DOCKLINE_ROUTES_NOT_LOADED: dockline_routes_result = 3;
 pub struct dockline_routes_target {
     /// enum dockline_routes_result
     pub result: i32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: the target gets the path without the prefix: what follows prefix_len bytes, behind a "/"
+    /// unless it begins with one; X-Forwarded-Prefix tells it what was removed. 0: the path is not
+    /// changed.
+    pub strip: i32,
     /// The address of the target: "192.0.2.7:8080"; an IPv6 address is in brackets. Absent without
     /// one.
     pub upstream: dockline_str,
@@ -92,6 +96,11 @@ pub struct dockline_routes_target {
     pub name: dockline_str,
     /// Bytes of the path that the route's prefix matches; 0 if it serves all paths.
     pub prefix_len: u64,
+    /// The addresses of other live targets, in the order in which they are to be tried if the one
+    /// before cannot be reached; strip holds for them too. The array is valid until the next call.
+    pub others: *const dockline_str,
+    /// How many there are, at most 7.
+    pub other_count: usize,
 }
 
 // SAFETY: text and integers; all zero is valid.
@@ -103,6 +112,8 @@ unsafe impl CStruct for dockline_routes_target {
 pub(super) struct RoutesHandle {
     file: RoutesFile,
     turns: Turns,
+    /// What `dockline_routes_lookup` lends.
+    others: Vec<dockline_str>,
     clock: Clock,
     /// What `dockline_routes_state_view` lends; empty if there is none.
     problem: String,
@@ -144,6 +155,7 @@ pub unsafe extern "C" fn dockline_routes_new(
         let handle = Guarded::into_c(RoutesHandle {
             file: RoutesFile::new(PathBuf::from(OsStr::from_bytes(path)), Duration::from_millis(interval)),
             turns: Turns::new(),
+            others: Vec::with_capacity(Destination::OTHERS),
             clock: Clock::new(),
             problem: String::new(),
         });
@@ -255,23 +267,35 @@ pub unsafe extern "C" fn dockline_routes_lookup(
         let path = unsafe { path.bytes() }?;
         let none = |result| dockline_routes_target {
             result,
-            reserved: 0,
+            strip: 0,
             upstream: dockline_str::ABSENT,
             name: dockline_str::ABSENT,
             prefix_len: 0,
+            others: ptr::null(),
+            other_count: 0,
         };
         let target = match handle.file.snapshot().map(|snapshot| snapshot.lookup(host, path)) {
             None => none(DOCKLINE_ROUTES_NOT_LOADED),
             Some(Lookup::Found { value: route, prefix }) => {
-                let upstream = handle.turns.next(&route).map_or("", |target| target.address);
-                let result =
-                    if upstream.is_empty() { DOCKLINE_ROUTES_NO_TARGET } else { DOCKLINE_ROUTES_FOUND };
-                dockline_routes_target {
-                    upstream: unless_empty(upstream),
+                let known = dockline_routes_target {
                     name: unless_empty(route.name()),
                     prefix_len: prefix as u64,
-                    ..none(result)
-                }
+                    ..none(DOCKLINE_ROUTES_NO_TARGET)
+                };
+                let mut targets = handle.turns.order(&route);
+                targets.next().map_or(known, |first| {
+                    let others = targets.take(Destination::OTHERS);
+                    handle.others.clear();
+                    handle.others.extend(others.map(|target| dockline_str::new(target.address.as_bytes())));
+                    dockline_routes_target {
+                        result: DOCKLINE_ROUTES_FOUND,
+                        strip: (first.strip && prefix > 0).into(),
+                        upstream: dockline_str::new(first.address.as_bytes()),
+                        others: handle.others.as_ptr(),
+                        other_count: handle.others.len(),
+                        ..known
+                    }
+                })
             }
             Some(Lookup::UnknownPath | Lookup::UnknownHost | Lookup::NoHost) => none(DOCKLINE_ROUTES_UNKNOWN),
         };

@@ -20,6 +20,7 @@ const FIRST_LABEL: u32 = 0x01;
 /// A hash, and where the record is.
 const INDEX_ENTRY: usize = 12;
 const LIVE: u8 = 0x01;
+const STRIP: u8 = 0x02;
 /// Buckets at most, as a power of two.
 const BUCKET_BITS_MAX: u32 = 24;
 
@@ -46,6 +47,8 @@ pub struct SnapshotTarget {
     pub weight: u16,
     /// Whether it gets requests now.
     pub live: bool,
+    /// Whether the prefix of the route is removed from the path of what it gets.
+    pub strip: bool,
 }
 
 impl SnapshotTarget {
@@ -299,6 +302,8 @@ pub struct FoundTarget<'s> {
     pub weight: u16,
     /// Whether it gets requests now.
     pub live: bool,
+    /// Whether the prefix of the route is removed from the path of what it gets.
+    pub strip: bool,
 }
 
 impl<'s> FoundTarget<'s> {
@@ -309,7 +314,7 @@ impl<'s> FoundTarget<'s> {
         // A host passes it on as it is: nothing else may be in it.
         address.parse::<SocketAddr>().ok()?;
         let weight = u16::from_le_bytes([weight_low, weight_high]);
-        Some((Self { address, weight, live: flags & LIVE != 0 }, rest))
+        Some((Self { address, weight, live: flags & LIVE != 0, strip: flags & STRIP != 0 }, rest))
     }
 }
 
@@ -362,7 +367,7 @@ fn put_record(records: &mut Vec<u8>, text: &str, route: &SnapshotRoute) -> Resul
             return Err(SnapshotError::Route);
         }
         targets.extend(target.weight.to_le_bytes());
-        targets.push(if target.live { LIVE } else { 0 });
+        targets.push(if target.live { LIVE } else { 0 } | if target.strip { STRIP } else { 0 });
         put_text(&mut targets, &target.address.to_string())?;
     }
     put_text(records, text)?;

@@ -21,26 +21,36 @@ impl Turns {
         Self { counts: vec![0; Self::COUNTS], hash_key: random_key() }
     }
 
-    /// Returns the live target whose turn it is; `None` if none is live. In as many turns as the
-    /// weights of the live targets come to, each has as many as its weight, well spread: weights of
-    /// 2 and 1 do not give two turns in a row to the first, then one to the second, but `a b a`.
-    pub fn next<'s>(&mut self, route: &FoundRoute<'s>) -> Option<FoundTarget<'s>> {
-        let mut live = route.targets().filter(|target| target.live);
-        let total: u32 = live.clone().map(|target| u32::from(target.weight)).sum();
-        if total == 0 {
-            return None;
-        }
-        let at = hash(self.hash_key, route.name().as_bytes()) % self.counts.len() as u64;
-        let count = self.counts.get_mut(usize::try_from(at).ok()?)?;
+    /// Returns the live target whose turn it is, and then the others in the order in which they are
+    /// tried if the one before cannot be reached; those only that get the same path. Empty if none
+    /// is live.
+    ///
+    /// In as many turns as the weights of the live targets come to, each has as many as its weight,
+    /// well spread: weights of 2 and 1 do not give two turns in a row to the first, then one to the
+    /// second, but `a b a`.
+    pub fn order<'s>(&mut self, route: &FoundRoute<'s>) -> impl Iterator<Item = FoundTarget<'s>> + use<'s> {
+        let live = route.targets().filter(|target| target.live && target.weight > 0);
+        let first = self.first(route.name(), live.clone().map(|target| target.weight.into()));
+        let strip = live.clone().nth(first).is_some_and(|target| target.strip);
+        live.clone().skip(first).chain(live.take(first)).filter(move |target| target.strip == strip)
+    }
+
+    /// Returns which of these weights has its turn.
+    fn first(&mut self, name: &str, mut weights: impl Iterator<Item = u32> + Clone) -> usize {
+        let total: u32 = weights.clone().sum();
+        let at = hash(self.hash_key, name.as_bytes()) % self.counts.len() as u64;
+        let Some(count) = usize::try_from(at).ok().and_then(|at| self.counts.get_mut(at)) else { return 0 };
         *count = count.wrapping_add(1);
-        let mut turn = u64::from(*count) * u64::from(stride(total)) % u64::from(total);
-        live.find(|target| match turn.checked_sub(target.weight.into()) {
+        let turn = u64::from(*count) * u64::from(stride(total));
+        let mut left = turn.checked_rem(total.into()).unwrap_or_default();
+        let has_turn = |weight: u32| match left.checked_sub(weight.into()) {
             Some(rest) => {
-                turn = rest;
+                left = rest;
                 false
             }
             None => true,
-        })
+        };
+        weights.position(has_turn).unwrap_or_default()
     }
 }
 
@@ -78,9 +88,14 @@ mod tests {
             address: ([192, 0, 2, 1], port).into(),
             weight: weight.max(1),
             live: weight > 0,
+            strip: false,
         };
+        snapshot_of((1..).zip(weights).map(target).collect())
+    }
+
+    fn snapshot_of(targets: Vec<SnapshotTarget>) -> Snapshot {
         let key = RouteKey { host: HostPattern::name("web").unwrap(), path: Default::default() };
-        let route = SnapshotRoute { key, targets: (1..).zip(weights).map(target).collect() };
+        let route = SnapshotRoute { key, targets };
         let options = LookupOptions::new([], true).unwrap();
         Snapshot::parse(Snapshot::write(&options, 1, [route]).unwrap()).unwrap()
     }
@@ -90,7 +105,7 @@ mod tests {
         let Lookup::Found { value: route, .. } = snapshot.lookup(b"web", b"/") else { panic!() };
         let mut state = Turns::new();
         let port = |target: FoundTarget<'_>| target.address.strip_prefix("192.0.2.1:")?.parse().ok();
-        (0..turns).map(|_| state.next(&route).and_then(port)).collect()
+        (0..turns).map(|_| state.order(&route).next().and_then(port)).collect()
     }
 
     #[test]
@@ -123,6 +138,33 @@ mod tests {
         assert_eq!(take(&[0, 1, 0], 2), [Some(2), Some(2)]);
         assert_eq!(take(&[0, 0], 1), [None]);
         assert_eq!(take(&[], 1), [None]);
+    }
+
+    #[test]
+    fn the_others_follow_in_a_circle_if_they_get_the_same_path() {
+        let target = |port, live, strip| SnapshotTarget {
+            address: ([192, 0, 2, 1], port).into(),
+            weight: 1,
+            live,
+            strip,
+        };
+        let targets = [
+            target(1, true, false),
+            target(2, false, false),
+            target(3, true, true),
+            target(4, true, false),
+            target(5, true, false),
+        ];
+        let snapshot = snapshot_of(targets.to_vec());
+        let Lookup::Found { value: route, .. } = snapshot.lookup(b"web", b"/") else { panic!() };
+        let mut turns = Turns::new();
+        let mut seen: Vec<Vec<&str>> = (0..4)
+            .map(|_| {
+                turns.order(&route).filter_map(|target| target.address.strip_prefix("192.0.2.1:")).collect()
+            })
+            .collect();
+        seen.sort();
+        assert_eq!(seen, [vec!["1", "4", "5"], vec!["3"], vec!["4", "5", "1"], vec!["5", "1", "4"]]);
     }
 
     #[test]

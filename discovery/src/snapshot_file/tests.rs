@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::sync_channel;
 
-use dockline::routes::Lookup;
+use dockline::routes::{HostPattern, Lookup};
 
 use super::*;
 use crate::record::tests::record;
@@ -87,6 +87,36 @@ fn the_file_follows_the_routes() {
     apply(&file, "docker", Change::Owner { owner, records: vec![], unrouted: None });
     until("a known route without a target", || look(&path) == Some(vec![]));
     assert!(!dir.0.join("routes.new").exists());
+}
+
+#[test]
+fn a_prefix_is_stripped_on_the_way_to_the_container_itself_only() {
+    let dir = directory();
+    let path = dir.0.join("routes");
+    let file = start(&path, &["docker"]);
+    let here = record("abc");
+    let mut there = record("def");
+    there.id.node = "two".parse().unwrap();
+    there.key.host = HostPattern::name("far").unwrap();
+    let gateway = Some(([192, 0, 2, 2], 80).into());
+    let nodes = [("one", None), ("two", gateway)]
+        .map(|(name, gateway)| Node { name: name.parse().unwrap(), gateway });
+    assert!(here.strip && there.strip);
+    apply(
+        &file,
+        "docker",
+        Change::Sync { nodes: nodes.into(), records: vec![here, there], unrouted: vec![] },
+    );
+    until("both", || look(&path) == live());
+    let snapshot = Snapshot::parse(fs::read(&path).unwrap()).unwrap();
+    let first = |host: &str| match snapshot.lookup(host.as_bytes(), b"/api") {
+        Lookup::Found { value, .. } => {
+            value.targets().next().map(|target| (target.address.to_owned(), target.strip))
+        }
+        _ => None,
+    };
+    assert_eq!(first("web.example.com"), Some(("172.17.0.2:80".to_owned(), true)));
+    assert_eq!(first("far.example.com"), Some(("192.0.2.2:80".to_owned(), false)));
 }
 
 #[test]

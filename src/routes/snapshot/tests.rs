@@ -10,7 +10,7 @@ fn options() -> LookupOptions {
 }
 
 fn target(port: u16, weight: u16, live: bool) -> SnapshotTarget {
-    SnapshotTarget { address: ([192, 0, 2, 1], port).into(), weight, live }
+    SnapshotTarget { address: ([192, 0, 2, 1], port).into(), weight, live, strip: false }
 }
 
 fn route(host: &str, path: &str, targets: &[SnapshotTarget]) -> SnapshotRoute {
@@ -34,6 +34,7 @@ fn sample() -> Vec<u8> {
 fn what_was_written_is_found() {
     let mut v6 = target(0, 3, true);
     v6.address = "[2001:db8::1]:8080".parse().unwrap();
+    v6.strip = true;
     let routes = [
         route("web", "/api", &[target(80, 1, true), v6]),
         route("*.example.com", "/", &[target(81, 1000, false)]),
@@ -44,14 +45,14 @@ fn what_was_written_is_found() {
     assert_eq!(snapshot.options(), &options());
     let find = |host: &str, path: &str| match snapshot.lookup(host.as_bytes(), path.as_bytes()) {
         Lookup::Found { value, prefix } => {
-            let targets: Vec<_> = value.targets().map(|t| (t.address, t.weight, t.live)).collect();
+            let targets: Vec<_> = value.targets().map(|t| (t.address, t.weight, t.live, t.strip)).collect();
             Some((value.name(), targets, prefix))
         }
         _ => None,
     };
-    let both = vec![("192.0.2.1:80", 1, true), ("[2001:db8::1]:8080", 3, true)];
+    let both = vec![("192.0.2.1:80", 1, true, false), ("[2001:db8::1]:8080", 3, true, true)];
     assert_eq!(find("web.apps.example.com", "/api/x"), Some(("web/api", both, 4)));
-    let down = vec![("192.0.2.1:81", 1000, false)];
+    let down = vec![("192.0.2.1:81", 1000, false, false)];
     assert_eq!(find("x.example.com", "/"), Some(("*.example.com", down, 0)));
     assert_eq!(find("x.example.com", "/down"), Some(("*.example.com/down", vec![], 5)));
     assert_eq!(snapshot.lookup(b"web", b"/"), Lookup::UnknownPath);

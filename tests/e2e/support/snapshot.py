@@ -10,7 +10,10 @@ MASK = 2**64 - 1
 
 @dataclass
 class Route:
-    """`host` is `web` (a name), `www.example.com` or `*.example.com`; targets are addresses, or (address, weight, live)."""
+    """`host` is `web` (a name), `www.example.com` or `*.example.com`.
+
+    Targets are addresses, or (address, weight, live), or (address, weight, live, strip).
+    """
 
     host: str
     targets: list = field(default_factory=list)
@@ -55,8 +58,8 @@ def _text(data):
 
 
 def _target(target):
-    address, weight, live = (target, 1, True) if isinstance(target, str) else target
-    return struct.pack("<HB", weight, live) + _text(address.encode())
+    address, weight, live, *strip = (target, 1, True) if isinstance(target, str) else target
+    return struct.pack("<HB", weight, live + 2 * any(strip)) + _text(address.encode())
 
 
 def siphash13(key, data):

@@ -35,11 +35,11 @@ pub(super) fn names<'a>(
     for (node, record) in records {
         let HostPattern::Name(name) = &record.key.host else { continue };
         let is_served = record.key.path.is_root() && record.live_target().is_some();
-        let Some(address) = view.address(record, node.gateway).filter(|_| is_served) else { continue };
+        let Some(way) = view.way(record, node.gateway).filter(|_| is_served) else { continue };
         let is_earlier =
             |(other, _): &(&Record, _)| (record.created, &record.id) < (other.created, &other.id);
         if owners.get(name).is_none_or(is_earlier) {
-            owners.insert(name.clone(), (record, address));
+            owners.insert(name.clone(), (record, way.address));
         }
     }
     owners.into_iter().map(|(name, (_, address))| (name, address.to_string())).collect()
