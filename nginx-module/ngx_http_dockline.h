@@ -125,6 +125,26 @@ typedef struct {
 } ngx_http_dockline_ctx_t;
 
 
+typedef struct ngx_http_dockline_routes_file_s
+    ngx_http_dockline_routes_file_t;
+
+
+/* where a request goes */
+
+typedef struct {
+    ngx_http_dockline_routes_file_t   *file;
+    ngx_int_t                          status;
+    ngx_str_t                          upstream;
+    ngx_str_t                          name;
+    ngx_str_t                          prefix;  /* which is removed */
+    ngx_str_t                          uri;
+
+    /* the upstream, and those tried if it cannot be reached */
+    ngx_str_t                         *targets;
+    ngx_uint_t                         ntargets;
+} ngx_http_dockline_routes_ctx_t;
+
+
 static ngx_inline dockline_str
 ngx_http_dockline_str(ngx_str_t *s)
 {
@@ -180,6 +200,12 @@ ngx_uint_t ngx_http_dockline_endpoint(ngx_connection_t *c,
     dockline_endpoint *endpoint);
 int32_t ngx_http_dockline_shutdown(void *data);
 ngx_uint_t ngx_http_dockline_gone(ngx_connection_t *c);
+
+ngx_http_dockline_routes_ctx_t *ngx_http_dockline_routes_find(
+    ngx_http_request_t *r);
+
+char *ngx_http_dockline_targets(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 extern ngx_module_t  ngx_http_dockline_module;

@@ -12,13 +12,17 @@
 #include "ngx_http_dockline.h"
 
 
-typedef struct {
+/* the same as the router of the gateway says */
+#define NGX_HTTP_DOCKLINE_RETRY_AFTER  "2"
+
+
+struct ngx_http_dockline_routes_file_s {
     ngx_str_t                        path;
 
     /* of this worker */
     dockline_routes                 *routes;
     ngx_uint_t                       failed;
-} ngx_http_dockline_routes_file_t;
+};
 
 
 typedef struct {
@@ -32,23 +36,18 @@ typedef struct {
 } ngx_http_dockline_routes_loc_conf_t;
 
 
-typedef struct {
-    ngx_http_dockline_routes_file_t *file;
-    ngx_int_t                        status;
-    ngx_str_t                        upstream;
-    ngx_str_t                        name;
-} ngx_http_dockline_routes_ctx_t;
-
-
 static ngx_int_t ngx_http_dockline_routes_handler(ngx_http_request_t *r);
-static ngx_http_dockline_routes_ctx_t *ngx_http_dockline_routes_find(
-    ngx_http_request_t *r, ngx_http_dockline_routes_file_t *file);
+static ngx_int_t ngx_http_dockline_routes_retry_after(ngx_http_request_t *r);
 static ngx_int_t ngx_http_dockline_routes_look_up(ngx_http_request_t *r,
     ngx_http_dockline_routes_ctx_t *ctx, ngx_http_dockline_routes_file_t *file);
 static void ngx_http_dockline_routes_check(
     ngx_http_dockline_routes_file_t *file, ngx_log_t *log);
 static ngx_int_t ngx_http_dockline_routes_copy(ngx_http_request_t *r,
-    ngx_str_t *dst, dockline_str *src);
+    ngx_str_t *dst, const dockline_str *src);
+static ngx_int_t ngx_http_dockline_routes_copy_targets(ngx_http_request_t *r,
+    ngx_http_dockline_routes_ctx_t *ctx, dockline_routes_target *target);
+static ngx_int_t ngx_http_dockline_routes_set_uri(ngx_http_request_t *r,
+    ngx_http_dockline_routes_ctx_t *ctx, size_t prefix_len);
 static void ngx_http_dockline_routes_cleanup(void *data);
 static ngx_int_t ngx_http_dockline_routes_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
@@ -71,6 +70,13 @@ static ngx_command_t  ngx_http_dockline_routes_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_dockline_routes,
       NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("dockline_targets"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_NOARGS,
+      ngx_http_dockline_targets,
+      0,
       0,
       NULL },
 
@@ -121,6 +127,16 @@ static ngx_http_variable_t  ngx_http_dockline_routes_vars[] = {
       offsetof(ngx_http_dockline_routes_ctx_t, name),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("dockline_prefix"), NULL,
+      ngx_http_dockline_routes_variable,
+      offsetof(ngx_http_dockline_routes_ctx_t, prefix),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("dockline_uri"), NULL,
+      ngx_http_dockline_routes_variable,
+      offsetof(ngx_http_dockline_routes_ctx_t, uri),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
       ngx_http_null_variable
 };
 
@@ -139,7 +155,7 @@ ngx_http_dockline_routes_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    ctx = ngx_http_dockline_routes_find(r, drlcf->file);
+    ctx = ngx_http_dockline_routes_find(r);
 
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -168,20 +184,55 @@ ngx_http_dockline_routes_handler(ngx_http_request_t *r)
                           "no routes could be read from \"%V\"",
                           &ctx->file->path);
         }
+
+        if (ngx_http_dockline_routes_retry_after(r) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
     }
 
     return ctx->status;
 }
 
 
-/* Looks a request up once, also if it is redirected internally. */
+/* Error pages keep it, unlike what add_header sets here. */
 
-static ngx_http_dockline_routes_ctx_t *
-ngx_http_dockline_routes_find(ngx_http_request_t *r,
-    ngx_http_dockline_routes_file_t *file)
+static ngx_int_t
+ngx_http_dockline_routes_retry_after(ngx_http_request_t *r)
 {
-    ngx_pool_cleanup_t              *cln;
-    ngx_http_dockline_routes_ctx_t  *ctx;
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "Retry-After");
+    ngx_str_set(&h->value, NGX_HTTP_DOCKLINE_RETRY_AFTER);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Looks a request up once, also if it is redirected internally.  NULL if it
+ * could not be, or if this location has no routes.
+ */
+
+ngx_http_dockline_routes_ctx_t *
+ngx_http_dockline_routes_find(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t                   *cln;
+    ngx_http_dockline_routes_ctx_t       *ctx;
+    ngx_http_dockline_routes_loc_conf_t  *drlcf;
+
+    drlcf = ngx_http_get_module_loc_conf(r, ngx_http_dockline_routes_module);
+
+    if (drlcf->file == NULL) {
+        return NULL;
+    }
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_dockline_routes_module);
 
@@ -211,10 +262,10 @@ ngx_http_dockline_routes_find(ngx_http_request_t *r,
 
     ngx_http_set_ctx(r, ctx, ngx_http_dockline_routes_module);
 
-    if (ctx->file != file) {
+    if (ctx->file != drlcf->file) {
         ngx_memzero(ctx, sizeof(ngx_http_dockline_routes_ctx_t));
 
-        if (ngx_http_dockline_routes_look_up(r, ctx, file) != NGX_OK) {
+        if (ngx_http_dockline_routes_look_up(r, ctx, drlcf->file) != NGX_OK) {
             return NULL;
         }
     }
@@ -264,9 +315,10 @@ ngx_http_dockline_routes_look_up(ngx_http_request_t *r,
         break;
     }
 
-    if (ngx_http_dockline_routes_copy(r, &ctx->upstream, &target.upstream)
-        != NGX_OK
-        || ngx_http_dockline_routes_copy(r, &ctx->name, &target.name)
+    if (ngx_http_dockline_routes_copy(r, &ctx->name, &target.name) != NGX_OK
+        || ngx_http_dockline_routes_copy_targets(r, ctx, &target) != NGX_OK
+        || ngx_http_dockline_routes_set_uri(r, ctx, target.strip
+                                                    ? target.prefix_len : 0)
            != NGX_OK)
     {
         return NGX_ERROR;
@@ -282,7 +334,7 @@ ngx_http_dockline_routes_look_up(ngx_http_request_t *r,
 
 static ngx_int_t
 ngx_http_dockline_routes_copy(ngx_http_request_t *r, ngx_str_t *dst,
-    dockline_str *src)
+    const dockline_str *src)
 {
     dst->len = src->len;
 
@@ -296,6 +348,79 @@ ngx_http_dockline_routes_copy(ngx_http_request_t *r, ngx_str_t *dst,
     }
 
     ngx_memcpy(dst->data, src->data, src->len);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_dockline_routes_copy_targets(ngx_http_request_t *r,
+    ngx_http_dockline_routes_ctx_t *ctx, dockline_routes_target *target)
+{
+    size_t  i;
+
+    if (target->upstream.len == 0) {
+        return NGX_OK;
+    }
+
+    ctx->ntargets = 1 + target->other_count;
+
+    ctx->targets = ngx_pcalloc(r->pool, ctx->ntargets * sizeof(ngx_str_t));
+    if (ctx->targets == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_dockline_routes_copy(r, &ctx->targets[0], &target->upstream)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < target->other_count; i++) {
+        if (ngx_http_dockline_routes_copy(r, &ctx->targets[1 + i],
+                                          &target->others[i])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    ctx->upstream = ctx->targets[0];
+
+    return NGX_OK;
+}
+
+
+/* The URI as the client has sent it, byte by byte, but for the prefix. */
+
+static ngx_int_t
+ngx_http_dockline_routes_set_uri(ngx_http_request_t *r,
+    ngx_http_dockline_routes_ctx_t *ctx, size_t prefix_len)
+{
+    u_char     *p;
+    ngx_str_t   rest;
+
+    ctx->prefix.data = r->unparsed_uri.data;
+    ctx->prefix.len = prefix_len;
+
+    rest.data = r->unparsed_uri.data + prefix_len;
+    rest.len = r->unparsed_uri.len - prefix_len;
+
+    if (rest.len && rest.data[0] == '/') {
+        ctx->uri = rest;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, 1 + rest.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->uri.data = p;
+    ctx->uri.len = 1 + rest.len;
+
+    *p++ = '/';
+    ngx_memcpy(p, rest.data, rest.len);
 
     return NGX_OK;
 }
@@ -370,7 +495,7 @@ ngx_http_dockline_routes_variable(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    ctx = ngx_http_dockline_routes_find(r, drlcf->file);
+    ctx = ngx_http_dockline_routes_find(r);
 
     if (ctx == NULL) {
         return NGX_ERROR;
