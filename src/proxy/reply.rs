@@ -17,13 +17,14 @@ pub struct Reply {
 
 impl Reply {
     /// Returns a response with this status, `Content-Type` and body. A status outside 200 to 599
-    /// becomes 500. The body of a 204 or 304 is not sent.
+    /// becomes 500. The body of a 204 or 304 is not sent, nor is an empty `Content-Type`.
     #[must_use]
     pub fn new(status: u16, content_type: impl Into<Bytes>, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::new(status).filter(|status| !status.is_interim());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut fields = Fields::default();
-        if let Ok(line) = FieldLine::new("Content-Type", content_type) {
+        let line = FieldLine::new("Content-Type", content_type);
+        if let Some(line) = line.ok().filter(|line| !line.value().is_empty()) {
             fields.push(line);
         }
         Self { status, fields, body: body.into() }

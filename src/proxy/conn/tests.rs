@@ -613,6 +613,15 @@ fn an_own_reply_cannot_be_framed_from_outside() {
 }
 
 #[test]
+fn an_own_reply_needs_no_content_type() {
+    let mut bench = Bench::new();
+    bench.conn.feed(Side::Downstream, GET.as_bytes(), bench.now);
+    assert!(bench.conn.poll_event().is_some());
+    bench.conn.reply(&Reply::new(204, "", ""), bench.now);
+    assert_eq!(bench.turn().client_got(), "HTTP/1.1 204 No Content\r\n\r\n");
+}
+
+#[test]
 fn bytes_for_a_tunnel_that_come_while_the_refusal_is_under_way_are_no_request() {
     let mut bench = Bench::new();
     bench.client("POST /exec/x/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
