@@ -16,6 +16,7 @@ struct Free {
     void operator()(dockline_conn *conn) const noexcept { dockline_conn_free(conn); }
     void operator()(dockline_engine *engine) const noexcept { dockline_engine_free(engine); }
     void operator()(dockline_upstream *upstream) const noexcept { dockline_upstream_free(upstream); }
+    void operator()(dockline_route *route) const noexcept { dockline_route_free(route); }
     void operator()(dockline_routes *routes) const noexcept { dockline_routes_free(routes); }
 };
 using Worker = std::unique_ptr<dockline_worker, Free>;
@@ -154,17 +155,16 @@ void an_exchange()
 // Callbacks are lambdas without captures.
 void an_engine()
 {
-    int routed = 0;
+    std::unique_ptr<dockline_route, Free> later;
     dockline_engine *made = nullptr;
     REQUIRE_OK(dockline_engine_new(nullptr, 0, &made));
     std::unique_ptr<dockline_engine, Free> engine(made);
     dockline_listener_options options{};
-    options.route_user = &routed;
+    options.route_user = &later;
     options.route = [](void *user, dockline_route *route) {
-        dockline_reply reply{};
-        reply.status = 204;
-        REQUIRE_OK(dockline_route_reply(route, &reply, sizeof reply));
-        ++*static_cast<int *>(user);
+        dockline_route *made_later = nullptr;
+        REQUIRE_OK(dockline_route_later(route, PATIENCE_MS, nullptr, 0, &made_later));
+        static_cast<std::unique_ptr<dockline_route, Free> *>(user)->reset(made_later);
     };
     sockaddr_in address{};
     socklen_t len = sizeof address;
@@ -178,9 +178,16 @@ void an_engine()
     REQUIRE(connect(client.fd, reinterpret_cast<sockaddr *>(&address), len) == 0);
     const std::string_view request = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
     REQUIRE(send(client.fd, request.data(), request.size(), 0) == static_cast<ssize_t>(request.size()));
-    while (routed == 0)
+    while (!later)
         REQUIRE_OK(dockline_engine_poll(engine.get(), PATIENCE_MS, nullptr));
+    dockline_reply reply{};
+    reply.status = 204;
+    REQUIRE_OK(dockline_route_reply(later.get(), &reply, sizeof reply));
+    REQUIRE_OK(dockline_route_decide(later.get()));
+    later.reset();
     char answer[12];
+    while (recv(client.fd, answer, sizeof answer, MSG_PEEK | MSG_DONTWAIT) < 0)
+        REQUIRE_OK(dockline_engine_poll(engine.get(), PATIENCE_MS, nullptr));
     REQUIRE(recv(client.fd, answer, sizeof answer, MSG_WAITALL) == sizeof answer);
     CHECK(std::string_view(answer, sizeof answer) == "HTTP/1.1 204");
 }

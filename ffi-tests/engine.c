@@ -1,86 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * dockline_engine, nested in a poll(2) loop and on a thread of its own. */
-#include "daemon.h"
-
-struct host {
-    dockline_engine *engine;
-    dockline_upstream *upstream, *dead;
-    uint64_t tunnel; /* the number of the last one */
-    char records[1024]; /* what the callbacks received */
-    char log[1024];
-    char listener[64], address[64];
-    int routed;
-};
-
-static void append(char *to, size_t size, const char *text)
-{
-    size_t len = strlen(to);
-    snprintf(to + len, size - len, "%s%s", len == 0 ? "" : ", ", text);
-}
-
-static void note_client(struct host *host, const dockline_client *client, size_t size)
-{
-    REQUIRE(size >= sizeof *client);
-    snprintf(host->listener, sizeof host->listener, "%.*s", (int)client->listener.len, client->listener.data);
-    if (client->ip_len == 4)
-        inet_ntop(AF_INET, client->ip, host->address, sizeof host->address);
-    else if (client->flags & DOCKLINE_CLIENT_UNIX)
-        snprintf(host->address, sizeof host->address, "uid %u", client->uid);
-    else
-        snprintf(host->address, sizeof host->address, "nowhere");
-}
-
-static void on_exchange(void *user, const dockline_client *client, size_t client_size,
-                        const dockline_exchange_record *record, size_t record_size)
-{
-    struct host *host = user;
-    char text[256];
-    REQUIRE(record_size >= sizeof *record);
-    note_client(host, client, client_size);
-    snprintf(text, sizeof text, "%.*s %u %s %.*s%s", (int)record->target.len, record->target.data,
-             record->status, dockline_exchange_end_name(record->end), (int)record->upstream.len,
-             record->upstream.data, record->flags & DOCKLINE_EXCHANGE_REUSED ? " again" : "");
-    append(host->records, sizeof host->records, text);
-    if (record->route.data != NULL) {
-        snprintf(text, sizeof text, "by %.*s", (int)record->route.len, record->route.data);
-        append(host->records, sizeof host->records, text);
-    }
-    CHECK_EQ(record->tunnel_id != 0, record->tunnel != 0);
-    host->tunnel = record->tunnel_id;
-    if (record->failure.side != DOCKLINE_SIDE_NONE) {
-        snprintf(text, sizeof text, "failed: %d %s %s %d", record->failure.side,
-                 dockline_phase_name(record->failure.phase), dockline_cause_name(record->failure.cause),
-                 record->failure.error_number);
-        append(host->records, sizeof host->records, text);
-    }
-}
-
-static void on_tunnel(void *user, const dockline_client *client, size_t client_size,
-                      const dockline_tunnel_record *record, size_t record_size)
-{
-    struct host *host = user;
-    char text[256];
-    REQUIRE(record_size >= sizeof *record);
-    note_client(host, client, client_size);
-    if (record->tunnel != 0)
-        CHECK_EQ(record->id, host->tunnel);
-    snprintf(text, sizeof text, "tunnel %.*s %d %.*s up %ju down %ju %s", (int)record->target.len,
-             record->target.data, record->tunnel, (int)record->upstream.len, record->upstream.data,
-             (uintmax_t)record->bytes_up, (uintmax_t)record->bytes_down,
-             dockline_close_reason_name(record->close_reason));
-    CHECK_EQ(record->failure.cause, record->close_reason == DOCKLINE_CLOSE_KILLED  ? DOCKLINE_CAUSE_KILLED
-                                    : record->close_reason == DOCKLINE_CLOSE_DRAIN ? DOCKLINE_CAUSE_DRAINED
-                                                                                   : DOCKLINE_CAUSE_NONE);
-    append(host->records, sizeof host->records, text);
-}
-
-static void on_log(void *user, int32_t level, dockline_str text)
-{
-    struct host *host = user;
-    char line[256];
-    snprintf(line, sizeof line, "%d %.*s", level, (int)text.len, text.data);
-    append(host->log, sizeof host->log, line);
-}
+#include "host.h"
 
 /* Replies to "/deny", decides nothing for "/nothing", sends the rest on. Calls back in, which has to be refused. */
 static void on_route(void *user, dockline_route *route)
@@ -125,142 +45,13 @@ static void on_route(void *user, dockline_route *route)
     memset(body, 0xDD, sizeof body);
 }
 
-/* Sends the request to an upstream that cannot be reached, and then to another one, with another head. */
-static void on_detour(void *user, dockline_route *route)
-{
-    struct host *host = user;
-    const dockline_str not_utf8 = {"\xff", 1};
-    dockline_field field = {DOCKLINE_STR("X-Forwarded-Prefix"), DOCKLINE_STR("/shop")};
-    dockline_rewrite rewrite = DOCKLINE_INIT;
-    CHECK_EQ(dockline_route_add_upstream(route, host->upstream), DOCKLINE_E_STATE);
-    CHECK_EQ(dockline_route_name(route, DOCKLINE_STR("app")), DOCKLINE_E_STATE);
-    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_STATE);
-    REQUIRE_OK(dockline_route_upstream(route, host->dead));
-    CHECK_EQ(dockline_route_add_upstream(route, NULL), DOCKLINE_E_NULL);
-    for (int others = 0; others < 7; others++)
-        REQUIRE_OK(dockline_route_add_upstream(route, others < 6 ? host->dead : host->upstream));
-    CHECK_EQ(dockline_route_add_upstream(route, host->upstream), DOCKLINE_E_STATE);
-    CHECK_EQ(dockline_route_name(route, not_utf8), DOCKLINE_E_VALUE);
-    REQUIRE_OK(dockline_route_name(route, DOCKLINE_STR("app")));
-    CHECK_EQ(dockline_route_rewrite(route, NULL, sizeof rewrite), DOCKLINE_E_NULL);
-    CHECK_EQ(dockline_route_rewrite(route, &rewrite, 1), DOCKLINE_E_SIZE);
-    rewrite.target = DOCKLINE_STR("list");
-    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_VALUE);
-    rewrite.target = DOCKLINE_STR("/list");
-    rewrite.host = DOCKLINE_STR("a b");
-    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_VALUE);
-    rewrite.host = DOCKLINE_STR("shop:80");
-    rewrite.field_count = 1;
-    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_NULL);
-    rewrite.fields = &field;
-    field.name = DOCKLINE_STR("content_length");
-    CHECK_EQ(dockline_route_rewrite(route, &rewrite, sizeof rewrite), DOCKLINE_E_VALUE);
-    field.name = DOCKLINE_STR("X-Forwarded-Prefix");
-    REQUIRE_OK(dockline_route_rewrite(route, &rewrite, sizeof rewrite));
-}
-
-static void host_open(struct host *host, const char *address, const char *spare)
-{
-    dockline_engine_options options;
-    dockline_upstream_options upstream;
-    memset(host, 0, sizeof *host);
-    memset(&options, 0, sizeof options);
-    memset(&upstream, 0, sizeof upstream);
-    options.user = host;
-    options.exchange_ended = on_exchange;
-    options.tunnel_ended = on_tunnel;
-    options.log = on_log;
-    REQUIRE_OK(dockline_engine_new(&options, sizeof options, &host->engine));
-    upstream.address = dockline_str_of(address);
-    upstream.name = DOCKLINE_STR("daemon");
-    REQUIRE_OK(dockline_upstream_new(&upstream, sizeof upstream, &host->upstream));
-    if (spare != NULL)
-        REQUIRE_OK(dockline_upstream_add_address(host->upstream, dockline_str_of(spare)));
-}
-
-static void host_close(struct host *host)
-{
-    dockline_engine_free(host->engine);
-    dockline_upstream_free(host->upstream);
-}
-
-static uint64_t serve(struct host *host, int fd, int32_t service, int with_route)
-{
-    dockline_listener_options options;
-    uint64_t listener = 0;
-    memset(&options, 0, sizeof options);
-    options.name = DOCKLINE_STR("front");
-    options.service = service;
-    if (with_route) {
-        options.route = on_route;
-        options.route_user = host;
-    } else {
-        options.upstream = host->upstream;
-    }
-    REQUIRE_OK(dockline_engine_adopt_listener(host->engine, fd, &options, sizeof options, &listener));
-    return listener;
-}
-
-static dockline_engine_stats stats_of(struct host *host)
-{
-    dockline_engine_stats stats;
-    REQUIRE_OK(dockline_engine_stats_get(host->engine, &stats, sizeof stats));
-    return stats;
-}
-
-/* One turn of a loop that has other descriptors as well. Returns whether fd is readable. */
-static int turn(struct host *host, int fd)
-{
-    struct pollfd entries[2] = {{-1, POLLIN, 0}, {fd, POLLIN, 0}};
-    uint64_t timeout_ms;
-    int32_t state = -1;
-    REQUIRE_OK(dockline_engine_fd(host->engine, &entries[0].fd));
-    REQUIRE_OK(dockline_engine_timeout_ms(host->engine, &timeout_ms));
-    int wait = timeout_ms < PATIENCE_MS ? (int)timeout_ms : PATIENCE_MS;
-    int n = poll(entries, 2, wait);
-    REQUIRE(n > 0 || wait < PATIENCE_MS);
-    REQUIRE_OK(dockline_engine_poll(host->engine, 0, &state));
-    CHECK(state >= DOCKLINE_ENGINE_RUNNING && state <= DOCKLINE_ENGINE_DONE);
-    return entries[1].revents != 0;
-}
-
-static void expect_bytes(struct host *host, int fd, const char *expected)
-{
-    char got[1024];
-    size_t len = 0;
-    while (len < strlen(expected)) {
-        if (!turn(host, fd))
-            continue;
-        ssize_t n = recv(fd, got + len, strlen(expected) - len, 0);
-        REQUIRE(n > 0);
-        len += (size_t)n;
-    }
-    got[len] = '\0';
-    CHECK_STR(got, expected);
-}
-
-static void expect_end(struct host *host, int fd)
-{
-    char byte;
-    while (!turn(host, fd)) {
-    }
-    CHECK_EQ(recv(fd, &byte, 1, 0), 0);
-}
-
-static void say(int fd, const char *text)
-{
-    REQUIRE(send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
-}
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
-
 static void http_in_a_loop_of_the_host(const char *upstream, const char *spare)
 {
     struct host host;
     uint16_t port;
     AT("http, %s", upstream);
     host_open(&host, upstream, spare);
-    uint64_t listener = serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, 1);
+    uint64_t listener = serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, on_route);
     CHECK_EQ(listener, 1);
     CHECK_EQ(dockline_upstream_add_address(host.upstream, DOCKLINE_STR("unix:///a")), DOCKLINE_OK);
     int client = dial_tcp(port);
@@ -306,51 +97,6 @@ static void http_in_a_loop_of_the_host(const char *upstream, const char *spare)
     host_close(&host);
 }
 
-static void a_route_with_other_upstreams_and_another_head(void)
-{
-    static const char head[] = "POST /list HTTP/1.1\r\nHost: shop:80\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-                               "X-Forwarded-Prefix: /shop\r\n\r\n";
-    struct host host;
-    dockline_upstream_options dead = DOCKLINE_INIT;
-    dockline_listener_options options = DOCKLINE_INIT;
-    uint16_t port, origin_port;
-    char address[64];
-    AT("a detour");
-    int origin = listen_tcp(&origin_port);
-    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", origin_port);
-    host_open(&host, address, NULL);
-    dead.address = DOCKLINE_STR("unix:///nowhere/at/all");
-    REQUIRE_OK(dockline_upstream_new(&dead, sizeof dead, &host.dead));
-    options.service = DOCKLINE_SERVICE_HTTP;
-    options.route = on_detour;
-    options.route_user = &host;
-    REQUIRE_OK(dockline_engine_adopt_listener(host.engine, listen_tcp(&port), &options, sizeof options, NULL));
-    int client = dial_tcp(port);
-    say(client, UPGRADE);
-    while (!turn(&host, origin))
-        continue;
-    int daemon = accept4(origin, NULL, NULL, SOCK_CLOEXEC);
-    REQUIRE(daemon >= 0);
-    expect_bytes(&host, daemon, head);
-    say(daemon, UPGRADED);
-    expect_bytes(&host, client, UPGRADED);
-    REQUIRE_OK(dockline_engine_kill_tunnel(host.engine, host.tunnel + 1));
-    REQUIRE_OK(dockline_engine_kill_tunnel(host.engine, 0));
-    turn(&host, -1);
-    CHECK_EQ(stats_of(&host).tunnels_now, 1);
-    REQUIRE_OK(dockline_engine_kill_tunnel(host.engine, host.tunnel));
-    while (stats_of(&host).clients_now != 0)
-        turn(&host, -1);
-    CHECK(recv(client, address, 1, 0) == -1 && errno == ECONNRESET);
-    CHECK_STR(host.records, "/exec/x/start 101 complete daemon, by app, "
-                            "tunnel /exec/x/start 2 daemon up 0 down 0 killed");
-    close(client);
-    close(daemon);
-    close(origin);
-    dockline_upstream_free(host.dead);
-    host_close(&host);
-}
-
 static void bytes_are_forwarded(const char *upstream)
 {
     char path[] = "/tmp/dockline-engine.XXXXXX";
@@ -366,7 +112,7 @@ static void bytes_are_forwarded(const char *upstream)
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     REQUIRE(bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 1) == 0);
-    serve(&host, listener, DOCKLINE_SERVICE_FORWARD, 0);
+    serve(&host, listener, DOCKLINE_SERVICE_FORWARD, NULL);
     REQUIRE(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
     say(client, GET("/a") UPGRADE "raw");
     expect_bytes(&host, client, ANSWER UPGRADED "raw");
@@ -456,7 +202,7 @@ static void stopped_from_another_thread(const char *upstream, int kill)
     char got[256];
     AT("%s from another thread", kill ? "kill" : "stop");
     host_open(&host, upstream, NULL);
-    serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, 0);
+    serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, NULL);
     REQUIRE(pthread_create(&thread, NULL, run, &host) == 0);
     int client = dial_tcp(port), idle = dial_tcp(port);
     say(client, UPGRADE "x");
@@ -499,7 +245,7 @@ static void an_upstream_that_cannot_be_reached(void)
     uint16_t port;
     AT("unreachable");
     host_open(&host, "unix:///nowhere/at/all", NULL);
-    serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, 0);
+    serve(&host, listen_tcp(&port), DOCKLINE_SERVICE_HTTP, NULL);
     int client = dial_tcp(port);
     say(client, GET("/a"));
     expect_bytes(&host, client, "HTTP/1.1 502 Bad Gateway\r\n");
@@ -517,7 +263,7 @@ static void what_was_adopted_is_closed(void)
     AT("freed before a turn");
     host_open(&host, "unix:///nowhere", NULL);
     int fd = listen_tcp(&port);
-    serve(&host, fd, DOCKLINE_SERVICE_HTTP, 0);
+    serve(&host, fd, DOCKLINE_SERVICE_HTTP, NULL);
     host_close(&host);
     CHECK_EQ(fcntl(fd, F_GETFD), -1);
     CHECK_EQ(dial_tcp(port), -1);
@@ -530,7 +276,6 @@ int main(void)
     daemon_start(&daemon);
     http_in_a_loop_of_the_host(daemon.address, NULL);
     http_in_a_loop_of_the_host("unix:///nowhere/at/all", daemon.address);
-    a_route_with_other_upstreams_and_another_head();
     bytes_are_forwarded(daemon.address);
     pairs_are_adopted();
     stopped_from_another_thread(daemon.address, 0);

@@ -25,3 +25,8 @@ void wait_readable(int fd, uint64_t timeout_ms);
 void handle(const dockline_conn_event *what);
 dockline_status serve(int listening_socket);
 void on_route(void *user, dockline_route *route);
+void on_slow_route(void *user, dockline_route *route);
+
+struct question;
+void ask_on_another_thread(struct question *question);
+void on_answer(struct question *question, dockline_upstream *upstream);

@@ -9,7 +9,7 @@
 /* Only in a library built with feature _test-hooks. */
 extern dockline_status dockline_test_panic(void *handle);
 
-static const char *called[64];
+static const char *called[96];
 
 static void mark(const char *name)
 {

@@ -111,6 +111,8 @@ static void every_engine_call_answers(dockline_engine *engine, dockline_status e
     CHECK_GIVES(CALL(dockline_engine_stop, engine, 0), expected);
     CHECK_GIVES(CALL(dockline_engine_kill, engine), expected);
     CHECK_GIVES(CALL(dockline_engine_kill_tunnel, engine, 1), expected);
+    CHECK_GIVES(CALL(dockline_engine_kill_upstream, engine, NULL), expected);
+    CHECK_GIVES(CALL(dockline_engine_kill_route, engine, DOCKLINE_STR("app")), expected);
     CHECK_GIVES(CALL(dockline_engine_stats_get, engine, &out.stats, sizeof out.stats), expected);
     CHECK_GIVES(CALL(dockline_test_panic, (void *)engine), expected);
     CHECK(untouched());
@@ -133,6 +135,7 @@ static void every_other_call_answers(void *handle, dockline_status expected)
     const dockline_rewrite rewrite = DOCKLINE_INIT;
     reset();
     CHECK_GIVES(CALL(dockline_upstream_add_address, handle, DOCKLINE_STR("unix:///a")), expected);
+    CHECK_GIVES(CALL(dockline_upstream_in_flight, handle, &out.number, &out2.number), expected);
     CHECK_GIVES(CALL(dockline_route_client, handle, &out.client, sizeof out.client), expected);
     CHECK_GIVES(CALL(dockline_route_request, handle, &out.request, sizeof out.request), expected);
     CHECK_GIVES(CALL(dockline_route_upstream, handle, NULL), expected);
@@ -140,6 +143,9 @@ static void every_other_call_answers(void *handle, dockline_status expected)
     CHECK_GIVES(CALL(dockline_route_name, handle, DOCKLINE_STR("app")), expected);
     CHECK_GIVES(CALL(dockline_route_rewrite, handle, &rewrite, sizeof rewrite), expected);
     CHECK_GIVES(CALL(dockline_route_reply, handle, &reply, sizeof reply), expected);
+    CHECK_GIVES(CALL(dockline_route_later, handle, 1, &reply, sizeof reply, (dockline_route **)&out.pointer), expected);
+    CHECK_GIVES(CALL(dockline_route_is_waiting, handle, &out.state), expected);
+    CHECK_GIVES(CALL(dockline_route_decide, handle), expected);
     CHECK(untouched());
 }
 
@@ -160,6 +166,7 @@ static void what_is_no_handle(void)
     CALL(dockline_conn_free, NULL);
     CALL(dockline_engine_free, NULL);
     CALL(dockline_upstream_free, NULL);
+    CALL(dockline_route_free, NULL);
     CALL(dockline_routes_free, NULL);
     for (int byte = 0; byte < 256; byte += 255) {
         AT("memory, %d", byte);
@@ -171,6 +178,7 @@ static void what_is_no_handle(void)
         dockline_conn_free((void *)&memory);
         dockline_engine_free((void *)&memory);
         dockline_upstream_free((void *)&memory);
+        dockline_route_free((void *)&memory);
         dockline_routes_free((void *)&memory);
         CHECK(is_filled_with(&memory, byte, sizeof memory));
     }
@@ -178,6 +186,7 @@ static void what_is_no_handle(void)
         AT("another handle, %d bytes off", shift);
         every_other_call_answers((uint8_t *)conn + shift, DOCKLINE_E_HANDLE);
         dockline_upstream_free((void *)((uint8_t *)conn + shift));
+        dockline_route_free((void *)((uint8_t *)conn + shift));
         dockline_engine_free((void *)((uint8_t *)conn + shift));
         dockline_routes_free((void *)((uint8_t *)conn + shift));
         dockline_conn_free((void *)((uint8_t *)engine + shift));

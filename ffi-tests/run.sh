@@ -31,7 +31,7 @@ run() {
 
 run header ./header.sh "$header" "$library" "$out/names"
 run manual ./manual.sh "$(dirname "$library")" "$out"
-for program in version hijack relay ends conn engine misuse misuse_http routes structsize buffers dlopen cplusplus \
+for program in version hijack relay ends conn engine routing misuse misuse_http routes structsize buffers dlopen cplusplus \
     relay_server conn_proxy engine_server; do
     for variant in shared static shared-san static-san; do
         command=$out/$program-$variant argument=

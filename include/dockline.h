@@ -1903,6 +1903,21 @@ dockline_status dockline_upstream_add_address(dockline_upstream *upstream,
                                               dockline_str address);
 
 /**
+ * Returns how many requests and tunnels are in flight to an upstream now, over all engines. A
+ * request is from when it was decided about until its exchange has ended or became a tunnel, or
+ * until another upstream is tried for it.
+ *
+ * @param upstream     any thread may call this
+ * @param out_requests set on success; may be NULL
+ * @param out_tunnels  set on success; may be NULL
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_upstream_in_flight(const dockline_upstream *upstream,
+                                            uint64_t *out_requests,
+                                            uint64_t *out_tunnels);
+
+/**
  * Frees an upstream. Engines that use it continue to do so.
  *
  * @param upstream may be NULL
@@ -1911,8 +1926,9 @@ dockline_status dockline_upstream_add_address(dockline_upstream *upstream,
 void dockline_upstream_free(dockline_upstream *upstream);
 
 /**
- * The decision about one request. It is valid within the callback that receives it:
- * dockline_listener_options.route.
+ * The decision about one request. It is valid within the callback that receives it,
+ * dockline_listener_options.route; one of dockline_route_later until it is freed, and one thread
+ * at a time uses it.
  */
 typedef struct dockline_route dockline_route;
 
@@ -1932,8 +1948,8 @@ typedef struct dockline_rewrite {
 } dockline_rewrite;
 
 /**
- * Decides about a request by dockline_route_upstream or dockline_route_reply before it returns. It
- * must not block, unwind or longjmp.
+ * Decides about a request by dockline_route_upstream, dockline_route_reply or dockline_route_later
+ * before it returns. It must not block, unwind or longjmp.
  */
 typedef void (*dockline_route_callback)(void *user, dockline_route *route);
 
@@ -1943,7 +1959,8 @@ typedef void (*dockline_route_callback)(void *user, dockline_route *route);
  * @param route    within its callback
  * @param out      set on success; what it points to is borrowed until the callback returns
  * @param out_size sizeof(dockline_client)
- * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the
+ *         callback
  * @since 0.1
  */
 dockline_status dockline_route_client(const dockline_route *route,
@@ -1956,7 +1973,8 @@ dockline_status dockline_route_client(const dockline_route *route,
  * @param route    within its callback
  * @param out      set on success; what it points to is borrowed until the callback returns
  * @param out_size sizeof(dockline_request)
- * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the
+ *         callback
  * @since 0.1
  */
 dockline_status dockline_route_request(const dockline_route *route,
@@ -1967,7 +1985,7 @@ dockline_status dockline_route_request(const dockline_route *route,
  * Sends the request to an upstream. The last decision counts; without one the client receives a
  * 500.
  *
- * @param route    within its callback
+ * @param route    within its callback, or of dockline_route_later
  * @param upstream may be freed afterwards
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY, _E_POISONED
  * @since 0.1
@@ -1979,7 +1997,7 @@ dockline_status dockline_route_upstream(dockline_route *route,
  * Adds an upstream that is tried if a connection to those before it cannot be made and nothing of
  * the request was sent. Only after dockline_route_upstream, and seven times at most.
  *
- * @param route    within its callback
+ * @param route    within its callback, or of dockline_route_later
  * @param upstream may be freed afterwards
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE without an
  *         upstream or with too many
@@ -1991,7 +2009,7 @@ dockline_status dockline_route_add_upstream(dockline_route *route,
 /**
  * Names the route, for the records and logs. Only after dockline_route_upstream.
  *
- * @param route within its callback
+ * @param route within its callback, or of dockline_route_later
  * @param name  in UTF-8, copied; absent: none
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE
  *         without an upstream
@@ -2003,7 +2021,7 @@ dockline_status dockline_route_name(dockline_route *route, dockline_str name);
  * Changes the head that the upstream receives; the record has the one that was received. Only
  * after dockline_route_upstream; a second call replaces the first.
  *
- * @param route        within its callback
+ * @param route        within its callback, or of dockline_route_later
  * @param rewrite      copied
  * @param rewrite_size sizeof(dockline_rewrite)
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED;
@@ -2017,7 +2035,7 @@ dockline_status dockline_route_rewrite(dockline_route *route,
 /**
  * Replies to the request. The last decision counts.
  *
- * @param route      within its callback
+ * @param route      within its callback, or of dockline_route_later
  * @param reply      copied
  * @param reply_size sizeof(dockline_reply)
  * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED
@@ -2026,6 +2044,62 @@ dockline_status dockline_route_rewrite(dockline_route *route,
 dockline_status dockline_route_reply(dockline_route *route,
                                      const dockline_reply *reply,
                                      size_t reply_size);
+
+/**
+ * Makes the request wait for a decision that comes later. The host keeps the result, and decides
+ * by it on whatever thread: dockline_route_upstream or _reply, and what belongs to them, then
+ * dockline_route_decide. Of the request it keeps copies.
+ *
+ * A client that resets its connection, and an engine that is stopped at once, end the wait; a
+ * decision after it has no effect.
+ *
+ * @param route          within its callback
+ * @param time_ms        how long the request waits, an hour at most
+ * @param otherwise      the reply after that time, copied; NULL for a 503, and then otherwise_size
+ *                       is 0
+ * @param otherwise_size sizeof(dockline_reply)
+ * @param out            set on success; free it with dockline_route_free
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED;
+ *         _E_STATE after the callback
+ * @since 0.1
+ */
+dockline_status dockline_route_later(dockline_route *route,
+                                     uint64_t time_ms,
+                                     const dockline_reply *otherwise,
+                                     size_t otherwise_size,
+                                     dockline_route **out);
+
+/**
+ * Returns whether a request still waits. It does not if its client has gone, its time is up, the
+ * callback has decided otherwise in the end, or it was decided about.
+ *
+ * @param route       of dockline_route_later
+ * @param out_waiting set on success: 1 or 0
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE for
+ *         the one of a callback
+ * @since 0.1
+ */
+dockline_status dockline_route_is_waiting(const dockline_route *route, int32_t *out_waiting);
+
+/**
+ * Tells the engine what was decided about a request that waits. That is final.
+ *
+ * @param route of dockline_route_later; it is still to be freed
+ * @return DOCKLINE_OK, also if nothing waits any more; DOCKLINE_E_NULL, _E_HANDLE, _E_BUSY,
+ *         _E_POISONED; _E_STATE without a decision, after an earlier call, or for the one of a
+ *         callback
+ * @since 0.1
+ */
+dockline_status dockline_route_decide(dockline_route *route);
+
+/**
+ * Frees what dockline_route_later has made; one that a callback has received it leaves alone. If
+ * nothing was decided and the request still waits, its client receives a 503.
+ *
+ * @param route may be NULL
+ * @since 0.1
+ */
+void dockline_route_free(dockline_route *route);
 
 /**
  * Receives an exchange that ended or became a tunnel. The structs are borrowed for the call. The
@@ -2331,6 +2405,29 @@ dockline_status dockline_engine_kill(const dockline_engine *engine);
  * @since 0.1
  */
 dockline_status dockline_engine_kill_tunnel(const dockline_engine *engine, uint64_t tunnel_id);
+
+/**
+ * Ends all that goes to an upstream, at the next turn: tunnels by resets on both sides; a request
+ * by a 503 if its client has nothing of a response yet, otherwise the response is cut. The records
+ * have DOCKLINE_CAUSE_KILLED. Requests that come later are not concerned.
+ *
+ * @param engine   any thread may call this
+ * @param upstream may be freed afterwards
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_kill_upstream(const dockline_engine *engine,
+                                              const dockline_upstream *upstream);
+
+/**
+ * Does the same to all that goes by the routes of a name.
+ *
+ * @param engine any thread may call this
+ * @param name   as given to dockline_route_name, copied
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED
+ * @since 0.1
+ */
+dockline_status dockline_engine_kill_route(const dockline_engine *engine, dockline_str name);
 
 /**
  * Returns the counters.

@@ -137,8 +137,17 @@ impl<T: Kind> Guarded<T> {
     /// As [`Guarded::enter`], and the handle is not used again.
     pub(super) unsafe fn free(handle: *mut Self) {
         // SAFETY: the caller's promise.
+        unsafe { Self::free_if(handle, |_| true) };
+    }
+
+    /// Frees a handle if it is one that `into_c` made, which its shared part tells.
+    ///
+    /// # Safety
+    /// As [`Guarded::free`].
+    pub(super) unsafe fn free_if(handle: *mut Self, is_owned: impl FnOnce(&T::Shared) -> bool) {
+        // SAFETY: the caller's promise.
         let Ok(found) = (unsafe { Self::look(handle) }) else { return };
-        if found.busy.swap(true, Ordering::Acquire) {
+        if !is_owned(&found.shared) || found.busy.swap(true, Ordering::Acquire) {
             return;
         }
         found.magic.store(0, Ordering::Relaxed);

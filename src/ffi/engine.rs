@@ -13,7 +13,9 @@ use super::engine_types::{
 };
 use super::relay_types::DOCKLINE_NO_DEADLINE;
 use super::status::{Failure, dockline_status};
+use super::text::dockline_str;
 use super::types::{bytes_from_c, check_out, struct_from_c, struct_out};
+use super::upstream::{dockline_upstream, upstream_from_c};
 use crate::drive::PREFILL_LIMIT;
 use crate::engine::{Engine, EngineState, Kill, Listener, Pair};
 use crate::sys;
@@ -374,6 +376,56 @@ pub unsafe extern "C" fn dockline_engine_kill_tunnel(
 ) -> dockline_status {
     let call = |shared: &EngineShared| {
         shared.handle.kill(Kill::Tunnel(tunnel_id), |_| {});
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `engine`.
+    unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
+}
+
+/// Ends all that goes to an upstream, at the next turn: tunnels by resets on both sides; a request
+/// by a 503 if its client has nothing of a response yet, otherwise the response is cut. The records
+/// have DOCKLINE_CAUSE_KILLED. Requests that come later are not concerned.
+///
+/// @param engine   any thread may call this
+/// @param upstream may be freed afterwards
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_HANDLE, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `engine` is NULL or a live engine; `upstream` is NULL or a live upstream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_engine_kill_upstream(
+    engine: *const dockline_engine,
+    upstream: *const dockline_upstream,
+) -> dockline_status {
+    let call = |shared: &EngineShared| {
+        // SAFETY: the caller's promise about `upstream`.
+        let upstream = unsafe { upstream_from_c(upstream) }?;
+        shared.handle.kill(Kill::Upstream(upstream), |_| {});
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `engine`.
+    unsafe { Guarded::<EngineHandle>::share(engine.cast(), call) }
+}
+
+/// Does the same to all that goes by the routes of a name.
+///
+/// @param engine any thread may call this
+/// @param name   as given to dockline_route_name, copied
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `engine` is NULL or a live engine; `name` is readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_engine_kill_route(
+    engine: *const dockline_engine,
+    name: dockline_str,
+) -> dockline_status {
+    let call = |shared: &EngineShared| {
+        // SAFETY: the caller's promise about `name`.
+        let name = unsafe { name.utf8() }?.unwrap_or_default();
+        shared.handle.kill(Kill::Route(name.into()), |_| {});
         Ok(())
     };
     // SAFETY: the caller's promise about `engine`.

@@ -138,6 +138,40 @@ pub unsafe extern "C" fn dockline_upstream_add_address(
     unsafe { Guarded::<UpstreamHandle>::share(upstream.cast_const().cast(), call) }
 }
 
+/// Returns how many requests and tunnels are in flight to an upstream now, over all engines. A
+/// request is from when it was decided about until its exchange has ended or became a tunnel, or
+/// until another upstream is tried for it.
+///
+/// @param upstream     any thread may call this
+/// @param out_requests set on success; may be NULL
+/// @param out_tunnels  set on success; may be NULL
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_VALUE, _E_HANDLE, _E_POISONED
+/// @since 0.1
+///
+/// # Safety
+/// `upstream` is NULL or a live upstream; the other pointers are NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dockline_upstream_in_flight(
+    upstream: *const dockline_upstream,
+    out_requests: *mut u64,
+    out_tunnels: *mut u64,
+) -> dockline_status {
+    let call = |shared: &Mutex<Arc<Upstream>>| {
+        let wanted = [out_requests, out_tunnels].into_iter().filter(|out| !out.is_null());
+        wanted.clone().try_for_each(check_out)?;
+        let in_flight = shared.lock().unwrap_or_else(PoisonError::into_inner).in_flight();
+        for (out, count) in [(out_requests, in_flight.requests), (out_tunnels, in_flight.tunnels)] {
+            if !out.is_null() {
+                // SAFETY: checked, and the caller's promise.
+                unsafe { out.write(count.into()) };
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise about `upstream`.
+    unsafe { Guarded::<UpstreamHandle>::share(upstream.cast(), call) }
+}
+
 /// Frees an upstream. Engines that use it continue to do so.
 ///
 /// @param upstream may be NULL
