@@ -127,9 +127,7 @@ impl ContainerReader {
         let (node, host) = self.place(&inspect);
         let condition = Condition::of(&inspect);
         let Request { routes, service, lifecycle, mut problems, .. } = self.request(&inspect);
-        if condition == Condition::Stopped && !lifecycle.on_demand {
-            return Ok(Read { node, records: Vec::new(), unrouted: None, probe: false });
-        }
+        let stays_stopped = condition == Condition::Stopped && !lifecycle.on_demand;
 
         let owner = Owner {
             id: RecordId { node: node.name.clone(), owner: inspect.id.as_str().into(), index: 0 },
@@ -138,7 +136,7 @@ impl ContainerReader {
             // Who cannot tell when it was created is the last to own a route.
             created: inspect::nanoseconds(&inspect.created).unwrap_or(u64::MAX),
             service,
-            state: condition.state(),
+            state: if stays_stopped { RecordState::Stopped } else { condition.state() },
             lifecycle,
         };
         let mut records = Vec::new();
@@ -157,7 +155,8 @@ impl ContainerReader {
         if condition == Condition::Running {
             records.iter_mut().filter(waits_there).for_each(|record| record.state = RecordState::Live);
         }
-        let unrouted = summary(&problems).map(|reason| Unrouted {
+        // Nobody waits to be told what is wrong with one that does not run.
+        let unrouted = summary(&problems).filter(|_| !stays_stopped).map(|reason| Unrouted {
             owner: owner.id.clone(),
             title: owner.title.clone(),
             reason,

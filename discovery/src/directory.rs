@@ -329,11 +329,11 @@ impl Directory {
                 self.set_owner(source, node, owner, announced);
             }
             new.extend(
-                coming.into_iter().map(|(owner, announced)| (announced.created(), owner, node, announced)),
+                coming.into_iter().map(|(owner, announced)| (announced.rank(), owner, node, announced)),
             );
         }
-        new.sort_by(|(created, owner, node, _), (other_created, other, other_node, _)| {
-            (created, owner, node).cmp(&(other_created, other, other_node))
+        new.sort_by(|(rank, owner, node, _), (other_rank, other, other_node, _)| {
+            (rank, owner, node).cmp(&(other_rank, other, other_node))
         });
         for (_, owner, node, announced) in new {
             self.set_owner(source, node, owner, announced);

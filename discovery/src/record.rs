@@ -192,6 +192,9 @@ pub enum RecordState {
     Live,
     /// Not now, for this reason; requests may wait for it.
     Down(Text),
+    /// Not until somebody starts it: it is stopped, and no request does that. It only makes its
+    /// route known, and any other record that wants that comes first.
+    Stopped,
 }
 
 /// How long tunnels may outlive their route (`dockline.drain`).

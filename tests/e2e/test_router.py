@@ -507,6 +507,27 @@ def poll_text(router, words):
     return poll(lambda: words in router.log.read_text() and router.log.read_text(), lambda: tail(router.log))
 
 
+def test_after_a_restart_a_stopped_container_is_known_by_its_name(lab, docker, web, tmp_path):
+    name, never, removed = web(), web(start=False), web(auto_remove=True)
+    docker.api.stop(name, timeout=1)
+    docker.api.kill(removed)
+    poll(lambda: not docker.api.containers(all=True, filters={"name": removed}), "it is removed")
+    fresh = Router(lab, docker.url, tmp_path / "fresh", port=8085, node="fresh")
+    try:
+        for known in (name, never):
+            stays_down(fresh, known)
+            assert [it["state"] for it in fresh.routes()[known]["targets"]] == ["stopped"]
+        for unknown in (removed, "nobody"):
+            assert fresh.name(unknown)[0] == 404
+        docker.api.start(name)
+        fresh.reaches(name)
+        # Its name is free for another one while it does not run.
+        other = web(labels={"dockline.name": never})
+        fresh.reaches(never, text=other)
+    finally:
+        fresh.stop()
+
+
 # ---- the operator
 
 

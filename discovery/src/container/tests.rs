@@ -407,12 +407,14 @@ fn a_container_is_live_when_it_is_healthy_or_else_when_its_port_accepts() {
 }
 
 #[test]
-fn a_stopped_container_has_a_record_only_if_it_starts_on_demand() {
+fn a_stopped_container_makes_its_routes_known_or_is_started_on_demand() {
     let stopped = |labels: &[(&str, &str)]| {
         let stopped = with(container(labels), "/State", json!({"Running": false}));
         with(stopped, "/NetworkSettings", json!({"Ports": {}, "Networks": {"bridge": endpoint("", "")}}))
     };
-    assert_eq!(shown(&read(&stopped(&[("dockline.name", "web")]))), "");
+    let known = read(&stopped(&[("dockline.name", "web")]));
+    assert_eq!((&*shown(&known), known.probe), ("web -> nowhere", false));
+    assert_eq!(known.records[0].state, RecordState::Stopped);
     assert_eq!(shown(&read(&stopped(&[("dockline.nmae", "web")]))), "");
     let read = read(&stopped(&[("dockline.name", "web"), ("dockline.start", "on-demand")]));
     assert_eq!(shown(&read), "web -> nowhere");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Trust, TrustedNodes};
-use crate::record::{Node, Record, Text, excerpt};
+use crate::record::{Node, Record, RecordState, Text, excerpt};
 use crate::update::Source;
 
 /// Who speaks for a node: one of the sources that announce it.
@@ -71,10 +71,15 @@ impl Claim {
         self.speaker.trust == Trust::Operator
     }
 
+    /// Returns whether it only makes the route known.
+    fn is_stopped(&self) -> bool {
+        self.record.state == RecordState::Stopped && !self.is_fixed()
+    }
+
     /// Returns which of two claims comes first. It is computed from the records alone, so that all
     /// gateways agree.
     pub(super) fn precedence(&self, other: &Self) -> Ordering {
-        let rank = |claim: &Self| (!claim.is_fixed(), claim.record.created);
+        let rank = |claim: &Self| (!claim.is_fixed(), claim.is_stopped(), claim.record.created);
         let (id, other_id) = (&self.record.id, &other.record.id);
         rank(self)
             .cmp(&rank(other))
@@ -112,6 +117,14 @@ pub struct RouteState {
     pub losers: Vec<Loser>,
 }
 
+/// Returns those of a route's claims that matter, which are given in the order of their precedence:
+/// of stopped ones, which there may be thousands of, one at most, and that only if there is no
+/// other.
+pub(super) fn contenders(claims: &[Claim]) -> &[Claim] {
+    let running = claims.partition_point(|claim| !claim.is_stopped());
+    &claims[..claims.len().min(running.max(1))]
+}
+
 impl RouteState {
     /// Returns the state of a route whose claims are given in the order of their precedence.
     pub(super) fn new(claims: &[Claim], trusted: &TrustedNodes) -> Self {
@@ -119,7 +132,7 @@ impl RouteState {
             return Self::default();
         };
         let mut state = Self::default();
-        for claim in claims {
+        for claim in contenders(claims) {
             if claim.shares(owner, trusted) {
                 state.serving.push(claim.clone());
             } else {

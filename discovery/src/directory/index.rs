@@ -6,7 +6,7 @@ use std::mem;
 
 use dockline::routes::RouteKey;
 
-use super::claim::Claim;
+use super::claim::{Claim, contenders};
 
 /// The claims of a route.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Index {
                 self.gone.insert(self.clock, key.clone());
                 self.clock += 1;
             }
-            if route.claims != before {
+            if contenders(&route.claims) != contenders(&before) {
                 changed.push(key);
             }
         }

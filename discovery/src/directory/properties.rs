@@ -37,12 +37,17 @@ enum Step {
 
 fn a_record(node: &'static str, owner: &'static str) -> impl Strategy<Value = Record> {
     let service = prop_oneof![Just(None), Just(Some("s")), Just(Some("t"))];
-    (0..3_u16, 0..3_usize, 0..3_u64, service, any::<bool>()).prop_map(
-        move |(index, name, created, service, is_live)| Record {
+    let state = prop_oneof![
+        2 => Just(RecordState::Live),
+        1 => Just(RecordState::Down("starting".into())),
+        1 => Just(RecordState::Stopped),
+    ];
+    (0..3_u16, 0..3_usize, 0..3_u64, service, state).prop_map(
+        move |(index, name, created, service, state)| Record {
             id: RecordId { index, ..id(node, owner) },
             created,
             service: service.map(|service| Service::Named(service.into())),
-            state: if is_live { RecordState::Live } else { RecordState::Down("starting".into()) },
+            state,
             ..record(node, owner, NAMES[name])
         },
     )
@@ -152,7 +157,8 @@ impl Naive {
         }
         claims.sort_by_key(|(is_fixed, record, ..)| {
             let id = record.id.clone();
-            (!is_fixed, record.created, id.owner, id.node, id.index)
+            let is_stopped = record.state == RecordState::Stopped && !is_fixed;
+            (!is_fixed, is_stopped, record.created, id.owner, id.node, id.index)
         });
         let mut routes = BTreeMap::<RouteKey, NaiveRoute>::new();
         let mut owners = BTreeMap::new();
@@ -164,6 +170,9 @@ impl Naive {
             let are_trusted = [&record, owner].iter().all(|one| one.id.node.as_str() != "three");
             let is_replica = record.service.is_some() && record.service == owner.service;
             let route = routes.entry(record.key.clone()).or_default();
+            if record.state == RecordState::Stopped && !is_fixed && !route.serving.is_empty() {
+                continue;
+            }
             if is_fixed == *owner_is_fixed && (is_same_owner || (is_replica && (is_same_node || are_trusted)))
             {
                 route.serving.push((record, gateway, is_stale));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{DirectoryOptions, Limits, Trust};
 use crate::address::AddressError;
-use crate::record::{Node, NodeName, Origin, Record, RecordId, Target, Text};
+use crate::record::{Node, NodeName, Origin, Record, RecordId, RecordState, Target, Text};
 use crate::update::Unrouted;
 
 /// A source.
@@ -79,9 +79,11 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// Returns when the first of the containers was created.
-    pub(super) fn created(&self) -> Option<u64> {
-        self.records.iter().map(|record| record.created).min()
+    /// Returns what says who gets room first: those that run, and of them that which was created
+    /// first.
+    pub(super) fn rank(&self) -> (bool, Option<u64>) {
+        let is_stopped = self.records.iter().all(|record| record.state == RecordState::Stopped);
+        (is_stopped, self.records.iter().map(|record| record.created).min())
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Listed {
     pub(super) title: Text,
     /// Equal if nothing has changed that the list shows: names, state, health, labels, networks.
     pub(super) fingerprint: u64,
+    /// Of one that does not run: when it was created, in seconds since 1970.
+    pub(super) stopped: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +31,8 @@ struct Entry<'a> {
     id: Untrusted<String>,
     #[serde(default)]
     names: Option<Vec<Untrusted<String>>>,
+    #[serde(default)]
+    created: u64,
     #[serde(default)]
     state: Option<Untrusted<String>>,
     #[serde(default)]
@@ -59,7 +63,9 @@ impl Entry<'_> {
         // The endpoints have other ids after each start.
         self.labels.map(RawValue::get).hash(&mut hasher);
         self.network_settings.map(RawValue::get).hash(&mut hasher);
-        Some(Listed { id, title, fingerprint: hasher.finish() })
+        let state = self.state.as_ref().map(|state| state.raw().as_str());
+        let is_stopped = matches!(state, Some("created" | "exited" | "dead" | "removing"));
+        Some(Listed { id, title, fingerprint: hasher.finish(), stopped: is_stopped.then_some(self.created) })
     }
 }
 

@@ -13,6 +13,7 @@
 //! changed is inspected, by an inspection that begins after the hint. So no order of events, list
 //! and inspections leaves a change unseen, and a lost event is healed by the next list.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,6 +36,11 @@ const RESYNC_MIN: Duration = Duration::from_secs(1);
 /// Time for the inspections after the first list; a container that takes longer does not keep the
 /// others waiting.
 const SYNC_TIME: Duration = Duration::from_secs(5);
+/// Stopped containers that are inspected before anything is told: those that were created last.
+pub(super) const STOPPED_FIRST: usize = 256;
+/// Interval at which the others are inspected after that. A daemon may have thousands of them, and
+/// what happens meanwhile does not wait for them.
+pub(super) const STOPPED_INTERVAL: Duration = Duration::from_millis(10);
 /// First pause before what has failed is tried again; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause before the daemon is connected to again.
@@ -315,15 +321,23 @@ impl Tracker {
         }
     }
 
-    fn listed(&mut self, list: Vec<Listed>, now: Instant) {
+    fn listed(&mut self, mut list: Vec<Listed>, now: Instant) {
         self.listing = false;
         self.last_list = Some(now);
         self.list_at = now + if std::mem::take(&mut self.outdated) { RESYNC_MIN } else { RESYNC };
         let mut unseen: BTreeSet<Id> = self.containers.keys().cloned().collect();
-        for Listed { id, title, fingerprint } in list {
+        // Those that run, and then the stopped ones, those that were created last first.
+        list.sort_by_key(|listed| listed.stopped.map(Reverse));
+        let at_once = if self.phase == Phase::Listing { STOPPED_FIRST } else { 0 };
+        let mut stopped = 0;
+        for Listed { id, title, fingerprint, stopped: created } in list {
             unseen.remove(&id);
             let known = self.containers.get(&id);
-            if known.is_none_or(|known| known.fingerprint != Some(fingerprint) || known.read.is_none()) {
+            let is_read = known.is_some_and(|known| known.read.is_some());
+            if created.is_some() && !is_read {
+                stopped += 1;
+                self.ask(&id, now + stopped_delay(stopped, at_once));
+            } else if !is_read || known.is_some_and(|known| known.fingerprint != Some(fingerprint)) {
                 self.ask(&id, now);
             }
             if let Some(container) = self.containers.get_mut(&id) {
@@ -339,7 +353,11 @@ impl Tracker {
         if self.phase == Phase::Listing {
             let mut left = 0;
             for container in self.containers.values_mut() {
-                container.syncing = container.asked != Asked::No;
+                container.syncing = match container.asked {
+                    Asked::No => false,
+                    Asked::At(at) => at <= now + DEBOUNCE,
+                    Asked::Now { .. } => true,
+                };
                 left += usize::from(container.syncing);
             }
             self.phase = Phase::Syncing { until: now + SYNC_TIME, left };
@@ -527,6 +545,13 @@ fn end(read: &mut Read, time: u64) -> bool {
     }
     read.probe &= !changed;
     changed
+}
+
+/// Returns when to inspect a stopped container, by its place among them, which begins with 1. Those
+/// that run come before any of them.
+fn stopped_delay(place: usize, at_once: usize) -> Duration {
+    let intervals = u32::try_from(place.saturating_sub(at_once)).unwrap_or(u32::MAX);
+    DEBOUNCE + STOPPED_INTERVAL.saturating_mul(intervals)
 }
 
 /// Returns the pause after that many failures before the present one.

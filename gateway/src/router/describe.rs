@@ -163,6 +163,7 @@ impl<'a> TargetJson<'a> {
                 RecordState::Live if target.is_some() => "live".into(),
                 RecordState::Live => "it speaks TLS: set target_tls in [router]".into(),
                 RecordState::Down(reason) => reason.raw().to_owned(),
+                RecordState::Stopped => "stopped".into(),
             },
             weight: record.weight,
             requests: target.map_or(0, |target| target.requests()),

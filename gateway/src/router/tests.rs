@@ -101,6 +101,10 @@ impl Bench {
     }
 }
 
+fn key(name: &str) -> RouteKey {
+    RouteKey { host: HostPattern::name(name).unwrap(), path: "/".parse().unwrap() }
+}
+
 fn configure(settings: RouterSettings) -> Message {
     Message::Configure(Box::new(settings), sync_channel(1).0)
 }
@@ -121,7 +125,7 @@ fn record(owner: &str, name: &str, address: &str) -> Record {
         title: owner.into(),
         started: 1,
         created: 1,
-        key: RouteKey { host: HostPattern::name(name).unwrap(), path: "/".parse().unwrap() },
+        key: key(name),
         strip: false,
         service: Some(Service::Compose { project: "p".into(), service: name.into() }),
         target: Some(Target {
@@ -164,6 +168,24 @@ fn a_name_that_was_seen_waits_and_one_that_was_not_is_unknown() {
     assert_eq!(bench.waits("web.apps.test"), Some(Duration::from_secs(3)));
     bench.sync(&[web]);
     assert_eq!(bench.address("web.apps.test"), "tcp://172.17.0.2:80");
+}
+
+#[test]
+fn the_name_of_a_stopped_container_is_known_and_anybody_else_may_have_it() {
+    let mut bench = Bench::new("hold = \"3s\"\n");
+    let stopped = |owner: &str, created| Record {
+        target: None,
+        state: RecordState::Stopped,
+        created,
+        ..record(owner, "web", "172.17.0.2:80")
+    };
+    bench.sync(&[stopped("a", 1), stopped("b", 2)]);
+    assert_eq!(bench.waits("web.apps.test"), Some(Duration::from_secs(3)));
+    assert_eq!(bench.shared.counters.routes(EntryState::Down), 1);
+    // One that was created later, and is no replica.
+    let other = Record { created: 9, service: None, ..record("c", "web", "172.17.0.3:80") };
+    bench.sync(&[stopped("a", 1), stopped("b", 2), other]);
+    assert_eq!(bench.address("web.apps.test"), "tcp://172.17.0.3:80");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Container {
     pub(super) running: bool,
     pub(super) started: u64,
     pub(super) address: Option<SocketAddr>,
+    /// Its place in the order in which they were created.
+    created: usize,
 }
 
 type Hook = Box<dyn FnMut(&Daemon, &str) + Send>;
@@ -87,7 +89,8 @@ impl Daemon {
         let mut state = self.lock();
         let started =
             state.containers.get(id).map_or(1, |old| old.started + u64::from(running && !old.running));
-        let container = Container { name: name.to_owned(), running, started, address: None };
+        let created = state.containers.get(id).map_or(state.containers.len(), |old| old.created);
+        let container = Container { name: name.to_owned(), running, started, address: None, created };
         state.containers.insert(id.to_owned(), container);
     }
 
@@ -209,16 +212,16 @@ impl Daemon {
 
 impl Container {
     fn entry(&self, id: &str) -> String {
-        let Self { name, running, started, .. } = self;
+        let Self { name, running, started, created, .. } = self;
         let state = if *running { "running" } else { "exited" };
         format!(
-            r#"{{"Id":"{id}","Names":["/{name}"],"State":"{state}","Status":"Up 3 seconds","Labels":{{}},
+            r#"{{"Id":"{id}","Names":["/{name}"],"Created":{created},"State":"{state}","Status":"Up 3 seconds","Labels":{{}},
                 "NetworkSettings":{{"Networks":{{"bridge":{{"EndpointID":"{started}"}}}}}}}}"#
         )
     }
 
     pub(super) fn inspect(&self, id: &str) -> String {
-        let Self { name, running, started, address } = self;
+        let Self { name, running, started, address, .. } = self;
         let address = address.map_or("null".to_owned(), |address| format!("\"{address}\""));
         format!(
             r#"{{"Id":"{id}","Name":"/{name}","Running":{running},"Started":{started},"Address":{address}}}"#

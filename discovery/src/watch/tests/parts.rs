@@ -87,6 +87,17 @@ fn a_fingerprint_changes_with_what_the_list_shows_but_not_by_itself() {
         let other = listed(&base.replace(old, new), &keys);
         assert_eq!(other.fingerprint == first.fingerprint, same, "{old} -> {new}");
     }
+    for (state, stopped) in [
+        ("exited", true),
+        ("created", true),
+        ("dead", true),
+        ("removing", true),
+        ("paused", false),
+        ("restarting", false),
+    ] {
+        let listed = listed(&format!(r#"{{"Id":"abc","Created":7,"State":"{state}"}}"#), &keys);
+        assert_eq!(listed.stopped, stopped.then_some(7), "{state}");
+    }
     let exited = |status| {
         listed(&format!(r#"{{"Id":"abc","State":"exited","Status":"{status}"}}"#), &keys).fingerprint
     };

@@ -118,6 +118,8 @@ impl World {
             id: id.as_str().into(),
             title: id.as_str().into(),
             fingerprint,
+            // Some are stopped, which concerns the order only.
+            stopped: (fingerprint % 3 == 0).then_some(fingerprint),
         };
         self.containers.iter().map(listed).collect()
     }

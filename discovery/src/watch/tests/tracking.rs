@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::super::event::Hint;
 use super::super::list::Listed;
-use super::super::tracker::{Action, Answer, Input, PARALLEL, RESYNC, Tracker};
+use super::super::tracker::{
+    Action, Answer, DEBOUNCE, Input, PARALLEL, RESYNC, STOPPED_FIRST, STOPPED_INTERVAL, Tracker,
+};
 use super::*;
 
 /// A tracker with a clock.
@@ -26,8 +28,19 @@ fn probed(id: &str, started: u64) -> Read {
 }
 
 fn list(ids: &[(&str, u64)]) -> Input {
-    let listed = |&(id, fingerprint): &(&str, u64)| Listed { id: id.into(), title: id.into(), fingerprint };
-    Input::Listed(Ok(ids.iter().map(listed).collect()))
+    list_with(ids, &[])
+}
+
+/// A list with stopped containers, of which each has its fingerprint and when it was created.
+fn list_with(ids: &[(&str, u64)], stopped: &[(&str, u64)]) -> Input {
+    let listed = |&(id, fingerprint): &(&str, u64), stopped| Listed {
+        id: id.into(),
+        title: id.into(),
+        fingerprint,
+        stopped,
+    };
+    let stopped = stopped.iter().map(|&(id, created)| listed(&(id, 1), Some(created)));
+    Input::Listed(Ok(stopped.chain(ids.iter().map(|entry| listed(entry, None))).collect()))
 }
 
 fn event(id: &str) -> Input {
@@ -131,6 +144,58 @@ fn only_a_few_are_inspected_at_a_time() {
     assert_eq!(bench.inspected("c03", read_of("c03", 1)), [inspect(&names[PARALLEL])]);
 }
 
+fn stopped(id: &str) -> Read {
+    let records = vec![record(id, id, 1, None, RecordState::Stopped)];
+    Read { node: node(), records, unrouted: None, probe: false }
+}
+
+#[test]
+fn stopped_ones_come_after_those_that_run_and_those_created_last_come_first() {
+    let mut bench = Bench::new();
+    bench.actions();
+    bench.on(Input::Opened);
+    let names: Vec<String> = (0..STOPPED_FIRST + 2).map(|n| format!("s{n:04}")).collect();
+    let entries: Vec<_> = (0..).zip(&names).map(|(n, name)| (name.as_str(), n)).collect();
+    assert_eq!(bench.on(list_with(&[("web", 1)], &entries)), [inspect("web")]);
+    assert_eq!(bench.inspected("web", read_of("web", 1)), []);
+    let mut waiting = VecDeque::from(bench.sleep(DEBOUNCE));
+    let mut seen = Vec::new();
+    while let Some(Action::Inspect(id)) = waiting.pop_front() {
+        seen.push(id.to_string());
+        let actions = bench.inspected(&id, stopped(&id));
+        match seen.len() == STOPPED_FIRST {
+            true => assert_eq!(told(&actions), ("sync", STOPPED_FIRST + 1)),
+            false => waiting.extend(actions),
+        }
+    }
+    // Those at a time have no order.
+    seen.sort();
+    assert_eq!(seen, names[2..]);
+    // The others follow slowly; what happens meanwhile does not wait.
+    bench.on(event("web"));
+    assert_eq!(bench.wait(), (DEBOUNCE, vec![inspect("web")]));
+    assert_eq!(bench.inspected("web", read_of("web", 1)), []);
+    assert_eq!(bench.wait(), (STOPPED_INTERVAL - DEBOUNCE, vec![inspect("s0001")]));
+    assert_eq!(told(&bench.inspected("s0001", stopped("s0001"))), ("owner", 1));
+    // One that is started before its time is inspected then.
+    bench.on(event("s0000"));
+    assert_eq!(bench.wait(), (DEBOUNCE, vec![inspect("s0000")]));
+    assert_eq!(told(&bench.inspected("s0000", read_of("s0000", 1))), ("owner", 1));
+    assert_eq!(bench.wait().1, [Action::List]);
+    assert_eq!(bench.on(list_with(&[("web", 1), ("s0000", 2)], &entries[1..])), [inspect("s0000")]);
+}
+
+#[test]
+fn one_that_has_stopped_unseen_is_inspected_at_once() {
+    let mut bench = Bench::following(&["a"]);
+    assert_eq!(bench.wait().1, [Action::List]);
+    assert_eq!(bench.on(list_with(&[], &[("a", 1)])), []);
+    bench.wait();
+    let Input::Listed(Ok(mut list)) = list_with(&[], &[("a", 1)]) else { panic!("a list") };
+    list[0].fingerprint = 2;
+    assert_eq!(bench.on(Input::Listed(Ok(list))), [inspect("a")]);
+}
+
 #[test]
 fn what_happens_during_an_inspection_is_inspected_again() {
     let mut bench = Bench::following(&["a"]);
@@ -158,20 +223,20 @@ fn one_that_has_ended_is_down_before_it_is_inspected_and_until_it_is_started() {
     };
     let mut bench = Bench::following(&["a"]);
     assert_eq!(bench.on(event("a")), []);
-    bench.sleep(tracker::DEBOUNCE);
+    bench.sleep(DEBOUNCE);
     // It is being inspected.
     assert_eq!(states(&bench.on(ended(Some(100)))), [false]);
     // The answer is older than its end.
     assert_eq!(states(&bench.inspected("a", read_of("a", 1))), [false; 0]);
     // It is started again: what was started later than it ended is another run.
-    bench.sleep(tracker::DEBOUNCE);
+    bench.sleep(DEBOUNCE);
     assert_eq!(states(&bench.inspected("a", read_of("a", 101))), [true]);
     // An end that is told late concerns the run before.
     assert_eq!(states(&bench.on(ended(Some(100)))), [false; 0]);
     // Unpaused, it is the same run.
     assert_eq!(states(&bench.on(ended(Some(200)))), [false]);
     bench.on(Input::Event(Some(Hint::Begun("a".into())), Some(300)));
-    bench.sleep(tracker::DEBOUNCE);
+    bench.sleep(DEBOUNCE);
     assert_eq!(states(&bench.inspected("a", read_of("a", 101))), [true]);
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use super::super::tracker::STOPPED_FIRST;
 use super::daemon::{Daemon, ok, status};
 use super::*;
 
@@ -96,6 +97,28 @@ fn a_thousand_containers_are_synced_in_two_seconds_and_each_is_inspected_once() 
     assert_eq!((state.inspected.len(), state.lists, state.subscriptions.len()), (1000, 1, 1));
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert!(daemon.busiest.load(Ordering::SeqCst) <= PARALLEL);
+}
+
+#[test]
+fn thousands_of_stopped_containers_do_not_keep_those_that_run_waiting() {
+    let daemon = Daemon::start(&[]);
+    for n in 0..5000 {
+        daemon.put(&format!("s{n:04}"), &format!("s{n:04}"), false);
+    }
+    for n in 0..1000 {
+        daemon.put(&format!("c{n:04}"), &format!("c{n:04}"), true);
+    }
+    let began = now();
+    let mut view = View::synced(&daemon);
+    let took = began.elapsed();
+    assert_eq!(view.names().len(), 1000);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Those that were created last, and a little later all of them.
+    let known = view.records.len();
+    assert!((1000 + STOPPED_FIRST..2000).contains(&known), "{known}");
+    assert!(view.records.contains_key("s4999") && !view.records.contains_key("s0000"));
+    view.until("the next one", |view| view.records.len() > known);
+    assert!(daemon.lock().inspected.values().all(|&times| times == 1));
 }
 
 #[test]
