@@ -524,6 +524,7 @@ def test_after_a_restart_a_stopped_container_is_known_by_its_name(lab, docker, w
         # Its name is free for another one while it does not run.
         other = web(labels={"dockline.name": never})
         fresh.reaches(never, text=other)
+        assert "file:" not in fresh.log.read_text()
     finally:
         fresh.stop()
 

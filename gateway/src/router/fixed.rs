@@ -14,12 +14,16 @@ pub(super) fn source() -> Source {
     Arc::from("file")
 }
 
-/// Returns all routes of the file.
+/// Returns all routes of the file. Without any it is no source.
 pub(super) fn update(routes: &[FixedRoute]) -> Option<Update> {
     let node: NodeName = FILE_NODE.parse().ok()?;
-    let records = routes.iter().flat_map(|route| records(route, &node)).collect();
-    let nodes = vec![Node { name: node.clone(), gateway: None }];
-    Some(Update { source: source(), change: Change::Sync { nodes, records, unrouted: Vec::new() } })
+    let records: Vec<Record> = routes.iter().flat_map(|route| records(route, &node)).collect();
+    let nodes = vec![Node { name: node, gateway: None }];
+    let change = match records.is_empty() {
+        true => Change::Gone,
+        false => Change::Sync { nodes, records, unrouted: Vec::new() },
+    };
+    Some(Update { source: source(), change })
 }
 
 fn records(route: &FixedRoute, node: &NodeName) -> Vec<Record> {

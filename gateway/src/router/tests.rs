@@ -189,6 +189,17 @@ fn the_name_of_a_stopped_container_is_known_and_anybody_else_may_have_it() {
 }
 
 #[test]
+fn without_routes_of_the_file_it_is_no_source() {
+    let fixed = "[[route]]\nname = \"web\"\ntargets = [\"192.0.2.7:80\"]\n";
+    let mut bench = Bench::new(fixed);
+    let sources = |bench: &Bench| bench.shared.counters.sources().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(sources(&bench), [fixed::source()]);
+    bench.apply(configure(Bench::new("").settings));
+    assert_eq!(sources(&bench), [Source::from(""); 0]);
+    assert_eq!(bench.shared.counters.routes(EntryState::Live), 0);
+}
+
+#[test]
 fn a_name_is_unknown_only_when_all_daemons_have_told_what_they_have() {
     let mut bench = Bench::new("");
     let with = |list: &str| {
