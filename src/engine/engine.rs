@@ -18,7 +18,7 @@ use super::observe::{Event, Observer};
 use super::pool::Pool;
 use super::resolve::Resolver;
 use super::session::Sessions;
-use super::shared::Shared;
+use super::shared::{Owner, Shared};
 use super::slab::{Slab, Token};
 use super::timers::Timers;
 use crate::drive::{RelayOptions, Worker, WorkerOptions};
@@ -256,9 +256,9 @@ impl Engine {
             let hup = event.is_read_closed() || event.is_write_closed() || event.is_error();
             let ready = Readiness { read: event.is_readable(), write: event.is_writable(), hup };
             let link = Token::from(token);
-            match self.shared.links.get_mut(link).map(|owner| owner.token()) {
-                Some(Some(owner)) => self.sessions.note(owner, ready),
-                Some(None) => self.shared.note_idle(link, ready),
+            match self.shared.links.get_mut(link).copied() {
+                Some(Owner::Session(token)) => self.sessions.note(token, ready),
+                Some(Owner::Pool(shelf)) => self.shared.note_idle(shelf, link, ready),
                 None => {}
             }
         }

@@ -17,7 +17,7 @@ const DROPPED: Duration = Duration::from_secs(2);
 /// still good.
 #[derive(Default)]
 pub(super) struct Pool {
-    shelves: HashMap<usize, Shelf>,
+    shelves: HashMap<ShelfKey, Shelf>,
     len: usize,
     /// When to look for expired connections.
     next_check: Option<Instant>,
@@ -25,6 +25,7 @@ pub(super) struct Pool {
 
 /// The connections of one upstream; closed soon after the upstream is dropped ([`DROPPED`]).
 struct Shelf {
+    /// It also keeps the address, which is the key.
     upstream: Weak<Upstream>,
     idle: Vec<Idle>,
 }
@@ -34,8 +35,15 @@ struct Idle {
     until: Instant,
 }
 
-fn key(upstream: &Arc<Upstream>) -> usize {
-    Arc::as_ptr(upstream).addr()
+/// Names the connections of one upstream: by the address of that, which its shelf keeps from being
+/// given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ShelfKey(usize);
+
+impl ShelfKey {
+    pub(super) fn of(upstream: &Arc<Upstream>) -> Self {
+        Self(Arc::as_ptr(upstream).addr())
+    }
 }
 
 impl Pool {
@@ -44,7 +52,7 @@ impl Pool {
     }
 
     pub(super) fn take(&mut self, upstream: &Arc<Upstream>) -> Option<Endpoint> {
-        let idle = self.shelves.get_mut(&key(upstream))?.idle.pop()?;
+        let idle = self.shelves.get_mut(&ShelfKey::of(upstream))?.idle.pop()?;
         self.len -= 1;
         Some(idle.endpoint)
     }
@@ -58,12 +66,8 @@ impl Pool {
         now: Instant,
         time: Duration,
     ) -> Option<Endpoint> {
-        let shelf = self.shelves.entry(key(upstream)).or_insert_with(|| Shelf {
-            // The weak reference keeps the address, so that no other upstream can have the same
-            // key.
-            upstream: Arc::downgrade(upstream),
-            idle: Vec::new(),
-        });
+        let empty = || Shelf { upstream: Arc::downgrade(upstream), idle: Vec::new() };
+        let shelf = self.shelves.entry(ShelfKey::of(upstream)).or_insert_with(empty);
         shelf.idle.push(Idle { endpoint, until: now + time });
         self.len += 1;
         (shelf.idle.len() > most).then(|| {
@@ -75,19 +79,16 @@ impl Pool {
     /// Notes an event of the connection with this link. Takes the connection out if it has ended,
     /// or has bytes that no request asked for; not if the event is about bytes that were read just
     /// before it became idle.
-    pub(super) fn note(&mut self, link: Token, ready: Readiness) -> Option<Endpoint> {
-        for shelf in self.shelves.values_mut() {
-            if let Some(place) = shelf.idle.iter().position(|idle| idle.endpoint.link == link) {
-                let endpoint = &mut shelf.idle[place].endpoint;
-                endpoint.note(ready);
-                if endpoint.is_silent() {
-                    return None;
-                }
-                self.len -= 1;
-                return Some(shelf.idle.remove(place).endpoint);
-            }
+    pub(super) fn note(&mut self, shelf: ShelfKey, link: Token, ready: Readiness) -> Option<Endpoint> {
+        let shelf = self.shelves.get_mut(&shelf)?;
+        let place = shelf.idle.iter().position(|idle| idle.endpoint.link == link)?;
+        let endpoint = &mut shelf.idle[place].endpoint;
+        endpoint.note(ready);
+        if endpoint.is_silent() {
+            return None;
         }
-        None
+        self.len -= 1;
+        Some(shelf.idle.remove(place).endpoint)
     }
 
     /// Takes out the connections that have been kept long enough, and those of upstreams that were

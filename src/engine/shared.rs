@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::handle::Handle;
 use super::local_listeners::LocalListeners;
 use super::observe::{Event, Observer};
-use super::pool::Pool;
+use super::pool::{Pool, ShelfKey};
 use super::resolve::Resolver;
 use super::slab::{Slab, Token};
 use super::stream::Stream;
@@ -28,21 +28,18 @@ use crate::error::Side;
 use crate::relay::Readiness;
 use crate::sys;
 
-/// Who gets the events of a connection: one side of a session, or the pool of idle upstream
-/// connections. Changing the owner takes no system call.
+/// Who gets the events of a connection. Changing the owner takes no system call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Owner(Token);
+pub(super) enum Owner {
+    /// A session, by its token with the side.
+    Session(Token),
+    /// The pool of idle upstream connections, where it keeps this one.
+    Pool(ShelfKey),
+}
 
 impl Owner {
-    pub(super) const POOL: Self = Self(Token::NOTHING);
-
     pub(super) fn session(token: Token, side: Side) -> Self {
-        Self(token.with_side(side))
-    }
-
-    /// Returns the session's token with the side; `None` for the pool.
-    pub(super) fn token(self) -> Option<Token> {
-        (self.0 != Token::NOTHING).then_some(self.0)
+        Self::Session(token.with_side(side))
     }
 }
 
@@ -134,8 +131,10 @@ impl Shared {
     /// Drops the events of all connections of a session that has lost them by a panic.
     pub(super) fn unlink_session(&mut self, session: Token) {
         let session = session.with_side(Side::Downstream);
-        let is_owned =
-            |owner: &Owner| owner.token().is_some_and(|token| token.with_side(Side::Downstream) == session);
+        let is_owned = |owner: &Owner| match owner {
+            Owner::Session(token) => token.with_side(Side::Downstream) == session,
+            Owner::Pool(_) => false,
+        };
         let lost = self.links.iter_mut().filter(|(_, owner)| is_owned(owner)).map(|(link, _)| link);
         for link in lost.collect::<Vec<Token>>() {
             self.links.remove(link);
@@ -157,8 +156,8 @@ impl Shared {
 
     /// Notes an event of an idle upstream connection. After its end, or after bytes without a
     /// request, it is of no further use, and is closed.
-    pub(super) fn note_idle(&mut self, link: Token, ready: Readiness) {
-        if let Some(endpoint) = self.pool.note(link, ready) {
+    pub(super) fn note_idle(&mut self, shelf: ShelfKey, link: Token, ready: Readiness) {
+        if let Some(endpoint) = self.pool.note(shelf, link, ready) {
             self.close(endpoint);
             self.count_idle();
         }

@@ -20,6 +20,7 @@ const UPSTREAM: u64 = 1 << 63;
 
 impl Token {
     /// Never names anything: its index is not given out.
+    #[cfg(test)]
     pub(super) const NOTHING: Self = Self(NonZeroU64::MAX);
 
     fn new(index: u32, generation: u32) -> Self {

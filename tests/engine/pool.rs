@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -201,5 +202,34 @@ fn a_flood_of_pipelined_requests_is_answered_in_order() {
     server.join().unwrap();
     bed.until("all are counted", |stats| stats.requests == REQUESTS as u64);
     drop(client);
+    bed.close();
+}
+
+/// One upstream after the other, each of which stays.
+struct Turns(Vec<Arc<Upstream>>, AtomicUsize);
+
+impl Router for Turns {
+    fn route(&self, _: &RouteRequest<'_>) -> Route {
+        Route::Upstream(Arc::clone(&self.0[self.1.fetch_add(1, Ordering::Relaxed) % self.0.len()]))
+    }
+}
+
+#[test]
+fn the_end_of_an_idle_connection_concerns_no_other_upstream() {
+    let bed = Bed::routed(|at| {
+        let upstream = |_| Arc::new(Upstream::new("one of three", vec![tcp(at)]));
+        Turns((0..3).map(upstream).collect(), AtomicUsize::new(0))
+    });
+    let mut client = bed.connect();
+    let mut daemons: Vec<TcpStream> = (0..3).map(|_| bed.exchange_on(&mut client)).collect();
+    bed.until("all are kept", |stats| stats.pooled_now == 3);
+    drop(daemons.remove(1));
+    bed.until("one is gone", |stats| stats.pooled_now == 2);
+    let [first, third] = &mut daemons[..] else { panic!("two are left") };
+    exchange_on_both(&mut client, first);
+    let second = bed.exchange_on(&mut client);
+    exchange_on_both(&mut client, third);
+    assert_eq!(bed.workers.stats().reuses, 2);
+    drop((client, daemons, second));
     bed.close();
 }

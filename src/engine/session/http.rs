@@ -22,6 +22,7 @@ use crate::engine::endpoint::Endpoint;
 use crate::engine::handle::Kill;
 use crate::engine::in_flight::Flight;
 use crate::engine::observe::{ClientInfo, Exchange, PeerAddr};
+use crate::engine::pool::ShelfKey;
 use crate::engine::resolve::Resolved;
 use crate::engine::route::{Asking, Destination, Route, RouteRequest, Router};
 use crate::engine::service::{ListenerSettings, Upstream};
@@ -573,7 +574,7 @@ impl HttpSession {
                 self.upstream = UpstreamLink::Idle(endpoint, Arc::clone(target), until);
             }
             Some(target) if may_keep && is_known(target) => {
-                shared.give(&endpoint, Owner::POOL);
+                shared.give(&endpoint, Owner::Pool(ShelfKey::of(target)));
                 let surplus =
                     shared.pool.keep(target, *endpoint, limits.pool_size, shared.now, limits.pool_time);
                 if let Some(endpoint) = surplus {
