@@ -181,8 +181,9 @@ impl RequestRewrite<'_> {
         // Lists are appended to; a single value is better known to a trusted proxy, which is
         // nearer to the client.
         let kept = |name| fields.values(name).next().filter(|_| self.is_trusted);
-        if let Some(address) = self.client.address {
-            written = written.formatted("X-Forwarded-For", format_args!("{}", address.to_canonical()));
+        let address = self.client.address.map(|address| address.to_canonical().to_string());
+        if let Some(address) = &address {
+            written = written.field("X-Forwarded-For", address.as_bytes());
         }
         let kept_proto = kept("X-Forwarded-Proto");
         if kept_proto.is_none() {
@@ -199,10 +200,11 @@ impl RequestRewrite<'_> {
         // Some proxies extend the list and pass `X-Real-IP` on unchecked: so the list comes first.
         let trusted = Some(&self.forwarding.trusted).filter(|_| self.is_trusted);
         let named = trusted.and_then(|trusted| forwarded::client_address(fields, trusted));
-        match (kept(REAL_IP), named.or(self.client.address)) {
-            (Some(value), _) if named.is_none() => written.field(REAL_IP, value),
-            (_, Some(address)) => written.formatted(REAL_IP, format_args!("{}", address.to_canonical())),
-            (_, None) => written,
+        match (named, kept(REAL_IP), address) {
+            (Some(named), ..) => written.formatted(REAL_IP, format_args!("{}", named.to_canonical())),
+            (None, Some(value), _) => written.field(REAL_IP, value),
+            (None, None, Some(address)) => written.field(REAL_IP, address.as_bytes()),
+            (None, None, None) => written,
         }
     }
 }
