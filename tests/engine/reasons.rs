@@ -21,14 +21,18 @@ use dockline::proxy::ConnConfig;
 
 /// Sends what failed: `exchange`, `connect`, `forward` or `tunnel`, then side, phase, cause and
 /// error number.
-struct Reasons(Mutex<SyncSender<String>>);
+struct Reasons {
+    lines: Mutex<SyncSender<String>>,
+    /// Whether it panics when a tunnel tells something.
+    panics: bool,
+}
 
 impl Reasons {
     fn tell(&self, what: &str, failure: Option<Failure>) {
         let Some(Failure { side, phase, cause }) = failure else { return };
         let line = format!("{what} {} {} {}", side.name(), phase.name(), cause.name());
         let errno = cause.errno().map_or(String::new(), |errno| format!(" errno={errno}"));
-        let _ = self.0.lock().unwrap().try_send(line + &errno);
+        let _ = self.lines.lock().unwrap().try_send(line + &errno);
     }
 }
 
@@ -45,6 +49,7 @@ impl Observer for Reasons {
         match event {
             Event::ConnectFailed { failure, .. } => self.tell("connect", Some(*failure)),
             Event::ForwardFailed { failure, .. } => self.tell("forward", Some(*failure)),
+            Event::Relay(_) if self.panics => panic!("on purpose"),
             _ => {}
         }
     }
@@ -66,12 +71,12 @@ impl Gate {
     fn on(socket: TcpListener, addresses: Vec<Address>, limits: Limits, forwards: bool) -> Self {
         let upstream = Arc::new(Upstream::new("daemon", addresses));
         let service = if forwards { Service::Forward(upstream) } else { Service::to(upstream) };
-        Self::serving(service, socket, limits)
+        Self::serving(service, socket, limits, false)
     }
 
-    fn serving(service: Service, socket: TcpListener, limits: Limits) -> Self {
+    fn serving(service: Service, socket: TcpListener, limits: Limits, panics: bool) -> Self {
         let (sender, reasons) = sync_channel(1000);
-        let observer: Arc<dyn Observer> = Arc::new(Reasons(Mutex::new(sender)));
+        let observer: Arc<dyn Observer> = Arc::new(Reasons { lines: Mutex::new(sender), panics });
         let workers = Workers::start(NonZeroUsize::MIN, &EngineOptions::default(), &observer).unwrap();
         let at = socket.local_addr().unwrap();
         let mut settings = ListenerSettings::new("test", service);
@@ -138,7 +143,7 @@ impl Router for Panics {
 #[test]
 fn an_exchange_that_a_panic_ends() {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let gate = Gate::serving(Service::Http(Arc::new(Panics)), socket, Limits::default());
+    let gate = Gate::serving(Service::Http(Arc::new(Panics)), socket, Limits::default(), false);
     let mut client = gate.connect();
     send(&mut client, GET);
     assert_eq!(read_rest(&mut client).0, "");
@@ -188,10 +193,13 @@ fn a_connection_that_is_reset_in_an_exchange() {
 
 fn tunnel(limits: Limits) -> (Gate, TcpStream, TcpStream) {
     let (listener, at) = listen();
-    let gate = Gate::new(vec![tcp(at)], limits, false);
+    tunnel_of(Gate::new(vec![tcp(at)], limits, false), &listener)
+}
+
+fn tunnel_of(gate: Gate, listener: &TcpListener) -> (Gate, TcpStream, TcpStream) {
     let mut client = gate.connect();
     send(&mut client, ATTACH);
-    let mut daemon = accept(&listener);
+    let mut daemon = accept(listener);
     read_head(&mut daemon);
     send(&mut daemon, SWITCHED);
     read_head(&mut client);
@@ -211,6 +219,22 @@ fn a_tunnel_that_is_reset() {
         drop(kept.1);
         gate.close();
     }
+}
+
+#[test]
+fn a_tunnel_that_a_panic_ends() {
+    let (listener, at) = listen();
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let upstream = Arc::new(Upstream::new("daemon", vec![tcp(at)]));
+    let gate = Gate::serving(Service::to(upstream), socket, Limits::default(), true);
+    let (gate, mut client, daemon) = tunnel_of(gate, &listener);
+    // What a peer does not take any more is worth a word, and this observer panics at that.
+    Ending::Reset.close(daemon);
+    gate.tells(&["tunnel proxy tunnel panicked"]);
+    read_rest(&mut client);
+    let stats = gate.workers.stats();
+    assert_eq!((stats.panics, stats.tunnels_now), (1, 0));
+    gate.close();
 }
 
 #[test]

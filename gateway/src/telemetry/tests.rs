@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Levels, words and floods.
 
+use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -122,6 +123,27 @@ fn events_in_words() {
     }
 }
 
+fn tunnel_that_failed<'a>(client: &'a ClientInfo, upstream: &'a Upstream, failure: Failure) -> Tunnel<'a> {
+    Tunnel {
+        id: 7,
+        client,
+        method: b"",
+        target: b"",
+        upstream,
+        route: None,
+        kind: None,
+        failure: Some(failure),
+        stats: RelayStats {
+            up: Default::default(),
+            down: Default::default(),
+            last_activity: now_on_the_clock(),
+            first_closer: Some(Side::Upstream),
+            close_reason: Some(CloseReason::UpstreamReset),
+        },
+        duration: Duration::ZERO,
+    }
+}
+
 #[test]
 fn failed_exchanges_and_tunnels_in_words() {
     let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
@@ -150,24 +172,7 @@ fn failed_exchanges_and_tunnels_in_words() {
         assert_eq!(exchange_level(&Failure::new(side, phase, cause)), level, "{cause:?}");
     }
     let failure = Failure::new(Side::Upstream, Phase::Tunnel, reset);
-    let tunnel = Tunnel {
-        id: 7,
-        client: &client,
-        method: b"",
-        target: b"",
-        upstream: &upstream,
-        route: None,
-        kind: None,
-        failure: Some(failure),
-        stats: RelayStats {
-            up: Default::default(),
-            down: Default::default(),
-            last_activity: now_on_the_clock(),
-            first_closer: Some(Side::Upstream),
-            close_reason: Some(CloseReason::UpstreamReset),
-        },
-        duration: Duration::ZERO,
-    };
+    let tunnel = tunnel_that_failed(&client, &upstream, failure);
     assert_eq!(
         (tunnel_level(&failure), FailedTunnel(&tunnel, failure).to_string()),
         (
@@ -234,4 +239,72 @@ fn a_lost_line_shows_in_the_metrics() {
     telemetry.exchange(&exchange(&client(), &Upstream::new("docker", Vec::new()), Some(200)));
     drop(telemetry);
     assert!(metrics.render().contains("\ndockline_access_log_dropped_total 1\n"));
+}
+
+/// What ends for a reason of the proxy's own, as an operator reads it everywhere.
+#[test]
+fn panics_and_a_lack_of_resources_are_told_everywhere() {
+    let (client, upstream) = (client(), Upstream::new("docker", Vec::new()));
+    let panicked = Failure::new(Side::Downstream, Phase::Tunnel, Cause::Panicked);
+    let lacking = Failure::new(Side::Upstream, Phase::Connect, Cause::OutOfResources { errno: Some(24) });
+    let failed = Exchange { end: ExchangeEnd::Failed(lacking), ..exchange(&client, &upstream, Some(503)) };
+    let broken = Failure { phase: Phase::ResponseHead, ..panicked };
+    let broken = Exchange { end: ExchangeEnd::Failed(broken), ..exchange(&client, &upstream, None) };
+    let tunnel = tunnel_that_failed(&client, &upstream, panicked);
+
+    let metrics = Arc::new(Metrics::new());
+    let logged = |format| {
+        let path = std::env::temp_dir().join(format!("dockline-telemetry-{}", std::process::id()));
+        let target = AccessLogTarget::File(AbsolutePath::new(&path).unwrap());
+        let access = AccessLog::open(target, format).unwrap();
+        let telemetry = Telemetry::new(Some(access), Arc::clone(&metrics), Arc::new(Health::new()));
+        telemetry.exchange(&failed);
+        telemetry.exchange(&broken);
+        telemetry.tunnel(&tunnel);
+        drop(telemetry);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        text
+    };
+    let text = logged(LogFormat::Text);
+    let wanted = [
+        "side=proxy phase=connect cause=out-of-resources errno=24",
+        "side=proxy phase=response-head cause=panicked",
+        "side=proxy phase=tunnel cause=panicked",
+    ];
+    for (line, words) in text.lines().zip(wanted) {
+        assert!(line.contains(words), "{line}");
+    }
+    let json = logged(LogFormat::Json);
+    let wanted = [
+        r#""failure":{"side":"proxy","phase":"connect","cause":"out-of-resources","offset":null,"errno":24,"#,
+        r#""failure":{"side":"proxy","phase":"response-head","cause":"panicked","offset":null,"errno":null,"#,
+        r#""failure":{"side":"proxy","phase":"tunnel","cause":"panicked","offset":null,"errno":null,"#,
+    ];
+    for (line, words) in json.lines().zip(wanted) {
+        assert!(line.contains(words), "{line}");
+    }
+    assert_eq!((text.lines().count(), json.lines().count()), (3, 3));
+
+    let said = |failure: Failure, message: &dyn fmt::Display| (exchange_level(&failure), message.to_string());
+    let (level, words) = said(panicked, &FailedExchange(&broken, panicked));
+    assert_eq!(level, Level::Warn);
+    assert!(words.ends_with("ended the connection; side=proxy phase=tunnel cause=panicked"), "{words}");
+    // With the address before: the failed attempt to connect was.
+    let (level, words) = said(lacking, &FailedExchange(&failed, lacking));
+    assert_eq!(level, Level::Debug);
+    assert!(words.ends_with("(errno 24); side=proxy phase=connect cause=out-of-resources"), "{words}");
+    let words = FailedTunnel(&tunnel, panicked).to_string();
+    assert_eq!(tunnel_level(&panicked), Level::Info);
+    assert!(words.ends_with("ended the connection; side=proxy phase=tunnel cause=panicked"), "{words}");
+
+    let metrics = metrics.render();
+    for labels in [
+        r#"phase="connect",side="proxy",cause="out-of-resources""#,
+        r#"phase="response-head",side="proxy",cause="panicked""#,
+        r#"phase="tunnel",side="proxy",cause="panicked""#,
+    ] {
+        // Once for each of the two logs.
+        assert!(metrics.contains(&format!("dockline_failures_total{{{labels}}} 2\n")), "{metrics}");
+    }
 }
