@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::encode::{Encoder, MetricType};
-use crate::router::{EntryState, Routing};
+use crate::router::{Busiest, EntryState, Routing, TargetCounts};
+
+/// Targets that have samples of their own at most: those with the most requests.
+const TARGETS_MAX: usize = 1000;
 
 /// Writes the metrics of the router.
 pub(super) fn collect(out: &mut Encoder, routing: &Routing) {
@@ -39,6 +42,8 @@ pub(super) fn collect(out: &mut Encoder, routing: &Routing) {
     out.family(name, MetricType::Gauge, "Requests that wait for a target now.");
     out.sample(name, &[], routing.waiting());
 
+    collect_targets(out, &routing.busiest(TARGETS_MAX));
+
     let sources = counters.sources().clone();
     let name = "dockline_router_source_up";
     out.family(
@@ -55,6 +60,44 @@ pub(super) fn collect(out: &mut Encoder, routing: &Routing) {
         let seconds = now().saturating_duration_since(*since).as_secs();
         out.sample(name, &[("source", source)], seconds);
     }
+}
+
+/// A family for each target: its name, its type, its help, and what a target has of it.
+type TargetFamily = (&'static str, MetricType, &'static str, fn(&TargetCounts) -> u64);
+
+const TARGET_FAMILIES: &[TargetFamily] = &[
+    (
+        "dockline_router_target_requests_total",
+        MetricType::Counter,
+        "Requests whose first choice a target was, since its container was started.",
+        |counts| counts.requests,
+    ),
+    (
+        "dockline_router_target_requests_in_flight",
+        MetricType::Gauge,
+        "Requests that a target has now.",
+        |counts| counts.in_flight.requests.into(),
+    ),
+    ("dockline_router_target_tunnels_open", MetricType::Gauge, "Tunnels that a target has now.", |counts| {
+        counts.in_flight.tunnels.into()
+    }),
+];
+
+pub(super) fn collect_targets(out: &mut Encoder, busiest: &Busiest) {
+    for (name, kind, help, count) in TARGET_FAMILIES {
+        out.family(name, *kind, help);
+        for (target, counts) in &busiest.targets {
+            let labels = [("route", &*target.route), ("node", &target.node), ("target", &target.target)];
+            out.sample(name, &labels, count(counts));
+        }
+    }
+    let name = "dockline_router_targets_left_out";
+    out.family(
+        name,
+        MetricType::Gauge,
+        "Targets without samples of their own: only the thousand with the most requests have them.",
+    );
+    out.sample(name, &[], busiest.others);
 }
 
 #[expect(clippy::disallowed_methods, reason = "the metric is a time up to now")]

@@ -12,6 +12,7 @@ use dockline::proxy::hijack::HijackKind;
 use dockline::relay::{CloseReason, RelayStats};
 
 use super::*;
+use crate::router::{Busiest, TargetCounts, TargetName};
 
 /// Samples by name and labels. Panics where the text breaks a rule of the format.
 fn parse(text: &str) -> BTreeMap<String, f64> {
@@ -98,6 +99,39 @@ fn every_name_is_there_from_the_start() {
     ] {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
     }
+}
+
+#[test]
+fn the_documentation_has_each_name_and_no_other() {
+    let metrics = Metrics::new();
+    metrics.watch_router(Routing::start().unwrap());
+    metrics.watch_certificates(Arc::default());
+    let text = metrics.render();
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let families: BTreeSet<&str> = families.collect();
+    let (_, table) = include_str!("../../../docs/SERVE.md").split_once("| metric | |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let names = table.split('`').skip(1).step_by(2);
+    let names = names.map(|name| name.split('{').next().unwrap());
+    let names: BTreeSet<&str> = names.filter(|name| name.contains('_')).collect();
+    assert_eq!(families, names);
+}
+
+#[test]
+fn only_so_many_targets_have_samples() {
+    let name = |number: usize| {
+        format!("dockline_router_target_requests_total{{route=\"web\",node=\"one\",target=\"c{number}\"}}")
+    };
+    let counts = |requests| TargetCounts { requests, ..TargetCounts::default() };
+    let target = |number: usize, requests| {
+        let (node, target) = ("one".to_owned(), format!("c{number}"));
+        (TargetName { route: "web".into(), node, target }, counts(requests))
+    };
+    let mut out = Encoder::default();
+    router::collect_targets(&mut out, &Busiest { targets: vec![target(1, 7), target(2, 0)], others: 3 });
+    let samples = parse(&out.finish());
+    assert_eq!((samples[&name(1)], samples[&name(2)]), (7.0, 0.0));
+    assert_eq!(samples["dockline_router_targets_left_out"], 3.0);
 }
 
 #[test]

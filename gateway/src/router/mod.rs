@@ -13,6 +13,7 @@
 
 mod acme;
 mod balance;
+mod busiest;
 mod counters;
 mod describe;
 mod drain;
@@ -46,6 +47,9 @@ use dockline::routes::RouteKey;
 use dockline_discovery::Update;
 use log::warn;
 
+#[cfg(test)]
+pub(crate) use self::busiest::TargetName;
+pub(crate) use self::busiest::{Busiest, TargetCounts};
 use self::counters::Counters;
 pub(crate) use self::entry::EntryState;
 use self::hold::{Hold, Waiting};
@@ -185,6 +189,12 @@ impl Routing {
     /// Returns what has been counted.
     pub(crate) fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// Returns what the targets of all routes have got, of which the busiest ones are told, at most
+    /// `most`.
+    pub(crate) fn busiest(&self, most: usize) -> Busiest {
+        Busiest::of(&self.shared.state.load().table, most)
     }
 
     /// Returns how many requests wait for a target.

@@ -189,6 +189,34 @@ fn the_name_of_a_stopped_container_is_known_and_anybody_else_may_have_it() {
 }
 
 #[test]
+fn each_target_has_its_counts_and_those_with_the_most_requests_are_told() {
+    let mut bench =
+        Bench::new("[[route]]\nname = \"fixed\"\ntargets = [\"192.0.2.7:80\", \"files.example:81\"]\n");
+    let stopped = Record { target: None, state: RecordState::Stopped, ..record("d", "old", "172.17.0.9:80") };
+    bench.sync(&[record("a", "web", "172.17.0.2:80"), record("b", "web", "172.17.0.3:80"), stopped]);
+    for (name, times) in [("web", 5), ("fixed", 2)] {
+        (0..times).for_each(|_| drop(bench.to(&format!("{name}.apps.test"), "/")));
+    }
+    let told = |most| {
+        let Busiest { targets, others } = bench.routing.busiest(most);
+        let told = targets.iter().map(|(name, counts)| {
+            format!("{} {} {} {}", name.route, name.node, name.target, counts.requests)
+        });
+        (told.collect::<Vec<_>>(), others)
+    };
+    let all = [
+        "fixed configuration 192.0.2.7:80 1",
+        "fixed configuration files.example:81 1",
+        "web one a 3",
+        "web one b 2",
+    ];
+    assert_eq!(told(5), (all.map(str::to_owned).to_vec(), 0));
+    assert_eq!(told(4).1, 0);
+    assert_eq!(told(3), ([all[0], all[2], all[3]].map(str::to_owned).to_vec(), 1));
+    assert_eq!(told(0), (vec![], 4));
+}
+
+#[test]
 fn without_routes_of_the_file_it_is_no_source() {
     let fixed = "[[route]]\nname = \"web\"\ntargets = [\"192.0.2.7:80\"]\n";
     let mut bench = Bench::new(fixed);
