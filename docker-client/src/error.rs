@@ -62,6 +62,12 @@ impl DockerError {
 impl fmt::Display for DockerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused { status: 403, message } => {
+                write!(
+                    f,
+                    "{message}: whatever is in front of it, such as a socket proxy, has to allow this operation"
+                )
+            }
             Self::Refused { message, .. } => message.fmt(f),
             Self::Unreachable { address, .. } => {
                 write!(f, "cannot connect to the Docker daemon at {address}")

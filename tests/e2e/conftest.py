@@ -18,7 +18,9 @@ from support.cli import Docker
 from support.daemon import IMAGE, Daemon
 from support.endpoints import KINDS, Endpoint, through
 from support.fronts import docker_front
+from support.lab import Lab
 from support.proc import tail
+from support.router import RouterDaemon
 
 # Tests for one of the proxies only. Tests that use neither run once, with those of nginx.
 collect_ignore_glob = (
@@ -158,6 +160,28 @@ def same(direct, proxied):
         return got
 
     return check
+
+
+@pytest.fixture(scope="session")
+def router_lab():
+    """The host of the tests of the router."""
+    lab = Lab(f"rt{os.getpid()}")
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture(scope="session")
+def router_docker(router_lab, workspace, certificates):
+    """The dockerd there."""
+    directory = workspace / "router-docker"
+    directory.mkdir()
+    daemon = RouterDaemon(router_lab, directory, certificates.back_server)
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
 
 
 _numbers = itertools.count(1)

@@ -91,7 +91,13 @@ fn a_refusal_has_the_message_of_the_daemon() {
         matches!(refused, Err(DockerError::Refused { status: 404, message }) if message.raw() == "no web")
     );
     let refused = response_to("HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\n<html>");
-    assert_eq!(refused.unwrap_err().to_string(), "the Docker daemon responded with status 403");
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "the Docker daemon responded with status 403: whatever is in front of it, such as a socket proxy, has to allow \
+         this operation"
+    );
+    let refused = response_to("HTTP/1.1 500 No\r\nContent-Length: 6\r\n\r\n<html>");
+    assert_eq!(refused.unwrap_err().to_string(), "the Docker daemon responded with status 500");
 }
 
 #[test]

@@ -95,8 +95,12 @@ impl Starter {
                 match (result, work) {
                     (Ok(()), Work::Start) => info!("container {id}: started for a request"),
                     (Ok(()), Work::Stop) => info!("container {id}: stopped, nobody uses it"),
-                    (Err(error), Work::Start) => warn!("container {id} cannot be started: {error}"),
-                    (Err(error), Work::Stop) => warn!("container {id} cannot be stopped: {error}"),
+                    (Err(error), Work::Start) => {
+                        warn!("container {id} cannot be started: POST /containers/{{id}}/start: {error}");
+                    }
+                    (Err(error), Work::Stop) => {
+                        warn!("container {id} cannot be stopped: POST /containers/{{id}}/stop: {error}");
+                    }
                 }
             }
         };

@@ -35,16 +35,15 @@ impl Reader {
         docker: Docker,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        let own = place::own_container().filter(|_| surroundings.is_here);
+        let own = place::own_container();
         Self { node, labels, surroundings, docker, own, place: Mutex::default(), moved: Box::new(moved) }
     }
 
-    /// Returns where this process is, as seen from the daemon.
+    /// Returns where this process is, as seen from the daemon. A daemon that has its container is
+    /// that of its own machine, also behind a socket proxy in another container.
     fn place(&self) -> Place {
-        if !self.surroundings.is_here {
-            return Place::Elsewhere;
-        }
-        let Some(own) = &self.own else { return Place::Host };
+        let outside = if self.surroundings.is_here { Place::Host } else { Place::Elsewhere };
+        let Some(own) = &self.own else { return outside };
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = &*place {
             return place.clone();
@@ -52,7 +51,7 @@ impl Reader {
         // It may be a container of another daemon.
         let inspect = self.docker.get_bytes(&format!("/containers/{own}/json"), INSPECT_MAX);
         let read = inspect.ok().and_then(|inspect| place::read(&inspect));
-        place.insert(read.map_or(Place::Host, |(_, place)| place)).clone()
+        place.insert(read.map_or(outside, |(_, place)| place)).clone()
     }
 
     /// Notes where this process is, if this is its container.
@@ -69,10 +68,13 @@ impl Reader {
 impl watch::Reader for Reader {
     fn read(&self, inspect: &[u8]) -> Result<Read, Text> {
         self.note(inspect);
+        let place = self.place();
+        // Else that of the socket proxy, which no container is to lead to.
+        let is_of_machine = self.surroundings.is_here || place == Place::Elsewhere;
         let host = Host {
-            place: self.place(),
+            place,
             own_addresses: place::own_addresses(),
-            address: self.surroundings.address,
+            address: self.surroundings.address.filter(|_| is_of_machine),
             routed: self.surroundings.direct.clone(),
             ..Host::default()
         };

@@ -272,7 +272,13 @@ fn a_daemon_that_refuses_says_so() {
     daemon.lock().instead.insert("/containers/json?all=1", status(403));
     let mut view = View::of(&daemon);
     view.until("stale", |view| view.stale.is_some());
-    assert_eq!(view.stale.as_deref(), Some("GET /containers/json: status 403"));
+    assert_eq!(
+        view.stale.as_deref(),
+        Some(
+            "GET /containers/json: status 403: whatever is in front of it, such as a socket proxy, has to allow this \
+             operation"
+        )
+    );
     daemon.lock().instead.clear();
     view.until_names(&["a"]);
 }
