@@ -53,6 +53,8 @@ pub(in crate::engine) struct HttpSession {
     token: Token,
     /// Where the present request goes.
     target: Option<Target>,
+    /// What could not be reached, of a request that gets a reply instead.
+    unreached: Option<Box<Unreached>>,
     /// Whether that may be on an idle connection.
     may_reuse: bool,
     /// Whether it is.
@@ -84,12 +86,20 @@ struct Undecided {
 }
 
 /// How the router was asked about a request.
-#[derive(Clone, Copy)]
 struct Asked {
     /// When it was first asked.
     since: Instant,
     /// How often it was asked again because nothing could be reached.
     again: u8,
+    /// What could not be reached the last time.
+    unreached: Option<Box<Unreached>>,
+}
+
+/// An upstream that could not be reached, and why.
+struct Unreached {
+    upstream: Arc<Upstream>,
+    route: Option<Arc<str>>,
+    cause: Cause,
 }
 
 /// Where a request goes.
@@ -165,6 +175,7 @@ impl HttpSession {
             settings,
             token,
             target: None,
+            unreached: None,
             may_reuse: false,
             reused: false,
             hung_up: false,
@@ -378,6 +389,7 @@ impl HttpSession {
                         }
                         // The next request may be refused before it has a target.
                         self.target = None;
+                        self.unreached = None;
                         self.reused = false;
                         self.info.forwarded_for = None;
                     }
@@ -408,14 +420,19 @@ impl HttpSession {
         let counters = shared.counters();
         counters.requests.add(summary.request.is_some().into());
         counters.own_replies.add(summary.own_reply.into());
+        let (upstream, route) = match (&self.target, &self.unreached) {
+            (Some(target), _) => (Some(target.upstream()), Some(&target.route)),
+            (None, Some(unreached)) => (Some(&unreached.upstream), Some(&unreached.route)),
+            (None, None) => (None, None),
+        };
         shared.observer.exchange(&Exchange {
             client: &self.info,
             method: summary.request.as_ref().map_or(b"", |head| head.method()),
             target: summary.request.as_ref().map_or(b"", |head| head.target().as_bytes()),
             status: summary.status,
-            upstream: self.target.as_ref().map(|target| &**target.upstream()),
+            upstream: upstream.map(|upstream| &**upstream),
             reused: self.reused,
-            route: self.target.as_ref().and_then(|target| target.route.as_deref()),
+            route: route.and_then(|route| route.as_deref()),
             tunnel: summary.tunnel,
             tunnel_id,
             end: summary.end,
@@ -431,7 +448,7 @@ impl HttpSession {
         if again {
             self.connect(shared);
         } else {
-            self.route(Asked { since: shared.now, again: 0 }, None, shared);
+            self.route(Asked { since: shared.now, again: 0, unreached: None }, None, shared);
         }
     }
 
@@ -469,7 +486,7 @@ impl HttpSession {
                     Some(asked).filter(|asked| ask_again && asked.again < Destination::ASKED_AGAIN);
                 self.target = Some(Target { others, route, ask_again, ..Target::new(upstream) });
             }
-            Route::Reply(reply) => return self.conn.reply(&reply, shared.now),
+            Route::Reply(reply) => return self.reply(&reply, asked, shared),
             Route::Later { time, otherwise } => {
                 let until = shared.now + time.min(LONGEST_WAIT);
                 self.drop_upstream(shared);
@@ -490,7 +507,18 @@ impl HttpSession {
         match decision {
             Some(Decision::Route(route)) => self.follow(route, None, asked, shared),
             Some(Decision::Again) => self.route(asked, None, shared),
-            None => self.conn.reply(&otherwise, shared.now),
+            None => self.reply(&otherwise, asked, shared),
+        }
+    }
+
+    /// Responds in place of an upstream. If one could not be reached before, that is the reason.
+    fn reply(&mut self, reply: &Reply, asked: Asked, shared: &Shared) {
+        match asked.unreached {
+            Some(unreached) => {
+                self.conn.reply_to_failure(reply, unreached.cause, shared.now);
+                self.unreached = Some(unreached);
+            }
+            None => self.conn.reply(reply, shared.now),
         }
     }
 
@@ -529,7 +557,7 @@ impl HttpSession {
                 self.upstream = UpstreamLink::None;
                 if self.conn.needs_upstream() && self.target.as_mut().is_some_and(Target::advance) {
                     self.connect(shared);
-                } else if !self.ask_again(shared) {
+                } else if !self.ask_again(cause, shared) {
                     self.conn.upstream_failed(cause, shared.now);
                 }
             }
@@ -538,12 +566,13 @@ impl HttpSession {
 
     /// Asks the router again, whose destination cannot be reached, if it wants that. Returns
     /// whether it does.
-    fn ask_again(&mut self, shared: &mut Shared) -> bool {
-        let Some(asked) = self.target.as_ref().and_then(|target| target.ask_again) else { return false };
-        let Some(target) = self.target.take_if(|_| self.conn.needs_upstream()) else { return false };
-        let upstream = Arc::clone(target.upstream());
-        drop(target);
-        self.route(Asked { again: asked.again + 1, ..asked }, Some(&upstream), shared);
+    fn ask_again(&mut self, cause: Cause, shared: &mut Shared) -> bool {
+        let Some(target) = self.target.as_mut().filter(|_| self.conn.needs_upstream()) else { return false };
+        let Some(asked) = target.ask_again.take() else { return false };
+        let (upstream, route) = (Arc::clone(target.upstream()), target.route.take());
+        self.target = None;
+        let unreached = Some(Box::new(Unreached { upstream: Arc::clone(&upstream), route, cause }));
+        self.route(Asked { again: asked.again + 1, unreached, ..asked }, Some(&upstream), shared);
         true
     }
 

@@ -362,6 +362,13 @@ impl ProxyConn {
         self.reply_instead(reply, ExchangeEnd::Replied, now);
     }
 
+    /// As [`reply`](Self::reply), since there is no connection for the request: the exchange has
+    /// failed for this cause.
+    pub fn reply_to_failure(&mut self, reply: &Reply, cause: Cause, now: Instant) {
+        let failure = Failure::new(Side::Upstream, Phase::Connect, cause);
+        self.reply_instead(reply, ExchangeEnd::Failed(failure), now);
+    }
+
     fn reply_instead(&mut self, reply: &Reply, end: ExchangeEnd, now: Instant) {
         self.enter(now, |conn| {
             if conn.needs_upstream() {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dockline::engine::{Address, Destination, Route, RouteRequest, Router};
+use dockline::proxy::Reply;
 
 use super::super::connecting::FullBacklog;
 use super::super::support::{
@@ -250,7 +251,13 @@ impl Router for Again {
     fn route(&self, request: &RouteRequest<'_>) -> Route {
         let unreachable = request.unreachable().map(|upstream| upstream.name.to_string());
         self.unreachable.lock().unwrap().push(unreachable);
-        Route::To(self.destinations.lock().unwrap().pop().unwrap())
+        match self.destinations.lock().unwrap().pop() {
+            Some(destination) => Route::To(destination),
+            None if request.head().target().as_bytes() == b"/later" => {
+                Route::Later { time: Duration::from_millis(10), otherwise: Reply::error(503, "in vain") }
+            }
+            None => Route::Reply(Reply::error(502, "nobody is there")),
+        }
     }
 }
 
@@ -277,4 +284,24 @@ fn the_router_is_not_asked_again_without_end() {
     assert_eq!(router.asked().len(), times);
     drop(client);
     engine.close();
+}
+
+#[test]
+fn a_reply_in_place_of_what_cannot_be_reached_is_recorded_with_the_reason() {
+    for (path, status, word) in [("/", 502, "nobody is there"), ("/later", 503, "in vain")] {
+        let router = Again::new([app([tcp(refusing_address())])]);
+        let engine = Setup::routed(Arc::clone(&router) as Arc<dyn Router>).start();
+        let mut client = engine.connect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        send(&mut client, &request);
+        assert!(read_until(&mut client, "}\n").contains(word));
+        let line = format!("exchange unreachable Some({status}) 0 by app {path}");
+        assert_eq!(engine.sees("exchange"), line);
+        // The next one is none of its business.
+        send(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        read_until(&mut client, "}\n");
+        assert_eq!(engine.sees("exchange"), "exchange replied Some(502) -");
+        drop(client);
+        engine.close();
+    }
 }
