@@ -7,46 +7,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use rcgen::ExtendedKeyUsagePurpose;
 use rustix::process::Signal;
+use support::authority::Authority;
 use support::{Gateway, TempDir, daemon, run, stderr, tunnel, until};
-
-struct Authority(Issuer<'static, KeyPair>, String);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self(Issuer::new(params, key), pem)
-    }
-
-    /// Issues a certificate for a name. Returns it and its key.
-    fn server(&self, name: &str) -> (String, String) {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// Writes `cert.pem`, `key.pem` and `ca.pem`, the names of Docker's documentation.
-    fn issue(&self, dir: &TempDir, purpose: ExtendedKeyUsagePurpose) {
-        let mut params =
-            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "alice");
-        params.extended_key_usages = vec![purpose];
-        let key = KeyPair::generate().unwrap();
-        dir.write("cert.pem", &params.signed_by(&key, &self.0).unwrap().pem());
-        dir.write("key.pem", &key.serialize_pem());
-        fs::set_permissions(dir.path("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
-        dir.write("ca.pem", &self.1);
-    }
-}
 
 fn client_of(server: &Gateway, dir: &TempDir, tls: &TempDir) -> Gateway {
     client_with(server, dir, tls, &[])
