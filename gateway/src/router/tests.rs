@@ -223,7 +223,7 @@ fn without_routes_of_the_file_it_is_no_source() {
     let sources = |bench: &Bench| bench.shared.counters.sources().keys().cloned().collect::<Vec<_>>();
     assert_eq!(sources(&bench), [fixed::source()]);
     bench.apply(configure(Bench::new("").settings));
-    assert_eq!(sources(&bench), [Source::from(""); 0]);
+    assert!(sources(&bench).is_empty());
     assert_eq!(bench.shared.counters.routes(EntryState::Live), 0);
 }
 
