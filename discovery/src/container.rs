@@ -5,6 +5,7 @@ mod inspect;
 mod labels;
 mod network;
 mod rule;
+mod swarm;
 mod traefik;
 mod virtual_host;
 mod wanted;
@@ -22,6 +23,7 @@ use dockline::routes::RouteKey;
 use self::inspect::Inspect;
 use self::network::Ask;
 pub use self::network::{Host, Place};
+pub use self::swarm::ServiceReader;
 use self::wanted::{Request, Wanted};
 use crate::address::check_reach;
 use crate::record::{Lifecycle, Node, Origin, Record, RecordId, RecordState, Service, Target, Text, excerpt};
@@ -30,6 +32,9 @@ use crate::watch::Read;
 
 /// Records of a container at most: hosts times paths.
 const RECORDS_MAX: u16 = 256;
+
+/// The label that Docker gives to the containers of a swarm.
+const TASK: &str = "com.docker.swarm.task.id";
 
 /// How containers ask for routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +47,19 @@ pub struct LabelOptions {
     pub virtual_host: bool,
     /// Whether simple labels of Traefik are read.
     pub traefik: bool,
+    /// Whether the containers of a swarm have no route: their services are asked for.
+    pub without_tasks: bool,
 }
 
 impl Default for LabelOptions {
     fn default() -> Self {
-        Self { prefix: "dockline".into(), exposed_by_default: false, virtual_host: false, traefik: false }
+        Self {
+            prefix: "dockline".into(),
+            exposed_by_default: false,
+            virtual_host: false,
+            traefik: false,
+            without_tasks: false,
+        }
     }
 }
 
@@ -56,7 +69,7 @@ pub struct ReadError(serde_json::Error);
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the daemon says of a container what is not understood")
+        f.write_str("the daemon says what is not understood")
     }
 }
 
@@ -82,8 +95,8 @@ pub struct ContainerReader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     Stopped,
-    /// It is being started again, and has no address.
-    Restarting,
+    /// It has no address now.
+    Absent(&'static str),
     /// It has an address, and serves nobody.
     Down(&'static str),
     Healthy,
@@ -96,7 +109,7 @@ impl Condition {
         let state = &inspect.state;
         let health = state.health.as_ref().map(|health| health.status.as_str());
         match health {
-            _ if state.restarting => Self::Restarting,
+            _ if state.restarting => Self::Absent("restarting"),
             _ if !state.running => Self::Stopped,
             _ if state.paused => Self::Down("paused"),
             Some("starting") => Self::Down("starting"),
@@ -109,8 +122,7 @@ impl Condition {
     fn state(self) -> RecordState {
         match self {
             Self::Stopped => RecordState::Down("stopped".into()),
-            Self::Restarting => RecordState::Down("restarting".into()),
-            Self::Down(reason) => RecordState::Down(reason.into()),
+            Self::Absent(reason) | Self::Down(reason) => RecordState::Down(reason.into()),
             Self::Running => RecordState::Down("its port does not accept connections yet".into()),
             Self::Healthy => RecordState::Live,
         }
@@ -126,9 +138,22 @@ impl ContainerReader {
         let inspect: Inspect = serde_json::from_slice(json).map_err(ReadError)?;
         let (node, host) = self.place(&inspect);
         let condition = Condition::of(&inspect);
-        let Request { routes, service, lifecycle, mut problems, .. } = self.request(&inspect);
-        let stays_stopped = condition == Condition::Stopped && !lifecycle.on_demand;
+        let is_left = self.options.without_tasks && inspect.label(TASK).is_some();
+        let request = if is_left { Request::default() } else { self.request(&inspect) };
+        Ok(self.announced(&inspect, condition, request, node, &host))
+    }
 
+    /// Returns what a container announces that asks for this.
+    fn announced(
+        &self,
+        inspect: &Inspect,
+        condition: Condition,
+        request: Request,
+        node: Node,
+        host: &Host,
+    ) -> Read {
+        let Request { routes, service, lifecycle, mut problems, .. } = request;
+        let stays_stopped = condition == Condition::Stopped && !lifecycle.on_demand;
         let owner = Owner {
             id: RecordId { node: node.name.clone(), owner: inspect.id.as_str().into(), index: 0 },
             title: inspect.name.trim_start_matches('/').into(),
@@ -141,7 +166,7 @@ impl ContainerReader {
         };
         let mut records = Vec::new();
         for route in routes {
-            match self.target(&inspect, condition, &route, &node, host.as_ref()) {
+            match self.target(inspect, condition, &route, &node, host) {
                 Ok(target) => owner.add(&mut records, route, &target, &mut problems),
                 Err(problem) => problems.push(problem),
             }
@@ -162,7 +187,7 @@ impl ContainerReader {
             reason,
         });
         let probe = condition == Condition::Running && !records.is_empty();
-        Ok(Read { node, records, unrouted, probe })
+        Read { node, records, unrouted, probe }
     }
 
     /// Returns where a container is. A manager of classic Swarm has those of other machines too.
@@ -179,7 +204,7 @@ impl ContainerReader {
 
     /// Returns what a container asks for: by our labels, else by those of others, else by default.
     fn request(&self, inspect: &Inspect) -> Request {
-        let LabelOptions { prefix, exposed_by_default, virtual_host, traefik } = &self.options;
+        let LabelOptions { prefix, exposed_by_default, virtual_host, traefik, .. } = &self.options;
         let Some(own) = labels::read(inspect, prefix, false) else { return Request::default() };
         let mut request = own;
         for (is_on, read) in
@@ -208,7 +233,7 @@ impl ContainerReader {
         node: &Node,
         host: &Host,
     ) -> Result<Option<Target>, String> {
-        if matches!(condition, Condition::Stopped | Condition::Restarting) {
+        if matches!(condition, Condition::Stopped | Condition::Absent(_)) {
             return Ok(None);
         }
         let prefix = self.options.prefix.as_str();

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer};
 
 /// See the [module](self).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Inspect {
     pub(super) id: String,
@@ -134,6 +134,19 @@ pub(super) struct Interface {
 }
 
 impl Endpoint {
+    /// Returns an endpoint with these addresses, each with the bits of the prefix of its network.
+    pub(super) fn new(network: String, addresses: impl Iterator<Item = (IpAddr, u8)>) -> Self {
+        let mut endpoint = Self { network, ..Self::default() };
+        for (ip, prefix) in addresses {
+            let (text, bits) = match ip {
+                IpAddr::V4(_) => (&mut endpoint.ip, &mut endpoint.bits),
+                IpAddr::V6(_) => (&mut endpoint.ip6, &mut endpoint.bits6),
+            };
+            (*text, *bits) = (ip.to_string(), prefix);
+        }
+        endpoint
+    }
+
     /// Returns its address: of IPv4 if it has one, otherwise of IPv6; `None` while it has none.
     pub(super) fn interface(&self) -> Option<Interface> {
         let of = |ip: &str, bits, gateway: &str| {
@@ -154,7 +167,7 @@ pub(super) struct SwarmNode {
 }
 
 /// Reads null as the default.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)

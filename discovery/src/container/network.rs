@@ -139,8 +139,9 @@ impl Ask<'_> {
 
     /// Returns the address in a network that a label names.
     fn within(&self, wanted: &str, endpoints: &[(&str, &Endpoint)]) -> Result<IpAddr, String> {
-        let project = self.inspect.label("com.docker.compose.project").unwrap_or_default();
-        // Compose puts the project before the name that its file has.
+        let labels = ["com.docker.compose.project", "com.docker.stack.namespace"];
+        let project = labels.iter().find_map(|key| self.inspect.label(key)).unwrap_or_default();
+        // Compose and `docker stack` put the project before the name that their file has.
         let is_wanted = |name: &str| {
             let within = name.strip_prefix(project).and_then(|rest| rest.strip_prefix('_'));
             name == wanted || (!project.is_empty() && within == Some(wanted))
@@ -246,6 +247,9 @@ impl Ask<'_> {
             (Place::Host, None) => format!(
                 "this host has no address in {}: publish the port, or `docker network connect bridge {title}`",
                 names(endpoints)
+            ),
+            (_, Some((name, "overlay"))) => format!(
+                "its network `{name}` is not shared with this gateway: attach the gateway to it, or publish the port"
             ),
             (Place::Container(own), _) => {
                 let own = own.iter().find(|name| *name != "bridge").map_or("NETWORK", |name| excerpt(name));

@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
-//! [`Listed`]: a container in the list, as far as it tells whether to inspect it.
+//! [`Listing`]: what is watched at a daemon, as far as it tells what to inspect.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::time::Duration;
 
 use dockline::untrusted::Untrusted;
 use serde::Deserialize;
@@ -13,7 +14,14 @@ use crate::record::Text;
 /// The target of the list.
 pub(super) const TARGET: &str = "/containers/json?all=1";
 
-/// A container in the list.
+/// A list, and after what time to ask for the next one.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) entries: Vec<Listed>,
+    pub(super) again: Duration,
+}
+
+/// A container in the list, or a task of a swarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) id: Id,

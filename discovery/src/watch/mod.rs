@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! [`Watcher`]: what the containers of a Docker daemon announce, now and after each change.
+//! [`Watcher`]: what the containers of a Docker daemon announce, now and after each change, or the
+//! services of a swarm.
 //!
 //! It uses these operations of the API, and no others:
 //!
@@ -8,29 +9,34 @@
 //! | `GET /events` | to be told of changes |
 //! | `GET /containers/json` | to find all containers |
 //! | `GET /containers/{id}/json` | to find what one announces, and where it is |
+//! | `GET /services`, `/tasks`, `/nodes` | for a swarm, in place of those of containers |
 
+mod containers;
 mod event;
 mod list;
 mod ready;
+mod swarm;
 mod tracker;
 mod workers;
 
 use std::error::Error;
 use std::fmt::Write;
-use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use dockline_docker_client::{Docker, DockerError, RESPONSE_MAX, Received};
+use dockline_docker_client::{Docker, DockerError, EventFilter, Received};
 
-use self::event::{EVENTS, Id};
+use self::containers::Containers;
+use self::event::{Hint, Id};
+use self::list::Listing;
 use self::ready::Prober;
+use self::swarm::Swarm;
+pub use self::swarm::{SwarmAnswers, SwarmRead, SwarmReader};
 use self::tracker::{Action, Answer, Input, PARALLEL, Tracker};
 use self::workers::Workers;
 use crate::now;
@@ -39,8 +45,6 @@ use crate::update::{Change, Source, Unrouted, Update};
 
 /// Messages that wait for the watcher.
 const QUEUE: usize = 1024;
-/// Limit for what the daemon says of one container, most of which that has chosen.
-const INSPECT_MAX: usize = 1024 * 1024;
 /// How long a thread for requests stays without one.
 const IDLE: Duration = Duration::from_secs(10);
 /// Interval at which a reader of events without one looks whether it is still needed.
@@ -75,7 +79,7 @@ impl<F: Fn(&[u8]) -> Result<Read, Text> + Send + Sync> Reader for F {
     }
 }
 
-/// Watches one daemon, for as long as it lives. After that comes its last update, that its records
+/// Watches the containers of one daemon, or a swarm by one of its managers, for as long as it lives. After that comes its last update, that its records
 /// are [gone](Change::Gone).
 ///
 /// Its first update is a [`Sync`](Change::Sync), or that the daemon cannot be reached. While it
@@ -107,6 +111,32 @@ impl Watcher {
         reader: Arc<dyn Reader>,
         sink: impl FnMut(Update) -> bool + Send + 'static,
     ) -> io::Result<Self> {
+        let inventory = Arc::new(Containers::new(docker.clone(), reader));
+        Self::start_with(docker, source, node, inventory, sink)
+    }
+
+    /// As [`Watcher::start`], with a manager of a swarm and the services of that.
+    ///
+    /// # Errors
+    /// If a thread cannot be made.
+    pub fn start_swarm(
+        docker: Docker,
+        source: Source,
+        node: Node,
+        reader: Arc<dyn SwarmReader>,
+        sink: impl FnMut(Update) -> bool + Send + 'static,
+    ) -> io::Result<Self> {
+        let inventory = Arc::new(Swarm::new(docker.clone(), reader));
+        Self::start_with(docker, source, node, inventory, sink)
+    }
+
+    fn start_with(
+        docker: Docker,
+        source: Source,
+        node: Node,
+        inventory: Arc<dyn Inventory>,
+        sink: impl FnMut(Update) -> bool + Send + 'static,
+    ) -> io::Result<Self> {
         let (messages, received) = sync_channel(QUEUE);
         let ended = Arc::new(AtomicBool::new(false));
         let current = Arc::new(AtomicU64::new(0));
@@ -115,11 +145,10 @@ impl Watcher {
         let prober = Prober::start(move |id, ticket, address| {
             let _ = accepting.send(Message::Accepts(id, ticket, address));
         })?;
-        let requests =
-            Requests { docker: docker.clone(), reader, keys: RandomState::new(), messages: messages.clone() };
+        let requests = Requests { inventory: Arc::clone(&inventory), messages: messages.clone() };
         let run = Run {
             tracker: Tracker::new(node, now()),
-            stream: Stream { docker, current, messages: messages.clone() },
+            stream: Stream { docker, inventory, current, messages: messages.clone() },
             workers: Workers::new(PARALLEL, IDLE, move |job| requests.run(job)),
             prober,
             source,
@@ -218,50 +247,35 @@ enum Job {
     Inspect(u64, Id),
 }
 
+/// What is watched at a daemon. Its methods are called by several threads.
+trait Inventory: Send + Sync {
+    /// Returns the events that can change it.
+    fn events(&self) -> EventFilter<'static>;
+    /// Reads an event. Returns what may have changed, if anything of interest, and when it
+    /// happened, in nanoseconds since 1970.
+    fn hint(&self, event: &[u8]) -> Option<(Option<Hint>, Option<u64>)>;
+    /// Asks for all that there is.
+    fn list(&self) -> Result<Listing, Text>;
+    /// Asks for what one of them announces.
+    fn inspect(&self, id: &Id) -> Answer;
+}
+
 /// What the workers need.
 struct Requests {
-    docker: Docker,
-    reader: Arc<dyn Reader>,
-    keys: RandomState,
+    inventory: Arc<dyn Inventory>,
     messages: SyncSender<Message>,
 }
 
 impl Requests {
     fn run(&self, job: Job) {
         let (epoch, input) = match job {
-            Job::List(epoch) => (epoch, Input::Listed(self.list())),
+            Job::List(epoch) => (epoch, Input::Listed(self.inventory.list())),
             Job::Inspect(epoch, id) => {
-                let answer = self.inspect(&id);
+                let answer = self.inventory.inspect(&id);
                 (epoch, Input::Inspected(id, answer))
             }
         };
         let _ = self.messages.send(Message::Input(epoch, input));
-    }
-
-    fn list(&self) -> Result<Vec<list::Listed>, Text> {
-        let read = |bytes: Vec<u8>| {
-            list::read(&bytes, &self.keys).map_err(|error| DockerError::Invalid {
-                address: self.docker.address().clone(),
-                source: Box::new(error),
-            })
-        };
-        let listed = self.docker.get_bytes(list::TARGET, RESPONSE_MAX).and_then(read);
-        listed.map_err(|error| reason("GET /containers/json", &error))
-    }
-
-    fn inspect(&self, id: &Id) -> Answer {
-        match self.docker.get_bytes(&format!("/containers/{id}/json"), INSPECT_MAX) {
-            // Containers choose what is read here, and a bug must not keep others from being read.
-            Ok(bytes) => match catch_unwind(AssertUnwindSafe(|| self.reader.read(&bytes))) {
-                Ok(Ok(read)) => Answer::Read(read),
-                Ok(Err(why)) => Answer::Failed(why),
-                Err(_) => {
-                    Answer::Failed("what the daemon says of it cannot be read: a bug of dockline".into())
-                }
-            },
-            Err(DockerError::Refused { status: 404, .. }) => Answer::Gone,
-            Err(error) => Answer::Failed(reason("GET /containers/{id}/json", &error)),
-        }
     }
 }
 
@@ -269,6 +283,7 @@ impl Requests {
 #[derive(Clone)]
 struct Stream {
     docker: Docker,
+    inventory: Arc<dyn Inventory>,
     /// The number of the present connection.
     current: Arc<AtomicU64>,
     messages: SyncSender<Message>,
@@ -289,7 +304,7 @@ impl Stream {
     /// Passes events on, and returns why there are no more; `None`: they are not needed any more.
     fn follow(&self, epoch: u64, since: Option<u64>) -> Option<Text> {
         let failed = |error: DockerError| Some(reason("GET /events", &error));
-        let mut events = match self.docker.events(&EVENTS, since) {
+        let mut events = match self.docker.events(&self.inventory.events(), since) {
             Ok(events) => events,
             Err(error) => return failed(error),
         };
@@ -297,10 +312,11 @@ impl Stream {
         while needed && self.current.load(Ordering::Acquire) == epoch {
             needed = match events.next(LOOK) {
                 Ok(Received::Event(event)) => {
-                    event::read(&event).is_none_or(|(hint, time)| self.tell(epoch, Input::Event(hint, time)))
+                    let read = self.inventory.hint(&event);
+                    read.is_none_or(|(hint, time)| self.tell(epoch, Input::Event(hint, time)))
                 }
                 // Which container it was about is not known.
-                Ok(Received::Oversized) => self.tell(epoch, Input::Event(Some(event::Hint::Any), None)),
+                Ok(Received::Oversized) => self.tell(epoch, Input::Event(Some(Hint::Any), None)),
                 Ok(Received::Nothing) => true,
                 Err(error) => return failed(error),
             };

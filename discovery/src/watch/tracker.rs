@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::Read;
 use super::event::{Hint, Id};
-use super::list::Listed;
+use super::list::{Listed, Listing};
 use crate::record::{Node, Origin, Record, RecordId, RecordState, Text};
 use crate::update::{Change, Unrouted};
 
@@ -62,7 +62,7 @@ pub(super) enum Input {
     /// The subscription has failed or ended.
     Ended(Text),
     /// The list, or why there is none.
-    Listed(Result<Vec<Listed>, Text>),
+    Listed(Result<Listing, Text>),
     /// An inspection.
     Inspected(Id, Answer),
 }
@@ -160,6 +160,8 @@ pub(super) struct Tracker {
     /// Whether the receiver has had a `Sync` at all: before that a single container would get a
     /// route that belongs to an earlier one.
     announced: bool,
+    /// The nodes of the last `Sync`: of others nothing can be told without another one.
+    nodes: Vec<Node>,
     /// Why it was told that the daemon cannot be reached.
     stale: Option<Text>,
     actions: VecDeque<Action>,
@@ -184,6 +186,7 @@ impl Tracker {
             inspecting: 0,
             tickets: 0,
             announced: false,
+            nodes: Vec::new(),
             stale: None,
             actions: VecDeque::new(),
         }
@@ -321,16 +324,16 @@ impl Tracker {
         }
     }
 
-    fn listed(&mut self, mut list: Vec<Listed>, now: Instant) {
+    fn listed(&mut self, Listing { mut entries, again }: Listing, now: Instant) {
         self.listing = false;
         self.last_list = Some(now);
-        self.list_at = now + if std::mem::take(&mut self.outdated) { RESYNC_MIN } else { RESYNC };
+        self.list_at = now + if std::mem::take(&mut self.outdated) { RESYNC_MIN } else { again };
         let mut unseen: BTreeSet<Id> = self.containers.keys().cloned().collect();
         // Those that run, and then the stopped ones, those that were created last first.
-        list.sort_by_key(|listed| listed.stopped.map(Reverse));
+        entries.sort_by_key(|listed| listed.stopped.map(Reverse));
         let at_once = if self.phase == Phase::Listing { STOPPED_FIRST } else { 0 };
         let mut stopped = 0;
-        for Listed { id, title, fingerprint, stopped: created } in list {
+        for Listed { id, title, fingerprint, stopped: created } in entries {
             unseen.remove(&id);
             let known = self.containers.get(&id);
             let is_read = known.is_some_and(|known| known.read.is_some());
@@ -501,6 +504,11 @@ impl Tracker {
         self.phase = Phase::Following;
         self.announced = true;
         self.stale = None;
+        self.tell_all();
+    }
+
+    /// Tells what all containers announce.
+    fn tell_all(&mut self) {
         let mut nodes = vec![self.node.clone()];
         let (mut records, mut unrouted) = (Vec::new(), Vec::new());
         for read in self.containers.values().filter_map(|container| container.read.as_ref()) {
@@ -510,6 +518,7 @@ impl Tracker {
             records.extend_from_slice(&read.records);
             unrouted.extend(read.unrouted.clone());
         }
+        self.nodes.clone_from(&nodes);
         self.actions.push_back(Action::Send(Change::Sync { nodes, records, unrouted }));
     }
 
@@ -518,6 +527,10 @@ impl Tracker {
         if let Some(read) = self.containers.get(id).and_then(|container| container.read.as_ref())
             && self.announced
         {
+            // A manager of classic Swarm has containers of machines that come later.
+            if !self.nodes.contains(&read.node) {
+                return self.tell_all();
+            }
             let owner = RecordId { node: read.node.name.clone(), owner: (&**id).into(), index: 0 };
             let (records, unrouted) = (read.records.clone(), read.unrouted.clone());
             self.actions.push_back(Action::Send(Change::Owner { owner, records, unrouted }));

@@ -1,8 +1,9 @@
 //! Events and lists, as they are read.
 
+use std::hash::RandomState;
+
 use super::super::event::{self, Hint};
 use super::super::list::{self, Listed};
-use super::*;
 
 fn hint(r#type: &str, action: &str, id: &str, attributes: &str) -> Option<Hint> {
     let text = format!(

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::super::event::Hint;
-use super::super::list::Listed;
-use super::super::tracker::{Action, Answer, Input, PARALLEL, Tracker};
+use super::super::list::{Listed, Listing};
+use super::super::tracker::{Action, Answer, Input, PARALLEL, RESYNC, Tracker};
 use super::*;
 
 /// Pseudo-random numbers (splitmix64).
@@ -87,7 +87,7 @@ impl World {
                     self.events.push_back((epoch, opened));
                     continue;
                 }
-                Action::List => Input::Listed(Ok(self.list())),
+                Action::List => Input::Listed(Ok(Listing { entries: self.list(), again: RESYNC })),
                 Action::Inspect(id) => {
                     self.inspecting += 1;
                     assert!(self.inspecting <= PARALLEL);

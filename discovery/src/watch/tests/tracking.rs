@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::super::event::Hint;
-use super::super::list::Listed;
+use super::super::list::{Listed, Listing};
 use super::super::tracker::{
     Action, Answer, DEBOUNCE, Input, PARALLEL, RESYNC, STOPPED_FIRST, STOPPED_INTERVAL, Tracker,
 };
@@ -40,7 +40,8 @@ fn list_with(ids: &[(&str, u64)], stopped: &[(&str, u64)]) -> Input {
         stopped,
     };
     let stopped = stopped.iter().map(|&(id, created)| listed(&(id, 1), Some(created)));
-    Input::Listed(Ok(stopped.chain(ids.iter().map(|entry| listed(entry, None))).collect()))
+    let entries = stopped.chain(ids.iter().map(|entry| listed(entry, None))).collect();
+    Input::Listed(Ok(Listing { entries, again: RESYNC }))
 }
 
 fn event(id: &str) -> Input {
@@ -192,7 +193,7 @@ fn one_that_has_stopped_unseen_is_inspected_at_once() {
     assert_eq!(bench.on(list_with(&[], &[("a", 1)])), []);
     bench.wait();
     let Input::Listed(Ok(mut list)) = list_with(&[], &[("a", 1)]) else { panic!("a list") };
-    list[0].fingerprint = 2;
+    list.entries[0].fingerprint = 2;
     assert_eq!(bench.on(Input::Listed(Ok(list))), [inspect("a")]);
 }
 
