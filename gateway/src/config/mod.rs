@@ -9,6 +9,7 @@ pub(crate) mod limits;
 pub(crate) mod redis;
 pub(crate) mod router;
 mod source;
+mod swarm;
 mod tls;
 pub(crate) mod values;
 

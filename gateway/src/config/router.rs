@@ -23,6 +23,7 @@ use super::join::{FrontDoorConfig, FrontDoorTable, JoinConfig, JoinTable};
 use super::redis::{RedisConfig, RedisEntry};
 use super::settle_upstream_tls;
 use super::source::Source;
+use super::swarm::SwarmName;
 use super::tls::{UpstreamTls, UpstreamTlsFiles};
 use super::values::{FromText, Text, Time};
 use crate::absolute_path::AbsolutePath;
@@ -99,6 +100,8 @@ pub(crate) struct DaemonConfig {
     pub(crate) node: Option<NodeName>,
     /// Where the router of that machine listens.
     pub(crate) gateway: Option<SocketAddr>,
+    /// The name of the swarm that it is a manager of, if the services of that are asked for.
+    pub(crate) swarm: Option<NodeName>,
 }
 
 /// Which labels and variables of containers are read.
@@ -161,6 +164,7 @@ impl RouterConfig {
                 tls: tls.clone(),
                 node: None,
                 gateway: None,
+                swarm: None,
             };
             self.daemons = settings.upstream.iter().map(daemon).collect();
         }
@@ -282,7 +286,7 @@ impl RouterConfig {
 }
 
 fn default_daemon() -> Vec<DaemonConfig> {
-    let daemon = |address| DaemonConfig { address, tls: None, node: None, gateway: None };
+    let daemon = |address| DaemonConfig { address, tls: None, node: None, gateway: None, swarm: None };
     DEFAULT_DAEMON.parse().map(daemon).into_iter().collect()
 }
 
@@ -300,15 +304,16 @@ fn read_tls(
 impl DaemonConfig {
     fn read(source: &Source, daemon: Spanned<DaemonEntry>) -> Result<Self, Problem> {
         let span = daemon.span();
-        let (address, tls, node, gateway) = match daemon.into_inner() {
-            DaemonEntry::Address(address) => (address, None, None, None),
-            DaemonEntry::Table(DaemonTable { address: Text(address), tls, node, gateway }) => {
-                (address, tls, node, gateway)
+        let (address, tls, node, gateway, swarm) = match daemon.into_inner() {
+            DaemonEntry::Address(address) => (address, None, None, None, None),
+            DaemonEntry::Table(DaemonTable { address: Text(address), tls, node, gateway, swarm }) => {
+                (address, tls, node, gateway, swarm)
             }
         };
         let tls = settle_upstream_tls(std::slice::from_ref(&address), tls.map(UpstreamTlsFiles::from))
             .map_err(|problem| source.problem(span, "router.docker", problem))?;
-        Ok(Self { address, tls, node: node.map(|Text(NodeText(name))| name), gateway })
+        let node = node.map(|Text(NodeText(name))| name);
+        Ok(Self { address, tls, node, gateway, swarm: swarm.and_then(|SwarmName(name)| name) })
     }
 }
 
@@ -441,6 +446,7 @@ struct DaemonTable {
     tls: Option<UpstreamTlsTable>,
     node: Option<Text<NodeText>>,
     gateway: Option<SocketAddr>,
+    swarm: Option<SwarmName>,
 }
 
 type TargetEntry = Entry<TargetAddress, TargetTable>;

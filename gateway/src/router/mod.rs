@@ -32,6 +32,7 @@ mod redis;
 mod settings;
 mod sources;
 mod state;
+mod swarm;
 mod target;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -16,7 +16,7 @@ const INSPECT_MAX: usize = 1024 * 1024;
 /// See the [module](self).
 pub(crate) struct Reader {
     node: Node,
-    labels: LabelOptions,
+    pub(super) labels: LabelOptions,
     surroundings: Surroundings,
     docker: Docker,
     /// The container of this process.
@@ -54,6 +54,20 @@ impl Reader {
         place.insert(read.map_or(outside, |(_, place)| place)).clone()
     }
 
+    /// Returns what decides how containers are reached.
+    pub(super) fn host(&self) -> Host {
+        let place = self.place();
+        // Else that of the socket proxy, which no container is to lead to.
+        let is_of_machine = self.surroundings.is_here || place == Place::Elsewhere;
+        Host {
+            place,
+            own_addresses: place::own_addresses(),
+            address: self.surroundings.address.filter(|_| is_of_machine),
+            routed: self.surroundings.direct.clone(),
+            ..Host::default()
+        }
+    }
+
     /// Notes where this process is, if this is its container.
     fn note(&self, inspect: &[u8]) {
         let Some(own) = &self.own else { return };
@@ -68,17 +82,8 @@ impl Reader {
 impl watch::Reader for Reader {
     fn read(&self, inspect: &[u8]) -> Result<Read, Text> {
         self.note(inspect);
-        let place = self.place();
-        // Else that of the socket proxy, which no container is to lead to.
-        let is_of_machine = self.surroundings.is_here || place == Place::Elsewhere;
-        let host = Host {
-            place,
-            own_addresses: place::own_addresses(),
-            address: self.surroundings.address.filter(|_| is_of_machine),
-            routed: self.surroundings.direct.clone(),
-            ..Host::default()
-        };
-        let reader = ContainerReader { node: self.node.clone(), options: self.labels.clone(), host };
+        let (node, options) = (self.node.clone(), self.labels.clone());
+        let reader = ContainerReader { node, options, host: self.host() };
         reader.read(inspect).map_err(|error| error.to_string().into())
     }
 }

@@ -126,7 +126,7 @@ impl RouterSettings {
 
     /// Returns the names of the daemons as sources.
     pub(super) fn daemons(&self) -> impl Iterator<Item = Source> {
-        self.daemons.iter().map(|(daemon, _)| source_of(daemon))
+        self.daemons.iter().flat_map(|(daemon, _)| [Some(source_of(daemon)), swarm_of(daemon)]).flatten()
     }
 
     /// Returns the names of all that is asked for routes.
@@ -147,6 +147,11 @@ impl RouterSettings {
 /// Returns the name of a daemon as a source.
 pub(super) fn source_of(daemon: &DaemonConfig) -> Source {
     format!("docker:{}", daemon.address).into()
+}
+
+/// Returns the name of the swarm that a daemon is a manager of, as a source.
+pub(super) fn swarm_of(daemon: &DaemonConfig) -> Option<Source> {
+    daemon.swarm.as_ref().map(|_| format!("swarm:{}", daemon.address).into())
 }
 
 /// Returns the name of this machine among nodes.

@@ -20,7 +20,8 @@ use super::join::{self, Join, Joined};
 use super::on_demand::Starter;
 use super::place::{self, Surroundings};
 use super::reader::Reader;
-use super::settings::{RouterSettings, source_of};
+use super::settings::{RouterSettings, source_of, swarm_of};
+use super::swarm::Swarm;
 use crate::config::router::DaemonConfig;
 use crate::problem::Problem;
 use crate::process::spawn;
@@ -36,6 +37,7 @@ struct Running {
     /// Whether its updates count: false for one that another takes the place of.
     counts: Arc<AtomicBool>,
     joined: Option<Joined>,
+    swarm: Option<Swarm>,
     _watcher: Watcher,
 }
 
@@ -166,7 +168,7 @@ impl Sources {
             address: place::address_of(&plan.daemon.address.address),
             direct: plan.direct.clone(),
         };
-        let reader = Reader::new(plan.node.clone(), plan.labels.clone(), surroundings, own, moved);
+        let reader = Arc::new(Reader::new(plan.node.clone(), plan.labels.clone(), surroundings, own, moved));
         let joined = before.and_then(|before| before.joined.as_ref());
         let joined = match &plan.join {
             None => None,
@@ -187,10 +189,19 @@ impl Sources {
                 is_current
             }
         };
-        let watcher =
-            Watcher::start(docker, Arc::clone(&source), plan.node.clone(), Arc::new(reader), deliver)
-                .map_err(Problem::wrap(failed()))?;
-        Ok(Running { plan, source, counts, joined, _watcher: watcher })
+        let swarm = match (&plan.daemon.swarm, swarm_of(&plan.daemon)) {
+            (Some(name), Some(source)) => {
+                let (docker, reader) = (client()?, Arc::clone(&reader));
+                Some(
+                    Swarm::watch(docker, source, name.clone(), reader, sink)
+                        .map_err(Problem::wrap(failed()))?,
+                )
+            }
+            _ => None,
+        };
+        let watcher = Watcher::start(docker, Arc::clone(&source), plan.node.clone(), reader, deliver)
+            .map_err(Problem::wrap(failed()))?;
+        Ok(Running { plan, source, counts, joined, swarm, _watcher: watcher })
     }
 }
 
@@ -200,6 +211,9 @@ fn replace(running: &mut Vec<Running>, new: Running) {
     if let Some(at) = running.iter().position(|old| old.source == new.source) {
         let old = running.remove(at);
         old.counts.store(false, Ordering::Release);
+        if new.swarm.is_some() {
+            old.swarm.iter().for_each(Swarm::retire);
+        }
         if let Some(left) = &old.joined
             && !new.joined.as_ref().is_some_and(|joined| joined.is_same(left))
         {
@@ -216,11 +230,11 @@ fn plans(settings: &RouterSettings) -> Result<Vec<Plan>, Problem> {
         exposed_by_default: config.labels.exposed_by_default,
         virtual_host: config.labels.virtual_host,
         traefik: config.labels.traefik,
+        without_tasks: false,
     };
     let mut names = BTreeSet::new();
-    settings
-        .daemons
-        .iter()
+    let plans = settings.daemons.iter();
+    let plans = plans
         .map(|(daemon, tls)| {
             let name = node_of(daemon, &settings.reach.node)?;
             if !names.insert(name.clone()) {
@@ -234,12 +248,18 @@ fn plans(settings: &RouterSettings) -> Result<Vec<Plan>, Problem> {
                 daemon: daemon.clone(),
                 tls: tls.clone(),
                 node: Node { name, gateway },
-                labels: labels.clone(),
+                labels: LabelOptions { without_tasks: daemon.swarm.is_some(), ..labels.clone() },
                 direct: config.direct.clone(),
                 join,
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(name) = plans.iter().find_map(|plan| names.get(plan.daemon.swarm.as_ref()?)) {
+        return Err(Problem::new(format_args!("{name} is the name of a swarm and of a node"))
+            .at("router.docker")
+            .hint("give the swarm another name, as in { address = \"…\", swarm = \"blue\" }"));
+    }
+    Ok(plans)
 }
 
 /// Returns whether a daemon is on this machine.

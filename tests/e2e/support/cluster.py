@@ -29,6 +29,7 @@ class Host:
         self.namespace = cluster.add(self.name, self.address)
         self.directory = cluster.directory / self.name
         self.directory.mkdir()
+        self.is_swarm = cluster.is_swarm
         self.daemon = HostDaemon(self, cluster.identity)
 
     def has(self, name):
@@ -70,8 +71,12 @@ class HostDaemon(Daemon):
         left_out = ("--bridge=none", "--iptables=false", "--ip-masq=false")
         words = [str(word) for word in super()._argv(identity) if word not in left_out]
         words[words.index(f"tcp://127.0.0.1:{self.tls_port}")] = f"tcp://{self.host.address}:{DAEMON_PORT}"
-        own = [f"--bip={self.host.subnet}", "--userland-proxy=false", "--live-restore"]
-        return [*self.host.wrapper, *words, *own]
+        words += [f"--bip={self.host.subnet}", "--userland-proxy=false"]
+        if not self.host.is_swarm:
+            return [*self.host.wrapper, *words, "--live-restore"]
+        # A swarm refuses --live-restore, and its nodes are called by their host names.
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.host.name]
+        return [*self.host.wrapper, *named, *words]
 
     def kill(self):
         """Ends the daemon by SIGKILL. Its containers go on."""
@@ -91,9 +96,13 @@ class HostDaemon(Daemon):
 
 
 class Cluster:
-    """The namespaces `NAME-lan`, `NAME-client`, and one for each host."""
+    """The namespaces `NAME-lan`, `NAME-client`, and one for each host.
 
-    def __init__(self, name, directory, identity, hosts):
+    With `is_swarm` the daemons can be nodes of a swarm; to make it is left to the test.
+    """
+
+    def __init__(self, name, directory, identity, hosts, is_swarm=False):
+        self.is_swarm = is_swarm
         self.name, self.directory, self.identity = name, Path(directory), identity
         self.directory.mkdir(parents=True, exist_ok=True)
         self.made, self.hosts = [], []
@@ -123,10 +132,10 @@ class Cluster:
         ip(f"-n {self.name}-{role} link set eth0 up")
         return namespace
 
-    def get(self, address, name):
+    def get(self, address, name, port=GATEWAY_PORT):
         """Requests the page of a name from outside. Returns status and body."""
         connection = http.client.HTTPConnection(address)
-        connection.sock = make_socket(self.client, TCP, (address, GATEWAY_PORT), connect=True)
+        connection.sock = make_socket(self.client, TCP, (address, port), connect=True)
         with contextlib.closing(connection):
             connection.request("GET", "/", headers={"Host": f"{name}.{DOMAIN}"})
             response = connection.getresponse()

@@ -35,7 +35,7 @@ fn a_router_has_defaults() {
 fn everything_can_be_set() {
     let router = router(
         "[router]\ndomains = [\"apps.example.com\"]\nfirst_label = true\nnode = \"one\"\ngateway = \"192.0.2.1:80\"\n\
-         docker = [\"unix:///a\", { address = \"tcp://b:1\", node = \"b\", gateway = \"192.0.2.2:80\" }]\n\
+         docker = [\"unix:///a\", { address = \"tcp://b:1\", node = \"b\", gateway = \"192.0.2.2:80\", swarm = true }]\n\
          label_prefix = \"com.example\"\nexposed_by_default = true\nvirtual_host = true\ntraefik = true\n\
          hold = \"5s\"\nhold_requests = 0\nstart_time = \"1m\"\ndrain = \"1h\"\nbalance = \"least-connections\"\n\
          error_pages = \"/e\"\nacme_dir = \"/acme\"\ndirect = [\"10.0.0.0/8\"]\ntrusted_nodes = [\"*\"]\n",
@@ -44,6 +44,9 @@ fn everything_can_be_set() {
     assert_eq!(domains(&router), ["apps.example.com"]);
     assert_eq!(router.daemons[1].node.as_ref().unwrap().as_str(), "b");
     assert_eq!(router.daemons[1].gateway, Some("192.0.2.2:80".parse().unwrap()));
+    let swarms: Vec<_> =
+        router.daemons.iter().map(|daemon| daemon.swarm.as_ref().map(|name| name.as_str())).collect();
+    assert_eq!(swarms, [None, Some("swarm")]);
     assert_eq!(router.labels.prefix.0, "com.example");
     assert!(router.labels.exposed_by_default && router.labels.virtual_host && router.labels.traefik);
     assert_eq!((router.hold_requests, router.drain), (0, Some(Duration::from_secs(3600))));
@@ -118,6 +121,8 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[router]\n[[route]]\nhost = \"a\"\ntargets = [{ adress = \"a\" }]\n", "did you mean `address`?"),
         ("[router]\ndocker = [{ address = \"unix:///a\", nod = \"a\" }]\n", "did you mean `node`?"),
         ("[router]\ndocker = [1]\n", "or a table with an address"),
+        ("[router]\ndocker = [{ address = \"unix:///a\", swarm = 1 }]\n", "or the name of that"),
+        ("[router]\ndocker = [{ address = \"unix:///a\", swarm = \"a b\" }]\n", "name of a node"),
         ("[router]\n[[route]]\nhost = \"a\"\ntargets = [\"https://a\"]\n", "add target_tls"),
         (
             "[router]\n[[route]]\nhost = \"A\"\ntargets = [\"a\"]\n[[route]]\nhost = \"a.\"\ntargets = [\"a\"]\n",
