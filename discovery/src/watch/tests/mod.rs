@@ -5,6 +5,7 @@ mod daemon;
 mod parts;
 mod probing;
 mod schedules;
+mod swarm;
 mod tracking;
 mod watching;
 

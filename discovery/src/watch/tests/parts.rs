@@ -51,6 +51,39 @@ fn an_event_tells_which_container_may_have_changed() {
 }
 
 #[test]
+fn an_event_of_a_swarm_tells_that_any_task_may_have_changed() {
+    let hint = |r#type: &str, action: &str, attributes: &str| {
+        let text = format!(
+            r#"{{"Type":"{type}","Action":"{action}","Actor":{{"ID":"x","Attributes":{attributes}}},"timeNano":7}}"#
+        );
+        let (hint, time) = event::read_of_swarm(text.as_bytes()).unwrap();
+        assert_eq!(time, Some(7));
+        hint
+    };
+    let task = r#"{"com.docker.swarm.task.id":"t"}"#;
+    for (r#type, action, attributes) in [
+        ("service", "create", "{}"),
+        ("service", "update", "null"),
+        ("service", "remove", "{}"),
+        ("node", "update", "{}"),
+        ("container", "start", task),
+        ("container", "die", task),
+        ("container", "health_status: healthy", task),
+    ] {
+        assert_eq!(hint(r#type, action, attributes), Some(Hint::Any), "{type} {action}");
+    }
+    for (r#type, action, attributes) in [
+        ("container", "start", "{}"),
+        ("container", "exec_die", task),
+        ("network", "remove", "{}"),
+        ("service", "x", "{}"),
+    ] {
+        assert_eq!(hint(r#type, action, attributes), None, "{type} {action}");
+    }
+    assert_eq!(event::read_of_swarm(b"x"), None);
+}
+
+#[test]
 fn what_is_no_event_is_left_out() {
     for text in ["{}", r#"{"Type":"container","Action":"start"}"#, r#"{"Actor":{}}"#] {
         assert_eq!(event::read(text.as_bytes()), Some((None, None)), "{text}");

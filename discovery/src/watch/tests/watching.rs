@@ -9,25 +9,32 @@ use super::super::tracker::STOPPED_FIRST;
 use super::daemon::{Daemon, ok, status};
 use super::*;
 
-const LONG: Duration = Duration::from_secs(10);
+pub(super) const LONG: Duration = Duration::from_secs(10);
 
 /// What a watcher has told.
-struct View {
+pub(super) struct View {
     watcher: Option<Watcher>,
     updates: Receiver<Update>,
-    records: BTreeMap<String, Vec<Record>>,
+    pub(super) records: BTreeMap<String, Vec<Record>>,
     unrouted: BTreeMap<String, String>,
     /// Why the daemon cannot be reached.
-    stale: Option<String>,
+    pub(super) stale: Option<String>,
     syncs: usize,
 }
 
 impl View {
     fn of(daemon: &Daemon) -> Self {
+        Self::start(|sink| {
+            Watcher::start(daemon.client(), "docker:test".into(), node(), Arc::new(reader), sink)
+        })
+    }
+
+    /// Starts a watcher with a sink.
+    pub(super) fn start(
+        start: impl FnOnce(Box<dyn FnMut(Update) -> bool + Send>) -> io::Result<Watcher>,
+    ) -> Self {
         let (sender, updates) = channel();
-        let sink = move |update: Update| sender.send(update).is_ok();
-        let watcher =
-            Watcher::start(daemon.client(), "docker:test".into(), node(), Arc::new(reader), sink).unwrap();
+        let watcher = start(Box::new(move |update| sender.send(update).is_ok())).unwrap();
         let (records, unrouted) = (BTreeMap::new(), BTreeMap::new());
         Self { watcher: Some(watcher), updates, records, unrouted, stale: None, syncs: 0 }
     }
@@ -65,7 +72,7 @@ impl View {
     }
 
     /// Takes updates until something holds.
-    fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(super) fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         while !holds(self) {
             let update =
                 self.updates.recv_timeout(LONG).unwrap_or_else(|_| panic!("{what}: {:?}", self.names()));
@@ -74,12 +81,12 @@ impl View {
     }
 
     /// Returns the name of each container that has a live record.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let live = self.records.values().flatten().filter(|record| record.state == RecordState::Live);
         live.map(|record| record.title.raw().to_owned()).collect()
     }
 
-    fn until_names(&mut self, names: &[&str]) {
+    pub(super) fn until_names(&mut self, names: &[&str]) {
         self.until(&format!("{names:?}"), |view| view.names() == names);
     }
 }
