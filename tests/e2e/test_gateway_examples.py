@@ -29,8 +29,9 @@ def mounts(service):
     return found
 
 
-def test_the_configuration_is_one():
-    argv = [tools.gateway_binary(), "check", "--config", EXAMPLES / "dockline.toml"]
+@pytest.mark.parametrize("name", ["dockline.toml", "dockline-swarm.toml"])
+def test_the_configuration_is_one(name):
+    argv = [tools.gateway_binary(), "check", "--config", EXAMPLES / name]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -52,10 +53,13 @@ def test_each_application_has_a_name_and_shares_a_network_with_the_router(descri
         assert set(service["networks"]) <= set(described["networks"])
         if title != "router":
             assert set(service["networks"]) & set(services["router"]["networks"])
-            names.add(service.get("environment", {}).get("DPROXY_FORWARD_NAME") or service["labels"]["dockline.name"])
+            labels = {**service.get("labels", {}), **service.get("deploy", {}).get("labels", {})}
+            names.add(service.get("environment", {}).get("DPROXY_FORWARD_NAME") or labels["dockline.name"])
     assert names == {"shop", "docs"}
 
 
-def test_the_router_of_a_swarm_is_on_a_manager():
-    stack = yaml.safe_load((EXAMPLES / "stack.yaml").read_text())
-    assert stack["services"]["router"]["deploy"]["placement"]["constraints"] == ["node.role == manager"]
+def test_the_router_of_a_swarm_is_on_a_manager_and_the_services_say_their_ports():
+    services = yaml.safe_load((EXAMPLES / "stack.yaml").read_text())["services"]
+    router = services.pop("router")
+    assert router["deploy"]["placement"]["constraints"] == ["node.role == manager"]
+    assert all(service["deploy"]["labels"]["dockline.port"] for service in services.values())
