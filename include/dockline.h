@@ -1959,8 +1959,8 @@ typedef void (*dockline_route_callback)(void *user, dockline_route *route);
  * @param route    within its callback
  * @param out      set on success; what it points to is borrowed until the callback returns
  * @param out_size sizeof(dockline_client)
- * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the
- *         callback
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after
+ *         the callback
  * @since 0.1
  */
 dockline_status dockline_route_client(const dockline_route *route,
@@ -1973,8 +1973,8 @@ dockline_status dockline_route_client(const dockline_route *route,
  * @param route    within its callback
  * @param out      set on success; what it points to is borrowed until the callback returns
  * @param out_size sizeof(dockline_request)
- * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the
- *         callback
+ * @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after
+ *         the callback
  * @since 0.1
  */
 dockline_status dockline_route_request(const dockline_route *route,

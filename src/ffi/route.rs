@@ -127,8 +127,8 @@ impl Router for HostRouter {
 /// @param route    within its callback
 /// @param out      set on success; what it points to is borrowed until the callback returns
 /// @param out_size sizeof(dockline_client)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the
-///         callback
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after
+///         the callback
 /// @since 0.1
 ///
 /// # Safety
@@ -155,8 +155,8 @@ pub unsafe extern "C" fn dockline_route_client(
 /// @param route    within its callback
 /// @param out      set on success; what it points to is borrowed until the callback returns
 /// @param out_size sizeof(dockline_request)
-/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after the
-///         callback
+/// @return DOCKLINE_OK; DOCKLINE_E_NULL, _E_SIZE, _E_HANDLE, _E_BUSY, _E_POISONED; _E_STATE after
+///         the callback
 /// @since 0.1
 ///
 /// # Safety
