@@ -67,3 +67,63 @@ impl watch::SwarmReader for Services {
         reader.read(answers).map_err(|error| error.to_string().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use dockline_discovery::Change;
+
+    use super::super::on_demand::Starter;
+    use super::super::settings::RouterSettings;
+    use super::super::sources::Sources;
+    use super::*;
+    use crate::problem::Problem;
+
+    /// Watches the daemons of a configuration. None of them is there.
+    fn watch(sources: &Sources, sink: &Sink, docker: &str) -> Result<(), Problem> {
+        let config = crate::config::for_tests(&format!(
+            "[[listen]]\naddress = \"tcp://127.0.0.1:1\"\nrouter = true\n\
+             [router]\nnode = \"one\"\ndocker = [{docker}]\n"
+        ));
+        let settings = RouterSettings::new(&config.router.unwrap(), Vec::new(), None).unwrap();
+        sources.update(&settings, sink, &Starter::default())
+    }
+
+    fn sink() -> (Sink, Receiver<(String, bool)>) {
+        let (sender, updates) = channel();
+        let sink = move |update: Update| {
+            let _ = sender.send((update.source.to_string(), update.change == Change::Gone));
+        };
+        (Arc::new(sink), updates)
+    }
+
+    /// Waits for an update of a source, which is told to be gone or not.
+    fn until(updates: &Receiver<(String, bool)>, source: &str, is_gone: bool) {
+        while updates.recv_timeout(Duration::from_secs(10)).unwrap() != (source.to_owned(), is_gone) {}
+    }
+
+    #[test]
+    fn a_swarm_that_is_switched_off_is_gone_and_one_that_is_watched_anew_is_not() {
+        let (sources, (sink, updates)) = (Sources::default(), sink());
+        let table = |keys: &str| format!("{{ address = \"unix:///nonexistent/docker.sock\"{keys} }}");
+        watch(&sources, &sink, &table(", swarm = true")).unwrap();
+        until(&updates, "swarm:unix:///nonexistent/docker.sock", false);
+        watch(&sources, &sink, &table(", swarm = \"blue\"")).unwrap();
+        until(&updates, "swarm:unix:///nonexistent/docker.sock", false);
+        watch(&sources, &sink, &table("")).unwrap();
+        watch(&sources, &sink, "").unwrap();
+        drop(sink);
+        let gone = updates.iter().filter(|(source, is_gone)| *is_gone && source.starts_with("swarm:"));
+        assert_eq!(gone.count(), 1);
+    }
+
+    #[test]
+    fn a_swarm_is_called_otherwise_than_a_node() {
+        let (sources, (sink, _updates)) = (Sources::default(), sink());
+        let docker = "{ address = \"unix:///nonexistent/docker.sock\", swarm = \"one\" }";
+        let problem = watch(&sources, &sink, docker).unwrap_err().to_string();
+        assert!(problem.contains("one is the name of a swarm and of a node"), "{problem}");
+    }
+}
