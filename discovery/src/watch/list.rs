@@ -30,7 +30,7 @@ pub(super) struct Listed {
     /// Equal if nothing has changed that the list shows: names, state, health, labels, networks.
     pub(super) fingerprint: u64,
     /// Of one that does not run: when it was created, in seconds since 1970.
-    pub(super) stopped: Option<u64>,
+    pub(super) stopped: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -39,8 +39,9 @@ struct Entry<'a> {
     id: Untrusted<String>,
     #[serde(default)]
     names: Option<Vec<Untrusted<String>>>,
-    #[serde(default)]
-    created: u64,
+    /// Seconds since 1970, if the daemon is Docker's.
+    #[serde(borrow, default)]
+    created: Option<&'a RawValue>,
     #[serde(default)]
     state: Option<Untrusted<String>>,
     #[serde(default)]
@@ -73,7 +74,8 @@ impl Entry<'_> {
         self.network_settings.map(RawValue::get).hash(&mut hasher);
         let state = self.state.as_ref().map(|state| state.raw().as_str());
         let is_stopped = matches!(state, Some("created" | "exited" | "dead" | "removing"));
-        Some(Listed { id, title, fingerprint: hasher.finish(), stopped: is_stopped.then_some(self.created) })
+        let created = self.created.and_then(|created| created.get().parse().ok()).unwrap_or_default();
+        Some(Listed { id, title, fingerprint: hasher.finish(), stopped: is_stopped.then_some(created) })
     }
 }
 

@@ -132,6 +132,10 @@ fn a_fingerprint_changes_with_what_the_list_shows_but_not_by_itself() {
         let listed = listed(&format!(r#"{{"Id":"abc","Created":7,"State":"{state}"}}"#), &keys);
         assert_eq!(listed.stopped, stopped.then_some(7), "{state}");
     }
+    for (created, seconds) in [("-7", -7), ("null", 0), ("\"yesterday\"", 0), ("7.5", 0), ("{}", 0)] {
+        let listed = listed(&format!(r#"{{"Id":"abc","Created":{created},"State":"exited"}}"#), &keys);
+        assert_eq!(listed.stopped, Some(seconds), "{created}");
+    }
     let exited = |status| {
         listed(&format!(r#"{{"Id":"abc","State":"exited","Status":"{status}"}}"#), &keys).fingerprint
     };

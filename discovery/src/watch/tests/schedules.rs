@@ -119,7 +119,7 @@ impl World {
             title: id.as_str().into(),
             fingerprint,
             // Some are stopped, which concerns the order only.
-            stopped: (fingerprint % 3 == 0).then_some(fingerprint),
+            stopped: (fingerprint % 3 == 0).then_some(i64::try_from(fingerprint).unwrap()),
         };
         self.containers.iter().map(listed).collect()
     }

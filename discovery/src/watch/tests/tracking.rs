@@ -32,7 +32,7 @@ fn list(ids: &[(&str, u64)]) -> Input {
 }
 
 /// A list with stopped containers, of which each has its fingerprint and when it was created.
-fn list_with(ids: &[(&str, u64)], stopped: &[(&str, u64)]) -> Input {
+fn list_with(ids: &[(&str, u64)], stopped: &[(&str, i64)]) -> Input {
     let listed = |&(id, fingerprint): &(&str, u64), stopped| Listed {
         id: id.into(),
         title: id.into(),
