@@ -88,9 +88,13 @@ class Swarm:
         self.api.update_node(node["ID"], node["Version"]["Index"], spec)
 
     def close(self):
-        """The daemons end faster if there are no tasks."""
+        """Removes the services, and waits until their containers are gone: nobody else can remove those meanwhile."""
         for service in self.api.services():
             self.api.remove_service(service["ID"])
+        tasks = {"label": "com.docker.swarm.task.id"}
+        for host in self.cluster.hosts:
+            api = host.daemon.api
+            poll(lambda api=api: not api.containers(all=True, filters=tasks), f"no tasks on {host.name}")
 
 
 @pytest.fixture(scope="module")
