@@ -6,10 +6,10 @@
 //!              (admitted or refused)               (the closest source)         (owner, replicas, losers)
 //! ```
 //!
-//! What is kept of a source depends on its own updates alone, and all else is computed from that. So
-//! the order of the updates of different sources does not matter, and gateways with the same records
-//! agree. (Two things remember the past: of records over a limit those that came first stay, and a
-//! route that once had records stays known.)
+//! What is kept of a source depends on its own updates alone, and all else is computed from that.
+//! So the order of the updates of different sources does not matter, and gateways with the same
+//! records agree. (Two things remember the past: of records over a limit those that came first
+//! stay, and a route that once had records stays known.)
 
 mod claim;
 mod index;
@@ -195,9 +195,9 @@ impl Directory {
         self.index.take_changes(self.options.limits.known)
     }
 
-    /// Takes other options; a lower limit applies to what comes, and so do addresses to the gateways
-    /// of nodes. Returns the keys of the routes
-    /// whose state has changed, each once, in no order.
+    /// Takes other options; a lower limit applies to what comes, and so do addresses to the
+    /// gateways of nodes. Returns the keys of the routes whose state has changed, each once, in no
+    /// order.
     pub fn set_options(&mut self, options: DirectoryOptions) -> Vec<RouteKey> {
         let is_trust_changed = self.options.trusted_nodes != options.trusted_nodes;
         self.options = options;
@@ -233,8 +233,8 @@ impl Directory {
         if is_trust_changed { self.index.iter().map(|(key, _)| key.clone()).collect() } else { changed }
     }
 
-    /// Returns the state of a route; `None` if no record has ever claimed it, or so long ago that it
-    /// is forgotten.
+    /// Returns the state of a route; `None` if no record has ever claimed it, or so long ago that
+    /// it is forgotten.
     #[must_use]
     pub fn route(&self, key: &RouteKey) -> Option<RouteState> {
         self.index.claims(key).map(|claims| RouteState::new(claims, &self.options.trusted_nodes))
@@ -416,8 +416,8 @@ impl Directory {
         }
     }
 
-    /// Chooses which source speaks for a node, of the operator's own or of the others, and takes the
-    /// claims of that.
+    /// Chooses which source speaks for a node, of the operator's own or of the others, and takes
+    /// the claims of that.
     fn choose_speaker(&mut self, trust: Trust, name: &NodeName) {
         let is_fixed = trust == Trust::Operator;
         let announcing = self

@@ -8,8 +8,8 @@
 //! taken everything, or when it ends the connection. Whoever reads does not wait longer than
 //! [`SILENCE`].
 //!
-//! A worker speaks for its own node only, which its certificate names. It connects when it knows what
-//! it has: a front door may still know that of an earlier process. If the connection ends, its
+//! A worker speaks for its own node only, which its certificate names. It connects when it knows
+//! what it has: a front door may still know that of an earlier process. If the connection ends, its
 //! records stay as they are, marked stale, until it is back, or forgotten after a while.
 
 mod connections;

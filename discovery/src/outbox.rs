@@ -49,8 +49,8 @@ impl Outbox {
         Self { node, sources: BTreeMap::new(), changed: BTreeSet::new(), whole: true, stale: None }
     }
 
-    /// Takes an update of a local source. What it says of other nodes is left out: nobody speaks for
-    /// them here.
+    /// Takes an update of a local source. What it says of other nodes is left out: nobody speaks
+    /// for them here.
     pub fn apply(&mut self, update: Update) {
         let known = self.sources.entry(update.source).or_default();
         match update.change {

@@ -168,8 +168,8 @@ pub(crate) struct Settings {
     /// Push the routes of this machine to the front door of another one, as in
     /// tls://front.example:2378
     ///
-    /// Its certificate has to be for that host; that of this machine for the name of its node, which
-    /// is its host name if the configuration does not say otherwise.
+    /// Its certificate has to be for that host; that of this machine for the name of its node,
+    /// which is its host name if the configuration does not say otherwise.
     #[arg(
         long,
         value_name = "ADDRESS",

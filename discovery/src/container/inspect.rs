@@ -198,8 +198,8 @@ impl Inspect {
     }
 }
 
-/// Returns the nanoseconds since 1970 of a time such as `2024-02-29T12:00:00.123456789Z` (RFC 3339);
-/// `None` if it is no such time, or before 1970 as Docker's "never".
+/// Returns the nanoseconds since 1970 of a time such as `2024-02-29T12:00:00.123456789Z` (RFC
+/// 3339); `None` if it is no such time, or before 1970 as Docker's "never".
 pub(super) fn nanoseconds(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| {
         let digits = text.get(range)?;

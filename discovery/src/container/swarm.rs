@@ -22,7 +22,7 @@ use crate::record::{Node, RecordId};
 use crate::update::Unrouted;
 use crate::watch::{Read, SwarmAnswers, SwarmRead};
 
-/// See the [module](self).
+/// Reads what the services of a swarm announce, by what a manager of it says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceReader {
     /// Stands for the swarm.

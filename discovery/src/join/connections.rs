@@ -110,8 +110,8 @@ impl Connections {
         true
     }
 
-    /// Notes which worker a connection is of. Older ones, whose end was not noticed yet, have nothing
-    /// more to say.
+    /// Notes which worker a connection is of. Older ones, whose end was not noticed yet, have
+    /// nothing more to say.
     pub(super) fn introduce(&mut self, number: usize, source: &Source) {
         self.lost.remove(source);
         let is_same = |stage: &Stage| *stage == Stage::Worker(Source::clone(source));

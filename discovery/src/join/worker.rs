@@ -44,7 +44,8 @@ impl fmt::Display for FrontAddress {
     }
 }
 
-/// Takes the updates of local sources; a thread pushes them to a front door. Clones are the same one.
+/// Takes the updates of local sources; a thread pushes them to a front door. Clones are the same
+/// one.
 #[derive(Clone, Debug)]
 pub struct Worker {
     shared: Arc<Shared>,

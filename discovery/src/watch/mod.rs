@@ -79,8 +79,8 @@ impl<F: Fn(&[u8]) -> Result<Read, Text> + Send + Sync> Reader for F {
     }
 }
 
-/// Watches the containers of one daemon, or a swarm by one of its managers, for as long as it lives. After that comes its last update, that its records
-/// are [gone](Change::Gone).
+/// Watches the containers of one daemon, or a swarm by one of its managers, for as long as it
+/// lives. After that comes its last update, that its records are [gone](Change::Gone).
 ///
 /// Its first update is a [`Sync`](Change::Sync), or that the daemon cannot be reached. While it
 /// cannot, it is tried again, after 5 s at the latest.

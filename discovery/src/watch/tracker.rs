@@ -419,8 +419,8 @@ impl Tracker {
         }
         let old = container.read.take();
         let before = old.as_ref().map_or(&[][..], |old| &old.records[..]);
-        // An address that has accepted since the container was started need not do so again, whatever
-        // else has changed, such as its name.
+        // An address that has accepted since the container was started need not do so again,
+        // whatever else has changed, such as its name.
         for record in read.records.iter_mut().filter(|record| read.probe && to_probe(record).is_some()) {
             let is_same = |old: &Record| old.started == record.started && old.target == record.target;
             if before.iter().any(|old| old.state == RecordState::Live && is_same(old)) {

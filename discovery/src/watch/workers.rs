@@ -29,8 +29,8 @@ struct State<J> {
 }
 
 impl<J: Send + 'static> Workers<J> {
-    /// Makes at most `max` threads, each of which calls `run` with one job after the other, and ends
-    /// when there was none for `idle_time`.
+    /// Makes at most `max` threads, each of which calls `run` with one job after the other, and
+    /// ends when there was none for `idle_time`.
     pub(super) fn new(max: usize, idle_time: Duration, run: impl Fn(J) + Send + Sync + 'static) -> Self {
         let state = State { jobs: VecDeque::new(), threads: 0, idle: 0, closed: false };
         let shared = Shared { state: Mutex::new(state), wake: Condvar::new(), idle_time, run: Box::new(run) };

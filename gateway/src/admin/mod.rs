@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! The admin listener: health, metrics, routes, tunnels, certificates and the page that shows them; and the
-//! commands that ask it.
+//! The admin listener: health, metrics, routes, tunnels, certificates and the page that shows them;
+//! and the commands that ask it.
 
 pub(crate) mod certificates;
 pub(crate) mod client;

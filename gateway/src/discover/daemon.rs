@@ -48,8 +48,8 @@ impl Daemon {
         format!("docker:{}", self.address).into()
     }
 
-    /// Starts watching. `moved` is called when this process is in other networks of the daemon: then
-    /// it has to be watched anew.
+    /// Starts watching. `moved` is called when this process is in other networks of the daemon:
+    /// then it has to be watched anew.
     pub(super) fn watch(
         &self,
         deliver: Arc<dyn Fn(Update) + Send + Sync>,

@@ -159,8 +159,8 @@ impl Routing {
         warn!("not all containers are known yet; serving those that are");
     }
 
-    /// Leaves the containers, and the place at the front door, to another process, which routes from
-    /// now on.
+    /// Leaves the containers, and the place at the front door, to another process, which routes
+    /// from now on.
     pub(crate) fn retire(&self) {
         self.send(Message::Retire);
         if let Some(sources) = &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -281,8 +281,8 @@ impl Shared {
         Route::Reply(state.reply(Page::Unavailable))
     }
 
-    /// Lets a request wait for a target of its route, which is started if that is wanted, or for the
-    /// daemons to tell which routes there are.
+    /// Lets a request wait for a target of its route, which is started if that is wanted, or for
+    /// the daemons to tell which routes there are.
     fn hold(&self, request: &RouteRequest<'_>, host: &[u8], path: &[u8], hops: &Hops) -> Route {
         let mut waiting = self.hold.lock();
         // It may have got one since. After this, who changes the table finds the request.

@@ -183,7 +183,8 @@ fn networks_whose_containers_the_host_does_not_reach_are_named() {
     for driver in ["macvlan", "ipvlan", "overlay"] {
         reader.host.drivers.insert(driver.into(), driver.into());
     }
-    // The host is in the same subnet as the containers of a macvlan network, and does not reach them.
+    // The host is in the same subnet as the containers of a macvlan network, and does not reach
+    // them.
     let of = |reader: &ContainerReader, name: &str| {
         route(reader, &within(json!({name: endpoint("172.17.0.7", "172.17.0.1")})))
     };

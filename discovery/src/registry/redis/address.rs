@@ -21,8 +21,8 @@ const SENTINEL_PORT: u16 = 26379;
 ///   `?sentinel-user=NAME&sentinel-password=PASSWORD` for the sentinels themselves
 /// - `redis+cluster://[USER[:PASSWORD]@]HOST[:PORT],HOST...`
 ///
-/// `rediss` in place of `redis` stands for TLS. `:PASSWORD@` alone is for the default user. Users and
-/// passwords are percent-encoded (RFC 3986, section 2.1). Displayed without password.
+/// `rediss` in place of `redis` stands for TLS. `:PASSWORD@` alone is for the default user. Users
+/// and passwords are percent-encoded (RFC 3986, section 2.1). Displayed without password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) server: Server,

@@ -42,8 +42,8 @@ pub struct PublisherConfig {
     pub structured: bool,
     /// For whom in the classic layout; `None`: not in that.
     pub classic: Option<View>,
-    /// How long the records stay without a sign of life: at least a second. They are refreshed three
-    /// times in this time.
+    /// How long the records stay without a sign of life: at least a second. They are refreshed
+    /// three times in this time.
     pub lease: Duration,
 }
 
@@ -101,8 +101,8 @@ impl Publisher {
         Ok(Self { shared })
     }
 
-    /// Takes an update of a source of this machine. It is published as soon as Redis can be reached;
-    /// only the latest state of each record is kept until then.
+    /// Takes an update of a source of this machine. It is published as soon as Redis can be
+    /// reached; only the latest state of each record is kept until then.
     pub fn apply(&self, update: Update) {
         self.shared.lock().outgoing.apply(update);
         self.shared.changed.notify_all();

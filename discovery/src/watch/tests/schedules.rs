@@ -1,5 +1,5 @@
-//! The tracker under random schedules: whatever is lost, late or repeated, what it has told is right
-//! as soon as nothing happens any more.
+//! The tracker under random schedules: whatever is lost, late or repeated, what it has told is
+//! right as soon as nothing happens any more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
