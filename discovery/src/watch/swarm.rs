@@ -24,6 +24,11 @@ pub(super) const BUSY: Duration = Duration::from_secs(1);
 pub(super) const CALM: Duration = Duration::from_secs(5);
 /// How long after an event something is going on.
 const STIR: Duration = Duration::from_secs(10);
+/// A list takes at most this part of the time until the next one, however large the swarm is, and
+/// however long a task waits for its place.
+const SHARE: u32 = 20;
+/// The longest interval for that reason.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// What a manager of a swarm says.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +52,8 @@ pub struct SwarmRead {
 
 /// Reads what the services of a swarm announce.
 pub trait SwarmReader: Send + Sync {
-    /// Reads the answers of a manager. A bug in it must not keep the other services from being read.
+    /// Reads the answers of a manager. A bug in it must not keep the other services from being
+    /// read.
     ///
     /// # Errors
     /// If they are none, why not. The swarm counts as unreachable then.
@@ -90,6 +96,12 @@ impl Swarm {
     }
 }
 
+/// Returns the time until the next list, after one that took so long.
+fn interval(is_busy: bool, cost: Duration) -> Duration {
+    let wanted = if is_busy { BUSY } else { CALM };
+    wanted.max(cost.saturating_mul(SHARE).min(SLOW))
+}
+
 impl State {
     /// Takes what was read. Returns it as a list.
     fn take(&mut self, owners: BTreeMap<String, Read>) -> Vec<Listed> {
@@ -128,6 +140,7 @@ impl Inventory for Swarm {
     }
 
     fn list(&self) -> Result<Listing, Text> {
+        let begin = now();
         // Tasks after services, so that each has its service.
         let (services, tasks) = (self.get(SERVICES)?, self.get(TASKS)?);
         let nodes = self.get(NODES)?;
@@ -137,10 +150,24 @@ impl Inventory for Swarm {
         let entries = state.take(owners);
         let is_busy =
             is_busy || state.last_event.is_some_and(|at| now().saturating_duration_since(at) < STIR);
-        Ok(Listing { entries, again: if is_busy { BUSY } else { CALM } })
+        let again = interval(is_busy, now().saturating_duration_since(begin));
+        Ok(Listing { entries, again })
     }
 
     fn inspect(&self, id: &Id) -> Answer {
         self.lock().owners.get(id).map_or(Answer::Gone, |(_, read)| Answer::Read(read.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_take_long_are_rare() {
+        let after = |is_busy, cost| interval(is_busy, Duration::from_millis(cost));
+        assert_eq!((after(true, 50), after(true, 51)), (BUSY, Duration::from_millis(1020)));
+        assert_eq!((after(false, 250), after(false, 251)), (CALM, Duration::from_millis(5020)));
+        assert_eq!((after(true, 3000), after(true, 60_000)), (SLOW, SLOW));
     }
 }
