@@ -172,15 +172,9 @@ impl Shared {
             Ok(None) => return,
             Err(error) => return warn!("{peer}: no descriptor for it: {error}"),
         };
-        let front = Arc::clone(self);
-        let serve = move || {
-            front.serve(number, socket, peer);
-            let keep = front.terms().keep;
-            front.connections().end(number, keep.map(|keep| crate::now() + keep));
-            front.wake();
-        };
+        let place = Place { front: Arc::clone(self), number };
+        let serve = move || place.front.serve(place.number, socket, peer);
         if let Err(error) = thread::Builder::new().name("worker".into()).spawn(serve) {
-            self.connections().end(number, None);
             warn!("{peer}: no thread for it: {error}");
         }
     }
@@ -264,6 +258,22 @@ impl Shared {
             (self.sink)(update);
         }
         is_latest
+    }
+}
+
+/// The place of a connection among the others. It is free when this is dropped, also by a panic.
+struct Place {
+    front: Arc<Shared>,
+    number: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let keep = self.front.terms().keep;
+        // Too far in the future is never.
+        let due = keep.and_then(|keep| crate::now().checked_add(keep));
+        self.front.connections().end(self.number, due);
+        self.front.wake();
     }
 }
 
