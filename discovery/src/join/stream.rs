@@ -10,7 +10,7 @@ use dockline::drive::Transport;
 use dockline::engine::tls::{ClientTls, Handshake, ServerTls, TlsStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Limit for a handshake, and for a peer to take what is sent.
+/// Limit for a handshake, and for a peer to take a part of what is sent.
 const STEP: Duration = Duration::from_secs(10);
 
 /// What [`Stream::wait`] has waited for.
@@ -62,11 +62,17 @@ impl Stream {
 
     /// Sends all bytes.
     pub(super) fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = now() + STEP;
+        let mut deadline = now() + STEP;
         while !bytes.is_empty() || !self.tls.is_flushed() {
             let sent = if bytes.is_empty() { self.tls.flush().map(|()| 0) } else { self.tls.write(bytes) };
             match sent {
-                Ok(n) => bytes = &bytes[n..],
+                Ok(n) => {
+                    bytes = &bytes[n..];
+                    // There may be a lot of it, and the way may be slow.
+                    if n > 0 {
+                        deadline = now() + STEP;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.poll(PollFlags::OUT, deadline)?,
                 Err(error) => return Err(error),
             }
