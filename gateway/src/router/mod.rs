@@ -19,6 +19,7 @@ mod describe;
 mod drain;
 mod entry;
 mod fixed;
+mod gate;
 mod hold;
 mod hops;
 mod join;

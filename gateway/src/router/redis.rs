@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use dockline_discovery::registry::redis::{Address, Layout, Subscriber, SubscriberConfig, TlsFiles};
 use dockline_discovery::{Change, NodeName, Source, Update};
 
 use super::Sink;
+use super::gate::Gate;
 use crate::config::redis::{RedisConfig, RedisLayout};
 use crate::problem::Problem;
 use crate::redis_server::Names;
@@ -51,8 +51,8 @@ pub(super) struct RegistryReader(Option<Running>);
 #[derive(Debug)]
 struct Running {
     plan: RegistryPlan,
-    /// Whether its updates count: false when it has ended.
-    counts: Arc<AtomicBool>,
+    /// Closed when it has ended.
+    gate: Gate,
     _subscriber: Subscriber,
 }
 
@@ -66,7 +66,7 @@ impl RegistryReader {
         let new = plan.map(|plan| start(plan.clone(), Arc::clone(sink))).transpose()?;
         let is_over = new.is_none();
         if let Some(old) = std::mem::replace(&mut self.0, new) {
-            old.counts.store(false, Ordering::Release);
+            old.gate.close();
         }
         if is_over {
             sink(Update { source: source(), change: Change::Gone });
@@ -76,19 +76,13 @@ impl RegistryReader {
 }
 
 fn start(plan: RegistryPlan, sink: Sink) -> Result<Running, Problem> {
-    let counts = Arc::new(AtomicBool::new(true));
+    let gate = Gate::new();
     let deliver = {
-        let counts = Arc::clone(&counts);
-        move |update: Update| {
-            let is_current = counts.load(Ordering::Acquire);
-            if is_current {
-                sink(update);
-            }
-            is_current
-        }
+        let gate = gate.clone();
+        move |update: Update| gate.pass(|| sink(update))
     };
     let RegistryPlan { address, tls, layout } = plan.clone();
     let config = SubscriberConfig { address, tls, layout, source: source() };
     let subscriber = Subscriber::start(config, deliver).map_err(Problem::wrap("Redis cannot be read"))?;
-    Ok(Running { plan, counts, _subscriber: subscriber })
+    Ok(Running { plan, gate, _subscriber: subscriber })
 }

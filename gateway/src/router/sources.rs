@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockline::engine::Address;
@@ -16,6 +15,7 @@ use dockline_docker_client::Docker;
 use log::warn;
 
 use super::Sink;
+use super::gate::Gate;
 use super::join::{self, Join, Joined};
 use super::on_demand::Starter;
 use super::place::{self, Surroundings};
@@ -34,8 +34,8 @@ pub(super) struct Sources(Arc<Mutex<Vec<Running>>>);
 struct Running {
     plan: Plan,
     source: Source,
-    /// Whether its updates count: false for one that another takes the place of.
-    counts: Arc<AtomicBool>,
+    /// Closed when another one takes its place.
+    gate: Gate,
     joined: Option<Joined>,
     swarm: Option<Swarm>,
     _watcher: Watcher,
@@ -177,16 +177,14 @@ impl Sources {
                 None => Joined::start(join.clone())?,
             }),
         };
-        let counts = Arc::new(AtomicBool::new(true));
+        let gate = Gate::new();
         let deliver = {
-            let (sink, counts, joined) = (Arc::clone(sink), Arc::clone(&counts), joined.clone());
+            let (sink, gate, joined) = (Arc::clone(sink), gate.clone(), joined.clone());
             move |update: Update| {
-                let is_current = counts.load(Ordering::Acquire);
-                if is_current {
+                gate.pass(|| {
                     joined.iter().for_each(|joined| joined.apply(&update));
                     sink(update);
-                }
-                is_current
+                })
             }
         };
         let swarm = match (&plan.daemon.swarm, swarm_of(&plan.daemon)) {
@@ -201,7 +199,7 @@ impl Sources {
         };
         let watcher = Watcher::start(docker, Arc::clone(&source), plan.node.clone(), reader, deliver)
             .map_err(Problem::wrap(failed()))?;
-        Ok(Running { plan, source, counts, joined, swarm, _watcher: watcher })
+        Ok(Running { plan, source, gate, joined, swarm, _watcher: watcher })
     }
 }
 
@@ -210,7 +208,7 @@ impl Sources {
 fn replace(running: &mut Vec<Running>, new: Running) {
     if let Some(at) = running.iter().position(|old| old.source == new.source) {
         let old = running.remove(at);
-        old.counts.store(false, Ordering::Release);
+        old.gate.close();
         if new.swarm.is_some() {
             old.swarm.iter().for_each(Swarm::retire);
         }

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use dockline_discovery::container::ServiceReader;
 use dockline_discovery::watch::{self, SwarmAnswers, SwarmRead, Watcher};
@@ -11,12 +10,13 @@ use dockline_discovery::{Node, NodeName, Source, Text, Update};
 use dockline_docker_client::Docker;
 
 use super::Sink;
+use super::gate::Gate;
 use super::reader::Reader;
 
 /// See the [module](self). When it is dropped, its records are gone, unless it was retired.
 pub(super) struct Swarm {
-    /// Whether its updates count.
-    counts: Arc<AtomicBool>,
+    /// Closed when another one takes its place.
+    gate: Gate,
     _watcher: Watcher,
 }
 
@@ -29,26 +29,20 @@ impl Swarm {
         reader: Arc<Reader>,
         sink: &Sink,
     ) -> io::Result<Self> {
-        let counts = Arc::new(AtomicBool::new(true));
+        let gate = Gate::new();
         let deliver = {
-            let (sink, counts) = (Arc::clone(sink), Arc::clone(&counts));
-            move |update: Update| {
-                let is_current = counts.load(Ordering::Acquire);
-                if is_current {
-                    sink(update);
-                }
-                is_current
-            }
+            let (sink, gate) = (Arc::clone(sink), gate.clone());
+            move |update: Update| gate.pass(|| sink(update))
         };
         let node = Node { name, gateway: None };
         let services = Services { node: node.clone(), reader };
         let watcher = Watcher::start_swarm(docker, source, node, Arc::new(services), deliver)?;
-        Ok(Self { counts, _watcher: watcher })
+        Ok(Self { gate, _watcher: watcher })
     }
 
     /// Leaves its records to another one that takes its place.
     pub(super) fn retire(&self) {
-        self.counts.store(false, Ordering::Release);
+        self.gate.close();
     }
 }
 
