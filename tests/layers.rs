@@ -54,7 +54,7 @@ fn all_sources() -> Vec<(String, String, String)> {
 /// Returns the sources of all crates, by their paths.
 fn sources_of_all_crates() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let crates = ["discovery", "docker-client", "docker-proxy", "gateway", "sys", "udp"];
+    let crates = ["certs", "discovery", "docker-client", "docker-proxy", "gateway", "sys", "udp"];
     let mut paths = Vec::new();
     sources(&root.join("src"), &mut paths);
     crates.iter().for_each(|member| sources(&root.join(member).join("src"), &mut paths));

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use crate::absolute_path::AbsolutePath;
 use crate::address::{ListenAddress, UpstreamAddress};
 use crate::admin::routes::RoutesArgs;
+use crate::cert::CertArgs;
 use crate::config::join::{FrontDoorAddress, JoinAddress};
 use crate::config::router::BaseDomain;
 use crate::config::values::{AccessTarget, AdminAddress, Format, Level, Time, ViaName};
@@ -86,6 +87,8 @@ Exit status: 0 if it is valid, 3 if there is a problem, 2 if the command line is
     Discover(DiscoverArgs),
 
     Selftest(SelftestArgs),
+
+    Cert(CertArgs),
 
     Routes(RoutesArgs),
 

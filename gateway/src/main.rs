@@ -5,6 +5,7 @@ mod absolute_path;
 mod access_log;
 mod address;
 mod admin;
+mod cert;
 mod cli;
 mod config;
 #[cfg(feature = "redis")]
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "redis")]
         Command::Discover(args) => discover::run(&args),
         Command::Selftest(args) => selftest::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Routes(args) => match admin_address(args.admin.clone(), args.config.clone()) {
             Ok(admin) => admin::routes::run(&args, &AdminClient::new(admin, None)),
             Err(problem) => fail(problem),
