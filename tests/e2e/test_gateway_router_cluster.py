@@ -140,8 +140,8 @@ def reaches(front, name, host, gateways=()):
 
 
 def is_unknown(front, name):
-    """Waits until the front door knows that there is no such name: after its start, others may still tell of it."""
-    poll(lambda: front(name)[0] == 404, lambda: f"{front(name)}")
+    """Waits until the front door knows that there is no such name: for 10 s after its start, others may still tell of it."""
+    poll(lambda: front(name)[0] == 404, lambda: f"{front(name)}", seconds=30)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ class Host:
         self.directory = cluster.directory / self.name
         self.directory.mkdir()
         self.is_swarm = cluster.is_swarm
+        self.gateways = 0
         self.daemon = HostDaemon(self, cluster.identity)
 
     def has(self, name):
@@ -51,7 +52,10 @@ class Host:
         """`dockline serve` on the host, with a router of these keys that clients outside reach at GATEWAY_PORT."""
         listen = f'[[listen]]\naddress = "tcp://0.0.0.0:{GATEWAY_PORT}"\nrouter = true\n'
         table = f'[router]\ndomains = ["{DOMAIN}"]\nnode = "{self.name}"\n{config}\n'
-        return Gateway(self.directory / "gateway", {}, lambda _: table + listen, self.wrapper, admin=admin)
+        # Each has a log of its own, so that what an earlier one has said is not taken for its words.
+        self.gateways += 1
+        directory = self.directory / f"gateway{self.gateways}"
+        return Gateway(directory, {}, lambda _: table + listen, self.wrapper, admin=admin)
 
     @property
     def wrapper(self):
