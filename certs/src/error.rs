@@ -23,6 +23,8 @@ pub enum Reason {
     Io(io::Error),
     /// It exists already.
     Exists,
+    /// Another process changes it.
+    Locked,
     /// There is no authority in this directory.
     NoAuthority,
     /// It is not PEM with a certificate.
@@ -72,6 +74,9 @@ impl fmt::Display for CertError {
             Reason::Io(error) => write!(f, "{error}"),
             Reason::Exists => {
                 f.write_str("exists already; choose another directory, or replace it with --force")
+            }
+            Reason::Locked => {
+                f.write_str("another process changes this authority; try again when it has ended")
             }
             Reason::NoAuthority => {
                 f.write_str("there is no authority here; make one with `dockline cert init`")

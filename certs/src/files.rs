@@ -6,8 +6,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use crate::error::{CertError, Reason};
 
 /// Bytes of a certificate, key or list at most.
@@ -33,29 +31,39 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), CertError> {
 /// Writes files into a directory: all of them, or none. Without `replace` none of them may exist.
 /// Each is complete when it is seen.
 pub(crate) fn write_all(dir: &Path, files: &[NewFile<'_>], replace: bool) -> Result<(), CertError> {
-    let mut pending = Pending::default();
+    let mut pending: Vec<Pending> = Vec::new();
     for file in files {
         let target = dir.join(file.name);
         if !replace && target.symlink_metadata().is_ok() {
             return Err(CertError::new(&target, Reason::Exists));
         }
-        let temporary = dir.join(format!(".{}.{}", file.name, std::process::id()));
-        write_temporary(&temporary, file)?;
-        pending.0.push((temporary, target));
+        let beside = |what: &str| dir.join(format!(".{}.{what}.{}", file.name, std::process::id()));
+        let new = Pending { target, temporary: beside("new"), backup: beside("old"), is_published: false };
+        // Those of a process that died; the number of this one is in their names.
+        remove(&new.temporary)?;
+        remove(&new.backup)?;
+        write_temporary(&new.temporary, file)?;
+        pending.push(new);
     }
-    pending.publish(replace)?;
+    for at in 0..pending.len() {
+        if let Err(error) = pending[at].publish(replace) {
+            pending.iter().for_each(Pending::take_back);
+            return Err(error);
+        }
+    }
     // The names are on the disk, too.
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(CertError::io(dir))
 }
 
-fn write_temporary(path: &Path, file: &NewFile<'_>) -> Result<(), CertError> {
-    let failed = CertError::io(path);
-    // One of a process that died; the number of this one is in its name.
+fn remove(path: &Path) -> Result<(), CertError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(CertError::new(path, Reason::Io(error))),
+        _ => Ok(()),
     }
+}
+
+fn write_temporary(path: &Path, file: &NewFile<'_>) -> Result<(), CertError> {
     let mut open = OpenOptions::new();
     let written = open
         .write(true)
@@ -63,43 +71,48 @@ fn write_temporary(path: &Path, file: &NewFile<'_>) -> Result<(), CertError> {
         .mode(file.mode)
         .open(path)
         .and_then(|mut out| out.write_all(file.text.as_bytes()).and_then(|()| out.sync_all()));
-    written.map_err(|error| {
-        let _ = fs::remove_file(path);
-        failed(error)
-    })
+    written.map_err(CertError::io(path))
 }
 
-/// Files that are written under other names. Those that are not published are removed.
-#[derive(Default)]
-struct Pending(Vec<(PathBuf, PathBuf)>);
+/// A file under another name, until all of them can be published.
+struct Pending {
+    target: PathBuf,
+    /// The new content, and what was there before. Both are removed at the end.
+    temporary: PathBuf,
+    backup: PathBuf,
+    is_published: bool,
+}
 
 impl Pending {
-    fn publish(mut self, replace: bool) -> Result<(), CertError> {
-        let mut published: Vec<PathBuf> = Vec::new();
-        for (temporary, target) in std::mem::take(&mut self.0) {
-            let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-            match renameat_with(CWD, &temporary, CWD, &target, flags) {
-                Ok(()) => published.push(target),
-                Err(error) => {
-                    self.0.push((temporary, target.clone()));
-                    // What was replaced cannot be brought back; what is new goes.
-                    if !replace {
-                        published.iter().for_each(|path| drop(fs::remove_file(path)));
-                    }
-                    return Err(match error {
-                        rustix::io::Errno::EXIST => CertError::new(&target, Reason::Exists),
-                        error => CertError::io(&target)(error.into()),
-                    });
-                }
-            }
-        }
+    /// Publishes it. Links and renames are all that network file systems can do at once.
+    fn publish(&mut self, replace: bool) -> Result<(), CertError> {
+        let had_one = replace && self.target.symlink_metadata().is_ok();
+        let published = match had_one {
+            true => fs::hard_link(&self.target, &self.backup)
+                .and_then(|()| fs::rename(&self.temporary, &self.target)),
+            // It fails if there is one now.
+            false => fs::hard_link(&self.temporary, &self.target),
+        };
+        published.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => CertError::new(&self.target, Reason::Exists),
+            _ => CertError::new(&self.target, Reason::Io(error)),
+        })?;
+        self.is_published = true;
         Ok(())
+    }
+
+    /// Brings back what was there.
+    fn take_back(&self) {
+        if self.is_published && fs::rename(&self.backup, &self.target).is_err() {
+            let _ = fs::remove_file(&self.target);
+        }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.iter().for_each(|(temporary, _)| drop(fs::remove_file(temporary)));
+        let _ = fs::remove_file(&self.temporary);
+        let _ = fs::remove_file(&self.backup);
     }
 }
 

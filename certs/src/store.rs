@@ -3,8 +3,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::authority::{Authority, Issued, Request};
 use crate::certificate::Certificate;
@@ -17,6 +20,10 @@ const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca-key.pem";
 const CRL: &str = "crl.pem";
 const ISSUED: &str = "issued";
+
+/// How long another process is waited for, and the interval of attempts.
+const LOCK_TIME: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The directory of an authority, which one process at a time changes.
 pub struct Store {
@@ -221,8 +228,14 @@ impl Store {
 fn lock(dir: &Path) -> Result<File, CertError> {
     let failed = CertError::io(dir);
     let file = File::open(dir).map_err(&failed)?;
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-    Ok(file)
+    for _ in 0..LOCK_TIME.as_millis() / LOCK_PAUSE.as_millis() {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::park_timeout(LOCK_PAUSE),
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    Err(CertError::new(dir, Reason::Locked))
 }
 
 #[cfg(test)]

@@ -135,6 +135,37 @@ fn what_is_there_stays_unless_it_is_to_be_replaced() {
 }
 
 #[test]
+fn what_is_there_comes_back_if_not_all_of_it_can_be_replaced() {
+    let dir = Dir::new();
+    let store = dir.store();
+    let (request, out) = (request(Kind::Client, "alice"), dir.0.join("out"));
+    store.issue(&request, &out, false, NOW).unwrap();
+    let key = fs::read(out.join("key.pem")).unwrap();
+    // The key is written before the certificate, which cannot take the place of a directory.
+    fs::remove_file(out.join("cert.pem")).unwrap();
+    fs::create_dir(out.join("cert.pem")).unwrap();
+    let error = store.issue(&request, &out, true, NOW).unwrap_err();
+    assert!(error.to_string().contains("cert.pem"), "{error}");
+    assert_eq!(fs::read(out.join("key.pem")).unwrap(), key);
+    assert_eq!(dir.files("out"), ["ca.pem", "cert.pem", "key.pem"]);
+    assert_eq!(store.list(NOW).unwrap().len(), 1);
+    // And what is new goes again.
+    fs::remove_file(out.join("key.pem")).unwrap();
+    store.issue(&request, &out, true, NOW).unwrap_err();
+    assert_eq!(dir.files("out"), ["ca.pem", "cert.pem"]);
+}
+
+#[test]
+fn a_store_that_another_process_changes_is_not_waited_for_without_end() {
+    let dir = Dir::new();
+    let store = dir.store();
+    let error = Store::open(&dir.0.join("ca"), NOW).err().unwrap();
+    assert!(matches!(error.reason(), Reason::Locked), "{error}");
+    drop(store);
+    Store::open(&dir.0.join("ca"), NOW).unwrap();
+}
+
+#[test]
 fn a_client_of_another_authority_is_not_mixed_with_ours() {
     let (dir, other) = (Dir::new(), Dir::new());
     other.store().issue(&request(Kind::Client, "alice"), &dir.0.join("out"), false, NOW).unwrap();
